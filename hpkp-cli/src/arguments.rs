@@ -32,6 +32,7 @@ pub(crate) use analyze::{AnalyzeArguments, Connect};
 pub(crate) use ca::{CaArguments, CaCommand, CaListArguments, CaShowArguments, CaUpdatesArguments};
 pub(crate) use check::{CheckArguments, ConfigFormat, ConfigurationArguments, ReportFormat};
 pub(crate) use generate::{GenerateArguments, GenerateCommand};
+pub(crate) use host::host;
 pub(crate) use id::IdPrefix;
 pub(crate) use install::InstallArguments;
 pub(crate) use key::{DrillArguments, KeyArguments, KeyCommand, NewKeyArguments, NextKeyArguments};
@@ -39,8 +40,8 @@ pub(crate) use parse::ParseArguments;
 pub(crate) use plan::{Goal, PlanArguments};
 pub(crate) use published::{
     AddArguments, CompactArguments, CompromisedArguments, EndArguments, ExportArguments,
-    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records, Scope,
-    ShowArguments, WaiveArguments, WhyArguments, or_default,
+    ImportArguments, ListArguments, PublishedArguments, PublishedCommand, Records, ShowArguments,
+    WaiveArguments, WhyArguments, or_default,
 };
 pub(crate) use renew_check::RenewCheckArguments;
 use seconds::seconds;

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{Certificates, Context, Deployment, Host, PolicyUse, TrustSetting, check};
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::finding::Location;
 use hpkp_core::header::{Header, Kind};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
@@ -155,15 +155,8 @@ fn deployment() -> Deployment {
         });
         deployment.policies.push(policy(name.clone(), pins));
         deployment.hosts.push(Host {
-            label: name.clone(),
-            names: vec![name.clone()],
-            tls: true,
-            contexts: vec![deployment.contexts.len() - 1],
-            check: Check::Refuse,
-            enforced: Some(PolicyUse { policy: name, at: at(), own: true }),
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            enforced: Some(PolicyUse { policy: name.clone(), at: at(), own: true }),
+            ..Host::new(name.clone(), vec![name], vec![deployment.contexts.len() - 1])
         });
     }
     deployment

@@ -17,7 +17,7 @@ use hpkp_core::check::{
     Certificates, Choice, Context, Deployment, Host, Listener, PolicyUse, Records, TrustSetting,
     check,
 };
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::finding::Location;
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
@@ -146,26 +146,16 @@ fn deployment(
         let name = format!("h{number}.example.com");
         deployment.contexts.push(Context { certificates, trust: trust.clone() });
         deployment.hosts.push(Host {
-            label: name.clone(),
-            names: vec![name.clone()],
-            tls: true,
-            contexts: vec![deployment.contexts.len() - 1],
-            check: Check::Refuse,
-            enforced: Some(PolicyUse { policy: name, at: at(), own: true }),
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            enforced: Some(PolicyUse { policy: name.clone(), at: at(), own: true }),
+            ..Host::new(name.clone(), vec![name], vec![deployment.contexts.len() - 1])
         });
     }
-    deployment.listeners.push(Listener {
-        address: None,
-        port: 443,
-        choice: Choice::Nginx,
-        hosts: (0..deployment.hosts.len()).collect(),
-        default: 0,
-        patterns: Vec::new(),
-        by_port_alone: false,
-    });
+    deployment.listeners.push(Listener::new(
+        443,
+        Choice::Nginx,
+        (0..deployment.hosts.len()).collect(),
+        0,
+    ));
     deployment.records = Some(Records {
         directory: "/var/lib/hpkp".to_owned(),
         state: State::default(),

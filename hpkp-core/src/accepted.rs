@@ -10,7 +10,6 @@ use crate::published::event::{
     Why, Withheld,
 };
 use crate::published::id::EventId;
-use crate::published::keys::Scope;
 use crate::published::line::{MAX_ENTRIES, MAX_EXCEPT, MAX_LINE};
 use crate::published::name::{HostName, WriterName};
 use crate::published::state::{State, Stopped};
@@ -355,19 +354,15 @@ fn published<'a>(
     let names = verdict.names.iter().filter(|name| !name.aside);
     names.filter_map(|name| {
         Some(Published {
-            host: name.host.clone(),
             matching: name.matching,
             except: name.except.clone(),
             include_subdomains: policy.binds_subdomains(),
-            scope: Scope::Chain,
-            port: None,
-            pins: policy.sorted_pins(),
-            lifetime: Lifetime::MaxAge(policy.max_age()?),
-            origin: Origin::Header,
-            since: None,
-            configuration: None,
-            exempt: Vec::new(),
-            tlsa: None,
+            ..Published::of_one(
+                name.host.clone(),
+                policy.sorted_pins(),
+                Lifetime::MaxAge(policy.max_age()?),
+                Origin::Header,
+            )
         })
     })
 }

@@ -1,4 +1,4 @@
-//! Times as records and violation reports carry them (RFC 3339).
+//! Times as records and violation reports carry them (RFC 3339), and durations as people read them.
 //!
 //! The calendar is that of the crate `time`. The form is read here: its reader takes a leap second for the
 //! second before it.
@@ -64,6 +64,23 @@ pub fn format(seconds: i64) -> String {
     let (hour, minute, second) = time.to_hms();
     let month = u8::from(month);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// A duration in the largest unit of which it is a whole number.
+#[must_use]
+pub fn duration(seconds: i64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let whole = units.into_iter().find(|(unit, _)| seconds != 0 && seconds % unit == 0);
+    let (unit, name) = whole.unwrap_or((1, "second"));
+    let plural = if seconds / unit == 1 { "" } else { "s" };
+    format!("{} {name}{plural}", seconds / unit)
+}
+
+/// A duration in the largest unit of which it has two at least, cut: how long ago something was.
+#[must_use]
+pub fn about(seconds: i64) -> String {
+    let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
+    duration(seconds - seconds % unit)
 }
 
 fn number(rest: &mut &[u8], digits: usize) -> Option<i64> {
@@ -132,5 +149,37 @@ mod tests {
         fn what_is_written_is_read(seconds in -62_167_219_200_i64..=253_402_300_799) {
             prop_assert_eq!(parse(&format(seconds)), Some(seconds));
         }
+    }
+
+    #[test]
+    fn how_long_ago_is_cut() {
+        let all = [0, 59, 119, 120, 7_199, 7_200, 172_799, 172_801].map(about);
+        let expected = [
+            "0 seconds",
+            "59 seconds",
+            "119 seconds",
+            "2 minutes",
+            "119 minutes",
+            "2 hours",
+            "47 hours",
+            "2 days",
+        ];
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn a_duration_has_the_largest_whole_unit() {
+        let all = [0, 1, 90, 120, 5_400, 7_200, 86_400, 2_678_400].map(duration);
+        let texts = [
+            "0 seconds",
+            "1 second",
+            "90 seconds",
+            "2 minutes",
+            "90 minutes",
+            "2 hours",
+            "1 day",
+            "31 days",
+        ];
+        assert_eq!(all, texts);
     }
 }

@@ -1,4 +1,4 @@
-//! Foreign text made safe for a log line: printable ASCII, bounded.
+//! Foreign text made safe for a log line (printable ASCII, bounded) and for a shell, and patterns of text.
 
 use std::fmt;
 
@@ -77,6 +77,46 @@ impl fmt::Display for ShellWord<'_> {
     }
 }
 
+/// How many of several things a text names.
+pub const NAMED: usize = 6;
+
+/// The first of several, and how many more there are: `a, b and 3 more`.
+pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    let mut all = all.into_iter();
+    let named: Vec<String> = all.by_ref().take(NAMED).map(|one| one.to_string()).collect();
+    match all.count() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// Whether `text` is like `glob`, in which `*` stands for any bytes and `?` for one.
+#[must_use]
+pub fn glob_fits(glob: &str, text: &str) -> bool {
+    let (glob, text) = (glob.as_bytes(), text.as_bytes());
+    // Where the last `*` stood, and how much of the text it has taken.
+    let (mut at, mut pos, mut star) = (0, 0, None);
+    while pos < text.len() {
+        match (glob.get(at), star) {
+            (Some(b'*'), _) => {
+                star = Some((at, pos));
+                at += 1;
+            }
+            (Some(byte), _) if *byte == b'?' || *byte == text[pos] => {
+                at += 1;
+                pos += 1;
+            }
+            (_, Some((star_at, taken))) => {
+                star = Some((star_at, taken + 1));
+                at = star_at + 1;
+                pos = taken + 1;
+            }
+            (_, None) => return false,
+        }
+    }
+    glob[at..].iter().all(|byte| *byte == b'*')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +147,29 @@ mod tests {
         let shown = Excerpt::new(&[0_u8; 60_000]).to_string();
         assert!(shown.len() < Excerpt::MAX + 30, "{shown}");
         assert!(shown.ends_with("... (60000 bytes)"));
+    }
+
+    #[test]
+    fn the_first_of_several_are_named() {
+        assert_eq!(listed(["a", "b"]), "a, b");
+        assert_eq!(listed(1..=9), "1, 2, 3, 4, 5, 6 and 3 more");
+    }
+
+    #[test]
+    fn globs() {
+        for (glob, text, fits) in [
+            ("*", "a", true),
+            ("a*b", "ab", true),
+            ("a*b", "axxb", true),
+            ("a*b*c", "a.b.b.c", true),
+            ("a*b", "abx", false),
+            ("a?", "a", false),
+            ("", "a", false),
+            ("", "", true),
+            ("a", "a", true),
+            ("a", "A", false),
+        ] {
+            assert_eq!(glob_fits(glob, text), fits, "{glob} {text}");
+        }
     }
 }

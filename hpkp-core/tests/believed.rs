@@ -6,8 +6,8 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Retention, Standing};
 use hpkp_core::published::{
-    Again, Body, Ended, Event, EventId, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin,
-    Presented, Presents, Published, Scope, Seen, Sight, State, Waived, Why, WriterName,
+    Again, Body, Ended, Event, EventId, Gone, KeyGraph, KeyNode, Lifetime, Origin, Presented,
+    Presents, Published, Seen, Sight, State, Waived, Why, WriterName,
 };
 
 const DAY: i64 = 86_400;
@@ -43,36 +43,19 @@ fn published(origin: Origin) -> Body {
         Origin::Header => Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap()),
         Origin::Other(_) => Lifetime::Open,
     };
-    Body::Published(Published {
-        host: "www.example.com".parse().unwrap(),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: Scope::Chain,
-        port: None,
-        pins: vec![Pin::from_octets([1; 32])],
+    Body::Published(Published::of_one(
+        "www.example.com".parse().unwrap(),
+        vec![Pin::from_octets([1; 32])],
         lifetime,
         origin,
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
-    })
+    ))
 }
 
 fn presents() -> Body {
     let pin = Some(Pin::from_octets([1; 32]));
     let keys = KeyGraph::new(vec![KeyNode { pin, served: true, end: true, issuers: vec![] }]);
     let presented = Presented { served: vec![pin], keys: keys.unwrap(), identity: None };
-    Body::Presents(Presents {
-        host: "www.example.com".parse().unwrap(),
-        matching: Matching::Exact,
-        ports: vec![443],
-        certificates: vec![presented],
-        aside: false,
-        nameless: false,
-        addresses: vec![],
-    })
+    Body::Presents(Presents::of_one("www.example.com".parse().unwrap(), 443, vec![presented]))
 }
 
 fn ended(ids: &[EventId], why: Why) -> Body {

@@ -42,8 +42,8 @@ pub(crate) enum Command {
 
 /// Run the collector.
 ///
-/// It stops at SIGTERM and SIGINT, when what it has accepted is stored. SIGHUP makes it read the records
-/// and the list of private roots again.
+/// It stops at SIGTERM and SIGINT, when what it has accepted is stored. SIGHUP makes it read the records,
+/// the trusted certificates and the list of private roots again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

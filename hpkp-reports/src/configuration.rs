@@ -505,7 +505,10 @@ impl Configuration {
             return Err(("alarms.command", "no program is named".to_owned()));
         }
         if self.alarms.mail.as_ref().is_some_and(|mail| mail.to.is_empty()) {
-            return Err(("alarms.mail.to", "nobody is named".to_owned()));
+            return Err((
+                "alarms.mail.to",
+                "the list is empty; name at least one address".to_owned(),
+            ));
         }
         Ok(())
     }

@@ -83,15 +83,15 @@ pub fn deployment<H>(
             deployment.renewal_keys.insert(deployment.hosts.len(), key);
         }
         deployment.hosts.push(Host {
-            label: server.label.clone(),
-            names: server.names.clone(),
             tls,
-            contexts: own.filter(|_| server.is_asked).into_iter().collect(),
             check: server.check,
             enforced,
             report_only,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            ..Host::new(
+                server.label.clone(),
+                server.names.clone(),
+                own.filter(|_| server.is_asked).into_iter().collect(),
+            )
         });
     }
     others.report(&mut deployment);

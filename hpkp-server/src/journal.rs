@@ -11,7 +11,7 @@ use hpkp_core::accepted;
 use hpkp_core::check::{self, Concern, Deployment, Digest, Freshness, Records, Verdict};
 use hpkp_core::finding::{Code, Finding, Location, Text};
 use hpkp_core::published::{Body, Event, HostName, State, WriterName};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::{Excerpt, NAMED, ShellWord, listed};
 
 use crate::file_limit::WithoutSignal;
 use crate::host_name::host_name;
@@ -399,16 +399,12 @@ fn unknown_reserve(reserve: &str, why: &str) -> Text {
 
 /// What is found where a server writes into a directory for the first time, where others have.
 fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Text {
-    let named = others.iter().take(NAMED_WRITERS).map(ToString::to_string).collect::<Vec<_>>();
-    let more = match others.len().saturating_sub(NAMED_WRITERS) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let gone = named.iter().map(|name| format!(" --writer {name}")).collect::<String>();
+    let named = others.iter().take(NAMED);
+    let gone = named.map(|name| format!(" --writer {name}")).collect::<String>();
     Text::new(format!(
-        "this server writes as {writer} for the first time, and {}{more} wrote into \"{}\" before; the \
+        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; the \
          pins that they published count as held",
-        named.join(", "),
+        listed(others),
         Excerpt::new(path)
     ))
     .fix("if this is the same server with another host name (a container), set writer=NAME")
@@ -426,9 +422,7 @@ fn too_large(
     header: Option<Finding>,
     reserved: Result<(), String>,
 ) -> Finding {
-    let named = hosts.iter().take(NAMED_WRITERS).copied().collect::<Vec<_>>().join(", ");
-    let more = if hosts.len() > NAMED_WRITERS { ", ..." } else { "" };
-    let why = format!("{}; {named}{more} has more", accepted::too_large());
+    let why = format!("{}; exceeded by {}", accepted::too_large(), listed(hosts));
     let mut finding = accepted::not_recorded(records, &why);
     if let Some(header) = header {
         let presents = std::mem::replace(&mut finding, header).text.what;
@@ -452,9 +446,6 @@ fn noted(reserved: Result<(), String>) -> String {
         ),
     }
 }
-
-/// How many writers or hosts a finding names.
-const NAMED_WRITERS: usize = 6;
 
 /// What is said of a directory of which one file or more cannot be used.
 fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use hpkp_core::date;
+use hpkp_core::text::glob_fits;
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
@@ -44,32 +45,8 @@ struct Pattern {
 
 /// Whether one of the patterns fits, and none that excludes.
 fn fits(patterns: &[Pattern], text: &str) -> bool {
-    let fitting = || patterns.iter().filter(|one| glob_fits(one.glob.as_bytes(), text.as_bytes()));
+    let fitting = || patterns.iter().filter(|one| glob_fits(&one.glob, text));
     fitting().next().is_some() && fitting().all(|one| !one.is_negated)
-}
-
-fn glob_fits(glob: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut pos) = (0, 0);
-    // After the last star: where in the glob, and what of the text it stands for so far.
-    let mut star: Option<(usize, usize)> = None;
-    while pos < text.len() {
-        match glob.get(at) {
-            Some(b'*') => {
-                star = Some((at + 1, pos));
-                at += 1;
-            }
-            Some(b'?') => (at, pos) = (at + 1, pos + 1),
-            Some(byte) if *byte == text[pos] => (at, pos) = (at + 1, pos + 1),
-            _ => match star {
-                Some((behind, taken)) => {
-                    star = Some((behind, taken + 1));
-                    (at, pos) = (behind, taken + 1);
-                }
-                None => return false,
-            },
-        }
-    }
-    glob[at..].iter().all(|byte| *byte == b'*')
 }
 
 fn patterns(text: &str) -> Option<Vec<Pattern>> {

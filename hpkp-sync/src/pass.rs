@@ -507,7 +507,7 @@ fn judged(
     let stored = stored
         .and_then(|lines| Records::read(lines, writer).map_err(|error| error.to_string()))
         .map_err(|text| {
-            let text = format!("the store has what is no record of this machine ({text}): {taken}");
+            let text = format!("the store has, under a name of this machine, something that is not a record ({text}): {taken}");
             (Code::NameTaken, text)
         })?;
     let (Some(newest), Some(newest_own)) = (stored.newest(), own.newest()) else {
@@ -563,7 +563,9 @@ fn take(
     let stored = match read {
         Ok(stored) => stored,
         Err(error) => {
-            let text = format!("in the store: {error}; the copy in peers/ stays as it is");
+            let text = format!(
+                "the records in the store cannot be used: {error}; the copy in peers/ stays as it is"
+            );
             report.writer(Code::PeerDamaged, &writer, text);
             return Taken::Refused;
         }

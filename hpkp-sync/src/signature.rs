@@ -402,7 +402,7 @@ impl fmt::Display for Refusal {
             }
             Self::Invalid => "the signature is wrong: the heartbeat was changed, or belongs to another writer",
             Self::OtherContent => {
-                "the signature stands for other records: some are missing in the store, or were changed"
+                "the signature covers other records: some are missing in the store, or were changed"
             }
         })
     }

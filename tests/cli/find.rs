@@ -4,16 +4,10 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use hpkp_tests::pki::{ED448, ED25519, P256, P521, Pki, RSA, RSA_PSS, openssl};
+use hpkp_tests::pki::{ED448, ED25519, P256, P521, Pki, RSA, RSA_PSS, openssl, pki};
 use hpkp_tests::succeed;
 
 use crate::run;
-
-fn pki() -> (tempfile::TempDir, Pki) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let pki = Pki::new(dir.path());
-    (dir, pki)
-}
 
 /// The pin of a file's key; what openssl left on the way there is removed, since it would be found.
 fn pin_of(pki: &Pki, file: &str) -> String {

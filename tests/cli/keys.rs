@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use hpkp_tests::pki::{ED448, P256, P521, Pki, RSA, openssl};
+use hpkp_tests::pki::{ED448, P256, P521, Pki, RSA, openssl, pki};
 use hpkp_tests::{output, succeed};
 
 use crate::records::Records;
@@ -12,12 +12,6 @@ use crate::{Said, run, run_with};
 
 /// No key has this pin.
 const OTHER: &str = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
-
-fn pki() -> (tempfile::TempDir, Pki) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let pki = Pki::new(dir.path());
-    (dir, pki)
-}
 
 fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()

@@ -8,17 +8,11 @@ use std::time::{Duration, Instant};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Module, Nginx, tls_server, wait};
 use hpkp_tests::pki::{
-    ED448, ED25519, P256, P384, P521, Pki, RSA, RSA_PSS, leaf_extensions, openssl,
+    ED448, ED25519, P256, P384, P521, Pki, RSA, RSA_PSS, leaf_extensions, openssl, pki,
 };
 use serde_json::Value;
 
 use crate::{Said, run, run_with};
-
-fn pki() -> (tempfile::TempDir, Pki) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let pki = Pki::new(dir.path());
-    (dir, pki)
-}
 
 /// The first word of each line.
 fn pins(out: &str) -> Vec<&str> {

@@ -11,7 +11,7 @@ use hpkp_core::check::{
     check,
 };
 use hpkp_core::date;
-use hpkp_core::finding::{Check, Class, Code, Finding, Location};
+use hpkp_core::finding::{Class, Code, Finding, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
@@ -118,29 +118,14 @@ impl Site {
         let certificates = Certificates::Loaded(loaded);
         deployment.contexts.push(Context { certificates, trust: self.trust.clone() });
         deployment.hosts.push(Host {
-            label: HOST.to_owned(),
-            names: vec![HOST.to_owned()],
-            tls: true,
-            contexts: vec![0],
-            check: Check::Refuse,
             enforced: policy.is_some().then(|| PolicyUse {
                 policy: "site".to_owned(),
                 at: at(),
                 own: true,
             }),
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            ..Host::new(HOST.to_owned(), vec![HOST.to_owned()], vec![0])
         });
-        deployment.listeners.push(Listener {
-            address: None,
-            port: 443,
-            choice: Choice::Nginx,
-            hosts: vec![0],
-            default: 0,
-            patterns: Vec::new(),
-            by_port_alone: false,
-        });
+        deployment.listeners.push(Listener::new(443, Choice::Nginx, vec![0], 0));
         deployment.records = Some(Records {
             directory: "records".to_owned(),
             state: state.clone(),

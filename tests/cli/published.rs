@@ -437,7 +437,7 @@ fn a_decision_may_name_hosts_in_place_of_ids() {
     assert_eq!(held(), 2);
     // What binds it under another name is named, and not waived.
     waive(&["c.example"]).failed(1, "pins of *.example apply to it");
-    waive(&["d.invalid"]).failed(1, "no such record for d.invalid");
+    waive(&["d.invalid"]).failed(1, "no recorded pins for d.invalid");
     assert_eq!(held(), 2);
     waive(&["*.example"]).fine();
     assert_eq!(held(), 3);
@@ -445,7 +445,7 @@ fn a_decision_may_name_hosts_in_place_of_ids() {
     // Those that are noted at a visit do not end by it.
     let end = ["end", "--host", "e.example", "--why", "gone"];
     add("e.example", &["--max-age", "60d"]);
-    records.run(&end).failed(1, "no such record");
+    records.run(&end).failed(1, "no recorded pins without a max-age for e.example");
     add("e.example", &[]);
     assert_eq!(records.json(&["verify"])["held"], 5);
     records.run(&end).fine();
@@ -456,15 +456,8 @@ fn a_decision_may_name_hosts_in_place_of_ids() {
 fn a_writer_that_is_gone_ends_at_once() {
     let records = Records::new();
     let path = records.0.path().join("records/peers/web-9.jsonl");
-    let presents = hpkp_core::published::Presents {
-        host: "a.example".parse().expect("a name"),
-        matching: hpkp_core::published::Matching::Exact,
-        ports: vec![443],
-        aside: false,
-        nameless: false,
-        addresses: vec![],
-        certificates: vec![],
-    };
+    let presents =
+        hpkp_core::published::Presents::of_one("a.example".parse().expect("a name"), 443, vec![]);
     let line = |seq| {
         let body = hpkp_core::published::Body::Presents(presents.clone());
         let writer = "web-9".parse().expect("a name");

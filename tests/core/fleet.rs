@@ -116,25 +116,10 @@ impl Fleet {
         spec.max_age = Some("1d".parse().expect("a time"));
         deployment.policies = vec![spec.resolve(|_| Err(String::new()))];
         deployment.hosts = vec![Host {
-            label: HOST.to_owned(),
-            names: vec![HOST.to_owned()],
-            tls: true,
-            contexts: vec![0],
-            check: Check::Refuse,
             enforced: Some(PolicyUse { policy: "site".to_owned(), at: at(), own: true }),
-            report_only: None,
-            accepted: vec![],
-            serving: vec![],
+            ..Host::new(HOST.to_owned(), vec![HOST.to_owned()], vec![0])
         }];
-        deployment.listeners = vec![Listener {
-            address: None,
-            port: 443,
-            choice: Choice::Nginx,
-            hosts: vec![0],
-            default: 0,
-            patterns: vec![],
-            by_port_alone: false,
-        }];
+        deployment.listeners = vec![Listener::new(443, Choice::Nginx, vec![0], 0)];
         if let Some(records) = &mut deployment.records {
             (records.state, records.writer) = (state.clone(), Some(name(server)));
         }

@@ -10,7 +10,7 @@ use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_core::published::heard::{AllHeard, Heard};
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{
-    Body, Event, EventId, Gone, Lifetime, Matching, Origin, Presented, Presents, Published, Waived,
+    Body, Event, EventId, Gone, Lifetime, Origin, Presented, Presents, Published, Waived,
 };
 use hpkp_tests::recorded::held;
 
@@ -60,15 +60,7 @@ impl Fleet {
         let verdict = self.world.check(&[block]);
         let certificates: Vec<Presented> =
             verdict.hosts[0].presented.clone().expect("certificates");
-        let body = Presents {
-            host: host.parse().expect("a host"),
-            matching: Matching::Exact,
-            ports: vec![443],
-            certificates,
-            aside: false,
-            nameless: false,
-            addresses: vec![],
-        };
+        let body = Presents::of_one(host.parse().expect("a host"), 443, certificates);
         self.peer(writer, Body::Presents(body));
     }
 

@@ -4,7 +4,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
-use hpkp_tests::pki::{ED448, ED25519, P256, P384, P521, Pki, RSA, RSA_PSS, openssl};
+use hpkp_tests::pki::{ED448, ED25519, P256, P384, P521, RSA, RSA_PSS, openssl, pki};
 
 const KINDS: [(&str, &[&str]); 7] = [
     ("rsa", RSA),
@@ -15,12 +15,6 @@ const KINDS: [(&str, &[&str]); 7] = [
     ("ed25519", ED25519),
     ("ed448", ED448),
 ];
-
-fn pki() -> (tempfile::TempDir, Pki) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let pki = Pki::new(dir.path());
-    (dir, pki)
-}
 
 /// The keys of a file as pairs of what they were found in and the pin's text.
 fn read(file: &[u8]) -> Result<Vec<(Kind, String)>, SpkiError> {

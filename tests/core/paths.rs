@@ -8,11 +8,11 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Context, Deployment, Host, PolicyUse, TrustSetting, Verdict, check,
 };
-use hpkp_core::finding::{Check, Location};
+use hpkp_core::finding::Location;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki, openssl};
+use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki, openssl, pki};
 use hpkp_tests::{output, site};
 
 /// When the check runs: the certificates here are good for 20 or 30 days from now.
@@ -89,15 +89,8 @@ fn judge_after(
         policies: vec![policy.resolve(|_| Err("no file".to_owned()))],
         names: hpkp_core::check::Names::default(),
         hosts: vec![Host {
-            label: "host".into(),
-            names: vec!["host".into()],
-            tls: true,
-            contexts: vec![0],
-            check: Check::Refuse,
             enforced: Some(PolicyUse { policy: "p".into(), at, own: true }),
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            ..Host::new("host".into(), vec!["host".into()], vec![0])
         }],
         ..Deployment::default()
     };
@@ -113,12 +106,6 @@ fn expect(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str], codes: &[&
     assert_eq!(found, codes, "{chain:?} {trusted:?} {pins:?}: {:#?}", verdict.findings);
     let sent = verdict.hosts[0].enforced.as_ref().is_some_and(|sending| sending.header.is_some());
     assert_eq!(sent, !codes.contains(&"no-pin-in-chain"));
-}
-
-fn pki() -> (tempfile::TempDir, Pki) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let pki = Pki::new(dir.path());
-    (dir, pki)
 }
 
 /// `leaf` below `middle`, which `one` and, cross-signed, `two` have signed: `middle-two`.

@@ -103,25 +103,11 @@ impl Site {
             freshness: Vec::new(),
         };
         let host = |label: &str, check| Host {
-            label: label.to_owned(),
-            names: vec![label.to_owned()],
-            tls: true,
-            contexts: vec![0],
             check,
             enforced: Some(PolicyUse { policy: "site".into(), at: at(8), own: true }),
-            report_only: None,
-            accepted: vec![],
-            serving: vec![],
+            ..Host::new(label.to_owned(), vec![label.to_owned()], vec![0])
         };
-        let listener = Listener {
-            address: None,
-            port: 443,
-            choice: Choice::Nginx,
-            hosts: vec![0, 1],
-            default: 0,
-            patterns: vec![],
-            by_port_alone: false,
-        };
+        let listener = Listener::new(443, Choice::Nginx, vec![0, 1], 0);
         let mut deployment = Deployment {
             contexts: vec![Context {
                 certificates,

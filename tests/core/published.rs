@@ -13,7 +13,7 @@ use hpkp_core::check::{
     Serving, TrustSetting, Verdict, check,
 };
 use hpkp_core::date;
-use hpkp_core::finding::{Check, Class, Code, Location, Text};
+use hpkp_core::finding::{Class, Code, Location, Text};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
@@ -123,31 +123,25 @@ impl World {
             let policy = spec.name.clone();
             deployment.policies.push(spec.resolve(|_| Err(String::new())));
             deployment.hosts.push(Host {
-                label: block.names.first().copied().unwrap_or("-").to_owned(),
-                names: block.names.iter().map(|name| (*name).to_owned()).collect(),
-                tls: true,
-                contexts: vec![position],
-                check: Check::Refuse,
                 enforced: (!block.pins.is_empty()).then(|| PolicyUse {
                     policy,
                     at: at(),
                     own: true,
                 }),
-                report_only: None,
-                accepted: vec![],
-                serving: vec![],
+                ..Host::new(
+                    block.names.first().copied().unwrap_or("-").to_owned(),
+                    block.names.iter().map(|name| (*name).to_owned()).collect(),
+                    vec![position],
+                )
             });
             match deployment.listeners.iter_mut().find(|listener| listener.port == block.port) {
                 Some(listener) => listener.hosts.push(position),
-                None => deployment.listeners.push(Listener {
-                    address: None,
-                    port: block.port,
-                    choice: Choice::Nginx,
-                    hosts: vec![position],
-                    default: position,
-                    patterns: vec![],
-                    by_port_alone: false,
-                }),
+                None => deployment.listeners.push(Listener::new(
+                    block.port,
+                    Choice::Nginx,
+                    vec![position],
+                    position,
+                )),
             }
         }
         deployment.records = Some(Records {

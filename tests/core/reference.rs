@@ -35,3 +35,26 @@ fn every_directive_and_variable_of_the_nginx_module() {
         assert!(reference.contains(&format!("`${name}`")), "no entry for ${name}");
     }
 }
+
+/// The documents for contributors, the recipes and the workflow name scripts that there are, and no job of the workflow
+/// stands twice, which would make it invalid as a whole.
+#[test]
+fn what_contributors_are_told_to_run_is_there() {
+    for file in ["CONTRIBUTING.md", "RELEASING.md", "justfile", ".github/workflows/ci.yml"] {
+        let text = read(file);
+        let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+        for (at, _) in text.match_indices("ci/") {
+            let name = text[at..].split(|c| c != '/' && !is_of_name(c)).next().unwrap_or_default();
+            let name = name.trim_end_matches('.');
+            let is_apart = !text[..at].ends_with(is_of_name) && !text[..at].ends_with('/');
+            let path = format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+            assert!(!is_apart || fs::exists(&path).unwrap(), "{file} names {name}");
+        }
+    }
+    let workflow = read(".github/workflows/ci.yml");
+    let (_, jobs) = workflow.split_once("\njobs:\n").expect("jobs");
+    let job = |line: &&str| line.starts_with("  ") && !line[2..].starts_with([' ', '#']);
+    let names: Vec<&str> = jobs.lines().filter(|line| line.len() > 2).filter(job).collect();
+    assert!(names.len() > 5, "{names:?}");
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+}

@@ -38,7 +38,7 @@ fn a_host_that_no_record_has_room_for() {
     assert_eq!(nginx.reload(), Reload::Accepted);
     let log = nginx.log();
     assert_eq!(codes(&log[before..]), [NOT_RECORDED]);
-    assert!(log[before..].contains("localhost has more"), "{log}");
+    assert!(log[before..].contains("exceeded by localhost"), "{log}");
     assert_eq!(kinds(&own), ["writer", "presents", "ended"]);
 
     // Clients note what is served now.

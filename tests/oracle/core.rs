@@ -140,19 +140,16 @@ fn deployment(config: &Config) -> Deployment {
             deployment.policies.push(spec.resolve(|_| Err(String::new())));
         }
         deployment.hosts.push(Host {
-            label: block.names.first().map_or_else(|| format!("#{position}"), |n| (*n).to_owned()),
-            names: names(block),
-            tls: true,
-            contexts: vec![position],
-            check: Check::Refuse,
             enforced: block.policy.as_ref().map(|_| PolicyUse {
                 policy: name,
                 at: at(),
                 own: true,
             }),
-            report_only: None,
-            accepted: vec![],
-            serving: vec![],
+            ..Host::new(
+                block.names.first().map_or_else(|| format!("#{position}"), |n| (*n).to_owned()),
+                names(block),
+                vec![position],
+            )
         });
     }
     deployment.listeners = PORTS.iter().filter_map(|port| listener(config, *port)).collect();
@@ -221,13 +218,11 @@ pub fn outside(outside: &Outside, now: i64) -> Published {
     pins.sort_unstable();
     pins.dedup();
     Published {
-        host: outside.host.parse().expect("a host"),
         matching: match outside.matching {
             world::Matching::Exact => Matching::Exact,
             world::Matching::OneLabel => Matching::OneLabel,
             world::Matching::AnyDepth => Matching::AnyDepth,
         },
-        except: vec![],
         include_subdomains: outside.include_subdomains,
         scope: match outside.scope {
             world::Scope::Chain => Scope::Chain,
@@ -236,15 +231,12 @@ pub fn outside(outside: &Outside, now: i64) -> Published {
             world::Scope::SentCa => Scope::SentCa,
         },
         port: outside.port,
-        pins,
-        lifetime: outside
-            .days
-            .map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
-        origin: Origin::Other("an app".to_owned()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
+        ..Published::of_one(
+            outside.host.parse().expect("a host"),
+            pins,
+            outside.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
+            Origin::Other("an app".to_owned()),
+        )
     }
 }
 
@@ -258,21 +250,13 @@ pub fn zone(dane: &Dane, now: i64) -> Published {
     };
     let records = dane.records.iter().map(record).collect();
     let set = Rrset::new(Some(Protocol::Tcp), None, records).expect("some records");
-    Published {
-        host: dane.host.parse().expect("a host"),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: set.scope().unwrap_or(Scope::Chain),
-        port: Some(dane.port),
-        pins: set.pins(),
-        lifetime: dane.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
-        origin: Origin::Other("a zone".to_owned()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: Some(Arc::new(set)),
-    }
+    let published = Published::of_one(
+        dane.host.parse().expect("a host"),
+        set.pins(),
+        dane.days.map_or(Lifetime::Open, |days| Lifetime::ExpiresAt(now + days * 86_400)),
+        Origin::Other("a zone".to_owned()),
+    );
+    Published { port: Some(dane.port), ..published }.with_tlsa(set)
 }
 
 /// The core alone: its check, and what it would have written.

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use hpkp_core::published::{
-    Body, Event, KeyGraph, KeyNode, Matching, Presented, Presents, WriterName,
-};
+use hpkp_core::published::{Body, Event, KeyGraph, KeyNode, Presented, Presents, WriterName};
 use hpkp_core::ua::received;
 use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::pki::{P256, Pki};
@@ -326,19 +324,15 @@ fn write_records(pki: &Pki, pinned: &str, leaf: &str) -> PathBuf {
     let writer: WriterName = "web-1".parse().unwrap();
     let leaf = leaf.parse().unwrap();
     let node = KeyNode { pin: Some(leaf), served: true, end: true, issuers: vec![] };
-    let presents = Presents {
-        host: HOST.parse().unwrap(),
-        matching: Matching::Exact,
-        ports: vec![443],
-        certificates: vec![Presented {
+    let presents = Presents::of_one(
+        HOST.parse().unwrap(),
+        443,
+        vec![Presented {
             served: vec![Some(leaf)],
             keys: KeyGraph::new(vec![node]).unwrap(),
             identity: None,
         }],
-        aside: false,
-        nameless: false,
-        addresses: vec![],
-    };
+    );
     let published = held(HOST, vec![pinned.parse().unwrap()]);
     let bodies = [Body::Published(published), Body::Presents(presents)];
     let lines: Vec<String> = (1..)

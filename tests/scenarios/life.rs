@@ -17,20 +17,6 @@ const STARTED: [&str; 3] = ["writer", "published", "presents"];
 /// And a stop after it.
 const STOPPED: [&str; 4] = ["writer", "published", "presents", "ended"];
 
-/// Kills the workers, as a crash would, and waits until the server has replaced them.
-#[track_caller]
-fn replace_workers<S: Site>(site: &S) {
-    let old = site.workers();
-    for pid in &old {
-        // SAFETY: the pids are those of our own server's workers, read just now.
-        assert_eq!(unsafe { libc::kill(*pid, libc::SIGKILL) }, 0);
-    }
-    assert!(wait(|| {
-        let new = site.workers();
-        !new.is_empty() && new.iter().all(|pid| !old.contains(pid))
-    }));
-}
-
 /// What writes nothing, at a server that does not run and at one that does.
 fn quiet<S: Site>(run: fn(&S, &str) -> Option<i32>, showing: &[&str], signals: &[&str]) {
     let mut pinned = PinnedSite::<S>::new();
@@ -45,7 +31,7 @@ fn quiet<S: Site>(run: fn(&S, &str) -> Option<i32>, showing: &[&str], signals: &
 
     let started = pinned.snapshot();
     pinned.site.expect_in_log(&["hpkp: [published-pins-unmet]", "signal 9", "signal Killed"]);
-    replace_workers(&pinned.site);
+    pinned.site.replace_workers();
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
     for argument in showing {
         assert_eq!(run(&pinned.site, argument), Some(0), "{argument}");

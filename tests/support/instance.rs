@@ -170,6 +170,20 @@ impl Instance {
         children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
+    /// Kills the workers, as a crash would, and waits until the master has replaced them.
+    #[track_caller]
+    pub fn replace_workers(&self) {
+        let old = self.workers();
+        for pid in &old {
+            // SAFETY: the pids are those of our own server's workers, read just now.
+            assert_eq!(unsafe { libc::kill(*pid, libc::SIGKILL) }, 0);
+        }
+        assert!(wait(|| {
+            let new = self.workers();
+            !new.is_empty() && new.iter().all(|pid| !old.contains(pid))
+        }));
+    }
+
     pub fn signal(&self, signal: libc::c_int) {
         // SAFETY: our own child, not yet waited for, so the pid is still its own.
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);

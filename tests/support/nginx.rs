@@ -129,20 +129,6 @@ impl Nginx {
         self.spawn_command(command)
     }
 
-    /// Kills the workers, as a crash would, and waits until the master has replaced them.
-    #[track_caller]
-    pub fn replace_workers(&self) {
-        let old = self.workers();
-        for pid in &old {
-            // SAFETY: the pids are those of our own server's workers, read just now.
-            assert_eq!(unsafe { libc::kill(*pid, libc::SIGKILL) }, 0);
-        }
-        assert!(wait(|| {
-            let new = self.workers();
-            !new.is_empty() && new.iter().all(|pid| !old.contains(pid))
-        }));
-    }
-
     /// Sends SIGHUP and waits for what becomes of it.
     #[track_caller]
     pub fn reload(&self) -> Reload {

@@ -22,6 +22,13 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
+/// The files of one test, in a directory of its own.
+pub fn pki() -> (tempfile::TempDir, Pki) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let pki = Pki::new(dir.path());
+    (dir, pki)
+}
+
 /// The files of one test.
 #[derive(Clone, Debug)]
 pub struct Pki {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Event, Lifetime, Matching, Origin, Published, Scope, file};
+use hpkp_core::published::{Body, Event, Lifetime, Origin, Published, Scope, file};
 
 /// The events of a file; none where there is no file. A last line that was never finished is none.
 #[track_caller]
@@ -20,21 +20,12 @@ pub fn events(file: &Path) -> Vec<Event> {
 #[must_use]
 pub fn held(host: &str, mut pins: Vec<Pin>) -> Published {
     pins.sort_unstable();
-    Published {
-        host: host.parse().expect("a name"),
-        matching: Matching::Exact,
-        except: vec![],
-        include_subdomains: false,
-        scope: Scope::Chain,
-        port: None,
+    Published::of_one(
+        host.parse().expect("a name"),
         pins,
-        lifetime: Lifetime::Open,
-        origin: Origin::Other("release 7".into()),
-        since: None,
-        configuration: None,
-        exempt: vec![],
-        tlsa: None,
-    }
+        Lifetime::Open,
+        Origin::Other("release 7".into()),
+    )
 }
 
 /// Writes a record of clients that hold a pin of the leaf's key for a port, as those of a TLSA record

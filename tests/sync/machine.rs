@@ -8,8 +8,8 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::heard::{self, AllHeard};
 use hpkp_core::published::{
-    Body, Compromised, Event, Gone, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented,
-    Presents, Published, WriterName,
+    Body, Compromised, Event, Gone, KeyGraph, KeyNode, Lifetime, Origin, Presented, Presents,
+    Published, WriterName,
 };
 use hpkp_server::published::{self, Directory};
 use hpkp_tests::recorded::held;
@@ -109,15 +109,7 @@ impl Machine {
             identity: None,
         };
         self.append(vec![
-            Body::Presents(Presents {
-                host: host.parse().unwrap(),
-                matching: Matching::Exact,
-                ports: vec![443],
-                certificates: vec![presented],
-                aside: false,
-                nameless: false,
-                addresses: vec![],
-            }),
+            Body::Presents(Presents::of_one(host.parse().unwrap(), 443, vec![presented])),
             Body::Published(Published {
                 lifetime: Lifetime::MaxAge(MaxAge::from_seconds(5_184_000).unwrap()),
                 origin: Origin::Header,

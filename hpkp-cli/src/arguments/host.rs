@@ -4,11 +4,9 @@ use hpkp_core::published::HostName;
 use hpkp_core::ua::host::Host;
 
 /// The canonical name: in A-labels and lower case, without a last dot.
-pub(super) fn host(text: &str) -> Result<HostName, String> {
+pub(crate) fn host(text: &str) -> Result<HostName, String> {
     match Host::parse(text) {
-        Ok(Host::Name(name)) => {
-            name.as_str().parse().map_err(|_| "not a name that records can contain".to_owned())
-        }
+        Ok(Host::Name(name)) => Ok(name),
         Ok(Host::Address(_)) => Err("records contain host names, not IP addresses".to_owned()),
         Err(error) => Err(error.to_string()),
     }

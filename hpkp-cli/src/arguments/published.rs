@@ -3,8 +3,8 @@
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use hpkp_core::max_age::MaxAge;
-use hpkp_core::published::WriterName;
 use hpkp_core::published::line::MAX_TEXT;
+use hpkp_core::published::{Scope, WriterName, named};
 
 use super::IdPrefix;
 use crate::export;
@@ -17,8 +17,8 @@ const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
 /// Where the records are and how the result is printed: valid before and after the command.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Records {
-    /// Directory with records. May be given several times: all are read, and new records go to the first
-    /// [default: /var/lib/hpkp].
+    /// Directory with records. May be given several times: all are read; a command that records something
+    /// writes to the first [default: /var/lib/hpkp].
     #[arg(long, short, alias = "published", value_name = "DIR")]
     pub(crate) directory: Vec<String>,
 
@@ -216,7 +216,7 @@ pub(crate) struct AddArguments {
     pub(crate) include_subdomains: bool,
 
     /// Which keys clients compare with the pins.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, default_value_t, value_parser = scope())]
     pub(crate) scope: Scope,
 
     /// Port, if the pins apply to one port only.
@@ -260,17 +260,16 @@ fn free_text(text: &str) -> Result<String, String> {
 }
 
 /// Which keys clients compare with pins.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(crate) enum Scope {
-    /// Any key in the validated chain.
-    #[default]
-    Chain,
-    /// The key of the certificate itself (the leaf).
-    Leaf,
-    /// The key of a CA in the validated chain.
-    PathCa,
-    /// The key of a CA that the server sent.
-    SentCa,
+fn scope() -> impl TypedValueParser<Value = Scope> {
+    let helps = [
+        "Any key in the validated chain",
+        "The key of the certificate itself (the leaf)",
+        "The key of a CA in the validated chain",
+        "The key of a CA that the server sent",
+    ];
+    let values = Scope::NAMES.iter().zip(helps);
+    let values = values.map(|((name, _), help)| PossibleValue::new(*name).help(help));
+    PossibleValuesParser::new(values).map(|text| named(Scope::NAMES, &text).unwrap_or_default())
 }
 
 /// Record the pins in the source or configuration of an app, a script or a DNS zone.

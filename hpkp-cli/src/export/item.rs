@@ -20,12 +20,7 @@ pub struct Item {
 impl Item {
     /// The host, or the pattern of hosts.
     pub(super) fn name(&self) -> String {
-        let host = self.set.host.as_str();
-        match self.set.matching {
-            Matching::Exact => host.to_owned(),
-            Matching::OneLabel => format!("*.{host}"),
-            Matching::AnyDepth => format!("**.{host}"),
-        }
+        self.set.matching.pattern(&self.set.host)
     }
 
     pub(super) fn refuse<T>(&self, what: &'static str) -> Result<T, Refusal> {

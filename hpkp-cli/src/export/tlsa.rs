@@ -7,7 +7,7 @@ use hpkp_core::published::{Client, Rrset, Tlsa};
 
 use super::item::{Item, Refusal, scope_of};
 use crate::import::format::Format;
-use crate::import::{Certificates, Except, Imported, Matching, Scope};
+use crate::import::{Certificates, Except, Imported, Matching};
 
 /// The records of one name.
 struct Owner<'a> {
@@ -54,13 +54,7 @@ fn set_of(item: &Item) -> Result<Rrset, Refusal> {
     if let Some(records) = &item.tlsa {
         return Ok(records.clone());
     }
-    let scope = match set.scope {
-        Scope::Chain => hpkp_core::published::Scope::Chain,
-        Scope::Leaf => hpkp_core::published::Scope::Leaf,
-        Scope::PathCa => hpkp_core::published::Scope::PathCa,
-        Scope::SentCa => hpkp_core::published::Scope::SentCa,
-    };
-    let Some(usage) = usage_of(scope) else { return item.refuse(scope_of(set.scope)) };
+    let Some(usage) = usage_of(set.scope) else { return item.refuse(scope_of(set.scope)) };
     let record = |pin: &hpkp_core::pin::Pin| Tlsa {
         usage,
         selector: selector::KEY,

@@ -16,7 +16,7 @@ use hpkp_core::published::Client;
 use self::shell::Word;
 
 use super::{
-    Certificates, ImportError, Imported, Matching, Note, PinSet, Problem, Scope, distinct, host,
+    Certificates, ImportError, Imported, Note, PinSet, Problem, Scope, distinct, host,
     note_address, shown, text,
 };
 
@@ -484,20 +484,9 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         note_address(imported, line, name);
         return Ok(());
     };
-    let set = PinSet {
-        host,
-        matching: Matching::Exact,
-        include_subdomains: false,
-        except: Vec::new(),
-        scope: Scope::Leaf,
-        port: Some(port),
-        pins: pins.to_vec(),
-        expires_at: None,
-        origin: format!("curl, line {line}"),
-        client: Client::Curl,
-        group: 0,
-    };
-    imported.push(line, set)
+    let origin = format!("curl, line {line}");
+    let set = PinSet::of_one(host, pins.to_vec(), origin, (Client::Curl, 0));
+    imported.push(line, PinSet { scope: Scope::Leaf, port: Some(port), ..set })
 }
 
 /// The port of a scheme with TLS, or one that may change to TLS (`--ssl-reqd`).

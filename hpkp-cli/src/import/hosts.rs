@@ -11,8 +11,8 @@ use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope, day, distinct,
-    excepted, host, literal, note_address, plist, text, xml,
+    Certificates, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, day, distinct, host,
+    literal, note_address, plist, text, xml,
 };
 
 /// Keys whose value is a host.
@@ -48,24 +48,14 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     let names: Vec<(HostName, bool)> =
         entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
     for entry in entries {
-        let except = match entry.include_subdomains {
-            true => excepted(&entry.host, &names),
-            false => Vec::new(),
-        };
-        let set = PinSet {
-            host: entry.host,
-            matching: entry.matching,
-            include_subdomains: entry.include_subdomains,
-            except,
-            scope: Scope::Chain,
-            port: None,
-            pins: entry.pins,
-            expires_at: entry.expires_at,
-            origin: format!("object, line {}", entry.line),
-            client: Client::TrustKit,
-            group: 0,
-        };
-        imported.push(entry.line, set)?;
+        let set = PinSet::of_host(
+            (entry.host, entry.include_subdomains),
+            &names,
+            (entry.pins, entry.expires_at),
+            format!("object, line {}", entry.line),
+            (Client::TrustKit, 0),
+        );
+        imported.push(entry.line, PinSet { matching: entry.matching, ..set })?;
     }
     let unknown = imported.notes.iter().find(|note| note.text.ends_with(NOT_KNOWN));
     if let Some(note) = unknown.filter(|_| imported.sets.is_empty()) {
@@ -73,10 +63,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
                    pins as a line \"HOST sha256/...\"";
         return Err(Problem::unsupported("pins", why).at(note.line));
     }
-    if imported.sets.is_empty() && imported.notes.is_empty() {
-        return Err(Problem::Nothing { wanted: "an object with hosts and their pins" }.at(1));
-    }
-    Ok(imported)
+    imported.or_nothing("an object with hosts and their pins")
 }
 
 fn read_text(
@@ -105,7 +92,7 @@ struct Entry {
 
 /// Whether a key is a host name, or a pattern of hosts.
 fn is_host(name: &str) -> bool {
-    let name = name.strip_prefix("**.").or_else(|| name.strip_prefix("*.")).unwrap_or(name);
+    let (name, _) = Matching::of_pattern(name);
     let mut labels = name.split('.');
     // Member names of sources have a dot as well: config.pins. A host ends with letters of a TLD
     // and is written in a text, which the caller has seen to.
@@ -192,11 +179,7 @@ fn entry(
     entries: &mut Vec<Entry>,
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
-    let (bare, matching) = match (name.strip_prefix("**."), name.strip_prefix("*.")) {
-        (Some(domain), _) => (domain, Matching::AnyDepth),
-        (None, Some(domain)) => (domain, Matching::OneLabel),
-        (None, None) => (name, Matching::Exact),
-    };
+    let (bare, matching) = Matching::of_pattern(name);
     plist::has_literal_key(value)?;
     let mut pins = Vec::new();
     let mut of_sha1 = None;

@@ -11,7 +11,7 @@ use roxmltree::Node;
 
 use super::plist::{self, Dictionary};
 use super::{
-    Certificates, ImportError, Imported, Matching, Note, PinSet, Problem, Scope, distinct, host,
+    Certificates, ImportError, Imported, Note, PinSet, Problem, Scope, distinct, host,
     note_address, xml,
 };
 
@@ -78,20 +78,9 @@ fn domain(
         return Ok(());
     };
     for (key, scope, pins) in sets {
-        let set = PinSet {
-            host: host.clone(),
-            matching: Matching::Exact,
-            include_subdomains,
-            except: Vec::new(),
-            scope,
-            port: None,
-            pins,
-            expires_at: None,
-            origin: format!("NSPinnedDomains, {key}"),
-            client: Client::Apple,
-            group,
-        };
-        imported.push(line, set)?;
+        let origin = format!("NSPinnedDomains, {key}");
+        let set = PinSet::of_one(host.clone(), pins, origin, (Client::Apple, group));
+        imported.push(line, PinSet { include_subdomains, scope, ..set })?;
     }
     Ok(())
 }

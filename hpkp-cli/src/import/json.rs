@@ -2,7 +2,7 @@
 
 use hpkp_core::date;
 use hpkp_core::published::tlsa::Protocol;
-use hpkp_core::published::{Client, Rrset};
+use hpkp_core::published::{Client, Rrset, name_of, named};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -89,32 +89,13 @@ struct Exempt {
     include_subdomains: bool,
 }
 
-const MATCHINGS: [(&str, Matching); 3] = [
-    ("exact", Matching::Exact),
-    ("one-label", Matching::OneLabel),
-    ("any-depth", Matching::AnyDepth),
-];
-
-const SCOPES: [(&str, Scope); 4] = [
-    ("chain", Scope::Chain),
-    ("leaf", Scope::Leaf),
-    ("path-ca", Scope::PathCa),
-    ("sent-ca", Scope::SentCa),
-];
-
-fn name_of<T: PartialEq + Copy>(names: &[(&str, T)], value: T) -> String {
-    let found = names.iter().find(|(_, other)| *other == value);
-    found.map_or_else(String::new, |(name, _)| (*name).to_owned())
-}
-
-fn named<T: Copy>(
+fn one_of<T: Copy>(
     names: &[(&str, T)],
     text: &str,
     wanted: &'static str,
     line: usize,
 ) -> Result<T, ImportError> {
-    let found = names.iter().find(|(name, _)| *name == text);
-    found.map(|(_, value)| *value).ok_or_else(|| Problem::unexpected(text, wanted).at(line))
+    named(names, text).ok_or_else(|| Problem::unexpected(text, wanted).at(line))
 }
 
 impl Line {
@@ -128,9 +109,9 @@ impl Line {
         Self {
             hpkp_pins: VERSION,
             host: set.host.as_str().to_owned(),
-            matching: name_of(&MATCHINGS, set.matching),
+            matching: name_of(Matching::NAMES, set.matching).to_owned(),
             include_subdomains: set.include_subdomains,
-            scope: name_of(&SCOPES, set.scope),
+            scope: set.scope.to_string(),
             port: set.port,
             pins: set.pins.iter().map(|pin| format!("sha256/{pin}")).collect(),
             expires_at: set.expires_at.map(date::format),
@@ -169,10 +150,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
         }
         add(entry, line, certificates, &mut imported)?;
     }
-    if imported.sets.is_empty() && imported.notes.is_empty() {
-        return Err(Problem::Nothing { wanted: "a line with hpkp_pins" }.at(1));
-    }
-    Ok(imported)
+    imported.or_nothing("a line with hpkp_pins")
 }
 
 fn add(
@@ -218,10 +196,10 @@ fn add(
     }
     let set = PinSet {
         host: host_name,
-        matching: named(&MATCHINGS, &entry.matching, "exact, one-label or any-depth", line)?,
+        matching: one_of(Matching::NAMES, &entry.matching, "exact, one-label or any-depth", line)?,
         include_subdomains: entry.include_subdomains,
         except,
-        scope: named(&SCOPES, &entry.scope, "chain, leaf, path-ca or sent-ca", line)?,
+        scope: one_of(Scope::NAMES, &entry.scope, "chain, leaf, path-ca or sent-ca", line)?,
         port: entry.port,
         pins: distinct(pins),
         expires_at: expires_at.transpose()?,

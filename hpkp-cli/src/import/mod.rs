@@ -78,28 +78,39 @@ pub struct PinSet {
 }
 
 impl PinSet {
-    /// Pins that a client holds for a host, or for it and all below, and compares with any key of the chain that it
-    /// validated. `all` are the hosts of the same configuration, each of which has its own pins.
+    /// Pins that a client holds for one host, and compares with any key of the chain that it validated.
+    pub(crate) fn of_one(
+        host: HostName,
+        pins: Vec<Pin>,
+        origin: String,
+        (client, group): (Client, usize),
+    ) -> Self {
+        Self {
+            host,
+            matching: Matching::Exact,
+            include_subdomains: false,
+            except: Vec::new(),
+            scope: Scope::Chain,
+            port: None,
+            pins,
+            expires_at: None,
+            origin,
+            client,
+            group,
+        }
+    }
+
+    /// The same for a host, or for it and all below. `all` are the hosts of the same configuration, each of which
+    /// has its own pins.
     fn of_host(
         (host, include_subdomains): (HostName, bool),
         all: &[(HostName, bool)],
         (pins, expires_at): (Vec<Pin>, Option<i64>),
         origin: String,
-        (client, group): (Client, usize),
+        client: (Client, usize),
     ) -> Self {
-        Self {
-            except: if include_subdomains { excepted(&host, all) } else { Vec::new() },
-            host,
-            matching: Matching::Exact,
-            include_subdomains,
-            scope: Scope::Chain,
-            port: None,
-            pins,
-            expires_at,
-            origin,
-            client,
-            group,
-        }
+        let except = if include_subdomains { excepted(&host, all) } else { Vec::new() };
+        Self { except, include_subdomains, expires_at, ..Self::of_one(host, pins, origin, client) }
     }
 }
 
@@ -149,6 +160,14 @@ impl Imported {
         self.sets.push(set);
         self.lines.push(line);
         Ok(())
+    }
+
+    /// It, unless nothing of what was `wanted` is in the text.
+    fn or_nothing(self, wanted: &'static str) -> Result<Self, ImportError> {
+        match self.sets.is_empty() && self.notes.is_empty() {
+            true => Err(Problem::Nothing { wanted }.at(1)),
+            false => Ok(self),
+        }
     }
 
     fn note(&mut self, line: usize, text: impl Into<String>) {

@@ -23,8 +23,8 @@ use std::collections::HashMap;
 
 use self::source::Add;
 use super::{
-    Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
-    distinct, host, note_address, text,
+    Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, distinct,
+    host, note_address, text,
 };
 
 /// Reads source text or lines.
@@ -50,10 +50,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     for (group, pinner) in pinners.into_iter().enumerate() {
         pinner.finish(group, &mut seen, &mut imported)?;
     }
-    if imported.sets.is_empty() && imported.notes.is_empty() {
-        return Err(Problem::Nothing { wanted: WANTED }.at(1));
-    }
-    Ok(imported)
+    imported.or_nothing(WANTED)
 }
 
 /// What a pattern of a pinner stands for, and its own pins.
@@ -118,11 +115,7 @@ impl Pinner {
         pins: Vec<Pin>,
         imported: &mut Imported,
     ) -> Result<(), ImportError> {
-        let (name, matching) = match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
-            (Some(domain), _) => (domain, Matching::AnyDepth),
-            (None, Some(domain)) => (domain, Matching::OneLabel),
-            (None, None) => (pattern, Matching::Exact),
-        };
+        let (name, matching) = Matching::of_pattern(pattern);
         let Some(host) = host(name, line)? else {
             note_address(imported, line, name);
             return Ok(());
@@ -152,18 +145,11 @@ impl Pinner {
             if pins.is_empty() {
                 continue;
             }
+            let origin = format!("OkHttp CertificatePinner, line {}", pattern.line);
             let set = PinSet {
-                host: pattern.host.clone(),
                 matching: pattern.matching,
-                include_subdomains: false,
                 except: self.excepted(pattern),
-                scope: Scope::Chain,
-                port: None,
-                pins,
-                expires_at: None,
-                origin: format!("OkHttp CertificatePinner, line {}", pattern.line),
-                client: Client::OkHttp,
-                group,
+                ..PinSet::of_one(pattern.host.clone(), pins, origin, (Client::OkHttp, group))
             };
             let same = PinSet { group: 0, origin: String::new(), ..set.clone() };
             if !seen.contains(&same) {

@@ -6,9 +6,7 @@
 
 use hpkp_core::published::Client;
 
-use super::{
-    Certificates, ImportError, Imported, Matching, PinSet, Problem, Scope, distinct, host, text,
-};
+use super::{Certificates, ImportError, Imported, PinSet, Problem, Scope, distinct, host, text};
 
 /// The port of DNS over TLS (RFC 7858 section 3.1).
 const PORT: u16 = 853;
@@ -50,10 +48,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
         }
     }
     upstream.finish(&mut imported)?;
-    if imported.sets.is_empty() && imported.notes.is_empty() {
-        return Err(Problem::Nothing { wanted: "an upstream with a tls_pubkey_pinset" }.at(1));
-    }
-    Ok(imported)
+    imported.or_nothing("an upstream with a tls_pubkey_pinset")
 }
 
 fn without_comment(line: &str) -> &str {
@@ -129,20 +124,11 @@ impl Upstream {
         // Each upstream is a configuration of its own: its pins are for its address alone.
         let group = imported.sets.len();
         for scope in [Scope::Leaf, Scope::SentCa] {
-            let set = PinSet {
-                host: host.clone(),
-                matching: Matching::Exact,
-                include_subdomains: false,
-                except: Vec::new(),
-                scope,
-                port: Some(self.port.unwrap_or(PORT)),
-                pins: distinct(self.pins.iter().copied()),
-                expires_at: None,
-                origin: format!("stubby, line {}", self.line),
-                client: Client::DnsOverTls,
-                group,
-            };
-            imported.push(self.line, set)?;
+            let pins = distinct(self.pins.iter().copied());
+            let origin = format!("stubby, line {}", self.line);
+            let set = PinSet::of_one(host.clone(), pins, origin, (Client::DnsOverTls, group));
+            let port = Some(self.port.unwrap_or(PORT));
+            imported.push(self.line, PinSet { scope, port, ..set })?;
         }
         Ok(())
     }

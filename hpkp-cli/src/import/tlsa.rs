@@ -21,8 +21,8 @@ use hpkp_core::ua::host::HostName;
 
 use self::zone::{Record, is_for_tlsa, is_transport};
 use super::{
-    Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, Scope,
-    distinct, host, note_address, text,
+    Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, distinct,
+    host, note_address, text,
 };
 
 /// Reads records; those of other types are passed over.
@@ -303,12 +303,7 @@ impl Owner {
         let set = Rrset::new(place.protocol, ttl, records);
         let set = set.ok_or_else(|| too_many(&name, line))?;
         let set = set.without_ports(place.excepted_ports(names));
-        let scope = match set.scope() {
-            Some(hpkp_core::published::Scope::Leaf) => Scope::Leaf,
-            Some(hpkp_core::published::Scope::SentCa) => Scope::SentCa,
-            Some(hpkp_core::published::Scope::PathCa) => Scope::PathCa,
-            _ => Scope::Chain,
-        };
+        let scope = set.scope().unwrap_or_default();
         let is_usable = !set.counted().is_empty();
         let group = place.protocol.map_or(0, |protocol| protocol as usize);
         imported.tlsa.insert(imported.sets.len(), set);
@@ -316,16 +311,15 @@ impl Owner {
             line,
             PinSet {
                 except: place.excepted_hosts(names),
-                host: place.host,
                 matching: place.matching,
-                include_subdomains: false,
                 scope,
                 port: place.port,
-                pins: in_order,
-                expires_at: None,
-                origin: format!("TLSA {}", Excerpt::new(&name)),
-                client: Client::Dane,
-                group,
+                ..PinSet::of_one(
+                    place.host,
+                    in_order,
+                    format!("TLSA {}", Excerpt::new(&name)),
+                    (Client::Dane, group),
+                )
             },
         )?;
         Ok(is_usable)
@@ -364,6 +358,7 @@ impl Name {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Scope;
     use super::*;
     use crate::import::format::Format;
     use crate::import::samples::{a, b, certificate, set, sets};

@@ -146,7 +146,7 @@ fn others(state: &State, servers: &[Server], planned: &Planned<'_>) -> BTreeSet<
             None => hosts.extend(name.parse().ok()),
             Some(domain) => {
                 // Any host there, and each that is on record.
-                hosts.extend(format!("hpkp-any-label.{domain}").parse().ok());
+                hosts.extend(domain.parse::<HostName>().ok().map(|domain| domain.any_below()));
                 let known = state.published().map(|record| &record.body.host);
                 hosts.extend(known.filter(|host| host.parents().next() == Some(domain)).cloned());
             }

@@ -7,19 +7,17 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::policy::PinSource;
 use hpkp_core::published::{
-    Body, Ended, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Scope, Why,
-    WriterName,
+    Body, Ended, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Why, WriterName,
 };
 use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::FieldKind;
 use hpkp_core::ua::field::Reading;
-use hpkp_core::ua::host::Host;
 use serde::Serialize;
 
 use super::store::{Store, shown};
 use super::view::PublishedView;
-use crate::arguments::AddArguments;
+use crate::arguments::{self, AddArguments};
 use crate::chains;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -78,22 +76,12 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     if let Some((name, port)) = apart {
         return Err(wrong(&format!("give the port apart: {name} --port {port}")));
     }
-    match Host::parse(text) {
-        Ok(Host::Name(name)) => {
-            name.as_str().parse().map_err(|_| wrong("not a name that records can contain"))
-        }
-        Ok(Host::Address(_)) => Err(wrong("records contain host names, not IP addresses")),
-        Err(error) => Err(wrong(&error.to_string())),
-    }
+    arguments::host(text).map_err(|why| wrong(&why))
 }
 
 /// The hosts that a name stands for, as `list` shows it.
 pub(super) fn pattern(text: &str) -> Result<(HostName, Matching), Failure> {
-    let (name, matching) = match (text.strip_prefix("**."), text.strip_prefix("*.")) {
-        (Some(domain), _) => (domain, Matching::AnyDepth),
-        (None, Some(domain)) => (domain, Matching::OneLabel),
-        (None, None) => (text, Matching::Exact),
-    };
+    let (name, matching) = Matching::of_pattern(text);
     Ok((host(name)?, matching))
 }
 
@@ -113,12 +101,7 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
         matching,
         except: Vec::new(),
         include_subdomains: arguments.include_subdomains,
-        scope: match arguments.scope {
-            crate::arguments::Scope::Chain => Scope::Chain,
-            crate::arguments::Scope::Leaf => Scope::Leaf,
-            crate::arguments::Scope::PathCa => Scope::PathCa,
-            crate::arguments::Scope::SentCa => Scope::SentCa,
-        },
+        scope: arguments.scope,
         port: arguments.port,
         pins: Vec::new(),
         lifetime: match (arguments.max_age, arguments.expires) {

@@ -22,7 +22,7 @@ const NAMED_KEYS: usize = 4;
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
     let body = &record.body;
     let retention = store.state.retention(record, &store.clock);
-    let name = view::name(&body.host, body.matching);
+    let name = body.matching.pattern(&body.host);
     let whom = view::whom(&name, body.include_subdomains, body.port);
     let who = match (&body.origin, body.lifetime) {
         (Origin::Header, _) | (_, Lifetime::MaxAge(_)) => {
@@ -47,7 +47,7 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
     let heading = output::accent(output::BAD, &format!("{heading}:"));
     let compared = match body.owner().filter(|_| body.tlsa.is_some()) {
         Some(owner) => format!("the TLSA records of {owner}"),
-        None => view::compared(view::scope(body.scope)).to_owned(),
+        None => view::compared(body.scope).to_owned(),
     };
     let mut lines = vec![
         format!("{heading} {who}; {until}"),

@@ -9,7 +9,7 @@ use hpkp_core::published::{
 
 use super::add;
 use super::store::{Store, shown};
-use super::view::{self, PresentsView, PublishedView};
+use super::view::{PresentsView, PublishedView};
 use crate::arguments::{CompromisedArguments, EndArguments, IdPrefix, WaiveArguments};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -48,9 +48,9 @@ pub(super) fn end(
     let events = store.append(
         writer,
         |store| {
-            all = chosen(store, ids, &named, |record| {
-                !matches!(record.body.lifetime, Lifetime::MaxAge(_))
-            })?;
+            let has_no_age =
+                |record: &Record<Published>| !matches!(record.body.lifetime, Lifetime::MaxAge(_));
+            all = chosen(store, ids, &named, has_no_age, "no recorded pins without a max-age")?;
             let ended = all
                 .chunks(MAX_ENTRIES)
                 .map(|ids| Body::Ended(Ended { ids: ids.to_vec(), why: why.clone(), when: *at }));
@@ -114,7 +114,7 @@ pub(super) fn waive(
     let events = store.append(
         writer.writer.as_ref(),
         |store| {
-            all = chosen(store, ids, &named, |_| true)?;
+            all = chosen(store, ids, &named, |_| true, "no recorded pins")?;
             if let Some(id) = all.iter().find(|id| store.state.published_by(**id).is_none()) {
                 return Err(Failure::no(format!(
                     "{id} is a record of presented keys and cannot be waived; to end it: hpkp published \
@@ -135,12 +135,14 @@ fn names(hosts: &[String]) -> Result<Vec<(HostName, Matching)>, Failure> {
     hosts.iter().map(|host| add::pattern(host)).collect()
 }
 
-/// The events with these ids, and those of pins that clients may hold for these names.
+/// The events with these ids, and those of pins that clients may hold for these names; where a name has none, `missing`
+/// says of what.
 fn chosen(
     store: &Store,
     ids: &[IdPrefix],
     names: &[(HostName, Matching)],
     is_meant: impl Fn(&Record<Published>) -> bool,
+    missing: &str,
 ) -> Result<Vec<EventId>, Failure> {
     let mut all = store.resolve(ids)?;
     for (host, matching) in names {
@@ -149,12 +151,12 @@ fn chosen(
         let before = all.len();
         all.extend(here.filter(|one| is_meant(one)).map(|one| one.id));
         if all.len() == before {
-            let name = view::name(host, *matching);
+            let name = matching.pattern(host);
             let mut others: Vec<String> = store
                 .state
                 .live(store.now)
                 .filter(|live| live.record.body.binds(host))
-                .map(|live| view::name(&live.record.body.host, live.record.body.matching))
+                .map(|live| live.record.body.matching.pattern(&live.record.body.host))
                 .collect();
             others.sort();
             others.dedup();
@@ -162,7 +164,7 @@ fn chosen(
                 [] => String::new(),
                 others => format!("; pins of {} apply to it", others.join(", ")),
             };
-            return Err(Failure::no(format!("no such record for {name}{hint}")));
+            return Err(Failure::no(format!("{missing} for {name}{hint}")));
         }
     }
     Ok(distinct(&all))

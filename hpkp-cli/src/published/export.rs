@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use hpkp_core::published::{Client, Configuration, HostName, Lifetime, Published};
+use hpkp_core::published::{Client, Configuration, Lifetime, Published};
 use hpkp_core::text::Excerpt;
-use hpkp_core::ua::host::Host;
 
 use super::store::Store;
-use super::view;
 use crate::arguments::{ExportArguments, IdPrefix};
 use crate::exit::Exit;
 use crate::export::{self, Item};
@@ -26,7 +24,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     live.sort_by_key(|(record, _)| (&record.body.host, record.body.matching, record.at, record.id));
     for (record, is_waived) in live {
         let body = &record.body;
-        let name = view::name(&body.host, body.matching);
+        let name = body.matching.pattern(&body.host);
         let mut is_meant = arguments.hosts.is_empty();
         for (argument, found) in arguments.hosts.iter().zip(&mut found) {
             let is_id = argument.parse::<IdPrefix>().is_ok()
@@ -48,7 +46,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             Some(configuration) => *configurations.entry(configuration).or_insert(next),
         };
         next += 1;
-        let mut item = item(body, group)?;
+        let mut item = item(body, group);
         item.max_age = item.max_age.filter(|_| !arguments.without_max_age);
         match items.iter_mut().find(|other| is_same(other, &item)) {
             Some(known) => known.max_age = known.max_age.or(item.max_age),
@@ -80,22 +78,15 @@ fn is_same(one: &Item, other: &Item) -> bool {
         && (one.max_age.is_none() || other.max_age.is_none() || one.max_age == other.max_age)
 }
 
-pub(crate) fn item(body: &Published, group: usize) -> Result<Item, Failure> {
-    let name = |name: &HostName| match Host::parse(name.as_str()) {
-        Ok(Host::Name(name)) => Ok(name),
-        _ => Err(Failure::no(format!("{name}: cannot write this name"))),
-    };
-    let mut except = Vec::new();
-    for host in &body.except {
-        except.push(Except { host: name(host)?, with_subdomains: false });
-    }
-    for exempt in &body.exempt {
-        let with_subdomains = exempt.include_subdomains;
-        except.push(Except { host: name(&exempt.host)?, with_subdomains });
-    }
+pub(crate) fn item(body: &Published, group: usize) -> Item {
+    let except = body.except.iter().map(|host| (host, false));
+    let exempt = body.exempt.iter().map(|one| (&one.host, one.include_subdomains));
+    let all = except.chain(exempt);
+    let mut except: Vec<Except> =
+        all.map(|(host, with_subdomains)| Except { host: host.clone(), with_subdomains }).collect();
     except.sort();
     let set = PinSet {
-        host: name(&body.host)?,
+        host: body.host.clone(),
         matching: body.matching,
         include_subdomains: body.include_subdomains,
         except,
@@ -117,5 +108,5 @@ pub(crate) fn item(body: &Published, group: usize) -> Result<Item, Failure> {
         Lifetime::MaxAge(age) => Some(age.seconds()),
         Lifetime::ExpiresAt(_) | Lifetime::Open => None,
     };
-    Ok(Item { set, max_age, tlsa: body.tlsa.as_deref().cloned() })
+    Item { set, max_age, tlsa: body.tlsa.as_deref().cloned() }
 }

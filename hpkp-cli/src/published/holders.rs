@@ -48,7 +48,7 @@ pub(crate) fn of_key(directories: &[String], spki: &[u8]) -> Result<Holders, Fai
             continue;
         }
         let view = PublishedView::new(&store, record);
-        let host = super::view::name(&record.body.host, record.body.matching);
+        let host = record.body.matching.pattern(&record.body.host);
         let holder = Holder {
             host,
             line: view.line(),

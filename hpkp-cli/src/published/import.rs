@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use hpkp_core::date;
 use hpkp_core::published::{
-    Configuration, Exempt, Fingerprint, HostName, Lifetime, Matching, Origin, Published,
+    Configuration, Exempt, Fingerprint, Lifetime, Matching, Origin, Published,
 };
 use hpkp_core::text::{Excerpt, ShellWord};
 
@@ -68,7 +68,7 @@ pub(super) fn run(
                 &set.group.to_be_bytes(),
             ]),
         };
-        let published = published(set, configuration, arguments)?;
+        let published = published(set, configuration, arguments);
         let published = match imported.tlsa.remove(&index) {
             // All that there is to say of an owner is in the set, whatever else the text has.
             Some(set) => Published { configuration: None, ..published }.with_tlsa(set),
@@ -102,30 +102,20 @@ fn recognised(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failu
     Ok(format)
 }
 
-fn published(
-    set: PinSet,
-    configuration: Configuration,
-    arguments: &ImportArguments,
-) -> Result<Published, Failure> {
-    let name = |name: &hpkp_core::ua::host::HostName| -> Result<HostName, Failure> {
-        name.as_str().parse().map_err(|error| {
-            Failure::no(format!("invalid host name \"{}\": {error}", name.as_str()))
-        })
-    };
-    let host = name(&set.host)?;
+fn published(set: PinSet, configuration: Configuration, arguments: &ImportArguments) -> Published {
     // A pattern of one label does not stand for the hosts that it excepts; of any other entry the
     // client has something else for them.
     let (mut except, mut exempt) = (Vec::new(), Vec::new());
     for one in &set.except {
-        let (host, include_subdomains) = (name(&one.host)?, one.with_subdomains);
+        let (host, include_subdomains) = (one.host.clone(), one.with_subdomains);
         match set.matching {
             Matching::OneLabel => except.push(host),
             _ => exempt.push(Exempt { host, include_subdomains }),
         }
     }
     except.sort();
-    Ok(Published {
-        host,
+    Published {
+        host: set.host,
         matching: set.matching,
         except,
         include_subdomains: set.include_subdomains,
@@ -138,7 +128,7 @@ fn published(
         configuration: Some(configuration),
         exempt,
         tlsa: None,
-    })
+    }
 }
 
 /// Names the records that say something else of the same owner: each must be met until it is ended.
@@ -170,9 +160,9 @@ fn print(all: &[Published], json: bool) -> Exit {
     let written = if json {
         let sets = all.iter().map(|published| {
             serde_json::json!({
-                "host": view::name(&published.host, published.matching),
+                "host": published.matching.pattern(&published.host),
                 "include_subdomains": published.include_subdomains,
-                "scope": view::scope(published.scope),
+                "scope": published.scope.as_str(),
                 "port": published.port,
                 "pins": pins(published),
                 "tlsa": view::tlsa(published),
@@ -184,9 +174,9 @@ fn print(all: &[Published], json: bool) -> Exit {
         output::json(&serde_json::json!({ "v": JSON_VERSION, "would_record": sets }))
     } else {
         all.iter().try_for_each(|published| {
-            let name = view::name(&published.host, published.matching);
+            let name = published.matching.pattern(&published.host);
             let whom = view::whom(&name, published.include_subdomains, published.port);
-            let scope = view::scope(published.scope);
+            let scope = published.scope;
             let until = expires_at(published);
             let until = until.map_or_else(String::new, |time| format!(", expires {time}"));
             match published.owner() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hpkp_core::check::TrustSetting;
 use hpkp_core::path::VerifySignature;
-use hpkp_core::published::{HostName, Matching};
+use hpkp_core::published::{ANY_LABEL, HostName, Matching};
 use serde_json::value::RawValue;
 
 use super::replay::{OpenSsl, Replay, trust};
@@ -15,9 +15,6 @@ use crate::arguments::WhyArguments;
 use crate::chains::Chains;
 use crate::exit::Exit;
 use crate::failure::Failure;
-
-/// Stands for any host one label below a domain, and for none in particular.
-const ANY_LABEL: &str = "hpkp-any-label.";
 
 /// The records, and what is the same for each question to them.
 #[derive(Debug)]
@@ -95,7 +92,7 @@ impl Judge {
             match name.strip_prefix("*.") {
                 None => hosts.extend(name.parse().ok()),
                 Some(domain) => {
-                    hosts.extend(format!("{ANY_LABEL}{domain}").parse().ok());
+                    hosts.extend(domain.parse::<HostName>().ok().map(|domain| domain.any_below()));
                     let live = self.store.state.live(self.store.now).map(|live| &live.record.body);
                     let exact = live.filter(|body| body.matching != Matching::OneLabel);
                     let hosts_below = exact.map(|body| &body.host);
@@ -149,7 +146,7 @@ impl Judge {
         let own = chains.iter().map(|(_, chain)| chain.clone()).collect();
         let verify = verify.unwrap_or(&OpenSsl);
         let replay = Replay::of(&self.store, host, (own, &[]), &arguments, self.trust()?, verify)?;
-        let shown = |text: &str| text.replace(ANY_LABEL, "*.");
+        let shown = |text: &str| text.replace(ANY_LABEL, "*");
         let json = serde_json::to_string(&replay).map(|json| shown(&json));
         let json = json.and_then(RawValue::from_string);
         Ok(Judgement {

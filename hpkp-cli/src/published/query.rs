@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use hpkp_core::date;
+use hpkp_core::published::Published;
 use hpkp_core::published::state::{Record, Retention};
-use hpkp_core::published::{Matching, Published};
 use serde::Serialize;
 
 use super::replay::Replay;
 use super::store::{Store, shown};
-use super::view::{self, PresentsView, PublishedView};
+use super::view::{PresentsView, PublishedView};
 use crate::arguments::{ListArguments, ShowArguments, WhyArguments};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -104,17 +104,12 @@ fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
         records.iter().map(|record| (&record.body.host, record.body.matching)).collect();
     names.dedup();
     let free = names.into_iter().filter_map(|(host, matching)| {
-        // Any host that the pattern stands for, and no other record names.
-        let one = match matching {
-            Matching::OneLabel => format!("hpkp-any-label.{host}").parse().ok()?,
-            Matching::Exact | Matching::AnyDepth => host.clone(),
-        };
-        let above = std::iter::once(one.as_str()).chain(one.parents());
-        let records = above.filter_map(|name| by_host.get(name)).flatten();
+        let one = matching.any_of(host);
+        let records = one.with_superdomains().filter_map(|name| by_host.get(name)).flatten();
         let binding = records.filter(|record| record.body.binds(&one));
         match binding.filter_map(|record| store.state.retention(record, &store.clock)).max()? {
             Retention::Until(time) => {
-                Some(Free { host: view::name(host, matching), from: date::format(time) })
+                Some(Free { host: matching.pattern(host), from: date::format(time) })
             }
             Retention::WhilePublished(_) | Retention::Indefinite => None,
         }

@@ -10,7 +10,7 @@ use hpkp_core::check::{
     TrustSetting, check,
 };
 use hpkp_core::date;
-use hpkp_core::finding::{Check, Class, Code, Finding, Location};
+use hpkp_core::finding::{Class, Code, Finding, Location};
 use hpkp_core::path::{Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::published::state::Record;
 use hpkp_core::published::{Body, Event, EventId, HostName, Published, State};
@@ -295,15 +295,7 @@ fn deployment(
         hosts: vec![block(Some(host)), block(None)],
         listeners: ports(store, host, port)
             .into_iter()
-            .map(|port| Listener {
-                address: None,
-                port,
-                choice: Choice::Nginx,
-                hosts: vec![0],
-                default: 1,
-                patterns: Vec::new(),
-                by_port_alone: false,
-            })
+            .map(|port| Listener::new(port, Choice::Nginx, vec![0], 1))
             .collect(),
         records: Some(records(store, store.state.clone())),
         ..Deployment::default()
@@ -410,15 +402,12 @@ fn whole<'a>(
 /// A block with the certificates, for a host, or one without either.
 pub(crate) fn block(host: Option<&HostName>) -> Host {
     Host {
-        label: host.map_or_else(String::new, ToString::to_string),
-        names: host.iter().map(ToString::to_string).collect(),
         tls: host.is_some(),
-        contexts: host.iter().map(|_| 0).collect(),
-        check: Check::Refuse,
-        enforced: None,
-        report_only: None,
-        accepted: Vec::new(),
-        serving: Vec::new(),
+        ..Host::new(
+            host.map_or_else(String::new, ToString::to_string),
+            host.iter().map(ToString::to_string).collect(),
+            host.iter().map(|_| 0).collect(),
+        )
     }
 }
 

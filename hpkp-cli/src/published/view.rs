@@ -2,7 +2,7 @@
 
 use hpkp_core::date;
 use hpkp_core::published::state::{Record, Retention};
-use hpkp_core::published::{HostName, Lifetime, Matching, Presents, Published, Scope};
+use hpkp_core::published::{Lifetime, Presents, Published, Scope};
 use hpkp_core::text::Excerpt;
 use serde::Serialize;
 
@@ -77,15 +77,6 @@ pub(super) struct PresentsView {
     ended: Option<String>,
 }
 
-/// How a pattern is written.
-pub(crate) fn name(host: &HostName, matching: Matching) -> String {
-    match matching {
-        Matching::Exact => host.to_string(),
-        Matching::OneLabel => format!("*.{host}"),
-        Matching::AnyDepth => format!("**.{host}"),
-    }
-}
-
 /// Whom a record binds.
 pub(super) fn whom(name: &str, include_subdomains: bool, port: Option<u16>) -> String {
     let below = if include_subdomains { " and all subdomains" } else { "" };
@@ -94,12 +85,12 @@ pub(super) fn whom(name: &str, include_subdomains: bool, port: Option<u16>) -> S
 }
 
 /// Which keys clients compare.
-pub(super) fn compared(scope: &str) -> &'static str {
+pub(super) const fn compared(scope: Scope) -> &'static str {
     match scope {
-        "leaf" => "the key of the leaf",
-        "path-ca" => "the key of a CA in the validated chain",
-        "sent-ca" => "the key of a CA that the server sends",
-        _ => "any key in the validated chain",
+        Scope::Leaf => "the key of the leaf",
+        Scope::PathCa => "the key of a CA in the validated chain",
+        Scope::SentCa => "the key of a CA that the server sends",
+        Scope::Chain => "any key in the validated chain",
     }
 }
 
@@ -107,15 +98,6 @@ pub(super) fn compared(scope: &str) -> &'static str {
 pub(crate) fn tlsa(body: &Published) -> Vec<String> {
     let records = body.tlsa.iter().flat_map(|set| set.records());
     records.map(ToString::to_string).collect()
-}
-
-pub(super) const fn scope(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Chain => "chain",
-        Scope::Leaf => "leaf",
-        Scope::PathCa => "path-ca",
-        Scope::SentCa => "sent-ca",
-    }
 }
 
 impl PublishedView {
@@ -128,10 +110,10 @@ impl PublishedView {
             id: record.id.to_string(),
             at: date::format(record.at),
             writer: record.writer.to_string(),
-            host: name(&body.host, body.matching),
+            host: body.matching.pattern(&body.host),
             include_subdomains: body.include_subdomains,
             except: body.except.iter().map(ToString::to_string).collect(),
-            scope: scope(body.scope),
+            scope: body.scope.as_str(),
             port: body.port,
             pins: body.pins.iter().map(text).collect(),
             tlsa: tlsa(body),
@@ -258,7 +240,7 @@ impl PresentsView {
             id: record.id.to_string(),
             at: date::format(record.at),
             writer: record.writer.to_string(),
-            host: name(&body.host, body.matching),
+            host: body.matching.pattern(&body.host),
             ports: body.ports.clone(),
             certificates: body.certificates.iter().map(|one| pins(&one.served)).collect(),
             ended: store.state.end(record.id).map(|end| date::format(end.at)),

@@ -179,7 +179,7 @@ fn writers(
         let last_configuration = state.accepted_at(&writer);
         let withheld = state.last_accepted(&writer).withheld;
         let withheld: Vec<String> =
-            withheld.keys().map(|(host, matching)| view::name(host, *matching)).collect();
+            withheld.keys().map(|(host, matching)| matching.pattern(host)).collect();
         for host in withheld.iter().filter(|_| own) {
             let what = format!(
                 "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out, or may have \
@@ -279,21 +279,10 @@ fn hosts(store: &Store, targets: &[Target]) -> Vec<HostReport> {
 
 /// The live records that bind a host: those of its own name, and of domains above it.
 fn binding<'a>(by_host: &'a ByHost<'a>, name: &Name) -> impl Iterator<Item = Live<'a>> {
-    let one = one_of(name);
-    let mut above: Vec<String> = vec![one.as_str().to_owned()];
-    above.extend(one.parents().map(str::to_owned));
+    let one = name.1.any_of(&name.0);
+    let above: Vec<String> = one.with_superdomains().map(str::to_owned).collect();
     let live = above.into_iter().filter_map(|name| by_host.get(name.as_str())).flatten().copied();
     live.filter(move |live| live.record.body.binds(&one))
-}
-
-/// Any host that a pattern stands for, and no other record names.
-fn one_of((host, matching): &Name) -> HostName {
-    match matching {
-        Matching::OneLabel => {
-            format!("hpkp-any-label.{host}").parse().unwrap_or_else(|_| host.clone())
-        }
-        Matching::Exact | Matching::AnyDepth => host.clone(),
-    }
 }
 
 fn host(
@@ -313,7 +302,7 @@ fn host(
     let free_from = ends().collect::<Option<Vec<i64>>>().and_then(|ends| ends.into_iter().max());
     let is_pattern = name.1 == Matching::OneLabel;
     HostReport {
-        host: view::name(&name.0, name.1),
+        host: name.1.pattern(&name.0),
         answer: Answer::NotAsked,
         not_asked: is_pattern
             .then_some("a pattern names no host; ask for one of its hosts by name"),

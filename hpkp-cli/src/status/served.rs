@@ -200,15 +200,7 @@ impl Asking<'_> {
         deployment.hosts.push(replay::block(None));
         deployment.listeners = by_port
             .into_iter()
-            .map(|(port, hosts)| Listener {
-                address: None,
-                port,
-                choice: Choice::Nginx,
-                hosts,
-                default,
-                patterns: Vec::new(),
-                by_port_alone: false,
-            })
+            .map(|(port, hosts)| Listener::new(port, Choice::Nginx, hosts, default))
             .collect();
         let verdict = check(&deployment, self.store.now, &OpenSsl);
         let hosts = of_round.iter().zip(&verdict.hosts);

@@ -1,7 +1,7 @@
 //! The words of the warnings about what comes.
 
 use super::Names;
-use super::messages::{duration, with_backup_key};
+use super::messages::with_backup_key;
 use crate::ca_table::{self, CaKey};
 use crate::certificate::Certificate;
 use crate::date;
@@ -49,7 +49,7 @@ fn certificate(leaf: &Certificate) -> String {
 /// A duration in days, where it is days or more.
 fn about(seconds: i64) -> String {
     const DAY: i64 = 86_400;
-    duration(if seconds >= DAY { seconds / DAY * DAY } else { seconds })
+    date::duration(if seconds >= DAY { seconds / DAY * DAY } else { seconds })
 }
 
 /// `seen` is how many new keys the records have that nobody had published; none where it is declared that
@@ -75,7 +75,7 @@ pub(super) fn max_age_exceeds_renewal(
     let text = Text::new(format!(
         "{how}; clients remember policy \"{}\" for {} and a day, so that they would refuse the next new key",
         policy.shown(),
-        duration(age)
+        date::duration(age)
     ));
     let text = next.fix(text);
     let text = match interval - DRAINING {

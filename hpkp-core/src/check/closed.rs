@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use super::nameless::ignores_names;
 use super::presented::{Enough, meet_any};
-use super::record_messages::shown_name;
 use super::records::{Published, names_of};
 use super::routing::HostSet;
 use crate::published::state::{Live, Record};
@@ -53,7 +52,7 @@ impl Published<'_> {
         });
         ports
             .filter(|port| !self.routing.is_elsewhere(host_set, *port))
-            .map(|port| format!("{}:{port}", shown_name(host_set.0.as_str(), host_set.1)))
+            .map(|port| format!("{}:{port}", host_set.1.pattern(&host_set.0)))
             .collect()
     }
 }

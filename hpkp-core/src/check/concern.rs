@@ -9,10 +9,11 @@ use std::rc::Rc;
 
 use super::Deployment;
 use super::listener::{Choice, NamePattern};
-use super::routing::{ANY_LABEL, certified_host_sets, glob_fits};
+use super::routing::certified_host_sets;
 use crate::policy::Policy;
 use crate::published::index::{ByPort, Index, IndexError};
-use crate::published::{Matching, Published, State};
+use crate::published::{ANY_LABEL, Matching, State};
+use crate::text::glob_fits;
 
 /// Names, and ports of clients who come by these alone.
 #[derive(Clone, Debug, Default)]
@@ -163,12 +164,6 @@ impl Concern {
         self.is_all || self.has_port(by_port) || self.has_host(host)
     }
 
-    /// The same of pins that clients hold.
-    #[must_use]
-    pub fn has_published(&self, published: &Published) -> bool {
-        self.has(published.host.as_str(), ByPort::of(published))
-    }
-
     fn has_port(&self, by_port: ByPort) -> bool {
         match (by_port, &self.ports) {
             (ByPort::None, _) => false,
@@ -224,7 +219,7 @@ impl Concern {
         }
         let below = format!("{ANY_LABEL}.{host}");
         [host, &below].into_iter().any(|name| {
-            self.globs.iter().any(|glob| glob_fits(glob.as_bytes(), name.as_bytes()))
+            self.globs.iter().any(|glob| glob_fits(glob, name))
                 || self.patterns.iter().any(|pattern| pattern.fits(name))
         })
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Records;
-use super::messages::{MAX_DETAILS, duration};
+use super::messages::MAX_DETAILS;
+use crate::date;
 use crate::finding::Text;
 use crate::path::Chain;
 use crate::published::state::Live;
@@ -72,7 +73,7 @@ pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -
 /// that after the change (RFC 7671 section 8.1).
 fn waiting(set: &Rrset) -> String {
     match set.wait() {
-        Some(wait) => format!("{} (twice the TTL)", duration(wait)),
+        Some(wait) => format!("{} (twice the TTL)", date::duration(wait)),
         None => "twice the TTL".to_owned(),
     }
 }

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::messages::duration;
 use super::silence::{Change, Silence, Silent};
 use super::{Freshness, Records};
 use crate::date;
 use crate::finding::{Class, Text};
 use crate::published::WriterName;
-use crate::text::{Excerpt, ShellWord};
-
-/// How many writers a line names.
-const NAMED: usize = 4;
+use crate::text::{Excerpt, NAMED, ShellWord, listed};
 
 /// How many writers the details name.
 const MAX_DETAILS: usize = 24;
@@ -38,7 +34,7 @@ pub(super) fn silent(
             "{} {has} not been heard of for more than {} (max_staleness), so it is not known which pins clients of \
              this host hold and which keys are presented to them by now",
             who(),
-            duration(freshness.max_staleness)
+            date::duration(freshness.max_staleness)
         ),
         Silence::Unreadable { file, why } => format!(
             "cannot use \"{}\" ({why}), so it is not known when {} {} heard of last, which pins clients of \
@@ -63,7 +59,7 @@ pub(super) fn silent(
         format!(
             "{} (max_staleness {})",
             known(writer, *silence, now),
-            duration(freshness.max_staleness)
+            date::duration(freshness.max_staleness)
         )
     });
     let text = text.details(details.filter(|_| silent.len() > 1));
@@ -130,7 +126,11 @@ fn gone(records: &Records, silent: &Silent<'_>) -> String {
 fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
     match silence {
         Silence::Since { at, .. } => {
-            format!("{writer} (last on {}, {} ago)", date::format(at), ago(now.saturating_sub(at)))
+            format!(
+                "{writer} (last on {}, {} ago)",
+                date::format(at),
+                date::about(now.saturating_sub(at))
+            )
         }
         Silence::Ahead { at } => format!(
             "{writer} (last on {}, which the clock of this machine, {}, has not reached)",
@@ -138,22 +138,6 @@ fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
             date::format(now)
         ),
         Silence::Unreadable { .. } | Silence::Never => writer.to_string(),
-    }
-}
-
-/// A time in the largest unit of which it has two at least, cut.
-fn ago(seconds: i64) -> String {
-    let units = [86_400, 3_600, 60, 1];
-    let unit = units.into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
-    duration(seconds - seconds % unit)
-}
-
-fn listed(all: impl Iterator<Item = String>) -> String {
-    let all: Vec<String> = all.collect();
-    let named = all.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    match all.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named} and {more} more"),
     }
 }
 

@@ -188,6 +188,24 @@ pub struct Host {
     pub serving: Vec<Serving>,
 }
 
+impl Host {
+    /// A host without a policy that answers on TLS.
+    #[must_use]
+    pub fn new(label: String, names: Vec<String>, contexts: Vec<usize>) -> Self {
+        Self {
+            label,
+            names,
+            tls: true,
+            contexts,
+            check: Check::Refuse,
+            enforced: None,
+            report_only: None,
+            accepted: Vec::new(),
+            serving: Vec::new(),
+        }
+    }
+}
+
 /// A lock-out or an unsure answer that was found for a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {

@@ -26,6 +26,22 @@ pub struct Listener {
     pub by_port_alone: bool,
 }
 
+impl Listener {
+    /// A port on which blocks are chosen by their names alone.
+    #[must_use]
+    pub fn new(port: u16, choice: Choice, hosts: Vec<usize>, default: usize) -> Self {
+        Self {
+            port,
+            address: None,
+            choice,
+            hosts,
+            default,
+            patterns: Vec::new(),
+            by_port_alone: false,
+        }
+    }
+}
+
 /// How a server chooses a block by its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Choice {

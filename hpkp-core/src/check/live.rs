@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Records;
 use super::nameless;
 use super::presented::{Enough, PresentedKeys};
-use super::record_messages::shown_name;
 use super::records::{Published, Relation};
 use super::routing::{Claim, HostSet, Led, Target};
 use super::slots::Got;
@@ -98,7 +97,7 @@ impl<'a> Published<'a> {
             Relation::Own => (&body.host, body.matching),
             Relation::Above => (&host_set.0, host_set.1),
         };
-        counts.then(|| format!("{}:{port}", shown_name(host.as_str(), matching)))
+        counts.then(|| format!("{}:{port}", matching.pattern(host)))
     }
 
     /// What is found where those who hold `live` visit `host_set` and are led to a host on `ports`: the

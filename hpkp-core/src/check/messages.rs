@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Names, Serving};
 use crate::certificate::Certificate;
+use crate::date;
 use crate::finding::{Check, Class, Code, Finding, Location, Text};
 use crate::header::Kind;
 use crate::max_age::MaxAge;
@@ -160,7 +161,7 @@ pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> T
          for the whole time",
         names.max_age,
         policy.shown(),
-        duration(i64::from(age.seconds()))
+        date::duration(i64::from(age.seconds()))
     ))
     .fix(format!("set {} to 60d or less", names.max_age))
 }
@@ -337,15 +338,6 @@ pub(super) fn searches<'a>(
         })
     };
     pins.iter().flat_map(of).collect()
-}
-
-/// A time span in the largest unit of which it is a whole number.
-pub(super) fn duration(seconds: i64) -> String {
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let fits = |(unit, _): &&(i64, &str)| seconds != 0 && seconds % unit == 0;
-    let (unit, name) = units.iter().find(fits).copied().unwrap_or((1, "second"));
-    let count = seconds / unit;
-    format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The pins of a policy, each once.

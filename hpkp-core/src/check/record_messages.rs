@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::messages::{
-    self, COMPROMISED, MAX_DETAILS, duration, leaf, searches, served_now, shown_leaf,
-};
+use super::messages::{self, COMPROMISED, MAX_DETAILS, leaf, searches, served_now, shown_leaf};
 use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
 use super::{Names, Records, Serving, dane_messages};
@@ -15,10 +13,7 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record, Retention};
 use crate::published::{HostName, Lifetime, Matching, Origin, PinValidation, Presents};
-use crate::text::{Excerpt, ShellWord};
-
-/// How many names a line has.
-const NAMED: usize = 6;
+use crate::text::{Excerpt, NAMED, ShellWord, listed};
 
 /// How many ids a command has; where they are more, it has the names.
 const NAMED_IDS: usize = 12;
@@ -195,10 +190,8 @@ impl UnmetPins<'_> {
     /// The affected hosts, the first few.
     fn hosts(&self) -> String {
         let all: BTreeSet<String> =
-            self.names.iter().map(|((host, m), _)| shown_name(host.as_str(), *m)).collect();
-        let named: Vec<&str> = all.iter().take(NAMED).map(String::as_str).collect();
-        let more = if all.len() > NAMED { ", ..." } else { "" };
-        format!("{}{more}", named.join(", "))
+            self.names.iter().map(|((host, m), _)| m.pattern(host)).collect();
+        listed(all)
     }
 
     fn it(&self) -> &'static str {
@@ -224,12 +217,11 @@ impl UnmetPins<'_> {
             .filter(|name| self.names.iter().any(|((host, _), _)| is_for(name, host)))
             .map(String::as_str)
             .collect();
-        let names: Vec<&str> = names.into_iter().take(NAMED).collect();
         match self.claim {
             Claim::PortOnly | Claim::AnyName | Claim::PatternOnly => {
                 format!("its port ({})", self.ports())
             }
-            _ => format!("the name {} in its certificate", names.join(", ")),
+            _ => format!("the name {} in its certificate", listed(names)),
         }
     }
 
@@ -239,7 +231,7 @@ impl UnmetPins<'_> {
             .names
             .iter()
             .filter(|((_, matching), _)| *matching != Matching::AnyDepth)
-            .map(|((host, matching), _)| shown_name(host.as_str(), *matching))
+            .map(|((host, matching), _)| matching.pattern(host))
             .collect();
         let directive = self.directives.not_served_here;
         let end = if self.directives.reject_handshake.is_some() { ";" } else { "" };
@@ -351,7 +343,7 @@ impl UnmetPins<'_> {
                     self.now.saturating_add(after),
                     format!(
                         "until {} after {} stops sending these pins",
-                        duration(after),
+                        date::duration(after),
                         self.sender(live)
                     ),
                 ),
@@ -390,7 +382,7 @@ impl UnmetPins<'_> {
                          after that",
                         self.new_pin(),
                         live.record.writer,
-                        duration(after)
+                        date::duration(after)
                     );
                 }
                 // What to do with those is said by themselves.
@@ -408,7 +400,7 @@ impl UnmetPins<'_> {
         match served {
             Some(after) if outlasts(after) => format!(
                 "{publish} {} after that, on {} at the earliest",
-                duration(after),
+                date::duration(after),
                 date::format(self.now.saturating_add(after))
             ),
             Some(_) => format!("{publish} on {}", date::format(latest)),
@@ -452,12 +444,16 @@ impl UnmetPins<'_> {
     fn held(&self, live: &Live<'_>) -> Vec<String> {
         let record = live.record;
         let body = &record.body;
-        let name = shown_name(body.host.as_str(), body.matching);
+        let name = body.matching.pattern(&body.host);
         let since = date::format(body.since.unwrap_or(record.at));
         let until = match live.retention {
             Retention::Until(time) => format!("until {}", date::format(time)),
             Retention::WhilePublished(after) => {
-                format!("until {} after {} stops sending them", duration(after), self.sender(live))
+                format!(
+                    "until {} after {} stops sending them",
+                    date::duration(after),
+                    self.sender(live)
+                )
             }
             Retention::Indefinite => "without expiry".to_owned(),
         };
@@ -520,7 +516,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
     if chosen.len() > NAMED_IDS {
         let name = |live: &Live<'_>| {
             let body = &live.record.body;
-            shown_name(body.host.as_str(), body.matching)
+            body.matching.pattern(&body.host)
         };
         let names: BTreeSet<String> = found.iter().map(name).collect();
         chosen = names.iter().map(|name| format!("--host {}", ShellWord::new(name))).collect();
@@ -555,16 +551,17 @@ fn is_for(name: &str, host: &HostName) -> bool {
 }
 
 pub(super) fn name_and_port(host: &HostName, matching: Matching, port: Option<u16>) -> String {
-    let name = shown_name(host.as_str(), matching);
+    let name = matching.pattern(host);
     match port {
         Some(port) => format!("{name}:{port}"),
         None => name,
     }
 }
 
-/// A list, several to a line.
-fn listed(names: &[String]) -> Vec<String> {
-    names.chunks(NAMED).take(MAX_DETAILS).map(|some| some.join(", ")).collect()
+/// The names, several to a line, where they are more than a text has `named` already.
+fn lines_of(names: &[String], named: usize) -> impl Iterator<Item = String> {
+    let names = if names.len() > named { names } else { &[] };
+    names.chunks(NAMED).take(MAX_DETAILS).map(|some| some.join(", "))
 }
 
 pub(super) fn served_here(name: &str, directive: &str) -> Text {
@@ -584,31 +581,29 @@ pub(super) fn not_served_here(names: &[String], directive: &str) -> Text {
             )
         }
     };
-    Text::new(what).details(if names.len() > 1 { listed(names) } else { Vec::new() })
+    Text::new(what).details(lines_of(names, 1))
 }
 
 pub(super) fn unlistened(names: &[String], directive: &str) -> Text {
-    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = if names.len() > NAMED { ", ..." } else { "" };
+    let first = listed(names);
     Text::new(format!(
-        "clients hold pins for {first}{more}, and no checked server has the host on that port, so these \
+        "clients hold pins for {first}, and no checked server has the host on that port, so these \
          pins are not compared with any certificate"
     ))
     .fix("if clients reach the host through another port of this server, declare the public port")
     .fix(format!("if another machine serves it: {directive} NAME:PORT"))
-    .details(if names.len() > NAMED { listed(names) } else { Vec::new() })
+    .details(lines_of(names, NAMED))
 }
 
 pub(super) fn closed(names: &[String], directive: &str) -> Text {
-    let first = names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = if names.len() > NAMED { ", ..." } else { "" };
+    let first = listed(names);
     Text::new(format!(
-        "the last accepted configuration served {first}{more} with TLS and this one does not; clients that \
+        "the last accepted configuration served {first} with TLS and this one does not; clients that \
          hold pins for it cannot connect, or reach a service whose certificate is not checked"
     ))
     .fix("if that is a mistake, restore the server block and its listener with TLS")
     .fix(format!("if another machine serves it now: {directive} NAME:PORT"))
-    .details(if names.len() > NAMED { listed(names) } else { Vec::new() })
+    .details(lines_of(names, NAMED))
 }
 
 pub(super) fn earlier_format() -> Text {
@@ -617,14 +612,6 @@ pub(super) fn earlier_format() -> Text {
          until the next start or reload writes format 2, a certificate chain with the same keys counts \
          as unchanged even if it leads to another root",
     )
-}
-
-pub(super) fn shown_name(host: &str, matching: Matching) -> String {
-    match matching {
-        Matching::Exact => host.to_owned(),
-        Matching::OneLabel => format!("*.{host}"),
-        Matching::AnyDepth => format!("**.{host}"),
-    }
 }
 
 pub(super) fn clock_behind(now: i64, newest: i64) -> Text {
@@ -644,7 +631,7 @@ pub(super) fn other_block(
     label: &str,
     chains: &[&Chain],
 ) -> Text {
-    let visited_name = shown_name(visited.0.as_str(), visited.1);
+    let visited_name = visited.1.pattern(&visited.0);
     let label = Excerpt::new(label);
     Text::new(format!(
         "server \"{label}\" presents keys for {visited_name} that policy \"{}\" does not pin; clients \
@@ -652,7 +639,7 @@ pub(super) fn other_block(
         policy.shown()
     ))
     .fix("add the pin of its key to the policy, or use one key for both servers")
-    .details([format!("policy remembered for {}", shown_name(noted.0.as_str(), noted.1))])
+    .details([format!("policy remembered for {}", noted.1.pattern(&noted.0))])
     .details(chains.iter().map(|chain| match chain.file() {
         Some(_) => format!("presented by \"{label}\", {}", leaf(chain)),
         None => format!("presented by \"{label}\": {}", shown_leaf(chain)),
@@ -667,22 +654,13 @@ fn command(verb: &str, records: &Records, ids: &str) -> String {
 /// What other machines present that new pins do not match: of all hosts of the policy.
 pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Presents>]) -> Text {
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
-    let names: BTreeSet<String> = all
-        .iter()
-        .map(|record| shown_name(record.body.host.as_str(), record.body.matching))
-        .collect();
-    let listed = |texts: Vec<&str>| {
-        let named = texts.iter().take(NAMED).copied().collect::<Vec<_>>().join(", ");
-        match texts.len().saturating_sub(NAMED) {
-            0 => named,
-            more => format!("{named} and {more} more"),
-        }
-    };
-    let of = listed(writers.iter().copied().collect());
+    let names: BTreeSet<String> =
+        all.iter().map(|record| record.body.matching.pattern(&record.body.host)).collect();
+    let of = listed(&writers);
     let mut text = Text::new(format!(
         "{of} presents keys for {} that policy \"{}\" does not pin; clients that remember the policy \
          would refuse that server",
-        listed(names.iter().map(String::as_str).collect()),
+        listed(names),
         policy.shown()
     ))
     .fix("publish the pin of its key here and the pin of the new key there, and change the key afterwards");
@@ -713,7 +691,7 @@ fn presented_there(records: &Records, record: &Record<Presents>) -> String {
     format!(
         "presented by {} for {}: {} (recorded {}, id {}){stopped}",
         record.writer,
-        shown_name(body.host.as_str(), body.matching),
+        body.matching.pattern(&body.host),
         leaves.join(", "),
         date::format(record.at),
         record.id

@@ -11,13 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::listener::{Choice, Listener};
 use super::{Certificates, Deployment};
 use crate::path::Chain;
-use crate::published::{HostName, Matching};
+use crate::published::{ANY_LABEL, HostName, Matching};
+use crate::text::glob_fits;
 
 /// A host, or all hosts of one label below it for which there is no entry of their own.
 pub(super) type HostSet = (HostName, Matching);
-
-/// A label that stands for any that no block names.
-pub(super) const ANY_LABEL: &str = "hpkp-any-label";
 
 /// Stands for the hosts of a server that is reached by its port alone and whose certificate has no name.
 pub(super) const ANY_HOST: &str = "hpkp-any-host.invalid";
@@ -528,7 +526,7 @@ impl<'a> Table<'a> {
     fn named(&self, name: &str) -> Option<(usize, bool)> {
         let exact = self.exact.get(name).copied();
         if self.listener.choice == Choice::Httpd {
-            let fits = |(_, glob): &&(usize, String)| glob_fits(glob.as_bytes(), name.as_bytes());
+            let fits = |(_, glob): &&(usize, String)| glob_fits(glob, name);
             let glob = self.globs.iter().find(fits).map(|(order, _)| *order);
             let exact = exact.filter(|exact| glob.is_none_or(|glob| *exact <= glob));
             let order = exact.or(glob);
@@ -593,10 +591,7 @@ fn canonical(name: &str) -> String {
 
 /// A name of a set of hosts.
 pub(super) fn any_of(host_set: &HostSet) -> Cow<'_, HostName> {
-    match host_set.1 {
-        Matching::OneLabel => Cow::Owned(host_set.0.below(ANY_LABEL)),
-        _ => Cow::Borrowed(&host_set.0),
-    }
+    host_set.1.any_of(&host_set.0)
 }
 
 /// Whether a name of a block is none of a single host.
@@ -627,7 +622,7 @@ fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<HostSet> {
     let label = name.split('.').next()?;
     if !label.contains(['*', '?']) {
         let host = format!("{label}.{domain}");
-        let is_fit = glob_fits(name.as_bytes(), host.as_bytes());
+        let is_fit = glob_fits(&name, &host);
         return Some((host.parse().ok().filter(|_| is_fit)?, Matching::Exact));
     }
     let (tail, domain) = (&name[wildcard + 1..], format!(".{domain}"));
@@ -686,33 +681,6 @@ pub(super) fn is_leaf_for(chain: &Chain, host_set: &HostSet) -> bool {
     })
 }
 
-/// Whether a pattern of httpd's fits: `*` is any characters, `?` is one.
-pub(super) fn glob_fits(glob: &[u8], name: &[u8]) -> bool {
-    // Where the last `*` stood, and how much of the name it has taken.
-    let (mut at, mut pos, mut star) = (0, 0, None);
-    while pos < name.len() {
-        match glob.get(at) {
-            Some(b'*') => {
-                star = Some((at, pos));
-                at += 1;
-            }
-            Some(octet) if *octet == b'?' || *octet == name[pos] => {
-                at += 1;
-                pos += 1;
-            }
-            _ => match star {
-                Some((star_at, taken)) => {
-                    star = Some((star_at, taken + 1));
-                    at = star_at + 1;
-                    pos = taken + 1;
-                }
-                None => return false,
-            },
-        }
-    }
-    glob[at..].iter().all(|octet| *octet == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
@@ -722,17 +690,11 @@ mod tests {
     use crate::check::Host;
 
     fn host(names: &[&str]) -> Host {
-        Host {
-            label: names.first().copied().unwrap_or_default().to_owned(),
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-            tls: true,
-            contexts: vec![],
-            check: crate::finding::Check::Refuse,
-            enforced: None,
-            report_only: None,
-            accepted: vec![],
-            serving: vec![],
-        }
+        Host::new(
+            names.first().copied().unwrap_or_default().to_owned(),
+            names.iter().map(|name| (*name).to_owned()).collect(),
+            vec![],
+        )
     }
 
     #[derive(Debug)]
@@ -748,13 +710,8 @@ mod tests {
         Deployment {
             hosts: names.iter().map(|names| host(names)).collect(),
             listeners: vec![Listener {
-                port: 443,
-                address: None,
-                choice,
-                hosts: (0..names.len()).collect(),
-                default: 0,
                 patterns: vec![(5, Rc::new(Contains("api")))],
-                by_port_alone: false,
+                ..Listener::new(443, choice, (0..names.len()).collect(), 0)
             }],
             ..Deployment::default()
         }
@@ -822,21 +779,5 @@ mod tests {
         let fits = |glob| fitting(Choice::Httpd, glob, &domain).is_some();
         assert!(!fits("*.a.example.com"));
         assert!(fits("*a.example.com") && fits("*.example.com") && fits("*.com"));
-    }
-
-    #[test]
-    fn globs() {
-        for (glob, name, fits) in [
-            ("*", "a", true),
-            ("a*b", "ab", true),
-            ("a*b", "axxb", true),
-            ("a*b*c", "a.b.b.c", true),
-            ("a*b", "abx", false),
-            ("a?", "a", false),
-            ("", "a", false),
-            ("a", "a", true),
-        ] {
-            assert_eq!(glob_fits(glob.as_bytes(), name.as_bytes()), fits, "{glob} {name}");
-        }
     }
 }

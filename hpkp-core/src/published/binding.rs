@@ -134,19 +134,15 @@ mod tests {
     #[test]
     fn who_is_bound() {
         let held = |matching, include_subdomains| Published {
-            host: "example.com".parse().unwrap(),
             matching,
             except: vec!["free.example.com".parse().unwrap()],
             include_subdomains,
-            scope: Scope::Chain,
-            port: None,
-            pins: vec![Pin::from_octets([1; 32])],
-            lifetime: Lifetime::Open,
-            origin: Origin::Header,
-            since: None,
-            configuration: None,
-            exempt: Vec::new(),
-            tlsa: None,
+            ..Published::of_one(
+                "example.com".parse().unwrap(),
+                vec![Pin::from_octets([1; 32])],
+                Lifetime::Open,
+                Origin::Header,
+            )
         };
         let hosts = [
             "example.com",

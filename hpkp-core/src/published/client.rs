@@ -46,13 +46,13 @@ impl Client {
     /// Its name in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        CLIENTS.iter().find(|(_, client)| *client == self).map_or("", |(name, _)| name)
+        super::name_of(CLIENTS, self)
     }
 
     /// The client that has this name in records.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        CLIENTS.iter().find(|(other, _)| *other == name).map(|(_, client)| *client)
+        super::named(CLIENTS, name)
     }
 
     /// Whether of two entries of one configuration that bind a host one is enough, given what each

@@ -85,9 +85,7 @@ mod tests {
     use super::*;
     use crate::max_age::MaxAge;
     use crate::pin::Pin;
-    use crate::published::{
-        Ended, KeyGraph, KeyNode, Lifetime, Matching, Origin, Presented, Presents, Scope, Why,
-    };
+    use crate::published::{Ended, KeyGraph, KeyNode, Lifetime, Origin, Presented, Presents, Why};
 
     const DAY: i64 = 86_400;
 
@@ -96,39 +94,26 @@ mod tests {
     }
 
     fn published(host: u8, lifetime: Lifetime, origin: Origin) -> Body {
-        Body::Published(Published {
-            host: format!("h{host}.example").parse().unwrap(),
-            matching: Matching::Exact,
-            except: vec![],
-            include_subdomains: false,
-            scope: Scope::Chain,
-            port: None,
-            pins: vec![Pin::from_octets([host; 32])],
+        Body::Published(Published::of_one(
+            format!("h{host}.example").parse().unwrap(),
+            vec![Pin::from_octets([host; 32])],
             lifetime,
             origin,
-            since: None,
-            configuration: None,
-            exempt: Vec::new(),
-            tlsa: None,
-        })
+        ))
     }
 
     fn presents(host: u8, key: u8) -> Body {
         let pin = Some(Pin::from_octets([key; 32]));
         let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
-        Body::Presents(Presents {
-            host: format!("h{host}.example").parse().unwrap(),
-            matching: Matching::Exact,
-            ports: vec![443],
-            certificates: vec![Presented {
+        Body::Presents(Presents::of_one(
+            format!("h{host}.example").parse().unwrap(),
+            443,
+            vec![Presented {
                 served: vec![pin],
                 keys: KeyGraph::new(vec![node]).unwrap(),
                 identity: None,
             }],
-            aside: false,
-            nameless: false,
-            addresses: vec![],
-        })
+        ))
     }
 
     /// Days from one event to the next, and what it says; an end is of the event so many before.

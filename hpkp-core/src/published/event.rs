@@ -1,5 +1,6 @@
 //! What records say: one event a line, each true for ever.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -143,6 +144,26 @@ pub struct Published {
 }
 
 impl Published {
+    /// Pins of one host, which clients compare with any key of the chain that they validated.
+    #[must_use]
+    pub fn of_one(host: HostName, pins: Vec<Pin>, lifetime: Lifetime, origin: Origin) -> Self {
+        Self {
+            host,
+            matching: Matching::Exact,
+            except: Vec::new(),
+            include_subdomains: false,
+            scope: Scope::Chain,
+            port: None,
+            pins,
+            lifetime,
+            origin,
+            since: None,
+            configuration: None,
+            exempt: Vec::new(),
+            tlsa: None,
+        }
+    }
+
     /// The same of TLSA records, in place of its pins.
     #[must_use]
     pub fn with_tlsa(self, set: Rrset) -> Self {
@@ -170,6 +191,41 @@ pub enum Matching {
     OneLabel,
     /// The host itself and all below: `**.` in OkHttp.
     AnyDepth,
+}
+
+impl Matching {
+    /// How records call each of them.
+    pub const NAMES: &[(&str, Self)] =
+        &[("exact", Self::Exact), ("one-label", Self::OneLabel), ("any-depth", Self::AnyDepth)];
+
+    /// The pattern of the hosts that a record of `host` stands for: `host`, `*.host` or `**.host`.
+    #[must_use]
+    pub fn pattern(self, host: &HostName) -> String {
+        match self {
+            Self::Exact => host.to_string(),
+            Self::OneLabel => format!("*.{host}"),
+            Self::AnyDepth => format!("**.{host}"),
+        }
+    }
+
+    /// Any of these hosts: of a pattern of one label one that nobody names.
+    #[must_use]
+    pub fn any_of(self, host: &HostName) -> Cow<'_, HostName> {
+        match self {
+            Self::OneLabel => Cow::Owned(host.any_below()),
+            Self::Exact | Self::AnyDepth => Cow::Borrowed(host),
+        }
+    }
+
+    /// The name in such a pattern, and which hosts it stands for.
+    #[must_use]
+    pub fn of_pattern(pattern: &str) -> (&str, Self) {
+        match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
+            (Some(domain), _) => (domain, Self::AnyDepth),
+            (None, Some(domain)) => (domain, Self::OneLabel),
+            (None, None) => (pattern, Self::Exact),
+        }
+    }
 }
 
 /// How long pins are remembered.
@@ -229,6 +285,22 @@ pub struct Presents {
     /// The addresses, sorted, where the server presents something else for these hosts on other addresses
     /// of the same ports.
     pub addresses: Vec<String>,
+}
+
+impl Presents {
+    /// What is presented for one host on one port.
+    #[must_use]
+    pub fn of_one(host: HostName, port: u16, certificates: Vec<Presented>) -> Self {
+        Self {
+            host,
+            matching: Matching::Exact,
+            ports: vec![port],
+            certificates,
+            aside: false,
+            nameless: false,
+            addresses: Vec::new(),
+        }
+    }
 }
 
 /// One certificate that a server presents.

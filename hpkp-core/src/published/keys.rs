@@ -59,15 +59,18 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// How records, the command and findings call each of them.
+    pub const NAMES: &[(&str, Self)] = &[
+        ("chain", Self::Chain),
+        ("leaf", Self::Leaf),
+        ("path-ca", Self::PathCa),
+        ("sent-ca", Self::SentCa),
+    ];
+
     /// How records, the command and findings call it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Chain => "chain",
-            Self::Leaf => "leaf",
-            Self::PathCa => "path-ca",
-            Self::SentCa => "sent-ca",
-        }
+    pub fn as_str(self) -> &'static str {
+        super::name_of(Self::NAMES, self)
     }
 }
 

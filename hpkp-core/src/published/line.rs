@@ -242,7 +242,7 @@ fn write_body<'a>(body: &'a Body, members: &mut Map<'a>) {
 fn write_presents<'a>(presents: &'a Presents, members: &mut Map<'a>) {
     members.insert("event", "presents".into());
     members.insert("host", presents.host.as_str().into());
-    members.insert("match", name_of(MATCHINGS, presents.matching).into());
+    members.insert("match", super::name_of(Matching::NAMES, presents.matching).into());
     members.insert("ports", presents.ports.iter().copied().collect());
     members.insert("certificates", presents.certificates.iter().map(certificate).collect());
     if presents.aside {
@@ -259,7 +259,7 @@ fn write_presents<'a>(presents: &'a Presents, members: &mut Map<'a>) {
 fn write_withheld<'a>(withheld: &'a Withheld, members: &mut Map<'a>) {
     members.insert("event", "withheld".into());
     members.insert("host", withheld.host.as_str().into());
-    members.insert("match", name_of(MATCHINGS, withheld.matching).into());
+    members.insert("match", super::name_of(Matching::NAMES, withheld.matching).into());
     members.insert("include_subdomains", withheld.include_subdomains.into());
     members.insert("pins", withheld.pins.iter().map(|pin| pin_text(*pin)).collect());
 }
@@ -285,7 +285,7 @@ fn write_published<'a>(published: &'a Published, members: &mut Map<'a>) {
     let is_pins = set.is_none_or(|set| set.scope().is_some());
     put("event", if is_pins { "published" } else { "tlsa" }.into());
     put("host", published.host.as_str().into());
-    put("match", name_of(MATCHINGS, published.matching).into());
+    put("match", super::name_of(Matching::NAMES, published.matching).into());
     if let Some(set) = set {
         let (name, value) = write_rrset(set, is_pins);
         put(name, value);
@@ -295,7 +295,7 @@ fn write_published<'a>(published: &'a Published, members: &mut Map<'a>) {
     }
     if is_pins {
         put("include_subdomains", published.include_subdomains.into());
-        put("scope", name_of(SCOPES, published.scope).into());
+        put("scope", super::name_of(Scope::NAMES, published.scope).into());
         put("pins", published.pins.iter().map(|pin| pin_text(*pin)).collect());
     }
     if let Some(port) = published.port {
@@ -410,23 +410,6 @@ const SLOTS: &[(&str, Slot)] = &[
     ("ed25519", Slot::Ed25519),
     ("ed448", Slot::Ed448),
 ];
-
-const MATCHINGS: &[(&str, Matching)] = &[
-    ("exact", Matching::Exact),
-    ("one-label", Matching::OneLabel),
-    ("any-depth", Matching::AnyDepth),
-];
-
-const SCOPES: &[(&str, Scope)] = &[
-    ("chain", Scope::Chain),
-    ("leaf", Scope::Leaf),
-    ("path-ca", Scope::PathCa),
-    ("sent-ca", Scope::SentCa),
-];
-
-fn name_of<T: Copy + PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
-    names.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
-}
 
 /// The members of a line that have not been read yet.
 struct Members<'a>(Map<'a>);
@@ -643,7 +626,7 @@ fn read_published(members: &mut Members<'_>, version: u64) -> Result<Published, 
     let pins = read_pins(members)?;
     let set = members.take("tlsa").filter(|_| version >= 2);
     let set = set.map(|set| read_rrset(set, Some(&pins))).transpose()?;
-    let scope = members.one_of("scope", SCOPES, "chain, leaf, path-ca or sent-ca")?;
+    let scope = members.one_of("scope", Scope::NAMES, "chain, leaf, path-ca or sent-ca")?;
     if set.as_ref().is_some_and(|set| set.scope() != Some(scope)) {
         return Err(LineError::Wrong("tlsa", "of the same scope"));
     }
@@ -781,7 +764,7 @@ fn read_exempt(value: Value<'_>) -> Result<Exempt, LineError> {
 }
 
 fn read_matching(members: &mut Members<'_>) -> Result<Matching, LineError> {
-    members.one_of("match", MATCHINGS, "exact, one-label or any-depth")
+    members.one_of("match", Matching::NAMES, "exact, one-label or any-depth")
 }
 
 fn port(value: &Value<'_>, name: &'static str) -> Result<u16, LineError> {

@@ -34,6 +34,18 @@ pub use event::{
 };
 pub use id::{EventId, Fingerprint};
 pub use keys::{KeyGraph, KeyNode, PinValidation, Scope, Slot};
-pub use name::{HostName, WriterName};
+pub use name::{ANY_LABEL, HostName, WriterName};
 pub use state::State;
 pub use tlsa::{Rrset, Tlsa};
+
+/// The name of `value` among `names`, which have all of its kind.
+#[must_use]
+pub fn name_of<T: Copy + PartialEq>(names: &[(&'static str, T)], value: T) -> &'static str {
+    names.iter().find(|(_, other)| *other == value).map_or("", |(name, _)| name)
+}
+
+/// The value that has this name among `names`.
+#[must_use]
+pub fn named<T: Copy>(names: &[(&str, T)], text: &str) -> Option<T> {
+    names.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+}

@@ -1,11 +1,15 @@
 //! The names in records: of hosts, as clients see them, and of those who write records.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::text::Excerpt;
+
+/// A label that stands for any that has no name of its own.
+pub const ANY_LABEL: &str = "hpkp-any-label";
 
 /// A host's name as clients see it: A-labels in lower case, no trailing dot, no IP address
 /// (RFC 7469 section 2.3.3; RFC 6797 section 10).
@@ -28,9 +32,30 @@ impl HostName {
         dots.map(|(dot, _)| &self.0[dot + 1..])
     }
 
-    /// The name of one label below it.
-    pub(crate) fn below(&self, label: &str) -> Self {
-        Self(format!("{label}.{}", self.0))
+    /// The name itself, then each of its superdomains, the nearest first: label by label (RFC 6797
+    /// section 8.2).
+    pub fn with_superdomains(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.as_str()).chain(self.parents())
+    }
+
+    /// Whether the name is `other` or below it.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.0
+            .strip_suffix(other.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    }
+
+    /// A host one label below it, which stands for all that no record and no block names.
+    #[must_use]
+    pub fn any_below(&self) -> Self {
+        Self(format!("{ANY_LABEL}.{}", self.0))
+    }
+}
+
+impl Borrow<str> for HostName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -170,7 +195,23 @@ mod tests {
         let name: HostName = "WWW.Example.COM.".parse().unwrap();
         assert_eq!(name.as_str(), "www.example.com");
         assert_eq!(name.parents().collect::<Vec<_>>(), ["example.com", "com"]);
-        assert_eq!(name.below("a").as_str(), "a.www.example.com");
+        assert_eq!(name.any_below().as_str(), "hpkp-any-label.www.example.com");
+    }
+
+    #[test]
+    fn superdomains_are_found_label_by_label() {
+        let name = |text: &str| text.parse::<HostName>().unwrap();
+        let all = name("a.b.example");
+        let all: Vec<&str> = all.with_superdomains().collect();
+        assert_eq!(all, ["a.b.example", "b.example", "example"]);
+        for (below, above, within) in [
+            ("www.example.com", "example.com", true),
+            ("example.com", "example.com", true),
+            ("notexample.com", "example.com", false),
+            ("example.com", "www.example.com", false),
+        ] {
+            assert_eq!(name(below).is_within(&name(above)), within);
+        }
     }
 
     #[test]

@@ -910,25 +910,16 @@ impl Extend<Event> for State {
 mod tests {
     use super::*;
     use crate::max_age::MaxAge;
-    use crate::published::{Ended, Scope};
+    use crate::published::Ended;
     use proptest::prelude::*;
 
     fn published(seq: u64, lifetime: Lifetime, origin: Origin) -> Event {
-        let body = Body::Published(Published {
-            host: "www.example.com".parse().unwrap(),
-            matching: Matching::Exact,
-            except: vec![],
-            include_subdomains: false,
-            scope: Scope::Chain,
-            port: None,
-            pins: vec![Pin::from_octets([1; 32])],
+        let body = Body::Published(Published::of_one(
+            "www.example.com".parse().unwrap(),
+            vec![Pin::from_octets([1; 32])],
             lifetime,
             origin,
-            since: None,
-            configuration: None,
-            exempt: Vec::new(),
-            tlsa: None,
-        });
+        ));
         Event::new(1_000, seq, "web-1".parse().unwrap(), body)
     }
 
@@ -1006,15 +997,8 @@ mod tests {
     #[test]
     fn what_a_stopped_server_presented_it_will_present_again() {
         let presents = |seq| {
-            let body = Body::Presents(Presents {
-                host: "www.example.com".parse().unwrap(),
-                matching: Matching::Exact,
-                ports: vec![443],
-                certificates: vec![],
-                aside: false,
-                nameless: false,
-                addresses: vec![],
-            });
+            let body =
+                Body::Presents(Presents::of_one("www.example.com".parse().unwrap(), 443, vec![]));
             Event::new(1_000, seq, "web-1".parse().unwrap(), body)
         };
         let count = |events: &[&Event]| {

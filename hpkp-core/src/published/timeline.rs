@@ -110,36 +110,19 @@ mod tests {
     use super::*;
     use crate::max_age::MaxAge;
     use crate::pin::Pin;
-    use crate::published::{Body, Ended, Event, EventId, Lifetime, Origin, Scope, Why};
+    use crate::published::{Body, Ended, Event, EventId, Lifetime, Origin, Why};
 
     fn published(pin: u8) -> Body {
-        Body::Published(Published {
-            host: "a.example".parse().unwrap(),
-            matching: Matching::Exact,
-            except: vec![],
-            include_subdomains: false,
-            scope: Scope::Chain,
-            port: None,
-            pins: vec![Pin::from_octets([pin; 32])],
-            lifetime: Lifetime::MaxAge(MaxAge::from_seconds(60).unwrap()),
-            origin: Origin::Header,
-            since: None,
-            configuration: None,
-            exempt: vec![],
-            tlsa: None,
-        })
+        Body::Published(Published::of_one(
+            "a.example".parse().unwrap(),
+            vec![Pin::from_octets([pin; 32])],
+            Lifetime::MaxAge(MaxAge::from_seconds(60).unwrap()),
+            Origin::Header,
+        ))
     }
 
     fn presents(port: u16) -> Body {
-        Body::Presents(Presents {
-            host: "a.example".parse().unwrap(),
-            matching: Matching::Exact,
-            ports: vec![port],
-            certificates: vec![],
-            aside: false,
-            nameless: false,
-            addresses: vec![],
-        })
+        Body::Presents(Presents::of_one("a.example".parse().unwrap(), port, vec![]))
     }
 
     /// A history in which things begin and end, and the number at which each of them ended.

@@ -1,10 +1,11 @@
 //! Host names in the form under which Known Pinned Hosts are kept (RFC 7469 section 2.3.3).
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use unicode_normalization::UnicodeNormalization as _;
+
+pub use crate::published::HostName;
 
 /// The host of a URI: a name that can be pinned, or an IP address, which never is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,11 +35,12 @@ impl Host {
                 false => Err(HostError::Character),
             };
         }
-        let name = HostName::canonical(text)?;
-        if is_address(&name.0) {
+        let name = canonical(text)?;
+        if is_address(&name) {
             return Ok(Self::Address(text.to_owned()));
         }
-        Ok(Self::Name(name))
+        // "_" alone is how servers without a name are written.
+        name.parse().map(Self::Name).map_err(|_| HostError::Character)
     }
 
     /// The host in its one form. An IPv6 address may be in brackets, in upper case, and with zeros; a zone is of the
@@ -56,7 +58,7 @@ impl Host {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Name(name) => &name.0,
+            Self::Name(name) => name.as_str(),
             Self::Address(text) => text,
         }
     }
@@ -88,73 +90,31 @@ fn is_address(name: &str) -> bool {
         || hex.is_some_and(|digits| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
 }
 
-/// A canonical host name: A-labels, lower case, no root dot (RFC 6797 section 10).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostName(String);
+/// The most octets of a label.
+const MAX_LABEL: usize = 63;
 
-impl HostName {
-    /// The most octets of a name without its root dot (RFC 1035 section 2.3.4).
-    const MAX: usize = 253;
-
-    /// The most octets of a label.
-    const MAX_LABEL: usize = 63;
-
-    fn canonical(text: &str) -> Result<Self, HostError> {
-        let mut name = String::with_capacity(text.len());
-        // RFC 3490 section 3.1 names the other dots, which input methods produce.
-        let mut labels = text.split(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']).peekable();
-        while let Some(label) = labels.next() {
-            if label.is_empty() {
-                // The last label may be the root, but not the only one.
-                if labels.peek().is_none() && !name.is_empty() {
-                    break;
-                }
-                return Err(HostError::EmptyLabel);
+/// The name in A-labels and lower case, without a root dot (RFC 6797 section 10).
+fn canonical(text: &str) -> Result<String, HostError> {
+    let mut name = String::with_capacity(text.len());
+    // RFC 3490 section 3.1 names the other dots, which input methods produce.
+    let mut labels = text.split(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']).peekable();
+    while let Some(label) = labels.next() {
+        if label.is_empty() {
+            // The last label may be the root, but not the only one.
+            if labels.peek().is_none() && !name.is_empty() {
+                break;
             }
-            if !name.is_empty() {
-                name.push('.');
-            }
-            push_label(&mut name, label)?;
+            return Err(HostError::EmptyLabel);
         }
-        if name.len() > Self::MAX {
-            return Err(HostError::TooLong);
+        if !name.is_empty() {
+            name.push('.');
         }
-        Ok(Self(name))
+        push_label(&mut name, label)?;
     }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    if name.len() > HostName::MAX {
+        return Err(HostError::TooLong);
     }
-
-    /// The name itself, then each of its superdomains, the nearest first: label by label (RFC 6797
-    /// section 8.2).
-    pub fn with_superdomains(&self) -> impl Iterator<Item = &str> {
-        std::iter::successors(Some(self.0.as_str()), |name| {
-            name.split_once('.').map(|(_, parent)| parent)
-        })
-    }
-
-    /// Whether the name is `other` or below it.
-    #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.0
-            .strip_suffix(other.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    }
-}
-
-impl Borrow<str> for HostName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for HostName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+    Ok(name)
 }
 
 /// Appends a label in its canonical form.
@@ -180,7 +140,7 @@ fn push_label(name: &mut String, label: &str) -> Result<(), HostError> {
     }
     name[start..].make_ascii_lowercase();
     let label = &name[start..];
-    if label.len() > HostName::MAX_LABEL {
+    if label.len() > MAX_LABEL {
         return Err(HostError::TooLong);
     }
     // Underscores stand in names that exist, though not in host names proper.
@@ -207,7 +167,7 @@ fn punycode(out: &mut String, label: &str) -> Option<()> {
     // A label's Punycode has at least one octet for each code point. The limit also keeps the
     // rounds below, one for each different code point, few.
     let points: Vec<u32> = label.chars().map(u32::from).collect();
-    if points.len() > HostName::MAX_LABEL {
+    if points.len() > MAX_LABEL {
         return None;
     }
     let basic: String = label.chars().filter(char::is_ascii).collect();
@@ -371,6 +331,7 @@ mod tests {
             ("[::1]]".into(), HostError::Character),
             ("[v1.x]".into(), HostError::Character),
             ("*.example.com".into(), HostError::Character),
+            ("_".into(), HostError::Character),
             ("<script>".into(), HostError::Character),
             ("é b".into(), HostError::Character),
             ("a".repeat(64), HostError::TooLong),
@@ -379,21 +340,6 @@ mod tests {
             ("a".repeat(2000), HostError::TooLong),
         ] {
             assert_eq!(Host::parse(&text), Err(error), "{text}");
-        }
-    }
-
-    #[test]
-    fn superdomains_are_found_label_by_label() {
-        let all = name("a.b.example");
-        let all: Vec<&str> = all.with_superdomains().collect();
-        assert_eq!(all, ["a.b.example", "b.example", "example"]);
-        for (below, above, within) in [
-            ("www.example.com", "example.com", true),
-            ("example.com", "example.com", true),
-            ("notexample.com", "example.com", false),
-            ("example.com", "www.example.com", false),
-        ] {
-            assert_eq!(name(below).is_within(&name(above)), within);
         }
     }
 }

@@ -11,6 +11,7 @@ mod clients;
 #[path = "../../../tests/fuzz/src/der.rs"]
 mod der;
 mod pki;
+#[path = "../../../tests/oracle/random.rs"]
 mod random;
 
 use std::collections::{BTreeSet, HashMap};
@@ -25,7 +26,7 @@ use hpkp_core::check::{
     Verdict, check,
 };
 use hpkp_core::check::{Digest, digest};
-use hpkp_core::finding::{Check, Class, Code, Location};
+use hpkp_core::finding::{Class, Code, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Chain, Trust, VerifySignature};
 use hpkp_core::pin::Pin;
@@ -212,15 +213,12 @@ impl World {
             }
             let policy_use = PolicyUse { policy: name, at: self.at.clone(), own: true };
             deployment.hosts.push(Host {
-                label: format!("block-{position}"),
-                names: block.names.iter().map(|name| (*name).to_owned()).collect(),
-                tls: true,
-                contexts: vec![position],
-                check: Check::Refuse,
                 enforced: block.policy.as_ref().map(|_| policy_use),
-                report_only: None,
-                accepted: vec![],
-                serving: vec![],
+                ..Host::new(
+                    format!("block-{position}"),
+                    block.names.iter().map(|name| (*name).to_owned()).collect(),
+                    vec![position],
+                )
             });
         }
         for port in [443, 8443] {
@@ -229,15 +227,9 @@ impl World {
             if let Some(&default) = hosts.first() {
                 let choice = if port == 443 { Choice::Nginx } else { Choice::Httpd };
                 let patterns = vec![];
-                deployment.listeners.push(Listener {
-                    address: None,
-                    port,
-                    choice,
-                    hosts,
-                    default,
-                    patterns,
-                    by_port_alone: false,
-                });
+                deployment
+                    .listeners
+                    .push(Listener { patterns, ..Listener::new(port, choice, hosts, default) });
             }
         }
         deployment.records = Some(Records {

@@ -66,7 +66,7 @@ pub(super) fn notices(pages: &Pages) -> Markup {
         }
         @if !problems.is_empty() {
             div.notice {
-                p { strong { "Verdicts may be wrong: " } "something could not be read." }
+                p { strong { "Verdicts may be wrong: " } "the records or the trusted certificates could not be read." }
                 ul { @for problem in problems { li { (text(problem)) } } }
             }
         }

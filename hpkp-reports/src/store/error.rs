@@ -19,8 +19,8 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Full => f.write_str("no space is left for the database"),
-            Self::Away(text) => write!(f, "the database is away: {text}"),
-            Self::Conflict(text) | Self::Failed(text) => write!(f, "the database fails: {text}"),
+            Self::Away(text) => write!(f, "cannot reach the database: {text}"),
+            Self::Conflict(text) | Self::Failed(text) => write!(f, "database error: {text}"),
         }
     }
 }

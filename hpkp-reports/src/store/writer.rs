@@ -274,7 +274,7 @@ impl Work {
         if let Some(backend) = &mut self.backend {
             match backend.is_in_place() {
                 Ok(()) => return Ok(()),
-                Err(error) => output::log(&format!("the database is opened anew: {error}")),
+                Err(error) => output::log(&format!("opening the database again: {error}")),
             }
             self.backend = None;
             self.tried = None;

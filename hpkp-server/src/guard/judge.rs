@@ -218,25 +218,10 @@ impl Judge {
             trust: host.trust.clone(),
         }];
         deployment.hosts = vec![Host {
-            label: host.label.clone(),
-            names: named.unwrap_or_else(|| host.names.clone()),
-            tls: true,
-            contexts: vec![0],
-            check: Check::Refuse,
             enforced: host.enforced.clone(),
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            ..Host::new(host.label.clone(), named.unwrap_or_else(|| host.names.clone()), vec![0])
         }];
-        let listener = |port: &u16| Listener {
-            port: *port,
-            address: None,
-            choice: Choice::Nginx,
-            hosts: vec![0],
-            default: 0,
-            patterns: Vec::new(),
-            by_port_alone: false,
-        };
+        let listener = |port: &u16| Listener::new(*port, Choice::Nginx, vec![0], 0);
         deployment.listeners = host.ports.iter().map(listener).collect();
         let verdict = check(deployment, now, &self.openssl);
         let is_asked = |alarm: &Alarm| is_about(alarm, name);

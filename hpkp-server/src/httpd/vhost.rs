@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hpkp_core::check::{Choice, Listener};
 use hpkp_core::finding::Check;
+use hpkp_core::text::glob_fits;
 
 use crate::setting::ServerSettings;
 
@@ -147,13 +148,8 @@ pub fn listeners<H>(
         let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
         let choice = Choice::Httpd;
         listeners.push(Listener {
-            port,
             address: Some(address.on(port)),
-            choice,
-            hosts,
-            default,
-            patterns: Vec::new(),
-            by_port_alone: false,
+            ..Listener::new(port, choice, hosts, default)
         });
     };
     for (address, positions) in &on_address {
@@ -179,27 +175,5 @@ pub fn listeners<H>(
 
 /// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
 fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
-    let (mut p, mut n) = (0, 0);
-    // Where the last star stands, and how far the name has been given to it.
-    let mut star = None;
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(octet) if *octet == b'?' || octet.eq_ignore_ascii_case(&name[n]) => {
-                p += 1;
-                n += 1;
-            }
-            _ => {
-                let Some((at, given)) = star else { return false };
-                star = Some((at, given + 1));
-                p = at + 1;
-                n = given + 1;
-            }
-        }
-    }
-    pattern[p..].iter().all(|octet| *octet == b'*')
+    glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }

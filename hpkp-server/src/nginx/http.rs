@@ -77,13 +77,9 @@ impl<H> Servers<H> {
             }
             for port in public_ports.of(*port, text) {
                 self.listeners.push(Listener {
-                    port,
                     address: Some(address.on_record()),
-                    choice: Choice::Nginx,
-                    hosts: hosts.clone(),
-                    default: *default,
                     patterns: patterns.clone(),
-                    by_port_alone: false,
+                    ..Listener::new(port, Choice::Nginx, hosts.clone(), *default)
                 });
             }
             self.listening.push((*port, text.clone()));
@@ -165,15 +161,11 @@ impl<H> Servers<H> {
             }
             let contexts = server.presents.iter().filter_map(|p| context_of.get(p)).copied();
             built.deployment.hosts.push(Host {
-                label: server.label.clone(),
-                names: server.names.clone(),
                 tls: server.tls,
-                contexts: contexts.collect(),
                 check: server.check,
                 enforced,
                 report_only,
-                accepted: Vec::new(),
-                serving: Vec::new(),
+                ..Host::new(server.label.clone(), server.names.clone(), contexts.collect())
             });
             built.checks.push(server.settings.check.unwrap_or_default());
             built.keys.push(server.is_checked(global).then(|| server.key()));

@@ -184,17 +184,7 @@ impl<H> Outside<H> {
             Some(name) => format!("{name} ({place})"),
             None => place,
         };
-        Host {
-            label,
-            names,
-            tls: true,
-            contexts: Vec::new(),
-            check: settings.check,
-            enforced: None,
-            report_only: None,
-            accepted: Vec::new(),
-            serving: Vec::new(),
-        }
+        Host { check: settings.check, ..Host::new(label, names, Vec::new()) }
     }
 
     /// What cannot be looked at.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hpkp_core::check::Digest;
 use hpkp_core::pin::Pin;
-use hpkp_core::published::{Body, Compromised, Event, Matching, Presents, file};
+use hpkp_core::published::{Body, Compromised, Event, Presents, file};
 
 /// A directory for records of a test's own.
 struct Fresh(tempfile::TempDir);
@@ -542,15 +542,7 @@ fn nothing_that_was_acknowledged_is_lost_to_a_full_disk() {
 fn what_could_not_be_read_again_is_not_written() {
     let fresh = Fresh::new();
     append(&fresh.open(), &[event(1)]).unwrap();
-    let body = Body::Presents(Presents {
-        host: "example.com".parse().unwrap(),
-        matching: Matching::Exact,
-        ports: vec![0],
-        certificates: vec![],
-        aside: false,
-        nameless: false,
-        addresses: vec![],
-    });
+    let body = Body::Presents(Presents::of_one("example.com".parse().unwrap(), 0, vec![]));
     let unreadable = Event::new(1_800_000_000, 3, "web-1".parse().unwrap(), body);
     let error = append(&fresh.open(), &[event(2), unreadable]).unwrap_err();
     assert!(matches!(error, DirectoryError::NoRecord(..)), "{error}");

@@ -86,7 +86,7 @@ impl fmt::Display for StoreError {
                 "the store has version {found}, this software version {VERSION}; if the store is older: hpkp \
                  sync --init STORE; else update this software"
             ),
-            Self::Denied(text) => write!(f, "the store refuses that: {text}"),
+            Self::Denied(text) => write!(f, "the store refused the operation: {text}"),
             Self::Changed(writer) => write!(
                 f,
                 "{writer}: another machine writes records under this name into the store; each server needs a \

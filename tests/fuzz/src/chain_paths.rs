@@ -7,7 +7,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
     Certificates, Context, Deployment, Host, PolicyUse, Sending, TrustSetting, check,
 };
-use hpkp_core::finding::{Check, Code, Location};
+use hpkp_core::finding::{Code, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pin::Pin;
@@ -175,15 +175,9 @@ fn deployment(
         let policy_use =
             || Some(PolicyUse { policy: (*name).to_owned(), at: at.clone(), own: true });
         Host {
-            label: (*name).to_owned(),
-            names: vec![format!("{name}.example.com")],
-            tls: true,
-            contexts: vec![0],
-            check: Check::Refuse,
             enforced: policy_use(),
             report_only: policy_use(),
-            accepted: Vec::new(),
-            serving: Vec::new(),
+            ..Host::new((*name).to_owned(), vec![format!("{name}.example.com")], vec![0])
         }
     });
     Deployment {

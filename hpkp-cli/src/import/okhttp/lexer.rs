@@ -161,6 +161,14 @@ impl<'a> Lexer<'a> {
     }
 }
 
+/// The word that the token at `at` is.
+pub(super) fn word(tokens: &[Token], at: usize) -> Option<&str> {
+    match &tokens.get(at)?.kind {
+        Kind::Word(word) => Some(word),
+        _ => None,
+    }
+}
+
 /// Whether a token is this sign.
 pub(super) fn is(token: Option<&Token>, sign: char) -> bool {
     token.is_some_and(|token| token.kind == Kind::Sign(sign))

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::lexer::{Kind, Token, is};
+use super::lexer::{Kind, Token, is, word};
 use super::values::{
     MAX_CALL, MAX_LIST, Texts, arguments, assigned, closing, goes_on, texts, value,
 };
@@ -23,13 +23,6 @@ pub(super) struct Loop {
 
 /// The entries of a map: a key and what it leads to.
 pub(super) type Map = Vec<(Texts, Texts)>;
-
-fn word(tokens: &[Token], at: usize) -> Option<&str> {
-    match &tokens.get(at)?.kind {
-        Kind::Word(word) => Some(word),
-        _ => None,
-    }
-}
 
 /// The loops of a source.
 pub(super) fn loops(tokens: &[Token]) -> Vec<Loop> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::lexer::{Kind, Token, is};
+use super::lexer::{Kind, Token, is, word};
 use super::values::{Texts, arguments, assigned, closing, texts, value};
 
 /// What each object calls its values: a member, or the method that gives it, and the texts.
@@ -50,13 +50,6 @@ pub(super) fn objects(
 fn put(all: &mut HashMap<String, Option<Vec<Object>>>, name: &str, of: Option<Vec<Object>>) {
     let known = all.contains_key(name);
     all.insert(name.to_owned(), of.filter(|of| !known && !of.is_empty()));
-}
-
-fn word(tokens: &[Token], at: usize) -> Option<&str> {
-    match &tokens.get(at)?.kind {
-        Kind::Word(word) => Some(word),
-        _ => None,
-    }
 }
 
 /// The name of a class that begins at `at`: Kotlin's `class NAME`, Java's `enum NAME` and `record NAME`.

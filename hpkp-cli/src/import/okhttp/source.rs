@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::lexer::{Kind, Token, is};
+use super::lexer::{self, Kind, Token, is};
 use super::loops::{self, Loop, Map};
 use super::objects::{self, Object};
 use super::values::{
@@ -222,10 +222,7 @@ impl Source<'_> {
     }
 
     fn word(&self, at: usize) -> Option<&str> {
-        match &self.tokens.get(at)?.kind {
-            Kind::Word(word) => Some(word),
-            _ => None,
-        }
+        lexer::word(self.tokens, at)
     }
 
     fn is_builder(&self, at: usize) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::lexer::{Kind, Token, is};
+use super::lexer::{Kind, Token, is, word};
 
 /// The most tokens of a call, or of a statement, that are looked at.
 pub(super) const MAX_CALL: usize = 2_000;
@@ -249,10 +249,7 @@ fn is_type(tokens: &[Token]) -> bool {
 /// The names that a parameter, a lambda or a loop gives to something: what they stand for differs from place to
 /// place.
 fn bound(tokens: &[Token]) -> HashSet<&str> {
-    let word = |at: usize| match &tokens.get(at)?.kind {
-        Kind::Word(word) => Some(word.as_str()),
-        _ => None,
-    };
+    let word = |at: usize| word(tokens, at);
     let is = |at: usize, sign: char| super::lexer::is(tokens.get(at), sign);
     let is_arrow = |at: usize| is(at, '-') && is(at + 1, '>');
     let mut names = HashSet::new();
@@ -297,10 +294,7 @@ fn bound(tokens: &[Token]) -> HashSet<&str> {
 
 /// The name in front of an equals sign, whose type may stand between.
 pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
-    let word = |at: usize| match &tokens.get(at)?.kind {
-        Kind::Word(word) => Some(word.as_str()),
-        _ => None,
-    };
+    let word = |at: usize| word(tokens, at);
     // val NAME: Map<String, List<String>> = ...
     let start = equals.saturating_sub(24);
     let typed = (start..equals).rev().find(|at| is(tokens.get(*at), ':'));

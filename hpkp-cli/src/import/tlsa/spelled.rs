@@ -1,6 +1,7 @@
 //! The data of TLSA records in whatever text they stand: a zone, the calls of dnscontrol, YAML of
 //! octoDNS, JSON of an interface. For the check of what no reader has accounted for.
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use hpkp_core::pin::Pin;
 
 /// Calls `found` with the place of what looks like the data of a TLSA record, and what stands for it: the
@@ -63,7 +64,7 @@ fn data(octets: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnM
                 (..134, _) => continue,
                 _ => None,
             };
-            if let Some(data) = data.and_then(decoded) {
+            if let Some(data) = data.and_then(|digits| HEXLOWER_PERMISSIVE.decode(digits).ok()) {
                 found(begin, stand_in(&data));
                 next = at + 1;
             }
@@ -108,11 +109,6 @@ fn announced(before: &[u8], lower: &str, at: usize) -> Option<MatchingType> {
         b'2' => MatchingType::Sha512,
         _ => MatchingType::Any,
     })
-}
-
-fn decoded(digits: &[u8]) -> Option<Vec<u8>> {
-    let value = |digit: u8| char::from(digit).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    digits.chunks_exact(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
 }
 
 /// What stands for data in the account of what was read: it itself, where it has the length of a pin.

@@ -1,6 +1,7 @@
 //! Zone files: names, parentheses, comments and quotation marks (RFC 1035 section 5.1), unknown
 //! types (RFC 3597 section 5).
 
+use data_encoding::HEXLOWER_PERMISSIVE;
 use hpkp_core::published::tlsa::Protocol;
 
 use super::super::{ImportError, Problem};
@@ -81,13 +82,7 @@ impl Record {
 }
 
 fn hex(digits: &str) -> Option<Vec<u8>> {
-    let digits = digits.as_bytes();
-    if digits.len() % 2 != 0 {
-        return None;
-    }
-    let value =
-        |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    digits.chunks_exact(2).map(|pair| Some(value(pair[0])? << 4 | value(pair[1])?)).collect()
+    HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()
 }
 
 /// An entry: what parentheses hold together, or else a line.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use hpkp_core::date;
-use hpkp_core::published::HostName;
+use hpkp_core::published::{ANY_LABEL, HostName};
 use openssl::pkey::{PKey, Private};
 
 use super::super::next_keys::{self, Happened, NextKey};
@@ -59,7 +59,7 @@ fn must_be_usable(today: &Today, key: &NextKey, names: &[String]) -> Result<(), 
 
 /// A host; one that stands for all others of a domain as a pattern.
 fn shown(host: &HostName) -> String {
-    host.as_str().replace("hpkp-any-label.", "*.")
+    host.as_str().replace(ANY_LABEL, "*")
 }
 
 pub(super) fn hand_over(

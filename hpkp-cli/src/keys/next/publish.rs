@@ -1,8 +1,7 @@
 //! What publishes the pin of a next key: policies, TLSA records, the forms of apps.
 
 use hpkp_core::published::tlsa::{Tlsa, matching, selector};
-use hpkp_core::published::{Client, Lifetime, Matching, Origin, Published, Scope};
-use hpkp_core::ua::host::Host;
+use hpkp_core::published::{Client, Lifetime, Origin, Published};
 
 use super::super::next_keys::NextKey;
 use super::today::Today;
@@ -60,7 +59,7 @@ fn newest(today: &Today, format: Format) -> Result<Item, Failure> {
         return of_keys(today);
     };
     let body = &newest.record.body;
-    let mut item = item(body, 0)?;
+    let mut item = item(body, 0);
     if is_header(body) && !wants_header {
         item.max_age = None;
     }
@@ -72,24 +71,9 @@ fn newest(today: &Today, format: Format) -> Result<Item, Failure> {
 
 fn of_keys(today: &Today) -> Result<Item, Failure> {
     let pins = leaves_in_use(&today.store.state, &today.host);
-    let Ok(Host::Name(host)) = Host::parse(today.host.as_str()) else {
-        return Err(Failure::no(format!("{}: cannot write this name", today.host)));
-    };
     if pins.is_empty() {
         return Err(Failure::no(format!("{}: no recorded pins", today.host)));
     }
-    let set = PinSet {
-        host,
-        matching: Matching::Exact,
-        include_subdomains: false,
-        except: Vec::new(),
-        scope: Scope::Chain,
-        port: None,
-        pins,
-        expires_at: None,
-        origin: String::new(),
-        client: Client::Android,
-        group: 0,
-    };
+    let set = PinSet::of_one(today.host.clone(), pins, String::new(), (Client::Android, 0));
     Ok(Item { set, max_age: None, tlsa: None })
 }

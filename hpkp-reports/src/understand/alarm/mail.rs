@@ -51,7 +51,7 @@ impl Way {
             builder = builder.credentials(Credentials::new(user.clone(), password));
         }
         if settings.to.is_empty() {
-            return Err("alarms.mail.to: nobody is named".to_owned());
+            return Err("alarms.mail.to: the list is empty; name at least one address".to_owned());
         }
         Ok(Self { transport: builder.build(), settings: settings.clone() })
     }

@@ -16,7 +16,7 @@ use crate::store::error::StoreError;
 /// How long what a program has printed may take to arrive after its end.
 const MOMENT: Duration = Duration::from_millis(300);
 
-const DAMAGED: &str = "the copy of the repository is damaged; it is made anew at the next try";
+const DAMAGED: &str = "the copy of the repository is damaged; the next try makes it again";
 
 /// What became of a push.
 #[derive(Debug)]
