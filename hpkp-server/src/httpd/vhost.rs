@@ -112,7 +112,8 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
                         .take_while(|p| **p != position)
                         .any(|p| all[*p].answers_to(name))
             };
-            if order == 0 || !server.names.iter().all(is_taken) {
+            let mut names = server.names.iter().filter(|name| Choice::Httpd.finds(name));
+            if order == 0 || !names.all(is_taken) {
                 asked[position] = true;
             }
             for name in &server.names {
@@ -127,13 +128,14 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
 }
 
 /// The addresses on TLS, each with the servers among which httpd looks there. The first one's
-/// settings decide whether an address is on TLS.
+/// settings decide whether an address is on TLS. `listening` are the addresses of all `Listen` directives.
 #[must_use]
 pub fn listeners<H>(
     servers: &[Server<H>],
     is_tls: &[bool],
-    ports: &BTreeSet<u16>,
+    listening: &BTreeSet<Address>,
 ) -> Vec<Listener> {
+    let ports: BTreeSet<u16> = listening.iter().map(|one| one.port).collect();
     let mut on_address: BTreeMap<&Address, Vec<usize>> = BTreeMap::new();
     for (position, server) in servers.iter().enumerate() {
         for address in &server.addresses {
@@ -156,12 +158,23 @@ pub fn listeners<H>(
             by_port_alone: false,
         });
     };
+    // Where each address has virtual hosts of its own, those of all addresses and the main server are not asked.
+    let has_own = |one: &Address| {
+        let has = |port| on_address.contains_key(&Address { ip: one.ip.clone(), port });
+        !one.is_any() && (has(one.port) || has(0))
+    };
+    let is_hidden = |port: u16| {
+        let mut there = listening.iter().filter(|one| one.port == port).peekable();
+        there.peek().is_some() && there.all(has_own)
+    };
     for (address, positions) in &on_address {
         match address.port {
+            port if address.is_any() && is_hidden(port) => {}
             // On all ports that have no virtual hosts of their own.
             0 => ports
                 .iter()
                 .filter(|port| !on_address.keys().any(|other| other.port == **port))
+                .filter(|port| !(address.is_any() && is_hidden(**port)))
                 .for_each(|port| add(address, *port, positions)),
             port => add(address, port, positions),
         }
@@ -170,7 +183,7 @@ pub fn listeners<H>(
     let is_covered = |port: &u16| {
         let covers =
             |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
-        on_address.keys().any(covers)
+        is_hidden(*port) || on_address.keys().any(covers)
     };
     let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
     ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
