@@ -170,10 +170,15 @@ pub fn listeners<H>(
     for (address, positions) in &on_address {
         match address.port {
             port if address.is_any() && is_hidden(port) => {}
-            // On all ports that have no virtual hosts of their own.
+            // On all ports that have no virtual hosts of their own there.
             0 => ports
                 .iter()
-                .filter(|port| !on_address.keys().any(|other| other.port == **port))
+                .filter(|port| {
+                    !on_address.keys().any(|other| {
+                        let is_there = other.ip == address.ip || other.is_any() && address.is_any();
+                        is_there && other.port == **port
+                    })
+                })
                 .filter(|port| !(address.is_any() && is_hidden(**port)))
                 .for_each(|port| add(address, *port, positions)),
             port => add(address, port, positions),
@@ -215,4 +220,46 @@ fn matches(pattern: &str, name: &str) -> bool {
         }
     }
     pattern[p..].iter().all(|octet| *octet == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ip: &str, port: u16) -> Address {
+        Address { ip: ip.to_owned(), port }
+    }
+
+    /// The addresses on which httpd looks for a block, with the default there, where these are the addresses of
+    /// virtual hosts behind a main server without TLS.
+    fn asked(hosts: &[Address], listening: &[Address]) -> Vec<(String, usize)> {
+        let server = |addresses| {
+            let settings = ServerSettings::default();
+            Server::new((), "a.example".to_owned(), vec![], vec![], addresses, settings)
+        };
+        let mut servers = vec![server(vec![])];
+        servers.extend(hosts.iter().map(|address| server(vec![address.clone()])));
+        let is_tls: Vec<bool> = (0..servers.len()).map(|position| position > 0).collect();
+        let listeners = listeners(&servers, &is_tls, &listening.iter().cloned().collect());
+        listeners.into_iter().map(|one| (one.address.unwrap_or_default(), one.default)).collect()
+    }
+
+    #[test]
+    fn hosts_of_all_addresses_are_asked_where_one_has_none_of_its_own() {
+        let any = || ("*:443".to_owned(), 2);
+        let own = || ("127.0.0.1:443".to_owned(), 1);
+        for port in [443, 0] {
+            let hosts = [at("127.0.0.1", 443), at("0.0.0.0", port)];
+            for (listening, is_hidden) in [
+                (&[at("127.0.0.1", 443)][..], true),
+                (&[at("127.0.0.1", 443), at("127.0.0.2", 443)], false),
+                (&[at("::", 443)], false),
+            ] {
+                let mut found = asked(&hosts, listening);
+                found.sort();
+                let wanted = if is_hidden { vec![own()] } else { vec![any(), own()] };
+                assert_eq!(found, wanted, "{port} {listening:?}");
+            }
+        }
+    }
 }
