@@ -228,8 +228,9 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let mut presented = unsafe { kept::named(&servers, &directives, &mut loader) };
     let mut absent = kept::replace_missing(&servers, &directives, &mut presented);
     let kept = kept::contexts(&servers, &presented, &directives);
-    let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
-    let (mut deployment, _) = model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
+    let (tls, listening) = ((presented, &directives.others), vhost::listening());
+    let (mut deployment, _) =
+        model::deployment(&servers, tls, &listening, &mut loader, &conf.global);
     let mut verdict = loader.check(&mut deployment);
     // What a start would present, a test that is one before it is to see.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
@@ -281,9 +282,9 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     // SAFETY: by the caller's promise.
     let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
     let kept = kept::contexts(&servers, &presented, &directives);
-    let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
+    let (tls, listening) = ((presented, &directives.others), vhost::listening());
     let (mut deployment, journal) =
-        model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
+        model::deployment(&servers, tls, &listening, &mut loader, &conf.global);
     let mut verdict = loader.check(&mut deployment);
     verdict.findings.extend(kept::found());
     verdict.findings.sort_by_key(|finding| finding.class);

@@ -154,8 +154,9 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
         .zip(&presented)
         .filter_map(|(server, presented)| presented.as_ref().map(|_| server))
         .collect();
-    let (tls, ports) = ((presented, &directives.others), vhost::listening_ports());
-    let (mut deployment, _) = model::deployment(&servers, tls, &ports, &mut loader, &conf.global);
+    let (tls, listening) = ((presented, &directives.others), vhost::listening());
+    let (mut deployment, _) =
+        model::deployment(&servers, tls, &listening, &mut loader, &conf.global);
     let verdict = loader.check(&mut deployment);
     let keeping = model::keeping(&servers, kept, &conf.global, true)?;
     let mut files = HashMap::new();

@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 
 use hpkp_server::httpd::{self as model, Address};
 
-use crate::bindings::{apr_sockaddr_ip_getbuf, server_addr_rec, server_rec};
+use crate::bindings::{apr_sockaddr_ip_getbuf, apr_sockaddr_t, server_addr_rec, server_rec};
 use crate::conf;
 use crate::conf::ServerConf;
 use crate::cstr;
@@ -66,33 +66,43 @@ unsafe fn server(record: *mut server_rec) -> Option<Server> {
 /// `address` is null or the first of a live list.
 unsafe fn addresses(mut address: *const server_addr_rec) -> Vec<Address> {
     let mut all = Vec::new();
-    // SAFETY: by the caller's promise; an address has its socket address, and the buffer its size.
+    // SAFETY: by the caller's promise; an address has its socket address.
     unsafe {
         while let Some(record) = address.as_ref() {
-            let mut buffer: [c_char; 64] = [0; 64];
-            let size = buffer.len() as _;
-            let done = apr_sockaddr_ip_getbuf(buffer.as_mut_ptr(), size, record.host_addr);
-            if done == 0 {
-                all.push(Address { ip: cstr::text(buffer.as_ptr()), port: record.host_port });
-            }
+            all.extend(ip(record.host_addr).map(|ip| Address { ip, port: record.host_port }));
             address = record.next;
         }
     }
     all
 }
 
-/// The ports of all `Listen` directives.
-pub(crate) fn listening_ports() -> BTreeSet<u16> {
-    let mut ports = BTreeSet::new();
+/// # Safety
+/// `address` is live.
+unsafe fn ip(address: *mut apr_sockaddr_t) -> Option<String> {
+    let mut buffer: [c_char; 64] = [0; 64];
+    let size = buffer.len() as _;
+    // SAFETY: by the caller's promise; the buffer has its size, and what is written to it ends with a null.
+    unsafe {
+        let done = apr_sockaddr_ip_getbuf(buffer.as_mut_ptr(), size, address);
+        (done == 0).then(|| cstr::text(buffer.as_ptr()))
+    }
+}
+
+/// The addresses of all `Listen` directives.
+pub(crate) fn listening() -> BTreeSet<Address> {
+    let mut all = BTreeSet::new();
     // SAFETY: httpd's listeners are there once the configuration has been read, linked.
     unsafe {
         let mut listener = crate::bindings::ap_listeners.cast_const();
         while let Some(listening) = listener.as_ref() {
-            ports.insert((*listening.bind_addr).port);
+            let port = (*listening.bind_addr).port;
+            // One that cannot be told may be any.
+            let ip = ip(listening.bind_addr).unwrap_or_else(|| "::".to_owned());
+            all.insert(Address { ip, port });
             listener = listening.next;
         }
     }
-    ports
+    all
 }
 
 impl Handle {

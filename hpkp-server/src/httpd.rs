@@ -40,17 +40,17 @@ const NAMES: Names = Names {
 
 /// What the servers present, none for one that is not on TLS, what their policies say, and the records that concern
 /// these; and where to write, if that can be written to. `others` are
-/// those that have TLS from another module, `ports` those of all `Listen` directives.
+/// those that have TLS from another module, `listening` the addresses of all `Listen` directives.
 #[must_use]
 pub fn deployment<H>(
     servers: &[Server<H>],
     (presented, others): (Vec<Option<Certificates>>, &OtherTls),
-    ports: &BTreeSet<u16>,
+    listening: &BTreeSet<Address>,
     loader: &mut Loader<'_>,
     global: &GlobalSettings,
 ) -> (Deployment, Option<Journal>) {
     let is_tls: Vec<bool> = presented.iter().map(Option::is_some).collect();
-    let listeners = listeners(servers, &is_tls, ports);
+    let listeners = listeners(servers, &is_tls, listening);
     let listening: Vec<(u16, String)> =
         listeners.iter().map(|listener| (listener.port, String::new())).collect();
     let by_public_port = |listener: Listener| {

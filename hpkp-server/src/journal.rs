@@ -13,6 +13,7 @@ use hpkp_core::finding::{Code, Finding, Location, Text};
 use hpkp_core::published::{Body, Event, HostName, State, WriterName};
 use hpkp_core::text::{Excerpt, NAMED, ShellWord, listed};
 
+use crate::file::reason;
 use crate::file_limit::WithoutSignal;
 use crate::host_name::host_name;
 use crate::living::{self, Pid};
@@ -242,7 +243,12 @@ impl Reading {
     ) -> Option<Digest> {
         let at = &setting.at;
         let can_append = published::can_append(directory, writer);
-        if let Err(error @ (DirectoryError::NotOwn(..) | DirectoryError::Copied(_))) = can_append {
+        if let Err(
+            error @ (DirectoryError::NotOwn(..)
+            | DirectoryError::Copied(_)
+            | DirectoryError::Write(..)),
+        ) = can_append
+        {
             let text = Text::new(format!(
                 "{error}; until then nothing is recorded, and a header with pins that are not on record \
                  is not sent"
@@ -252,11 +258,11 @@ impl Reading {
         let path = directory.own_path(writer);
         let own = Excerpt::new(&path).to_string();
         let reserve = format!("{}/{RESERVE}", directory.path());
-        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve), noted);
         let last = self.contents.state.last_seq(writer);
-        if let Some(noted) =
-            noted.filter(|noted| self.contents.state.knows(writer) && last < *noted)
-        {
+        let back = noted.filter(|noted| self.contents.state.knows(writer) && last < *noted);
+        let last_known = (noted, back.is_some());
+        let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve), last_known);
+        if let Some(noted) = back {
             let text = Text::new(format!(
                 "\"{own}\" has gone back to an earlier state: it ends with event {last}, and event \
                  {noted} was written, so it is not known which pins clients hold"
@@ -277,10 +283,14 @@ impl Reading {
         directory: &Directory,
         writer: &WriterName,
         (own, reserve): (&str, &str),
-        noted: Option<u64>,
+        (noted, is_back): (Option<u64>, bool),
     ) -> Option<Digest> {
         let at = &setting.at;
         let is_known = self.contents.state.knows(writer);
+        // What a server could write nowhere it says as long as it runs.
+        if let Ok(Some(digest)) = directory.held(writer) {
+            return Some(digest);
+        }
         match directory.reserved(writer) {
             Ok(Reserved::None) => {
                 // Servers that run beside each other have their own names. Those that have stopped may
@@ -295,7 +305,9 @@ impl Reading {
                 }
             }
             // Where nothing was ever written, since no host presented a certificate, nothing is missing.
-            Ok(Reserved::Recorded | Reserved::Unrecorded(_)) if !is_known && noted != Some(0) => {
+            Ok(last @ (Reserved::Recorded(_) | Reserved::Unrecorded(_)))
+                if !is_known && noted != Some(0) =>
+            {
                 let text = Text::new(format!(
                     "\"{own}\" had records and has none any more, so it is not known which pins clients \
                      hold"
@@ -306,8 +318,10 @@ impl Reading {
                     ShellWord::new(reserve)
                 ));
                 self.find(Code::RecordsMissing, text, at);
+                return Some(last.digest());
             }
-            Ok(Reserved::Recorded) => {}
+            // An earlier copy has an earlier configuration.
+            Ok(last @ Reserved::Recorded(_)) => return is_back.then(|| last.digest()),
             Ok(Reserved::Unrecorded(digest)) => return Some(digest),
             Ok(Reserved::Damaged) => {
                 let why = "its content is damaged";
@@ -440,10 +454,7 @@ fn noted(reserved: Result<(), String>) -> String {
              accepted before"
                 .to_owned()
         }
-        Err(error) => format!(
-            "{error}; later tests compare with the configuration that was recorded last, not with this \
-             one"
-        ),
+        Err(error) => error,
     }
 }
 
@@ -519,7 +530,10 @@ impl Journal {
         let unrecorded = verdict.unrecordable(deployment);
         let digest = || check::digest(deployment, &verdict.hosts);
         let Some(error) = error else {
-            let reserved = self.reserve((!unrecorded.is_empty()).then(digest));
+            let reserved = self.reserve(match unrecorded.is_empty() {
+                true => Reserved::Recorded(Some(digest())),
+                false => Reserved::Unrecorded(digest()),
+            });
             if !unrecorded.is_empty() {
                 return Some(too_large(records, &unrecorded, unrecordable, reserved));
             }
@@ -532,7 +546,7 @@ impl Journal {
         // Another server that runs under this name has the slot too.
         let reserved = match error {
             DirectoryError::Taken(..) => Ok(()),
-            _ => self.reserve(Some(digest())),
+            _ => self.reserve(Reserved::Unrecorded(digest())),
         };
         let why = error.to_string();
         let withheld = verdict.withhold_unrecorded(deployment, own, &self.writer, &why);
@@ -548,7 +562,28 @@ impl Journal {
         events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
-    fn reserve(&self, unrecorded: Option<Digest>) -> Result<(), String> {
+    /// Notes what is served in the reserve; what is not on record and cannot be noted there is held as long as this
+    /// server runs.
+    fn reserve(&self, served: Reserved) -> Result<(), String> {
+        let (error, digest) = match (self.note(served), served) {
+            (Err(error), Reserved::Unrecorded(digest)) => (error, digest),
+            (noted, _) => {
+                published::release();
+                return noted;
+            }
+        };
+        let directory = Directory::open(&self.path).ok();
+        let is_held =
+            directory.is_some_and(|directory| directory.hold(&self.writer, digest).is_ok());
+        let what = if is_held {
+            "as long as this server runs, any other configuration is checked as if none had been accepted before"
+        } else {
+            "later tests compare with the configuration that was recorded last, not with this one"
+        };
+        Err(format!("{error}; {what}"))
+    }
+
+    fn note(&self, served: Reserved) -> Result<(), String> {
         let failed = |error: &dyn Display| {
             format!("cannot write \"{}/{RESERVE}\": {error}", Excerpt::new(&self.path))
         };
@@ -560,7 +595,7 @@ impl Journal {
             }
             Err(_) => None,
         };
-        directory.reserve(&self.writer, unrecorded, last).map_err(|error| failed(&error))
+        directory.reserve(&self.writer, served, last).map_err(|error| failed(&reason(&error)))
     }
 
     /// Which other server of this kind writes under this name and serves. None where none does, and

@@ -57,3 +57,76 @@ fn a_host_that_no_record_has_room_for() {
     assert_eq!(kinds(&own).last(), Some(&"presents"));
     nginx.stop();
 }
+
+/// Binds a directory to itself, read-only. Only this thread and what it starts see it.
+fn read_only(at: &std::path::Path) {
+    let at = std::ffi::CString::new(at.display().to_string()).expect("no NUL");
+    let (none, data) = (std::ptr::null(), std::ptr::null());
+    let (bind, again) = (libc::MS_BIND, libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY);
+    // SAFETY: a string that lives as long as the calls.
+    unsafe {
+        assert_eq!(libc::mount(at.as_ptr(), at.as_ptr(), none, bind, data), 0);
+        assert_eq!(libc::mount(none, at.as_ptr(), none, again, data), 0);
+    }
+}
+
+/// Neither the records nor the reserve can be written: the running server itself knows what it serves.
+#[test]
+fn a_file_system_that_is_read_only_for_a_time() {
+    // SAFETY: a thread may leave what it shares with others; strings without an end inside.
+    let is_allowed = unsafe {
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        let none = std::ptr::null();
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(none, c"/".as_ptr(), none, private, none.cast()) == 0
+    };
+    if !is_allowed {
+        eprintln!("not tested: mounts of its own are not allowed");
+        return;
+    }
+    let mut nginx = prepared();
+    let port = free_port();
+    let pki = nginx.pki();
+    pki.records("records");
+    pki.records("apps");
+    pki.leaf("old", "localhost", "ca");
+    let configure = |nginx: &Nginx, certificate: &str| {
+        let server = tls_server(port, "localhost", certificate, "return 200 x;");
+        let writer = "hpkp_published_pins records writer=web-1;";
+        nginx.configure(&format!("{writer}\nhpkp_published_pins apps read_only;\n{server}"));
+    };
+    configure(&nginx, "old");
+    nginx.start();
+    let records = nginx.path("records");
+    read_only(&records);
+    nginx.expect_in_log(&[NOT_RECORDED, "records-not-writable", "hpkp: [published-pins-unmet]"]);
+    configure(&nginx, "live");
+    nginx.test().accepted(&["records-not-writable"]);
+    let before = nginx.log().len();
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    let log = nginx.log();
+    assert!(log[before..].contains("as long as this server runs, any other"), "{log}");
+
+    // Clients of an app have taken up what is served now.
+    held_on_port(&nginx.path("apps/apps.jsonl"), "localhost", port, &pki.pin("live.pem"));
+    for is_writable in [false, true] {
+        if is_writable {
+            let at = std::ffi::CString::new(records.display().to_string()).expect("no NUL");
+            // SAFETY: a string that lives as long as the call.
+            assert_eq!(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) }, 0);
+        }
+        configure(&nginx, "old");
+        let said = nginx.test();
+        assert!(said.code == Some(1) && said.codes().contains(&"published-pins-unmet"), "{said:?}");
+        configure(&nginx, "live");
+        assert_eq!(nginx.test().code, Some(0));
+    }
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    let recorded = kinds(&nginx.path("records/web-1.jsonl"));
+    assert_eq!(recorded.iter().filter(|kind| **kind == "presents").count(), 2);
+    nginx.test().accepted(&[]);
+    configure(&nginx, "old");
+    assert_eq!(nginx.test().code, Some(1));
+    configure(&nginx, "live");
+    nginx.stop();
+}

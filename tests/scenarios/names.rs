@@ -3,6 +3,7 @@
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
+use hpkp_tests::recorded;
 use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
 
@@ -13,6 +14,7 @@ super::scenarios! {
     a_block_removed_so_that_the_default_answers
     a_name_that_the_default_server_had
     an_address_on_which_the_default_answers
+    a_name_that_keeps_its_trailing_dot
     a_pattern_for_some_hosts_of_the_certificate
     two_ports_of_one_name
 }
@@ -152,6 +154,35 @@ fn an_address_on_which_the_default_answers<S: Site>() {
     let said = fixture
         .refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pin-mismatch"]);
     says(&said, &["server \"example.com\" presents keys for"]);
+}
+
+/// The server takes the dot off what clients ask for, and not off its own name: nobody gets there.
+fn a_name_that_keeps_its_trailing_dot<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    pki.leaf("default", "default.example,DNS:www.example.com", "ca");
+    pki.leaf("www", "www.example.com", "ca");
+    pki.leaf("new", "www.example.com", "ca");
+    let port = fixture.port;
+    let block = |names, certificates| Block { port, names, certificates, policy: None, ..BLOCK };
+    let default = || block(&["default.example"], &["default"]);
+    let layout = Layout { policies: &[], ..LAYOUT };
+    let named = [default(), block(&["www.example.com"], &["www"])];
+    fixture.up_with(&Layout { blocks: &named, ..layout.clone() }, &[]);
+    let apps = fixture.site.path("records/apps.jsonl");
+    recorded::held_by_an_app(&apps, "www.example.com", &pki.pin("www.pem"));
+    let dotted = |certificates| [default(), block(&["www.example.com."], certificates)];
+    let said = fixture.refuses_all(
+        &Layout { blocks: &dotted(&["www"]), ..layout.clone() },
+        &["published-pins-unmet"],
+    );
+    says(&said, &["hpkp: [published-pins-unmet] default.example:"]);
+
+    // Nor is a client locked out by what it presents.
+    std::fs::remove_file(&apps).expect("a file");
+    recorded::held_by_an_app(&apps, "www.example.com", &pki.pin("default.pem"));
+    fixture.passes_all(&Layout { blocks: &dotted(&["www"]), ..layout.clone() }, &[]);
+    fixture.passes_all(&Layout { blocks: &dotted(&["new"]), ..layout }, &[]);
 }
 
 fn a_pattern_for_some_hosts_of_the_certificate<S: Site>() {

@@ -19,6 +19,7 @@ super::scenarios! {
     a_stop_is_recorded_beside_a_broken_copy
     records_of_this_server_that_have_become_empty
     records_of_this_server_that_have_gone_back
+    an_earlier_copy_has_an_earlier_key
     a_reserve_that_is_damaged
     copies_with_odd_names
     records_that_others_may_write
@@ -140,14 +141,18 @@ fn a_stop_is_recorded_beside_a_broken_copy<S: Site>() {
 }
 
 fn records_of_this_server_that_have_become_empty<S: Site>() {
-    let (fixture, live, _) = running::<S>();
+    let (fixture, live, other) = running::<S>();
     let whole = fs::read_to_string(fixture.site.path(OWN)).expect("records");
     fixture.pki.write(OWN, "");
-    let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+    let lost = &["records-missing"];
+    let said = fixture.refuses(&["live"], &[&live, B, A], lost);
     says(&said, &[OWN]);
+    // The reserve knows what is served.
+    fixture.passes(&["live"], &[&live, B], lost);
     fs::remove_file(fixture.site.path(OWN)).expect("a file");
-    fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
-    // A slot of before it had the number of the last event: nothing tells that none was written.
+    fixture.passes(&["live"], &[&live, B], lost);
+    fixture.refuses(&["other"], &[&other, B], lost);
+    // A slot of before it had the number of the last event: nothing tells that none was written, nor what.
     let reserve = "records/hpkp-reserve";
     let slots = fs::read_to_string(fixture.site.path(reserve)).expect("a reserve");
     let old = format!("{:<127}\n", "web-1 recorded");
@@ -168,13 +173,29 @@ fn records_of_this_server_that_have_gone_back<S: Site>() {
     let first = whole.split_inclusive('\n').next().expect("a line");
     for less in [earlier.as_str(), first] {
         fixture.pki.write(OWN, less);
-        let said = fixture.refuses(&["live"], &[&live, B, A], &["records-missing"]);
+        // What the copy says was served is not what is served.
+        let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
         says(&said, &[OWN, "has gone back to an earlier state"]);
+        fixture.passes(&["live"], &[&live, B, A], &["records-missing"]);
     }
-    fixture.pki.write(OWN, &earlier);
-    fixture.passes(&["live"], &[&live, B], &["records-missing"]);
     fixture.pki.write(OWN, whole);
     fixture.passes(&["live"], &[&live, B, A], &[]);
+}
+
+/// The backup is of before a key was changed that an app has taken up since.
+fn an_earlier_copy_has_an_earlier_key<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    fixture.pki.leaf("other", "localhost", "ca");
+    fixture.up(&["live"], &[], &[]);
+    // httpd listens before it has written.
+    fixture.takes(&["live"], &[], &[]);
+    let earlier = fs::read_to_string(fixture.site.path(OWN)).expect("records");
+    fixture.takes(&["other"], &[], &[]);
+    let apps = fixture.site.path("records/apps.jsonl");
+    recorded::held_by_an_app(&apps, "localhost", &fixture.pki.pin("other.pem"));
+    fixture.pki.write(OWN, earlier);
+    fixture.refuses(&["live"], &[], &["published-pins-unmet", "records-missing"]);
+    fixture.passes(&["other"], &[], &["records-missing"]);
 }
 
 fn a_reserve_that_is_damaged<S: Site>() {

@@ -31,14 +31,19 @@ pub fn held(host: &str, mut pins: Vec<Pin>) -> Published {
 /// Writes a record of clients that hold a pin of the leaf's key for a port, as those of a TLSA record
 /// 3 1 1 do. The file is that of a writer.
 pub fn held_on_port(file: &Path, host: &str, port: u16, pin: &str) {
-    let writer = file.file_stem().and_then(|stem| stem.to_str()).expect("a writer's file");
     let pin = pin.parse().expect("a pin");
-    let body = Body::Published(Published {
-        scope: Scope::Leaf,
-        port: Some(port),
-        ..held(host, vec![pin])
-    });
-    let event = Event::new(1_790_000_000, 1, writer.parse().expect("a writer"), body);
+    hold(file, Published { scope: Scope::Leaf, port: Some(port), ..held(host, vec![pin]) });
+}
+
+/// Writes a record of an app's clients that hold a pin for a host. The file is that of a writer.
+pub fn held_by_an_app(file: &Path, host: &str, pin: &str) {
+    hold(file, held(host, vec![pin.parse().expect("a pin")]));
+}
+
+fn hold(file: &Path, body: Published) {
+    let writer = file.file_stem().and_then(|stem| stem.to_str()).expect("a writer's file");
+    let writer = writer.parse().expect("a writer");
+    let event = Event::new(1_790_000_000, 1, writer, Body::Published(body));
     fs::write(file, format!("{}\n", event.line())).expect("a file");
 }
 

@@ -132,7 +132,7 @@ fn directories(
 impl From<Reserved> for Recorded {
     fn from(slot: Reserved) -> Self {
         match slot {
-            Reserved::Recorded => Self::Yes,
+            Reserved::Recorded(_) => Self::Yes,
             Reserved::Unrecorded(_) => Self::No,
             Reserved::Damaged => Self::Unknown,
             Reserved::None => Self::NotNoted,

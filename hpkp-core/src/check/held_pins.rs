@@ -87,16 +87,18 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
-                let class = match code {
-                    Code::RecordsUnreadable
-                    | Code::RecordsMissing
-                    | Code::RecordsUnsafePermissions
-                        if self.is_host_unchanged(published, host) =>
-                    {
-                        Class::Warning
+                let is_unchanged = || match code {
+                    Code::RecordsUnreadable | Code::RecordsUnsafePermissions => {
+                        self.is_host_unchanged(published, host)
                     }
-                    _ => code.class(),
+                    // Of records that are missing, what was published is not known; the digest has the policies.
+                    Code::RecordsMissing => {
+                        published.unrecorded == Some(true)
+                            || self.is_host_unchanged(published, host)
+                    }
+                    _ => false,
                 };
+                let class = if is_unchanged() { Class::Warning } else { code.class() };
                 self.find_as(scope, Kind::Enforced, host, (*code, class), || text.clone());
             }
         }

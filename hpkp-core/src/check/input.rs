@@ -250,7 +250,7 @@ pub struct Records {
     /// What is wrong with them: the code, the text, and the directive.
     pub problems: Vec<(Code, Text, Location)>,
     /// What tells the configuration that was accepted last from others
-    /// ([`super::digest()`]), where it is served and could not be recorded. The records
+    /// ([`super::digest()`]), where it is served and could not be recorded, or its record is lost. The records
     /// are of one before it, so only the very same is unchanged. None where it is on record.
     pub unrecorded: Option<Digest>,
     /// How long other machines may be silent, for each directory whose directive says it.

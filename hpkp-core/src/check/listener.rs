@@ -53,6 +53,15 @@ pub enum Choice {
     Httpd,
 }
 
+impl Choice {
+    /// Whether the server ever finds a block by this name of it. Both take the trailing dot off what clients
+    /// ask for, and compare it with names that keep theirs.
+    #[must_use]
+    pub fn finds(self, name: &str) -> bool {
+        self == Self::Nginx && name.starts_with('~') || !name.ends_with('.')
+    }
+}
+
 /// A name that is a regular expression. The core has no engine of its own; a server lends its.
 pub trait NamePattern: fmt::Debug {
     /// Whether it fits `name`, which is in lower case.

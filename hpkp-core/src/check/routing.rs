@@ -356,7 +356,7 @@ impl<'a> Routing<'a> {
         let is_led_to = |table: &Table<'_>, name: &String| {
             let name = name.to_ascii_lowercase().replace('*', ANY_LABEL).replace('?', "x");
             let name = name.strip_prefix('.').unwrap_or(&name);
-            table.named(&canonical(name)).is_some_and(|(other, _)| other == host)
+            table.named(name).is_some_and(|(other, _)| other == host)
         };
         tables.peek().is_some()
             && tables.all(|table| {
@@ -495,23 +495,29 @@ impl<'a> Table<'a> {
     }
 
     fn add(&mut self, order: usize, name: &str) {
+        if !self.listener.choice.finds(name) {
+            return;
+        }
+        let mut exact = |name: &str| {
+            self.exact.entry(name.to_owned()).or_insert(order);
+        };
         if self.listener.choice == Choice::Httpd {
             if name.contains(['*', '?']) {
                 self.globs.push((order, name.to_owned()));
             } else {
-                self.exact.entry(canonical(name)).or_insert(order);
+                exact(name);
             }
         } else if name.starts_with('~') {
             // They stand in `patterns`.
         } else if let Some(domain) = name.strip_prefix("*.") {
-            self.wildcard_start.entry(canonical(domain)).or_insert(order);
+            self.wildcard_start.entry(domain.to_owned()).or_insert(order);
         } else if let Some(domain) = name.strip_prefix('.') {
-            self.exact.entry(canonical(domain)).or_insert(order);
-            self.wildcard_start.entry(canonical(domain)).or_insert(order);
+            exact(domain);
+            self.wildcard_start.entry(domain.to_owned()).or_insert(order);
         } else if let Some(start) = name.strip_suffix(".*") {
             self.wildcard_end.entry(start.to_owned()).or_insert(order);
         } else {
-            self.exact.entry(canonical(name)).or_insert(order);
+            exact(name);
         }
     }
 
@@ -582,11 +588,6 @@ impl<'a> Table<'a> {
             }
         }
     }
-}
-
-/// A name without its trailing dot, in A-labels where it is a host's.
-fn canonical(name: &str) -> String {
-    name.strip_suffix('.').unwrap_or(name).to_owned()
 }
 
 /// A name of a set of hosts.
@@ -730,9 +731,10 @@ mod tests {
                 &["_"],
                 &["*.example.com"],
                 &["*.a.example.com", "www.*"],
-                &["x.a.Example.com.", "www.example.*"],
+                &["x.a.Example.com", "www.example.*"],
                 &[".dot.example"],
                 &["~api"],
+                &["other.test.", "*.other.test.", ".third.test."],
             ],
         );
         for (name, host) in [
@@ -749,6 +751,9 @@ mod tests {
             ("my-api.test", Some(5)),
             ("my-api.example.com", Some(1)),
             ("other.test", None),
+            ("www.other.test", Some(2)),
+            ("a.other.test", None),
+            ("third.test", None),
         ] {
             assert_eq!(chosen(&deployment, name), host, "{name}");
         }
@@ -758,7 +763,12 @@ mod tests {
     fn httpd_takes_the_first_block_that_fits() {
         let mut deployment = deployment(
             Choice::Httpd,
-            &[&["first.example"], &["a.example", "*.b.example"], &["x.b.example", "?.c.example"]],
+            &[
+                &["first.example"],
+                &["a.example", "*.b.example"],
+                &["x.b.example", "?.c.example"],
+                &["d.example.", "*.d.example."],
+            ],
         );
         deployment.listeners[0].patterns.clear();
         for (name, host) in [
@@ -768,6 +778,8 @@ mod tests {
             ("b.example", None),
             ("z.c.example", Some(2)),
             ("zz.c.example", None),
+            ("d.example", None),
+            ("x.d.example", None),
         ] {
             assert_eq!(chosen(&deployment, name), host, "{name}");
         }

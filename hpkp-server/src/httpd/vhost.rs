@@ -113,7 +113,8 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
                         .take_while(|p| **p != position)
                         .any(|p| all[*p].answers_to(name))
             };
-            if order == 0 || !server.names.iter().all(is_taken) {
+            let mut names = server.names.iter().filter(|name| Choice::Httpd.finds(name));
+            if order == 0 || !names.all(is_taken) {
                 asked[position] = true;
             }
             for name in &server.names {
@@ -128,13 +129,14 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
 }
 
 /// The addresses on TLS, each with the servers among which httpd looks there. The first one's
-/// settings decide whether an address is on TLS.
+/// settings decide whether an address is on TLS. `listening` are the addresses of all `Listen` directives.
 #[must_use]
 pub fn listeners<H>(
     servers: &[Server<H>],
     is_tls: &[bool],
-    ports: &BTreeSet<u16>,
+    listening: &BTreeSet<Address>,
 ) -> Vec<Listener> {
+    let ports: BTreeSet<u16> = listening.iter().map(|one| one.port).collect();
     let mut on_address: BTreeMap<&Address, Vec<usize>> = BTreeMap::new();
     for (position, server) in servers.iter().enumerate() {
         for address in &server.addresses {
@@ -152,12 +154,28 @@ pub fn listeners<H>(
             ..Listener::new(port, choice, hosts, default)
         });
     };
+    // Where each address has virtual hosts of its own, those of all addresses and the main server are not asked.
+    let has_own = |one: &Address| {
+        let has = |port| on_address.contains_key(&Address { ip: one.ip.clone(), port });
+        !one.is_any() && (has(one.port) || has(0))
+    };
+    let is_hidden = |port: u16| {
+        let mut there = listening.iter().filter(|one| one.port == port).peekable();
+        there.peek().is_some() && there.all(has_own)
+    };
     for (address, positions) in &on_address {
         match address.port {
-            // On all ports that have no virtual hosts of their own.
+            port if address.is_any() && is_hidden(port) => {}
+            // On all ports that have no virtual hosts of their own there.
             0 => ports
                 .iter()
-                .filter(|port| !on_address.keys().any(|other| other.port == **port))
+                .filter(|port| {
+                    !on_address.keys().any(|other| {
+                        let is_there = other.ip == address.ip || other.is_any() && address.is_any();
+                        is_there && other.port == **port
+                    })
+                })
+                .filter(|port| !(address.is_any() && is_hidden(**port)))
                 .for_each(|port| add(address, *port, positions)),
             port => add(address, port, positions),
         }
@@ -166,7 +184,7 @@ pub fn listeners<H>(
     let is_covered = |port: &u16| {
         let covers =
             |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
-        on_address.keys().any(covers)
+        is_hidden(*port) || on_address.keys().any(covers)
     };
     let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
     ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
@@ -176,4 +194,46 @@ pub fn listeners<H>(
 /// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
 fn matches(pattern: &str, name: &str) -> bool {
     glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ip: &str, port: u16) -> Address {
+        Address { ip: ip.to_owned(), port }
+    }
+
+    /// The addresses on which httpd looks for a block, with the default there, where these are the addresses of
+    /// virtual hosts behind a main server without TLS.
+    fn asked(hosts: &[Address], listening: &[Address]) -> Vec<(String, usize)> {
+        let server = |addresses| {
+            let settings = ServerSettings::default();
+            Server::new((), "a.example".to_owned(), vec![], vec![], addresses, settings)
+        };
+        let mut servers = vec![server(vec![])];
+        servers.extend(hosts.iter().map(|address| server(vec![address.clone()])));
+        let is_tls: Vec<bool> = (0..servers.len()).map(|position| position > 0).collect();
+        let listeners = listeners(&servers, &is_tls, &listening.iter().cloned().collect());
+        listeners.into_iter().map(|one| (one.address.unwrap_or_default(), one.default)).collect()
+    }
+
+    #[test]
+    fn hosts_of_all_addresses_are_asked_where_one_has_none_of_its_own() {
+        let any = || ("*:443".to_owned(), 2);
+        let own = || ("127.0.0.1:443".to_owned(), 1);
+        for port in [443, 0] {
+            let hosts = [at("127.0.0.1", 443), at("0.0.0.0", port)];
+            for (listening, is_hidden) in [
+                (&[at("127.0.0.1", 443)][..], true),
+                (&[at("127.0.0.1", 443), at("127.0.0.2", 443)], false),
+                (&[at("::", 443)], false),
+            ] {
+                let mut found = asked(&hosts, listening);
+                found.sort();
+                let wanted = if is_hidden { vec![own()] } else { vec![any(), own()] };
+                assert_eq!(found, wanted, "{port} {listening:?}");
+            }
+        }
+    }
 }

@@ -88,8 +88,8 @@ impl<H> Servers<H> {
         for position in hosts.iter().copied() {
             // nginx asks the first block of a name; one whose names all have others is never asked,
             // unless it is the default.
-            let names = &self.all[position].claims;
-            let is_asked = names.iter().filter(|name| claimed.insert((*name).clone())).count() > 0
+            let names = self.all[position].claims.iter().filter(|name| Choice::Nginx.finds(name));
+            let is_asked = names.filter(|name| claimed.insert((*name).clone())).count() > 0
                 || position == *default;
             let server = &mut self.all[position];
             server.addresses.push(text.clone());

@@ -98,16 +98,21 @@ fn append_when(
 pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
     let name = Directory::own(writer);
     let path = directory.shown(&name);
+    let can_write = || {
+        sys::is_writable(&directory.file)
+            .map_err(|error| DirectoryError::Write(path.clone(), error))
+    };
     let mut file: File = match sys::open_at(&directory.file, &name) {
         Ok(file) => file.into(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return can_write(),
         Err(error) => return Err(DirectoryError::File(path, error)),
     };
     let metadata = file.metadata().map_err(|error| DirectoryError::File(path.clone(), error))?;
     if let Some(what) = not_own(&metadata) {
         return Err(DirectoryError::NotOwn(path, what));
     }
-    is_own(directory, &mut file, &path)
+    is_own(directory, &mut file, &path)?;
+    can_write()
 }
 
 /// The number of the last event in the file of `writer`; 0 where it has none.

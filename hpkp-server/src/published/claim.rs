@@ -23,7 +23,7 @@ use std::sync::{Mutex, PoisonError};
 use hpkp_core::published::{Fingerprint, WriterName};
 
 use super::own::{is_own, locked};
-use super::{Directory, DirectoryError, MARKER, sys};
+use super::{Directory, DirectoryError, MARKER, held, sys};
 use crate::living::{self, Pid};
 
 /// What this process, or the one that it was forked from, has claimed. The file stays open as long as
@@ -78,7 +78,7 @@ impl Lockable {
 }
 
 /// The place of a writer among all that there may be; that two have one is beyond all odds.
-fn place(writer: &WriterName) -> libc::off_t {
+pub(super) fn place(writer: &WriterName) -> libc::off_t {
     let digest = Fingerprint::of([writer.as_str().as_bytes()]).to_string();
     let digest = digest.get(..12).and_then(|digits| libc::off_t::from_str_radix(digits, 16).ok());
     digest.unwrap_or_default() % PLACES
@@ -166,6 +166,8 @@ pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option
 /// # Safety
 /// The child claims nothing, records nothing and gives nothing back another time.
 pub unsafe fn close_in_child() {
+    // SAFETY: by the caller's promise.
+    unsafe { held::close_in_child() };
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
     if descriptor >= 0 {
         // SAFETY: `claim` opened it. Its owner is a static that is never dropped, and by the caller's
@@ -178,6 +180,7 @@ pub unsafe fn close_in_child() {
 /// the one that claimed the file. That stays loaded with its descriptor open, and nobody calls it in
 /// the child any more.
 pub fn leave_to_parent_for_all_builds() {
+    held::release();
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(Lockable { file, name, .. }) = claimed.take() else { return };
     DESCRIPTOR.store(-1, Ordering::Relaxed);

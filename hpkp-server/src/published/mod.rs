@@ -6,6 +6,7 @@ mod claim;
 mod compact;
 mod error;
 mod heard;
+mod held;
 mod index;
 mod own;
 mod reserve;
@@ -30,6 +31,7 @@ pub use append::{append, append_alone, can_append, last_seq};
 pub use claim::{Claimant, claim, claimant, close_in_child, leave_to_parent_for_all_builds};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
+pub use held::release;
 pub use index::stamp;
 pub use reserve::{RESERVE, Reserved};
 

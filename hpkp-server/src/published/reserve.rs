@@ -21,10 +21,11 @@ pub const RESERVE: &str = "hpkp-reserve";
 /// How many writers it has room for.
 const SLOTS: usize = 64;
 
-/// Octets of a slot: the name, the digest, the number of the last event, blanks, and a line feed.
+/// Octets of a slot: the name, whether it is on record, the digest, the number of the last event, blanks, and a line
+/// feed.
 const SLOT: usize = 128;
 
-/// What stands in place of a digest where everything is on record.
+/// What stands before the digest of what is on record.
 const RECORDED: &str = "recorded";
 
 /// How long to wait for the lock. A server must not stand still for it.
@@ -35,12 +36,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Reserved {
     /// It has none: it has never recorded anything here.
     None,
-    /// What it served last is on record.
-    Recorded,
+    /// What it served last is on record; what tells it from others, where the slot says it.
+    Recorded(Option<Digest>),
     /// What it serves is not on record; what tells it from others.
     Unrecorded(Digest),
     /// It cannot be read.
     Damaged,
+}
+
+impl Reserved {
+    /// What tells the configuration that was served last from others.
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        match self {
+            Self::Recorded(Some(digest)) | Self::Unrecorded(digest) => digest,
+            // It may have been anything.
+            _ => Digest::NONE,
+        }
+    }
 }
 
 /// The file of a new directory.
@@ -99,16 +112,15 @@ impl Directory {
         }
     }
 
-    /// Writes into the slot of `writer` what it serves and what is not on record; nothing where all of it
-    /// is. `last` is the number of its last event, `None` where that is not known. The file is made where
-    /// it is missing.
+    /// Writes into the slot of `writer` what it serves. `last` is the number of its last event, `None` where that
+    /// is not known. The file is made where it is missing.
     ///
     /// # Errors
     /// The system's; [`io::ErrorKind::StorageFull`] where all slots are taken.
     pub fn reserve(
         &self,
         writer: &WriterName,
-        unrecorded: Option<Digest>,
+        served: Reserved,
         last: Option<u64>,
     ) -> io::Result<()> {
         let file = match sys::change_at(&self.file, RESERVE).and_then(regular) {
@@ -121,7 +133,11 @@ impl Directory {
         };
         lock(&file)?;
         let slots = slots(&file)?;
-        let digest = unrecorded.map_or_else(|| RECORDED.to_owned(), |digest| digest.to_string());
+        let digest = match served {
+            Reserved::Unrecorded(digest) => digest.to_string(),
+            Reserved::Recorded(Some(digest)) => format!("{RECORDED}:{digest}"),
+            _ => RECORDED.to_owned(),
+        };
         let own = slots.iter().position(|slot| name_of(slot) == Some(writer.as_str()));
         // What is lost stays so, whatever is written after it.
         // Of a slot without a number it is not known whether anything was written.
@@ -168,8 +184,9 @@ fn name_of(slot: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(slot).ok()?;
     let (name, more) = text.strip_suffix('\n')?.trim_end_matches(' ').split_once(' ')?;
     let (digest, last) = more.split_once(' ').unwrap_or((more, "0"));
-    let is_whole = digest == RECORDED || digest.parse::<Digest>().is_ok();
-    let is_whole = is_whole && last.parse::<u64>().is_ok() && name.parse::<WriterName>().is_ok();
+    let is_whole = served(digest).is_some()
+        && last.parse::<u64>().is_ok()
+        && name.parse::<WriterName>().is_ok();
     is_whole.then_some(name)
 }
 
@@ -180,10 +197,15 @@ fn last_of(slot: &[u8]) -> Option<u64> {
 
 fn read(slot: &[u8]) -> Reserved {
     let text = std::str::from_utf8(slot).unwrap_or_default();
-    match text.split_ascii_whitespace().collect::<Vec<_>>().as_slice() {
-        [_, RECORDED, ..] => Reserved::Recorded,
-        [_, digest, ..] => digest.parse().map_or(Reserved::Damaged, Reserved::Unrecorded),
-        _ => Reserved::Damaged,
+    text.split_ascii_whitespace().nth(1).and_then(served).unwrap_or(Reserved::Damaged)
+}
+
+/// What is served, as a slot says it.
+fn served(text: &str) -> Option<Reserved> {
+    match text.strip_prefix(RECORDED) {
+        None => text.parse().ok().map(Reserved::Unrecorded),
+        Some("") => Some(Reserved::Recorded(None)),
+        Some(digest) => Some(Reserved::Recorded(Some(digest.strip_prefix(':')?.parse().ok()?))),
     }
 }
 

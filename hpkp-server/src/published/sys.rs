@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 /// A directory, unless its path ends in a symbolic link.
@@ -96,16 +96,37 @@ pub(super) fn next_claim(
     first: libc::off_t,
     from: libc::off_t,
 ) -> io::Result<Option<libc::off_t>> {
-    if from >= CLAIMS {
+    Ok(next_lock(file, first + from, CLAIMS - from)?.map(|at| at - first))
+}
+
+/// The first place from `first` on, of `count`, that somebody has locked who has not opened the very `file`.
+pub(super) fn next_lock(
+    file: &File,
+    first: libc::off_t,
+    count: libc::off_t,
+) -> io::Result<Option<libc::off_t>> {
+    if count <= 0 {
         return Ok(None);
     }
-    let mut range = claims(first, from, CLAIMS - from);
-    // SAFETY: as above; the call changes the structure.
+    let mut range = claims(first, 0, count);
+    // SAFETY: the descriptor is open as long as `file`; the call changes the structure.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut range) } != 0 {
         return Err(io::Error::last_os_error());
     }
     let is_free = range.l_type == libc::F_UNLCK as libc::c_short;
-    Ok((!is_free).then(|| (range.l_start - first).clamp(from, CLAIMS - 1)))
+    Ok((!is_free).then(|| range.l_start.clamp(first, first + count - 1)))
+}
+
+/// Locks a place of a file for reading, which its right to be written to is not needed for. The lock is of the open
+/// file, and others may have it as well.
+pub(super) fn share(file: &File, at: libc::off_t) -> io::Result<()> {
+    let mut range = claims(at, 0, 1);
+    range.l_type = libc::F_RDLCK as libc::c_short;
+    // SAFETY: as for `claim`.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Which claim `/proc` shows in a line about a descriptor, if that is a lock for one.
@@ -127,6 +148,14 @@ fn claims(first: libc::off_t, claim: libc::off_t, count: libc::off_t) -> libc::f
     range.l_start = first + claim;
     range.l_len = count;
     range
+}
+
+/// An error where the file system is read-only.
+pub(super) fn is_writable(directory: &File) -> io::Result<()> {
+    match rustix::fs::fstatvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        true => Err(Errno::ROFS.into()),
+        false => Ok(()),
+    }
 }
 
 /// The user that this process acts as.

@@ -294,24 +294,33 @@ fn what_is_not_on_record_stays_in_its_slot() {
     let length = || fs::metadata(fresh.file(RESERVE)).unwrap().len();
     let before = length();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
-    directory.reserve(&one, Some(digest), Some(7)).unwrap();
-    directory.reserve(&two, None, Some(7)).unwrap();
+    directory.reserve(&one, Reserved::Unrecorded(digest), Some(7)).unwrap();
+    directory.reserve(&two, Reserved::Recorded(None), Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
-    assert_eq!(directory.reserved(&two).unwrap(), Reserved::Recorded);
-    directory.reserve(&one, None, Some(7)).unwrap();
-    assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
+    assert_eq!(directory.reserved(&two).unwrap(), Reserved::Recorded(None));
+    directory.reserve(&one, Reserved::Recorded(Some(digest)), Some(7)).unwrap();
+    assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded(Some(digest)));
+    // The longest name and number have room.
+    let longest: WriterName = "w".repeat(WriterName::MAX).parse().unwrap();
+    directory.reserve(&longest, Reserved::Recorded(Some(digest)), Some(u64::MAX)).unwrap();
+    assert_eq!(directory.reserved(&longest).unwrap(), Reserved::Recorded(Some(digest)));
+    assert_eq!(directory.noted(&longest), Some(u64::MAX));
     // It was made at its whole length, so a full disk has room for it.
     assert_eq!((before, length()), (8_192, 8_192));
     // One that an older version has not made.
     fs::remove_file(fresh.file(RESERVE)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
-    directory.reserve(&one, Some(digest), Some(7)).unwrap();
+    directory.reserve(&one, Reserved::Unrecorded(digest), Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
     // All slots taken.
     for number in 1..64 {
-        directory.reserve(&format!("w{number}").parse().unwrap(), None, Some(7)).unwrap();
+        directory
+            .reserve(&format!("w{number}").parse().unwrap(), Reserved::Recorded(None), Some(7))
+            .unwrap();
     }
-    assert!(directory.reserve(&"one-more".parse().unwrap(), None, Some(7)).is_err());
+    assert!(
+        directory.reserve(&"one-more".parse().unwrap(), Reserved::Recorded(None), Some(7)).is_err()
+    );
     let text = fs::read_to_string(fresh.file(RESERVE)).unwrap();
     fs::write(fresh.file(RESERVE), text.replacen(&digest.to_string(), "damaged", 1)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
@@ -329,8 +338,8 @@ fn a_reserve_that_is_damaged_is_told_and_mended() {
     for damage in damages {
         fs::write(&reserve, &damage).unwrap();
         assert_eq!(directory.reserved(&one).unwrap(), Reserved::Damaged);
-        directory.reserve(&one, None, Some(3)).unwrap();
-        assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded);
+        directory.reserve(&one, Reserved::Recorded(None), Some(3)).unwrap();
+        assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded(None));
         assert_eq!(directory.noted(&one), Some(3));
         // Another one's may have been lost as well.
         assert_eq!(directory.reserved(&"web-2".parse().unwrap()).unwrap(), Reserved::Damaged);
@@ -341,14 +350,14 @@ fn a_reserve_that_is_damaged_is_told_and_mended() {
     fs::write(&reserve, [old.as_bytes(), &whole[128..]].concat()).unwrap();
     assert_eq!(
         (directory.reserved(&one).unwrap(), directory.noted(&one)),
-        (Reserved::Recorded, None)
+        (Reserved::Recorded(None), None)
     );
     // That nothing was written is not known then, whatever is missing now.
-    directory.reserve(&one, None, Some(0)).unwrap();
+    directory.reserve(&one, Reserved::Recorded(None), Some(0)).unwrap();
     assert_eq!(directory.noted(&one), None);
     // The number never goes back.
-    directory.reserve(&one, None, Some(9)).unwrap();
-    directory.reserve(&one, None, Some(4)).unwrap();
+    directory.reserve(&one, Reserved::Recorded(None), Some(9)).unwrap();
+    directory.reserve(&one, Reserved::Recorded(None), Some(4)).unwrap();
     assert_eq!(directory.noted(&one), Some(9));
 }
 
@@ -584,4 +593,26 @@ fn files_that_cannot_be_used_are_passed_and_named() {
     assert_eq!(files.len(), 2, "{errors:?}");
     assert!(files[0].ends_with("/peers/a.jsonl") && files[1].ends_with("/peers/b.jsonl"));
     assert_eq!(contents.state.last_seq(&"web-1".parse().unwrap()), 1);
+}
+
+#[test]
+fn what_can_be_written_nowhere_is_held_as_long_as_the_server_runs() {
+    let fresh = Fresh::new();
+    let directory = fresh.open();
+    let (one, two): (WriterName, WriterName) = ("web-1".parse().unwrap(), "web-2".parse().unwrap());
+    let digests = ["0000000100020003fffffffefffd7abc", "ffff0000ffff0000ffff0000ffff0000"];
+    let [first, second]: [Digest; 2] = digests.map(|digest| digest.parse().unwrap());
+    assert_eq!(directory.held(&one).unwrap(), None);
+    for digest in [first, second, Digest::NONE, first] {
+        directory.hold(&one, digest).unwrap();
+        assert_eq!(directory.held(&one).unwrap(), Some(digest));
+        assert_eq!(directory.held(&two).unwrap(), None);
+    }
+    // Two servers of one name that serve two configurations: nobody knows which is the last.
+    let other = held::Held::new(&directory, &one, second).unwrap();
+    assert_eq!(directory.held(&one).unwrap(), Some(Digest::NONE));
+    drop(other);
+    assert_eq!(directory.held(&one).unwrap(), Some(first));
+    held::release();
+    assert_eq!(directory.held(&one).unwrap(), None);
 }

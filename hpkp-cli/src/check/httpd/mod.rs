@@ -58,7 +58,7 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
     let with_tls = servers.iter().zip(&presented).filter(|(_, presented)| presented.is_some());
     let kept = with_tls.map(|(server, _)| all.tls.kept(server, &server.handle)).collect();
     let tls = (presented, &all.tls.others);
-    let (mut deployment, _) = deployment(&servers, tls, &all.ports(), loader, &all.global);
+    let (mut deployment, _) = deployment(&servers, tls, &all.listening(), loader, &all.global);
     let mut verdict: Verdict = loader.check(&mut deployment);
     if let Some(keeping) = keeping(&servers, kept, &all.global, options.is_lenient()) {
         let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);

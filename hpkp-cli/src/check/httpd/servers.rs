@@ -271,7 +271,8 @@ impl Everything {
             Err(_) => match address(first) {
                 Ok(Address { ip, port }) if port != 0 => match ip.parse() {
                     Ok(ip) => (ip, port),
-                    Err(_) => return Ok(()),
+                    // One that cannot be told may be any.
+                    Err(_) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
                 },
                 Ok(_) => return Err(invalid(&directive.at, "Port must be specified".to_owned())),
                 Err(why) => {
@@ -286,9 +287,10 @@ impl Everything {
         Ok(())
     }
 
-    /// The ports of all `Listen` directives.
-    pub(super) fn ports(&self) -> BTreeSet<u16> {
-        self.listens.iter().map(|listen| listen.port).collect()
+    /// The addresses of all `Listen` directives.
+    pub(super) fn listening(&self) -> BTreeSet<Address> {
+        let address = |listen: &Listen| Address { ip: listen.ip.to_string(), port: listen.port };
+        self.listens.iter().map(address).collect()
     }
 
     /// Whether a `Listen` directive makes the protocol of a server `https` where it says nothing.

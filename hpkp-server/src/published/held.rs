@@ -1,0 +1,113 @@
+//! What a server serves and can write nowhere, not even into the reserve: on a file system that is read-only.
+//!
+//! The running server says it by locks on the directory's marker, which need neither room nor the right to write:
+//! there is one for each four digits of the digest, at a place that says what these are. They end with the server. By
+//! then nothing tells what it served last, but that is what the next start is asked about, which refuses nothing.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use hpkp_core::check::Digest;
+use hpkp_core::published::WriterName;
+
+use super::claim::place;
+use super::{Directory, MARKER, sys};
+
+/// What this server holds. The file stays open as long as it does.
+static HELD: Mutex<Option<Held>> = Mutex::new(None);
+
+/// The descriptor of that file, for a child that must not wait for the lock. -1 where there is none.
+static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
+
+/// Where the places are: before those of claims, which are before the end of what a file may have.
+const FIRST: libc::off_t = 1 << 61;
+
+/// How many writers have places of their own.
+const WRITERS: libc::off_t = 1 << 40;
+
+/// How many parts a digest has, and of how many values each is one.
+const PARTS: usize = 8;
+const VALUES: libc::off_t = 1 << 16;
+
+/// Locks that say what is served.
+pub(super) struct Held(File);
+
+impl Held {
+    pub(super) fn new(
+        directory: &Directory,
+        writer: &WriterName,
+        digest: Digest,
+    ) -> io::Result<Self> {
+        let file = File::from(sys::open_at(&directory.file, MARKER)?);
+        let digits = digest.to_string();
+        for part in 0..PARTS {
+            let value = digits.get(part * 4..part * 4 + 4);
+            let value = value.and_then(|digits| libc::off_t::from_str_radix(digits, 16).ok());
+            sys::share(&file, first(writer, part) + value.unwrap_or_default())?;
+        }
+        Ok(Self(file))
+    }
+}
+
+/// Where the values of a part begin.
+fn first(writer: &WriterName, part: usize) -> libc::off_t {
+    let part = (0..).zip(0..PARTS).find(|(_, one)| *one == part).map_or(0, |(at, _)| at);
+    FIRST + (place(writer) % WRITERS * 8 + part) * VALUES
+}
+
+impl Directory {
+    /// Says, as long as this server runs, what it serves and can write nowhere.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn hold(&self, writer: &WriterName, digest: Digest) -> io::Result<()> {
+        let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = Held::new(self, writer, digest)?;
+        DESCRIPTOR.store(new.0.as_raw_fd(), Ordering::Relaxed);
+        *held = Some(new);
+        Ok(())
+    }
+
+    /// What a running server of this name serves and could write nowhere. Where several say different things, nobody
+    /// knows which is the last: it is no configuration.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn held(&self, writer: &WriterName) -> io::Result<Option<Digest>> {
+        let file = File::from(sys::open_at(&self.file, MARKER)?);
+        let mut digits = String::new();
+        for part in 0..PARTS {
+            let first = first(writer, part);
+            let Some(at) = sys::next_lock(&file, first, VALUES)? else { return Ok(None) };
+            let value = at - first;
+            if sys::next_lock(&file, at + 1, VALUES - value - 1)?.is_some() {
+                return Ok(Some(Digest::NONE));
+            }
+            digits += &format!("{value:04x}");
+        }
+        Ok(Some(digits.parse().unwrap_or(Digest::NONE)))
+    }
+}
+
+/// What is served is on record, or in the reserve.
+pub fn release() {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    DESCRIPTOR.store(-1, Ordering::Relaxed);
+    *held = None;
+}
+
+/// Closes, in a child that has just been forked, what it has of its parent's.
+///
+/// # Safety
+/// As for [`close_in_child`](super::close_in_child).
+pub(super) unsafe fn close_in_child() {
+    let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
+    if descriptor >= 0 {
+        // SAFETY: `hold` opened it. Its owner is a static that is never dropped, and by the caller's promise
+        // nobody looks at it any more.
+        unsafe { libc::close(descriptor) };
+    }
+}
