@@ -40,6 +40,11 @@ const MIGRATIONS: [&str; VERSION as usize] = [include_str!("postgres.sql")];
 const WRITERS_AT_ONCE: usize = 200;
 const RECORDS_AT_ONCE: usize = 5_000;
 
+/// The most bytes that one query for records may bring: a server can send rows without end.
+const MAX_BYTES: usize = 2_000_000_000;
+/// What a row costs besides.
+const ROW: usize = 64;
+
 /// Several machines that write at the same time are one reason to look.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -324,8 +329,15 @@ async fn lines(
     let parameters: [&(dyn ToSql + Sync); 2] = [&writers, &from];
     let mut rows = pin!(limit.on(client.query_raw(query, parameters)).await?);
     let mut pieces = BTreeMap::<String, Vec<u8>>::new();
+    let mut bytes = 0_usize;
     while let Some(row) = limit.on(rows.try_next()).await? {
         let (writer, line): (&str, &str) = (value(&row, 0)?, value(&row, 1)?);
+        bytes = bytes.saturating_add(writer.len() + line.len() + ROW);
+        if bytes > MAX_BYTES {
+            let text =
+                format!("the store has more than {MAX_BYTES} bytes for {} writers", wanted.len());
+            return Err(StoreError::TooMuch(text));
+        }
         let lines = match pieces.get_mut(writer) {
             Some(lines) => lines,
             None => pieces.entry(writer.to_owned()).or_default(),
