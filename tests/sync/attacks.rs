@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::engine::Directory;
 use crate::git;
 use crate::machine::Machine;
+use crate::postgres::Postgres;
 use crate::succeed;
 
 /// In the place of locks and directories of a shared directory there are links to what is this machine's own.
@@ -159,6 +160,27 @@ fn the_copy_of_a_repository_has_a_limit() {
     said.found("store-limit");
     fleet[0].sync().fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+}
+
+/// A role of the database has taken a lease that never ends; the operator learns who has it.
+#[test]
+fn a_lease_without_end_is_named() {
+    let postgres = Postgres::start();
+    let fleet = Machine::fleet(&postgres, 1);
+    let lease = ["--json", "--settle", "1", "--lease", "a.example", "--then", "true"];
+    for until in ["infinity", "9999-01-01"] {
+        postgres.sql(
+            "hpkp",
+            &format!(
+                "INSERT INTO hpkp.lease VALUES ('a.example', 'postgres', 'web-9', 'x', '{until}')"
+            ),
+        );
+        let said = fleet[0].run(&lease);
+        assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}");
+        assert!(said.err.contains("web-9 has the lease"), "{said:?}");
+        postgres.sql("hpkp", "DELETE FROM hpkp.lease");
+    }
+    fleet[0].run(&lease).fine();
 }
 
 /// A server of object storage that answers each request for a page of a listing with one that is not the last.
