@@ -33,8 +33,8 @@ fn regular(file: File) -> io::Result<File> {
     }
 }
 
-/// Opens a file whose lock processes of other users take as well, or makes it. Never through a link: who may write to the
-/// directory could lead to any file of this machine.
+/// Opens a file whose lock processes of other users take as well, or makes it. Never through a link: who may write to
+/// the directory could lead to any file of this machine.
 pub(crate) fn open_shared_lock(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.append(true).mode(0o666).custom_flags(AS_IT_IS);

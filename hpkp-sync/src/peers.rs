@@ -15,8 +15,8 @@ use crate::records::Records;
 /// From how many files on the whole file system is written to the disk at once.
 const MANY: usize = 16;
 
-/// The most bytes of all copies together: what the commands read. Whoever may write into the store must not fill the disk
-/// on which the server keeps its own records.
+/// The most bytes of all copies together: what the commands read. Whoever may write into the store must not fill the
+/// disk on which the server keeps its own records.
 const MAX_BYTES: u64 = 2_000_000_000;
 
 /// Why a copy was not written.

@@ -1,5 +1,5 @@
-//! Who may write into the store, or runs it, attacks the machines: to get at their files, to run something there, to fill
-//! their disks, or to keep them waiting.
+//! Who may write into the store, or runs it, attacks the machines: to get at their files, to run something there, to
+//! fill their disks, or to keep them waiting.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,6 +1,7 @@
-//! A fleet of real servers (nginx and Apache httpd with the modules) whose operators change keys and pins at will, over each store, with
-//! clients that remember pins. Syncs are lost, delayed and killed, the store goes down and is restored from a backup, a
-//! machine is restored from a backup, another one takes a name that is taken, and with `ci/fleet` the network is cut.
+//! A fleet of real servers (nginx and Apache httpd with the modules) whose operators change keys and pins at will, over
+//! each store, with clients that remember pins. Syncs are lost, delayed and killed, the store goes down and is restored
+//! from a backup, a machine is restored from a backup, another one takes a name that is taken, and with `ci/fleet` the
+//! network is cut.
 //!
 //! What must hold: no client is locked out by a server whose test could know of the pins; an unchanged
 //! configuration is never refused; `hpkp check` says what the server's own test says; and each record that was

@@ -84,8 +84,8 @@ impl GitStore {
     }
 
     /// How to start the other side. In a directory that other machines mount, its hooks and its configuration may be
-    /// theirs: nothing of them may run here, neither hooks, nor what fetches objects that are missing, nor a checkout to
-    /// wherever they say. On another machine they are its own matter.
+    /// theirs: nothing of them may run here, neither hooks, nor what fetches objects that are missing, nor a checkout
+    /// to wherever they say. On another machine they are its own matter.
     fn other_side(&self, service: &str) -> Option<String> {
         let option = match service {
             "receive-pack" => "--receive-pack",
