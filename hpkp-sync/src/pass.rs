@@ -627,7 +627,10 @@ fn copied(
                 return Taken::Refused;
             }
             Err(PutError::Limit(text)) => {
-                let text = format!("its records are not copied: peers/ would have {text}");
+                let text = format!(
+                    "its records are not copied, since peers/ would have {text}; to fix: look in the store for writers \
+                     that should not be there"
+                );
                 report.writer(Code::Limit, &writer, text);
                 return Taken::Refused;
             }

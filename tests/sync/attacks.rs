@@ -6,13 +6,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use crate::engine::Directory;
 use crate::git;
 use crate::machine::Machine;
 use crate::postgres::Postgres;
-use crate::succeed;
+use crate::{succeed, wait_for};
 
 /// In the place of locks and directories of a shared directory there are links to what is this machine's own.
 #[test]
@@ -181,6 +182,28 @@ fn a_lease_without_end_is_named() {
         postgres.sql("hpkp", "DELETE FROM hpkp.lease");
     }
     fleet[0].run(&lease).fine();
+}
+
+/// Any role of the database may notify as often as it likes.
+#[test]
+fn notifications_do_not_keep_a_machine_busy() {
+    let postgres = Postgres::start();
+    let fleet = Machine::fleet(&postgres, 1);
+    let mut waiting = fleet[0].command(&["--watch", "3600"]).stdout(Stdio::null()).spawn().unwrap();
+    let number = || {
+        let beat = postgres.sql("hpkp", "SELECT heartbeat FROM hpkp.writer");
+        serde_json::from_str::<serde_json::Value>(&beat).ok()?["number"].as_u64()
+    };
+    wait_for("a first pass", || number().is_some());
+    let (started, before) = (Instant::now(), number().unwrap());
+    while started.elapsed() < Duration::from_secs(6) {
+        postgres.sql("hpkp", "NOTIFY hpkp");
+    }
+    let (passes, most) = (number().unwrap() - before, started.elapsed().as_secs() + 3);
+    waiting.kill().unwrap();
+    waiting.wait().unwrap();
+    // Each pass has a number of its own; it is the time in seconds where it can be.
+    assert!(passes > 3 && passes <= most, "{passes} of {most}");
 }
 
 /// A server of object storage that answers each request for a page of a listing with one that is not the last.

@@ -45,8 +45,10 @@ const MAX_BYTES: usize = 2_000_000_000;
 /// What a row costs besides.
 const ROW: usize = 64;
 
-/// Several machines that write at the same time are one reason to look.
+/// Several machines that write at the same time are one reason to look, and whoever notifies without end is none to look
+/// without end.
 const MOMENT: Duration = Duration::from_millis(200);
+const LEAST: Duration = Duration::from_secs(1);
 
 /// The largest password file that is read, in bytes.
 const MAX_PASSWORDS: u64 = 1 << 20;
@@ -301,7 +303,8 @@ impl Store for PostgresStore {
                 match tokio::time::timeout(left, notified.recv()).await {
                     Ok(Some(process)) if process == own => {}
                     Ok(Some(_)) => {
-                        tokio::time::sleep(MOMENT).await;
+                        let pause = LEAST.saturating_sub(started.elapsed()).max(MOMENT);
+                        tokio::time::sleep(pause).await;
                         while notified.try_recv().is_ok() {}
                         return true;
                     }
