@@ -32,6 +32,9 @@ const MAX_AGE: u64 = 6;
 /// A response may be under way while a server writes that it has changed.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
+/// For how much longer a fleet goes on in which nothing has happened.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// How many keys there are.
 const KEYS: usize = 8;
 
@@ -95,6 +98,12 @@ impl Counts {
     fn add(one: &AtomicUsize) {
         one.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// Whether something of each kind has happened without which a fleet shows nothing.
+    fn has_everything(&self) -> bool {
+        let needed = [&self.accepted, &self.refused, &self.visits, &self.compared];
+        needed.iter().all(|count| count.load(Ordering::Relaxed) > 0)
+    }
 }
 
 struct Fleet<'a> {
@@ -146,8 +155,7 @@ pub fn servers_change_at_will(engine: &mut dyn Engine) {
     println!("{servers} servers, {seconds} s: {counts:?}");
     let wrong = fleet.wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "HPKP_FLEET_SEED={seed}: {}", wrong.join("\n"));
-    let seen = [&counts.accepted, &counts.visits, &counts.compared];
-    assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) > 0), "{counts:?}");
+    assert!(counts.has_everything(), "{counts:?}");
 }
 
 impl<'a> Fleet<'a> {
@@ -310,10 +318,16 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Until the end, and on a machine that does much besides until enough has happened.
+    fn goes_on(&self) -> bool {
+        let now = Instant::now();
+        now < self.ends || now < self.ends + PATIENCE && !self.counts.has_everything()
+    }
+
     /// What the operator of a server does until the end.
     fn operate(&self, at: usize, mut dice: Dice) {
         let mut heard = 0;
-        while Instant::now() < self.ends {
+        while self.goes_on() {
             let pause = Duration::from_millis(100 + dice.below(100 * self.webs.len()) as u64);
             let (bell, ring) = (&self.bell.0, &self.bell.1);
             let (rung, _) = ring
@@ -506,7 +520,7 @@ impl<'a> Fleet<'a> {
         let _over = Over(&self.is_over);
         let mut backup: Option<Instant> = None;
         let servers = self.webs.len();
-        while Instant::now() < self.ends {
+        while self.goes_on() {
             thread::sleep(Duration::from_millis(500 + dice.below(2_000) as u64));
             match dice.below(if self.network { 14 } else { 10 }) {
                 0..=4 => {
