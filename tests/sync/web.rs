@@ -196,7 +196,8 @@ impl Web {
 
     /// What an operator gives to `--then`.
     pub fn then(&self) -> String {
-        let words: Vec<_> = self.words().iter().map(|word| word.display().to_string()).collect();
+        let words: Vec<_> =
+            self.words().iter().map(|word| word.to_string_lossy().into_owned()).collect();
         let (server, reload) = (words.join(" "), self.reload_arguments().join(" "));
         let (lock, reloaded) = (self.path("then"), self.path("reloaded"));
         format!(
