@@ -219,6 +219,37 @@ impl Run<'_> {
         // The command may take long, and may sync itself: it must find the copy of the repository unlocked.
         drop(store);
         let before = own::state(directory);
+        self.execute(command, report);
+        if self.is_expired(started) {
+            report.add(
+                Code::LeaseExpired,
+                "the lease expired before the command ended, so another machine may have changed something at the \
+                 same time; compare with: hpkp published list",
+            );
+        }
+        // A server writes its records a moment after it was asked to reload.
+        self.settle(directory, &before);
+        let mut after = Report::default();
+        let store = match store::open(&self.place, &self.options) {
+            Ok(mut store) => {
+                pass::run(directory, &self.place, &mut *store, keys, &mut after);
+                Some(store)
+            }
+            Err(error) => {
+                after.store(&error);
+                None
+            }
+        };
+        if !after.has_looked {
+            let text = "the command has run, and other machines do not know what it changed; to fix: hpkp sync";
+            after.add(Code::NotWritten, text);
+        }
+        report.then(after);
+        store
+    }
+
+    /// Runs the command.
+    fn execute(&self, command: &str, report: &mut Report) {
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(command).stdin(Stdio::null());
         if self.arguments.json {
@@ -237,26 +268,6 @@ impl Run<'_> {
             }
             Err(error) => report.add(Code::Command, format!("cannot run /bin/sh: {}", os(&error))),
         }
-        if self.is_expired(started) {
-            report.add(
-                Code::LeaseExpired,
-                "the lease expired before the command ended, so another machine may have changed something at the \
-                 same time; compare with: hpkp published list",
-            );
-        }
-        // A server writes its records a moment after it was asked to reload.
-        self.settle(directory, &before);
-        let mut store = match store::open(&self.place, &self.options) {
-            Ok(store) => store,
-            Err(error) => {
-                report.store(&error);
-                return None;
-            }
-        };
-        let mut after = Report::default();
-        pass::run(directory, &self.place, &mut *store, keys, &mut after);
-        report.then(after);
-        Some(store)
     }
 
     /// Waits until the files of this machine have changed and then have not changed for a moment.
@@ -313,18 +324,33 @@ impl Run<'_> {
         Ok(leases)
     }
 
-    /// Gives leases back. Those that stay expire.
+    /// Gives leases back. Those that stay expire, and are named.
     fn release(&self, store: Option<Box<dyn Store>>, leases: Vec<Lease>, report: &mut Report) {
-        let Some(mut store) = store else { return };
+        let Some(mut store) = store else {
+            return leases.iter().for_each(|lease| self.not_returned(lease, report));
+        };
         for lease in leases {
             match store.release(&lease) {
                 Ok(()) => {}
                 Err(StoreError::Leased { name, .. }) => {
                     report.store(&StoreError::LeaseLost(name));
                 }
-                Err(error) => report.store(&error),
+                Err(error @ StoreError::LeaseLost(_)) => report.store(&error),
+                Err(error) => {
+                    report.store(&error);
+                    self.not_returned(&lease, report);
+                }
             }
         }
+    }
+
+    fn not_returned(&self, lease: &Lease, report: &mut Report) {
+        let text = format!(
+            "{}: the lease could not be given back, so it keeps other machines out for at most {} seconds",
+            lease.name,
+            self.arguments.lease_time.as_secs()
+        );
+        report.add(Code::LeaseNotReturned, text);
     }
 }
 

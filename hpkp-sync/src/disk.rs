@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
+
+/// Through no symbolic link, and without waiting for a FIFO.
+const AS_IT_IS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +23,31 @@ pub(crate) enum Access {
 
 /// Opens a regular file, no symbolic link, to be read. A FIFO does not make this wait.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let file = File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    regular(File::options().read(true).custom_flags(AS_IT_IS).open(path)?)
+}
+
+fn regular(file: File) -> io::Result<File> {
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+/// Opens a file whose lock processes of other users take as well, or makes it. Never through a link: who may write to
+/// the directory could lead to any file of this machine.
+pub(crate) fn open_shared_lock(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.append(true).mode(0o666).custom_flags(AS_IT_IS);
+    match options.create_new(true).open(path) {
+        Ok(file) => {
+            // Whatever the umask is. What others find is as its maker has made it.
+            file.set_permissions(fs::Permissions::from_mode(0o666))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            regular(options.create_new(false).open(path)?)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -15,7 +15,7 @@ use hpkp_server::published::{Directory, PEERS};
 
 use crate::heartbeat::{Heartbeat, MAX_SEEN};
 use crate::memory::{Carried, Memory};
-use crate::peers::Peers;
+use crate::peers::{Peers, PutError};
 use crate::records::{Newest, Records};
 use crate::report::{Code, Moved, Report};
 use crate::signed::Keys;
@@ -444,6 +444,8 @@ impl Pass<'_> {
                         known.beat = beat.number;
                     }
                 }
+                // Why there is no newer copy has been said.
+                None if self.report.names(writer) => {}
                 None => self.report.writer(
                     Code::PeerWentBack,
                     writer,
@@ -619,10 +621,21 @@ fn copied(
     let new = all.lines.len().saturating_sub(before);
     // One of another length was cut off, or has been touched by somebody else.
     if new > 0 || before != all.lines.len() || peers.len(&writer) != Some(all.bytes.len() as u64) {
-        if let Err(error) = peers.put(&writer, &all) {
-            let text = format!("peers/: {}", hpkp_cli::sync::os(&error));
-            report.writer(Code::PeerUnwritable, &writer, text);
-            return Taken::Refused;
+        match peers.put(&writer, &all) {
+            Ok(()) => {}
+            Err(PutError::Io(error)) => {
+                let text = format!("peers/: {}", hpkp_cli::sync::os(&error));
+                report.writer(Code::PeerUnwritable, &writer, text);
+                return Taken::Refused;
+            }
+            Err(PutError::Limit(text)) => {
+                let text = format!(
+                    "its records are not copied, since peers/ would have {text}; to fix: look in the store for writers \
+                     that should not be there"
+                );
+                report.writer(Code::Limit, &writer, text);
+                return Taken::Refused;
+            }
         }
     }
     let (events, number) = (all.lines.len() as u64, all.bytes.len() as u64);

@@ -7,13 +7,32 @@ use std::path::{Path, PathBuf};
 
 use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
-use hpkp_server::published::{PEERS, SUFFIX};
+use hpkp_server::published::{MAX_NAMES, PEERS, SUFFIX};
 
 use crate::disk;
 use crate::records::Records;
 
 /// From how many files on the whole file system is written to the disk at once.
 const MANY: usize = 16;
+
+/// The most bytes of all copies together: what the commands read. Whoever may write into the store must not fill the
+/// disk on which the server keeps its own records.
+const MAX_BYTES: u64 = 2_000_000_000;
+
+/// Why a copy was not written.
+#[derive(Debug)]
+pub(crate) enum PutError {
+    /// The copies together would exceed this limit.
+    Limit(String),
+    /// An error of the system.
+    Io(io::Error),
+}
+
+impl From<io::Error> for PutError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
 
 /// The directory `peers`, and files that wait for their names there.
 #[derive(Debug)]
@@ -22,6 +41,8 @@ pub(crate) struct Peers {
     waiting: Vec<PathBuf>,
     /// The first of them, open.
     first: Vec<File>,
+    /// How many copies there are, and how long they are together, once it was asked for.
+    total: Option<(usize, u64)>,
 }
 
 impl Peers {
@@ -35,7 +56,7 @@ impl Peers {
         if !fs::symlink_metadata(&path)?.is_dir() {
             return Err(io::Error::new(io::ErrorKind::NotADirectory, "peers is not a directory"));
         }
-        Ok(Self { path, waiting: Vec::new(), first: Vec::new() })
+        Ok(Self { path, waiting: Vec::new(), first: Vec::new(), total: None })
     }
 
     fn file(&self, writer: &WriterName) -> PathBuf {
@@ -62,15 +83,39 @@ impl Peers {
     }
 
     /// Writes a copy, which gets its name with [`Peers::commit`].
-    pub(crate) fn put(&mut self, writer: &WriterName, records: &Records) -> io::Result<()> {
+    pub(crate) fn put(&mut self, writer: &WriterName, records: &Records) -> Result<(), PutError> {
         let path = self.file(writer);
+        let before = self.len(writer);
+        let (files, bytes) = self.total()?;
+        let files = files + usize::from(before.is_none());
+        let bytes = bytes.saturating_sub(before.unwrap_or(0)) + records.bytes.len() as u64;
+        if files > MAX_NAMES {
+            return Err(PutError::Limit(format!("more than {MAX_NAMES} files")));
+        }
+        if bytes > MAX_BYTES {
+            return Err(PutError::Limit(format!("more than {MAX_BYTES} bytes")));
+        }
         let file = disk::write_beside(&path, &records.bytes, disk::Access::All)?;
+        self.total = Some((files, bytes));
         self.waiting.push(path);
         // A process may not have thousands of files open.
         if self.first.len() < MANY {
             self.first.push(file);
         }
         Ok(())
+    }
+
+    /// The number of all copies and their bytes.
+    fn total(&mut self) -> io::Result<(usize, u64)> {
+        if let Some(total) = self.total {
+            return Ok(total);
+        }
+        let mut total = (0, 0);
+        for entry in fs::read_dir(&self.path)? {
+            total = (total.0 + 1, total.1 + entry?.metadata().map_or(0, |found| found.len()));
+        }
+        self.total = Some(total);
+        Ok(total)
     }
 
     /// When this returns, all copies that were written are on the disk under their names.

@@ -42,8 +42,12 @@ pub(crate) enum Code {
     Command,
     /// The command did not run.
     NotRun,
+    /// The command has run, and the store could not be written to afterwards.
+    NotWritten,
     /// The lease ended before the command did.
     LeaseExpired,
+    /// The lease stays in the store until it expires.
+    LeaseNotReturned,
 }
 
 impl Code {
@@ -66,7 +70,9 @@ impl Code {
             Self::Mismatch => "peer-server-pin-mismatch",
             Self::Command => "command-failed",
             Self::NotRun => "command-not-run",
+            Self::NotWritten => "change-not-written",
             Self::LeaseExpired => "lease-expired",
+            Self::LeaseNotReturned => "lease-not-returned",
         }
     }
 
@@ -124,6 +130,11 @@ impl Report {
         self.finding(code, Some(writer), text.into());
     }
 
+    /// Whether something is wrong with a writer.
+    pub(crate) fn names(&self, writer: &WriterName) -> bool {
+        self.findings.iter().any(|one| one.writer.as_deref() == Some(writer.as_str()))
+    }
+
     /// Adds an error of the store.
     pub(crate) fn store(&mut self, error: &StoreError) {
         self.add(Code::Store(error.code()), error.to_string());
@@ -153,7 +164,8 @@ impl Report {
     /// Whether the check of this machine would not know what its own servers have published, or what the others
     /// have and the store says.
     pub(crate) fn hides_records(&self) -> bool {
-        let hiding = [Code::OwnOlder, Code::NameTaken, Code::PeerUnwritable].map(Code::as_str);
+        let hiding = [Code::OwnOlder, Code::NameTaken, Code::PeerUnwritable, Code::Limit];
+        let hiding = hiding.map(Code::as_str);
         self.findings.iter().any(|finding| hiding.contains(&finding.code))
     }
 

@@ -18,7 +18,7 @@ use crate::{Said, run};
 
 const HOST: &str = "www.example.com";
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.expect("a time").as_secs() as i64
 }
@@ -43,8 +43,28 @@ fn site() -> (Records, Pki) {
     (records, pki)
 }
 
+/// web-2 presents a certificate for a host.
+pub(crate) fn presents(pki: &Pki, host: &str) {
+    let pin = Some(Pin::from_octets([3; Pin::OCTETS]));
+    let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
+    let keys = KeyGraph::new(vec![node]).expect("a graph");
+    let body = Body::Presents(Presents {
+        host: host.parse().expect("a host"),
+        matching: Matching::Exact,
+        ports: vec![443],
+        certificates: vec![Presented { served: vec![pin], keys, identity: None }],
+        aside: false,
+        nameless: false,
+        addresses: vec![],
+    });
+    let event = Event::new(now() - 9_000, 2, "web-2".parse().expect("a name"), body);
+    let file = pki.path("records/peers/web-2.jsonl");
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    pki.write("records/peers/web-2.jsonl", format!("{before}{}\n", event.line()));
+}
+
 /// web-2 was heard of at this time.
-fn heard(pki: &Pki, at: i64) {
+pub(crate) fn heard(pki: &Pki, at: i64) {
     let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
     let all = AllHeard::from([("web-2".parse().expect("a name"), Heard { number: 3, at, last })]);
     pki.write("records/hpkp-heard", write(&all));
@@ -90,22 +110,7 @@ fn why_a_new_key_is_not_sure() {
 fn renew_check_heeds_silence() {
     let (records, pki) = site();
     pki.leaf("b", "b.example.com", "root");
-    let pin = Some(Pin::from_octets([3; Pin::OCTETS]));
-    let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
-    let keys = KeyGraph::new(vec![node]).expect("a graph");
-    let body = Body::Presents(Presents {
-        host: "b.example.com".parse().expect("a host"),
-        matching: Matching::Exact,
-        ports: vec![443],
-        certificates: vec![Presented { served: vec![pin], keys, identity: None }],
-        aside: false,
-        nameless: false,
-        addresses: vec![],
-    });
-    let event = Event::new(now() - 9_000, 2, "web-2".parse().expect("a name"), body);
-    let before = pki.read("records/peers/web-2.jsonl");
-    let before = String::from_utf8(before).expect("text");
-    pki.write("records/peers/web-2.jsonl", format!("{before}{}\n", event.line()));
+    presents(&pki, "b.example.com");
     heard(&pki, now() - 7_000);
     let renewed = |certificate: &str, more: &[&str]| {
         let arguments = [

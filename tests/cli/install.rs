@@ -11,6 +11,7 @@ use hpkp_tests::output;
 use hpkp_tests::pki::{P256, Pki, RSA, leaf_extensions, openssl};
 use serde_json::Value;
 
+use crate::freshness::{heard, now, presents};
 use crate::records::{Records, pin};
 use crate::{Said, hpkp, run, said};
 
@@ -214,6 +215,54 @@ fn pins_below_a_wildcard_are_compared() {
     let said = place.install(&["--json"]);
     assert_eq!((said.code, place.live().as_str()), (Some(1), "old"), "{said:?}");
     assert_eq!(said.json()["hosts"]["*.example.com"]["answer"], "no");
+}
+
+/// Another machine that has the host may have begun to publish pins since it was heard of.
+#[test]
+fn a_new_key_waits_for_a_silent_machine() {
+    let place = Place::new();
+    presents(&place.pki, HOST);
+    heard(&place.pki, now() - 7_000);
+    let said = place.install(&["--max-staleness", "1h", "--json"]);
+    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["undetermined"]));
+    assert!(said.err.contains("[peer-silent]") && said.err.contains("hpkp sync"), "{said:?}");
+    assert_eq!((place.live().as_str(), place.ran().as_str(), place.left()), ("old", "", vec![]));
+    // With the key in place nothing changes for anybody.
+    place.copy("old.key", "again.key");
+    place.pki.sign("again", &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
+    place.pki.bundle("again.chain", &["again.pem", "ca.pem"]);
+    place.lay("new", "again");
+    let said = place.install(&["--max-staleness", "1h", "--json"]);
+    assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(0), Some("installed")));
+    // A stolen key can be replaced by the backup key that clients hold.
+    let [old, next] = ["old.pem", "next.pem"].map(|file| place.pki.pin(file));
+    let header = format!("pin-sha256=\"{old}\"; pin-sha256=\"{next}\"; max-age=86400");
+    place.lay("live", "old");
+    place.lay("new", "next");
+    place.records.recorded(&["add", HOST, "--header", &header]);
+    let said = place.install(&["--max-staleness", "1h", "--json"]);
+    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    assert!(said.err.contains("[peer-silent]"), "{said:?}");
+}
+
+/// A machine that was heard of in time, and one that nobody waits for.
+#[test]
+fn a_new_key_passes_while_machines_are_heard_of() {
+    for more in [&["--max-staleness", "2h"][..], &[]] {
+        let place = Place::new();
+        presents(&place.pki, HOST);
+        heard(&place.pki, now() - 7_000);
+        let said = place.install(more);
+        assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+        assert!(!said.err.contains("peer-silent"), "{said:?}");
+    }
+    let place = Place::new();
+    for wrong in [&["--max-staleness", "0"][..], &["--max-staleness", "1h", "--no-records"]] {
+        let arguments =
+            ["install", "--to", "live", "--from", "new", "--test", "true", "--reload", "true"];
+        let said = run(place.records.0.path(), &[&arguments, wrong].concat());
+        assert_eq!((said.code, place.live().as_str()), (Some(2), "old"), "{said:?}");
+    }
 }
 
 #[test]

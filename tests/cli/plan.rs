@@ -21,6 +21,7 @@ use hpkp_tests::pki::{Pki, leaf_extensions};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use crate::freshness::{heard, presents};
 use crate::{Said, run};
 
 const HOST: &str = "www.example.com";
@@ -470,6 +471,41 @@ fn policy_file(site: &Site, (key, policy): &Configured<'_>) {
         text.push_str(&server);
     }
     std::fs::write(site.directory.path().join("pins.toml"), text).expect("a policy file");
+}
+
+/// A plan tells which machines keep its first step from passing.
+#[test]
+fn a_plan_names_silent_machines() {
+    let site = Site::new();
+    let configured = ("a", Some((site.pins(&["a", "b", "c"]), 20 * 86_400, false)));
+    site.serve(&[(configured.clone(), 60)]);
+    policy_file(&site, &configured);
+    let pki = Pki::new(site.directory.path());
+    let noted = |staleness: &str| {
+        let text = std::fs::read_to_string(pki.path("pins.toml")).expect("a policy file");
+        pki.write("silent.toml", text.replace("writer=web-1", &format!("writer=web-1{staleness}")));
+        let goal = ["new-key", "--pin", "e.pem", "--backup", "o.pem", "--config", "silent.toml"];
+        let json = site.plan(&[&goal[..], &["--json"]].concat()).json();
+        let notes = json["notes"].as_array().expect("notes").iter();
+        let notes: Vec<&str> = notes.map(|note| note.as_str().expect("a note")).collect();
+        let silent: Vec<&str> = notes.into_iter().filter(|note| note.starts_with('[')).collect();
+        // People read the same.
+        let out = site.plan(&goal).out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(silent.iter().all(|note| out.contains(note)), "{silent:?}: {out}");
+        let code = |note: &str| note[1..].split(']').next().expect("a code").to_owned();
+        silent.into_iter().map(code).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    // Without any heartbeat nothing would be refused, whoever there is.
+    assert_eq!(noted(" max_staleness=1h"), ["peer-never-heard"]);
+    presents(&pki, HOST);
+    assert_eq!(noted(" max_staleness=1h"), ["peer-never-heard"]);
+    heard(&pki, now() - 7_000);
+    assert_eq!(noted(" max_staleness=1h"), ["peer-silent"]);
+    assert_eq!(noted(" max_staleness=2h"), none);
+    assert_eq!(noted(""), none);
+    pki.write("records/hpkp-heard", "x");
+    assert_eq!(noted(" max_staleness=2h"), ["heartbeats-unreadable"]);
 }
 
 #[test]

@@ -77,48 +77,69 @@ pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
     if instance.module != Module::Shipped || instance.injects_panics() {
         return;
     }
-    let Some(command) = command() else { return };
-    let mut command = Command::new(command);
-    command.arg("check").arg("--config").arg(instance.path(said.kind.file()));
+    let Some(command) = checking(&instance.path(""), said) else { return };
+    if let Some(text) = disagreement(instance.in_environment(command), said) {
+        panic!("{text}");
+    }
+}
+
+/// `hpkp check` of the configuration in a server's directory, of which the server's own test has said this. None where
+/// there is no command, and where the two cannot be compared.
+pub fn checking(directory: &Path, said: &Said) -> Option<Command> {
+    let mut command = Command::new(command()?);
+    command.arg("check").arg("--config").arg(directory.join(said.kind.file()));
     command.arg("--config-format").arg(match said.kind {
         Kind::Nginx => "nginx",
         Kind::Httpd => "httpd",
     });
     if said.kind == Kind::Httpd {
-        command.arg("--prefix").arg(instance.path(""));
+        command.arg("--prefix").arg(directory);
     }
     // The command has an OpenSSL of its own.
     if said.text.contains("hpkp: [unsupported-openssl]") {
-        return;
+        return None;
     }
     // The command heeds the variable only where it is told to.
     if said.text.contains("accepts what a reload would refuse") {
         command.args(["--check", "warn"]);
     }
-    let checked = output(&mut instance.in_environment(command));
+    Some(command)
+}
+
+/// What the command says otherwise than the server's test; none where both say the same.
+pub fn disagreement(mut command: Command, said: &Said) -> Option<String> {
+    let checked = output(&mut command);
     let (text, errors) =
         (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
-    let both = || format!("the server:\n{}\nhpkp check:\n{text}{errors}", said.text);
+    let different = |what: &str| {
+        Some(format!("{what}; the server:\n{}\nhpkp check:\n{text}{errors}", said.text))
+    };
     let is_refused = match checked.status.code() {
         Some(0) => false,
         Some(1 | 3) => true,
-        code => panic!("hpkp check ended with {code:?}\n{}", both()),
+        code => return different(&format!("hpkp check ended with {code:?}")),
     };
     let is_own = said.code != Some(0) && refuses_by_itself(said);
     if is_own && !is_refused {
         let is_known = NOT_OF_THE_COMMAND.iter().any(|why| said.text.contains(why));
-        assert!(is_known, "the server refuses, and hpkp check does not; {}", both());
-        return;
+        return match is_known {
+            true => None,
+            false => different("the server refuses, and hpkp check does not"),
+        };
     }
-    assert_eq!(is_refused, said.code != Some(0), "different answers; {}", both());
+    if is_refused != (said.code != Some(0)) {
+        return different("different answers");
+    }
     // The server has stopped reading where the command may have found more.
     if is_own {
-        return;
+        return None;
     }
     // Of two answers the last one counts: nginx has met servers behind `http` that it did not expect.
     let last = said.text.rsplit("syntax is ok").find(|part| part.contains("hpkp: ["));
     let last = last.filter(|_| said.kind == Kind::Nginx).unwrap_or(&said.text);
-    assert_eq!(findings(&text), findings(last), "different findings; {}", both());
+    let (ours, theirs) = (findings(&text), findings(last));
+    let only = || ours.symmetric_difference(&theirs).cloned().collect::<Vec<_>>().join("\n");
+    if ours == theirs { None } else { different(&format!("different findings:\n{}\n", only())) }
 }
 
 /// Whether the server says itself why it refuses.

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: certificates made by openssl, servers from Debian's packages,
 //! real clients.
 
-mod agreement;
+pub mod agreement;
 pub mod backend;
 pub mod cases;
 pub mod client;

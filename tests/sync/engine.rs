@@ -69,12 +69,8 @@ impl Engine for Directory {
     }
 
     fn back_up(&mut self) {
-        // While others write there: what was under way may be missing.
         let backup = self.at.path().join("backup");
-        let _ = std::fs::remove_dir_all(&backup);
-        let mut copy = std::process::Command::new("cp");
-        let copy = copy.arg("-a").arg(self.path()).arg(&backup).stderr(std::process::Stdio::null());
-        copy.status().unwrap();
+        copy_of_what_is_there(&self.path(), &backup);
         assert!(backup.join("hpkp-store").exists());
     }
 
@@ -97,6 +93,13 @@ pub fn put_back(backup: &Path, path: &Path) {
     std::fs::rename(new, path).unwrap();
     // Who still writes there does not keep it.
     while std::fs::remove_dir_all(&old).is_err() {}
+}
+
+/// Copies a directory while others write there: what is under way may be missing.
+pub fn copy_of_what_is_there(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-a").arg(from).arg(to).stderr(std::process::Stdio::null()).status().unwrap();
 }
 
 /// Copies a directory with everything in it, in the place of what is there.

@@ -1,17 +1,17 @@
-//! A fleet of real servers (nginx with the module) whose operators change keys and pins at will, over each store, with
-//! clients that remember pins. Syncs are lost, delayed and killed, the store goes down and is restored from a backup, a
-//! machine is restored from a backup, another one takes a name that is taken, and with `ci/fleet` the network is cut.
+//! A fleet of real servers (nginx and Apache httpd with the modules) whose operators change keys and pins at will, over
+//! each store, with clients that remember pins. Syncs are lost, delayed and killed, the store goes down and is restored
+//! from a backup, a machine is restored from a backup, another one takes a name that is taken, and with `ci/fleet` the
+//! network is cut.
 //!
 //! What must hold: no client is locked out by a server whose test could know of the pins; an unchanged
-//! configuration is never refused; and each record that was reported as written arrives everywhere.
+//! configuration is never refused; `hpkp check` says what the server's own test says; and each record that was
+//! reported as written arrives everywhere.
 //!
 //! `HPKP_FLEET_SERVERS`, `HPKP_FLEET_SECONDS` and `HPKP_FLEET_SEED` set how many, for how long, and what happens. With
 //! `HPKP_FLEET_NETWORK` each machine is in a network namespace `hpkp-N` of its own, behind the interface `hpkpN`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -24,13 +24,16 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::engine::Engine;
-use crate::web::{Seen, Web, visit};
+use crate::web::{Seen, Wanted, Web, visit};
 
 /// How long clients remember pins, in seconds.
 const MAX_AGE: u64 = 6;
 
 /// A response may be under way while a server writes that it has changed.
 const UNDER_WAY: Duration = Duration::from_secs(2);
+
+/// For how much longer a fleet goes on in which nothing has happened.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How many keys there are.
 const KEYS: usize = 8;
@@ -84,6 +87,7 @@ struct Counts {
     refused: AtomicUsize,
     not_run: AtomicUsize,
     unchanged: AtomicUsize,
+    compared: AtomicUsize,
     killed: AtomicUsize,
     failed: AtomicUsize,
     excused: AtomicUsize,
@@ -93,6 +97,12 @@ struct Counts {
 impl Counts {
     fn add(one: &AtomicUsize) {
         one.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether something of each kind has happened without which a fleet shows nothing.
+    fn has_everything(&self) -> bool {
+        let needed = [&self.accepted, &self.refused, &self.visits, &self.compared];
+        needed.iter().all(|count| count.load(Ordering::Relaxed) > 0)
     }
 }
 
@@ -145,7 +155,7 @@ pub fn servers_change_at_will(engine: &mut dyn Engine) {
     println!("{servers} servers, {seconds} s: {counts:?}");
     let wrong = fleet.wrong.into_inner().unwrap();
     assert!(wrong.is_empty(), "HPKP_FLEET_SEED={seed}: {}", wrong.join("\n"));
-    assert!(counts.accepted.into_inner() > 0 && counts.visits.into_inner() > 0);
+    assert!(counts.has_everything(), "{counts:?}");
 }
 
 impl<'a> Fleet<'a> {
@@ -210,12 +220,12 @@ impl<'a> Fleet<'a> {
 
     fn configure(&self, at: usize, number: usize) {
         let version = self.known[at].lock().unwrap().versions[number].clone();
-        let pins: String = version.pins.iter().fold(String::new(), |mut text, pin| {
-            write!(text, "pin sha256/{}; ", self.pins[*pin]).unwrap();
-            text
+        self.webs[at].configure(&Wanted {
+            pins: version.pins.iter().map(|pin| self.pins[*pin].as_str()).collect(),
+            max_age: MAX_AGE,
+            key: self.at.path().join(format!("key-{}", version.key)),
+            version: number,
         });
-        let key = self.at.path().join(format!("key-{}", version.key));
-        self.webs[at].configure(&format!("{pins} max_age {MAX_AGE};"), &key, number);
     }
 
     fn sync(&self, at: usize, arguments: &[&str]) -> Command {
@@ -308,10 +318,16 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// Until the end, and on a machine that does much besides until enough has happened.
+    fn goes_on(&self) -> bool {
+        let now = Instant::now();
+        now < self.ends || now < self.ends + PATIENCE && !self.counts.has_everything()
+    }
+
     /// What the operator of a server does until the end.
     fn operate(&self, at: usize, mut dice: Dice) {
         let mut heard = 0;
-        while Instant::now() < self.ends {
+        while self.goes_on() {
             let pause = Duration::from_millis(100 + dice.below(100 * self.webs.len()) as u64);
             let (bell, ring) = (&self.bell.0, &self.bell.1);
             let (rung, _) = ring
@@ -332,11 +348,29 @@ impl<'a> Fleet<'a> {
             return;
         }
         Counts::add(&self.counts.unchanged);
-        let said = self.webs[at].command(&["-t"]).output().unwrap();
-        if !said.status.success() {
-            let text = String::from_utf8_lossy(&said.stderr);
-            self.complain(format!("web-{at}: an unchanged configuration is refused: {text}"));
+        let said = self.webs[at].test();
+        if said.code != Some(0) {
+            self.complain(format!(
+                "web-{at}: an unchanged configuration is refused: {}",
+                said.text
+            ));
         }
+        self.compare(at);
+    }
+
+    /// `hpkp check` and the server's own test say the same of the configuration that is there. Pins expire and records
+    /// change meanwhile, so only what stays counts.
+    fn compare(&self, at: usize) {
+        let mut found = String::new();
+        for _ in 0..5 {
+            let said = self.webs[at].test();
+            match self.webs[at].disagreement(&said) {
+                None => return Counts::add(&self.counts.compared),
+                Some(text) => found = text,
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        self.complain(format!("web-{at} ({:?}): {found}", self.webs[at].kind()));
     }
 
     /// The key that all are to have next. When they have it, the one after it.
@@ -394,13 +428,15 @@ impl<'a> Fleet<'a> {
             (old, known.versions.len() - 1)
         };
         self.configure(at, number);
+        if dice.percent(30) {
+            self.compare(at);
+        }
         let begun = Instant::now();
         let how = dice.below(10);
         if how == 0 {
             // Without a pass: it is late, or lost.
-            let said = self.webs[at].command(&["-t"]).output().unwrap();
-            if said.status.success() {
-                let _ = self.webs[at].command(&["-s", "reload"]).output();
+            if self.webs[at].test().code == Some(0) {
+                self.webs[at].reload();
             }
         } else {
             self.known[at].lock().unwrap().versions[number].knew = begun;
@@ -484,7 +520,7 @@ impl<'a> Fleet<'a> {
         let _over = Over(&self.is_over);
         let mut backup: Option<Instant> = None;
         let servers = self.webs.len();
-        while Instant::now() < self.ends {
+        while self.goes_on() {
             thread::sleep(Duration::from_millis(500 + dice.below(2_000) as u64));
             match dice.below(if self.network { 14 } else { 10 }) {
                 0..=4 => {
@@ -652,11 +688,4 @@ impl Drop for Over<'_> {
 pub fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
-}
-
-/// Where the modules are.
-pub fn module() -> PathBuf {
-    let module = hpkp_tests::instance::Module::Shipped;
-    let file = module.file("HPKP_NGINX_MODULES", "ngx_http_hpkp_module.so");
-    file.unwrap_or_else(|| Path::new("").to_owned())
 }

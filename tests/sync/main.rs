@@ -4,6 +4,7 @@
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
+mod attacks;
 mod azure;
 mod engine;
 mod fleet;
@@ -70,6 +71,8 @@ mod over {
         a_restored_backup_of_the_store
         damaged_lines
         a_store_that_is_down
+        a_store_that_goes_down_during_a_command
+        a_machine_that_is_killed_with_a_lease
         a_sync_that_is_killed
         many_at_once
         of_two_at_the_same_moment_one_sees_the_other

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::engine::{Engine, address, copy, put_back};
+use crate::engine::{Engine, address, copy_of_what_is_there, put_back};
 use crate::machine::Machine;
 use crate::wait_for;
 
@@ -78,7 +78,7 @@ impl Engine for S3 {
     }
 
     fn back_up(&mut self) {
-        copy(&self.data(), &self.at.path().join("backup"));
+        copy_of_what_is_there(&self.data(), &self.at.path().join("backup"));
     }
 
     fn restore(&mut self) {

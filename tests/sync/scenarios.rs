@@ -1,5 +1,6 @@
 //! What must hold over each store.
 
+use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
@@ -199,6 +200,76 @@ pub fn a_store_that_is_down(engine: &mut dyn Engine) {
     engine.resume();
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     assert_complete(&fleet);
+}
+
+/// It goes down while a command runs: the operator learns that the command has run, and that nobody else knows.
+pub fn a_store_that_goes_down_during_a_command(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+    fleet[0].sync().fine();
+    let at = fleet[0].at.path().display().to_string();
+    let then = format!(
+        "touch {at}/begun; for _ in $(seq 300); do [ -e {at}/go ] && break; sleep 0.1; done"
+    );
+    let lease = ["--json", "--timeout", "3", "--settle", "1", "--lease", "www.example.com"];
+    let changed = [&lease[..], &["--lease-time", "20", "--then", &then]].concat();
+    let begun = std::time::Instant::now();
+    let said = thread::scope(|scope| {
+        let running = scope.spawn(|| fleet[0].run(&changed));
+        crate::wait_for("the command", || fleet[0].at.path().join("begun").exists());
+        engine.stop();
+        std::fs::write(fleet[0].at.path().join("go"), "").unwrap();
+        running.join().unwrap()
+    });
+    let codes = said.codes();
+    let down = ["store-unavailable", "store-not-initialised", "store-denied"];
+    assert_eq!(said.code, Some(3), "{said:?}");
+    assert!(down.contains(&codes[0].as_str()), "{said:?}");
+    for code in ["change-not-written", "lease-not-returned"] {
+        assert!(codes.iter().any(|one| one == code), "{said:?}");
+    }
+    assert!(
+        said.err.contains("for at most 20 seconds") && said.out.contains("\"command\":0"),
+        "{said:?}"
+    );
+    engine.resume();
+    // What it changed arrives with the next pass, and the lease ends by itself.
+    fleet[0].add(1);
+    fleet[0].sync().fine();
+    fleet[1].sync().fine();
+    assert_complete(&fleet);
+    let next = [&lease[..], &["--then", "true"]].concat();
+    if begun.elapsed() < Duration::from_secs(15) {
+        assert_eq!(fleet[1].run(&next).codes(), ["lease-held", "command-not-run"]);
+    }
+    thread::sleep(Duration::from_millis(20_500).saturating_sub(begun.elapsed()));
+    fleet[1].run(&next).fine();
+}
+
+/// Whoever has the lease is killed: it keeps the others out until it expires, and not longer.
+pub fn a_machine_that_is_killed_with_a_lease(engine: &mut dyn Engine) {
+    let fleet = Machine::fleet(engine, 2);
+    let at = fleet[0].at.path().display().to_string();
+    let then = format!("touch {at}/begun; sleep 60 & echo $! > {at}/pid; wait");
+    let lease = ["--json", "--settle", "1", "--lease", "www.example.com"];
+    let held = [&lease[..], &["--lease-time", "15", "--then", &then]].concat();
+    let mut holder =
+        fleet[0].command(&held).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    crate::wait_for("the command", || fleet[0].at.path().join("pid").exists());
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    // What it has started goes on without it.
+    let pid = std::fs::read_to_string(fleet[0].at.path().join("pid")).unwrap();
+    crate::succeed("kill", &[pid.trim()]);
+    let next = [&lease[..], &["--then", "true"]].concat();
+    let said = fleet[1].run(&next);
+    if begun.elapsed() < Duration::from_secs(15) {
+        assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}");
+        assert!(said.err.contains(" has the lease, for at most "), "{said:?}");
+    }
+    thread::sleep(Duration::from_millis(15_500).saturating_sub(begun.elapsed()));
+    fleet[1].run(&next).fine();
 }
 
 pub fn a_sync_that_is_killed(engine: &mut dyn Engine) {

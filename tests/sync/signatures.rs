@@ -158,6 +158,71 @@ fn forged_records() {
     signed(&fleet[0]).fine();
 }
 
+/// A machine gets a new key: the others know both for a while, then the new one alone.
+#[test]
+fn a_key_is_rotated() {
+    let engine = Directory::start();
+    let mut fleet = Machine::fleet(&engine, 2);
+    let old = keys(&fleet).remove(1);
+    let path = fleet[1].at.path().join("new").display().to_string();
+    succeed("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path]);
+    let new = fs::read_to_string(format!("{path}.pub")).unwrap();
+    let signed_anew = |machine: &Machine| machine.run(&["--json", "--sign-key", &path]).fine();
+    know(&fleet[0], &[("web-2", &old)]);
+    signed(&fleet[1]).fine();
+    signed(&fleet[0]).fine();
+    let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
+    // Too early.
+    fleet[1].add(1);
+    signed_anew(&fleet[1]);
+    signed(&fleet[0]).found("peer-signature-invalid");
+    assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before.clone()));
+    know(&fleet[0], &[("web-2", &old), ("web-2", &new)]);
+    signed(&fleet[0]).fine();
+    assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+    assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
+    // The old key counts no more, and what it has signed before stays.
+    know(&fleet[0], &[("web-2 valid-before=\"20200101Z\"", &old), ("web-2", &new)]);
+    signed(&fleet[0]).fine();
+    fleet[1].add(1);
+    signed(&fleet[1]).fine();
+    let copy = fleet[0].copy_of("web-2");
+    signed(&fleet[0]).found("peer-signature-invalid");
+    assert_eq!(fleet[0].copy_of("web-2"), copy);
+    signed_anew(&fleet[1]);
+    signed(&fleet[0]).fine();
+    assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+}
+
+/// Lines that were cut off, in the file of keys and in the store.
+#[test]
+fn torn_lines() {
+    let engine = Directory::start();
+    let mut fleet = Machine::fleet(&engine, 2);
+    let keys = keys(&fleet);
+    know(&fleet[0], &[("web-2", &keys[1])]);
+    signed(&fleet[1]).fine();
+    signed(&fleet[0]).fine();
+    fleet[1].add(2);
+    signed(&fleet[1]).fine();
+    let path = fleet[0].path().join("peers.keys");
+    let text = fs::read_to_string(&path).unwrap();
+    let copy = fleet[0].copy_of("web-2");
+    fs::write(&path, &text[..text.find("AAAA").unwrap() + 50]).unwrap();
+    signed(&fleet[0]).found("signature-keys-unusable");
+    assert_eq!(fleet[0].copy_of("web-2"), copy);
+    fs::write(&path, &text).unwrap();
+    // Half of the last record, and half of one that nobody has signed.
+    let stored = engine.at.path().join("store/records/web-2.jsonl");
+    let right = fs::read_to_string(&stored).unwrap();
+    fs::write(&stored, &right[..right.len() - 20]).unwrap();
+    signed(&fleet[0]).found("peer-signature-of-other-records");
+    assert_eq!(fleet[0].copy_of("web-2"), copy);
+    fs::write(&stored, format!("{right}{{\"v\":2,\"at\"")).unwrap();
+    signed(&fleet[0]).fine();
+    assert_eq!(fleet[0].copy_of("web-2"), right);
+}
+
 #[test]
 fn keys_that_cannot_be_used() {
     let engine = Directory::start();

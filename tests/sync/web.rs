@@ -1,24 +1,46 @@
-//! A server of the fleet: nginx with the module, and what a client sees of it.
+//! A server of the fleet: nginx or Apache httpd with the module, and what a client sees of it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use hpkp_tests::agreement::{checking, disagreement};
+use hpkp_tests::instance::Module;
+use hpkp_tests::said::{Kind, Said};
 use openssl::ssl::{Ssl, SslContext, SslMethod};
 
 use crate::fleet;
 use crate::wait_for;
 
+/// Each server of this number is Apache httpd.
+const HTTPD: usize = 3;
+
+/// Where Debian has httpd's modules.
+const HTTPD_MODULES: &str = "/usr/lib/apache2/modules";
+
 /// A server.
 pub struct Web {
     at: PathBuf,
+    kind: Kind,
     writer: String,
     port: u16,
     process: Option<Child>,
+}
+
+/// What a server is to publish and present.
+pub struct Wanted<'a> {
+    pub pins: Vec<&'a str>,
+    pub max_age: u64,
+    /// The certificate and the key, without `.pem` and `.key`.
+    pub key: PathBuf,
+    /// The number that its responses have.
+    pub version: usize,
 }
 
 /// What a client sees.
@@ -35,7 +57,9 @@ impl Web {
     pub fn new(at: &Path, number: usize) -> Self {
         let at = at.join(format!("web-{number}"));
         fs::create_dir_all(at.join("tmp")).unwrap();
-        Self { at, writer: format!("web-{number}"), port: hpkp_tests::free_port(), process: None }
+        let kind = if number % HTTPD == HTTPD - 1 { Kind::Httpd } else { Kind::Nginx };
+        let (writer, port) = (format!("web-{number}"), hpkp_tests::free_port());
+        Self { at, kind, writer, port, process: None }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -44,6 +68,10 @@ impl Web {
 
     pub fn writer(&self) -> &str {
         &self.writer
+    }
+
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     pub const fn port(&self) -> u16 {
@@ -59,46 +87,121 @@ impl Web {
     }
 
     /// Writes the configuration.
-    pub fn configure(&self, policy: &str, key: &Path, version: usize) {
-        let (key, port, module) = (key.display(), self.port, fleet::module());
+    pub fn configure(&self, wanted: &Wanted<'_>) {
+        let text = match self.kind {
+            Kind::Nginx => self.nginx_configuration(wanted),
+            Kind::Httpd => self.httpd_configuration(wanted),
+        };
+        let new = self.path("new.conf");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.path(self.kind.file())).unwrap();
+    }
+
+    fn nginx_configuration(&self, wanted: &Wanted<'_>) -> String {
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|name| format!("{name}_temp_path tmp/{name}; "))
             .collect();
         let user = if crate::succeed("id", &["-u"]).trim() == "0" { "user root;" } else { "" };
-        let text = format!(
+        let pins: String = wanted.pins.iter().map(|pin| format!("pin sha256/{pin}; ")).collect();
+        let (key, version, port) = (wanted.key.display(), wanted.version, self.port);
+        format!(
             "load_module {};\n{user} worker_processes 1; daemon off; pid nginx.pid; error_log error.log notice;\n\
              events {{ worker_connections 256; }}\nhttp {{\n{temporary} access_log off;\n\
-             hpkp_published_pins {} writer={} max_staleness=1h;\nhpkp_policy site {{ {policy} }}\n\
+             hpkp_published_pins {} writer={} max_staleness=1h;\nhpkp_policy site {{ {pins} max_age {}; }}\n\
              server {{ listen 127.0.0.1:{port} ssl; server_name www.example.com; hpkp site;\n\
              ssl_certificate {key}.pem; ssl_certificate_key {key}.key;\n\
              add_header X-Version {version} always; return 200 x; }}\n}}\n",
-            module.display(),
+            self.module(),
             self.records().display(),
-            self.writer
-        );
-        let new = self.path("nginx.conf.new");
-        fs::write(&new, text).unwrap();
-        fs::rename(new, self.path("nginx.conf")).unwrap();
+            self.writer,
+            wanted.max_age,
+        )
     }
 
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+    fn httpd_configuration(&self, wanted: &Wanted<'_>) -> String {
+        let modules: String = ["mpm_event", "authz_core", "headers", "ssl"]
+            .iter()
+            .map(|name| format!("LoadModule {name}_module {HTTPD_MODULES}/mod_{name}.so\n"))
+            .collect();
+        let pins: String =
+            wanted.pins.iter().map(|pin| format!("HPKPPin sha256/{pin}\n")).collect();
+        let (key, version, port) = (wanted.key.display(), wanted.version, self.port);
+        format!(
+            "{modules}LoadModule hpkp_module {}\nServerName server.invalid\nUser www-data\nGroup www-data\n\
+             DefaultRuntimeDir tmp\nPidFile httpd.pid\nErrorLog error.log\nLogLevel notice\n\
+             StartServers 1\nServerLimit 3\nThreadsPerChild 16\nMinSpareThreads 1\nMaxSpareThreads 48\n\
+             MaxRequestWorkers 48\nGracefulShutdownTimeout 1\nListen 127.0.0.1:{port}\n\
+             HPKPPublishedPins {} writer={} max_staleness=1h\n<HPKPPolicy site>\n{pins}HPKPMaxAge {}\n</HPKPPolicy>\n\
+             <VirtualHost 127.0.0.1:{port}>\nServerName www.example.com\nSSLEngine on\nHPKPUse site\n\
+             SSLCertificateFile {key}.pem\nSSLCertificateKeyFile {key}.key\n\
+             Header always set X-Version {version}\n</VirtualHost>\n",
+            self.module(),
+            self.records().display(),
+            self.writer,
+            wanted.max_age,
+        )
+    }
+
+    fn module(&self) -> String {
+        let (folder, file) = match self.kind {
+            Kind::Nginx => ("HPKP_NGINX_MODULES", "ngx_http_hpkp_module.so"),
+            Kind::Httpd => ("HPKP_HTTPD_MODULES", "mod_hpkp.so"),
+        };
+        Module::Shipped.file(folder, file).unwrap().display().to_string()
+    }
+
+    /// The server's program, with its directory and its configuration.
+    fn words(&self) -> Vec<OsString> {
+        let (file, at) = (self.kind.file().into(), self.at.clone().into());
+        match self.kind {
+            Kind::Nginx => {
+                vec![nginx(), "-p".into(), at, "-e".into(), "error.log".into(), "-c".into(), file]
+            }
+            Kind::Httpd => vec![hpkp_tests::httpd::binary(), "-d".into(), at, "-f".into(), file],
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let words = self.words();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(arguments).env_remove("HPKP_CHECK").stdin(Stdio::null());
         command
-            .arg("-p")
-            .arg(&self.at)
-            .args(["-e", "error.log", "-c", "nginx.conf"])
-            .args(arguments);
-        command.env_remove("HPKP_CHECK").stdin(Stdio::null());
-        command
+    }
+
+    const fn reload_arguments(&self) -> [&'static str; 2] {
+        match self.kind {
+            Kind::Nginx => ["-s", "reload"],
+            Kind::Httpd => ["-k", "graceful"],
+        }
+    }
+
+    /// What the server's own test of its configuration says.
+    pub fn test(&self) -> Said {
+        let output = hpkp_tests::output(&mut self.command(&["-t"]));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        Said { kind: self.kind, code: output.status.code(), text }
+    }
+
+    /// What `hpkp check` says otherwise than the server's own test.
+    pub fn disagreement(&self, said: &Said) -> Option<String> {
+        let mut command = checking(&self.at, said)?;
+        command.env_remove("HPKP_CHECK");
+        disagreement(command, said)
+    }
+
+    pub fn reload(&self) {
+        drop(hpkp_tests::output(&mut self.command(&self.reload_arguments())));
     }
 
     /// What an operator gives to `--then`.
     pub fn then(&self) -> String {
-        let nginx = format!("{} -p {} -e error.log -c nginx.conf", program(), self.at.display());
+        let words: Vec<_> =
+            self.words().iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let (server, reload) = (words.join(" "), self.reload_arguments().join(" "));
         let (lock, reloaded) = (self.path("then"), self.path("reloaded"));
         format!(
-            "exec 9>{}; flock 9; {nginx} -t 2>/dev/null && {nginx} -s reload 2>/dev/null && touch {}",
+            "exec 9>{}; flock 9; {server} -t 2>/dev/null && {server} {reload} 2>/dev/null && touch {}",
             lock.display(),
             reloaded.display()
         )
@@ -118,9 +221,15 @@ impl Web {
     }
 
     pub fn start(&mut self) {
-        let process = self.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.process = Some(process.unwrap());
-        wait_for("nginx", || visit(self.port).is_some());
+        let foreground: &[&str] = match self.kind {
+            Kind::Nginx => &[],
+            Kind::Httpd => &["-D", "FOREGROUND"],
+        };
+        let mut command = self.command(foreground);
+        // httpd ends its whole process group when it ends.
+        command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        self.process = Some(command.spawn().unwrap());
+        wait_for("the server", || visit(self.port).is_some());
     }
 
     /// Whether it serves a configuration. A reload that was asked for takes a moment.
@@ -154,8 +263,8 @@ impl Drop for Web {
 }
 
 /// The nginx that the module was built for.
-fn program() -> String {
-    std::env::var("HPKP_NGINX").unwrap_or_else(|_| "/usr/sbin/nginx".to_owned())
+fn nginx() -> OsString {
+    std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
 }
 
 /// A request; none where there is no answer.

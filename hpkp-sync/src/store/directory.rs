@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,8 +44,14 @@ impl DirectoryStore {
 
     fn is_store(&self) -> Result<(), StoreError> {
         match read(&self.path.join(MARKER), 64)? {
-            Some(text) => check_marker(&text),
-            None => Err(StoreError::NotInitialised),
+            Some(text) => check_marker(&text)?,
+            None => return Err(StoreError::NotInitialised),
+        }
+        // Who may write to the store could let a link lead to a directory of this machine.
+        let mut parts = [RECORDS, BEATS, LEASES].into_iter().map(|name| self.path.join(name));
+        match parts.find(|path| !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())) {
+            Some(path) => Err(StoreError::Failed(format!("{}: not a directory", path.display()))),
+            None => Ok(()),
         }
     }
 
@@ -64,11 +70,8 @@ impl DirectoryStore {
     /// Keeps other machines from writing as well, until it is dropped.
     fn lock(&self, name: &Path) -> Result<File, StoreError> {
         let failed = |error: &io::Error| StoreError::io(name, error);
-        let file = File::options().create(true).append(true).open(name);
-        let file = file.map_err(|error| failed(&error))?;
-        // Other machines may run as other users. Who may not write to the directory has no use of it; who made the
-        // file has said it already.
-        let _ = file.set_permissions(fs::Permissions::from_mode(0o666));
+        // Other machines may run as other users.
+        let file = disk::open_shared_lock(name).map_err(|error| failed(&error))?;
         disk::lock(&file, self.timeout).map_err(|error| failed(&error))?;
         Ok(file)
     }
@@ -169,6 +172,7 @@ impl Store for DirectoryStore {
     }
 
     fn release(&mut self, lease: &Lease) -> Result<(), StoreError> {
+        self.is_store()?;
         let path = self.lease_path(&lease.name);
         let _lock = self.lock(&self.path.join(LEASES).join(".lock"))?;
         let text = read(&path, MAX_BEAT)?.unwrap_or_default();

@@ -36,6 +36,9 @@ const TIP: &str = "refs/remotes/store/hpkp";
 const BEATS: &str = "refs/hpkp/heartbeats/";
 const LEASES: &str = "refs/hpkp/leases/";
 
+/// The most bytes of the copy: whoever may push must not fill the disk of every machine.
+const MAX_COPY: u64 = 4_000_000_000;
+
 /// How often a push is tried where other machines push at the same time.
 const TRIES: u32 = 30;
 
@@ -81,7 +84,8 @@ impl GitStore {
     }
 
     /// How to start the other side. In a directory that other machines mount, its hooks and its configuration may be
-    /// theirs: they must not run here. On another machine they are its own matter.
+    /// theirs: nothing of them may run here, neither hooks, nor what fetches objects that are missing, nor a checkout
+    /// to wherever they say. On another machine they are its own matter.
     fn other_side(&self, service: &str) -> Option<String> {
         let option = match service {
             "receive-pack" => "--receive-pack",
@@ -89,7 +93,8 @@ impl GitStore {
         };
         self.url.starts_with("file:").then(|| {
             format!(
-                "{option}=git -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true -c gc.auto=0 \
+                "{option}=GIT_ALLOW_PROTOCOL=none GIT_NO_LAZY_FETCH=1 git -c core.hooksPath=/dev/null \
+                 -c core.alternateRefsCommand=true -c receive.denyCurrentBranch=ignore -c gc.auto=0 \
                  -c maintenance.auto=false {service}"
             )
         })
@@ -126,6 +131,12 @@ impl GitStore {
         let arguments = common.into_iter().chain(other_side.as_deref());
         let arguments = arguments.chain(["--end-of-options", &*self.url, &branch, &beats, &leases]);
         self.git.run(&arguments.collect::<Vec<_>>(), &[])?;
+        if size(&self.path.join("objects"), 3) > MAX_COPY {
+            self.remove_copy()?;
+            return Err(StoreError::TooMuch(format!(
+                "the repository has more than {MAX_COPY} bytes, so its copy was removed"
+            )));
+        }
         self.files.clear();
         let Some(tip) = self.reference(TIP)? else { return Ok(()) };
         let listed = self.git.run(&["ls-tree", "-z", "--end-of-options", &tip], &[])?;
@@ -222,7 +233,8 @@ impl GitStore {
 
     fn push(&self, options: &[String], references: &[String]) -> Result<Pushed, StoreError> {
         let options = options.iter().map(String::as_str);
-        let arguments = ["push", "--porcelain", "--atomic", "--no-verify"].into_iter();
+        let arguments =
+            ["push", "--porcelain", "--atomic", "--no-verify", "--no-signed"].into_iter();
         let other_side = self.other_side("receive-pack");
         let arguments = arguments.chain(other_side.as_deref()).chain(options);
         let arguments = arguments.chain(["--end-of-options", &*self.url]);
@@ -357,14 +369,41 @@ fn locked(cache: &Path, path: &Path, most: Duration) -> io::Result<fs::File> {
     let lock = fs::File::options().create(true).append(true).open(path.with_extension("lock"))?;
     disk::lock(&lock, most)?;
     unlock(path, 8);
+    remove_unfinished(&path.join("objects"), 3);
     Ok(lock)
 }
 
+/// What a `git` that was ended has not finished may be large, and git itself keeps it for two weeks.
+fn remove_unfinished(directory: &Path, depth: u32) {
+    for (path, kind) in entries(directory) {
+        let is_unfinished =
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("tmp_"));
+        match kind.is_dir() {
+            true if depth > 0 => remove_unfinished(&path, depth - 1),
+            false if is_unfinished => drop(fs::remove_file(path)),
+            _ => {}
+        }
+    }
+}
+
+/// The bytes of the files in a directory and below.
+fn size(directory: &Path, depth: u32) -> u64 {
+    let of = |(path, kind): (PathBuf, fs::FileType)| match kind.is_dir() {
+        true if depth > 0 => size(&path, depth - 1),
+        _ => fs::symlink_metadata(path).map_or(0, |found| found.len()),
+    };
+    entries(directory).map(of).sum()
+}
+
+/// What is in a directory. A file that vanishes meanwhile is as good as one that was not there.
+fn entries(directory: &Path) -> impl Iterator<Item = (PathBuf, fs::FileType)> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.path(), entry.file_type().ok()?)))
+}
+
 fn unlock(directory: &Path, depth: u32) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let (path, Ok(kind)) = (entry.path(), entry.file_type()) else { continue };
-        let name = entry.file_name();
+    for (path, kind) in entries(directory) {
+        let name = path.file_name().unwrap_or_default();
         if kind.is_dir() && depth > 0 && name != "objects" {
             unlock(&path, depth - 1);
         } else if name.to_string_lossy().ends_with(".lock") {

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hpkp_core::published::WriterName;
@@ -41,6 +42,11 @@ const AT_ONCE: usize = 16;
 /// From how many bytes on the segments of further writers are read later.
 const BYTES_AT_ONCE: u64 = 64 << 20;
 
+/// The most objects of a kind in a listing, and for how many times the limit of an operation it may go on: a server can
+/// hand out pages without end.
+const MAX_OBJECTS: usize = 2_000_000;
+const LISTING: u32 = 10;
+
 /// The highest number of a segment.
 const MAX_SEGMENT: u64 = 9_999_999_999;
 
@@ -49,6 +55,8 @@ pub(super) struct ObjectsStore {
     runtime: Runtime,
     bucket: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// For each request.
+    timeout: Duration,
     /// The segments of each writer in the newest listing.
     segments: HashMap<WriterName, BTreeMap<u64, Segment>>,
 }
@@ -68,7 +76,7 @@ impl ObjectsStore {
         let prefix = Path::from_url_path(url.path())
             .map_err(|_| StoreError::Failed("invalid prefix in the URL of the store".to_owned()))?;
         let bucket = bucket(url, options)?;
-        Ok(Self { runtime, bucket, prefix, segments: HashMap::new() })
+        Ok(Self { runtime, bucket, prefix, timeout: options.timeout, segments: HashMap::new() })
     }
 
     fn path(&self, names: &[&str]) -> Path {
@@ -121,6 +129,29 @@ impl ObjectsStore {
         }
     }
 
+    /// All objects below a prefix.
+    fn listed(&self, prefix: &Path) -> Result<Vec<ObjectMeta>, StoreError> {
+        let most = self.timeout.saturating_mul(LISTING);
+        let listed = async {
+            let mut found = self.bucket.list(Some(prefix));
+            let mut all = Vec::new();
+            while let Some(one) = found.try_next().await.map_err(|error| failure(&error))? {
+                if all.len() == MAX_OBJECTS {
+                    let text =
+                        format!("the store has more than {MAX_OBJECTS} objects below {prefix}");
+                    return Err(StoreError::TooMuch(text));
+                }
+                all.push(one);
+            }
+            Ok(all)
+        };
+        let limited = self.runtime.block_on(async { tokio::time::timeout(most, listed).await });
+        limited.unwrap_or_else(|_| {
+            let text = format!("the listing did not end within {} seconds", most.as_secs());
+            Err(StoreError::Failed(text))
+        })
+    }
+
     /// What is below a prefix: the writer, the name without its end, and the rest.
     fn names(
         &self,
@@ -128,10 +159,7 @@ impl ObjectsStore {
         suffix: &str,
     ) -> Result<Vec<(WriterName, String, ObjectMeta)>, StoreError> {
         let prefix = self.path(&[kind]);
-        let listed: Result<Vec<ObjectMeta>, object_store::Error> =
-            self.runtime.block_on(self.bucket.list(Some(&prefix)).try_collect());
-        let listed = listed.map_err(|error| failure(&error))?;
-        let named = listed.into_iter().filter_map(|meta| {
+        let named = self.listed(&prefix)?.into_iter().filter_map(|meta| {
             let mut parts = meta.location.prefix_match(&prefix)?;
             let writer = parts.next()?.as_ref().parse().ok()?;
             let name = parts.next()?.as_ref().strip_suffix(suffix)?.to_owned();
@@ -166,14 +194,13 @@ impl ObjectsStore {
         let path = self.beat(beat);
         self.put(&path, serde_json::to_vec(beat).unwrap_or_default(), PutMode::Overwrite)?;
         // The older ones say nothing any more.
-        self.runtime.block_on(async {
-            let found = self.bucket.list(Some(&directory)).map_ok(|meta| meta.location);
-            let found: Vec<Path> = found.try_collect().await.map_err(|error| failure(&error))?;
-            for old in found.iter().filter(|old| **old < path) {
-                self.bucket.delete(old).await.map_err(|error| failure(&error))?;
-            }
-            Ok(())
-        })
+        for old in
+            self.listed(&directory)?.iter().map(|meta| &meta.location).filter(|old| **old < path)
+        {
+            let deleted = self.runtime.block_on(self.bucket.delete(old));
+            deleted.map_err(|error| failure(&error))?;
+        }
+        Ok(())
     }
 }
 
@@ -183,7 +210,8 @@ type Lines = Result<Vec<u8>, String>;
 /// What is to be read of a writer.
 struct Part {
     writer: WriterName,
-    paths: Vec<Path>,
+    /// The segments, and how many bytes each has in the listing.
+    paths: Vec<(Path, u64)>,
     /// Of all of them.
     bytes: u64,
     extent: Extent,
@@ -202,7 +230,9 @@ impl ObjectsStore {
         let wanted = || segments.range(first..);
         Part {
             writer: one.writer.clone(),
-            paths: wanted().map(|(number, _)| self.segment(&one.writer, *number)).collect(),
+            paths: wanted()
+                .map(|(number, segment)| (self.segment(&one.writer, *number), segment.size))
+                .collect(),
             bytes: wanted().map(|(_, segment)| segment.size).sum(),
             extent: if first == 0 { Extent::Whole } else { Extent::Behind },
         }
@@ -212,10 +242,12 @@ impl ObjectsStore {
     fn fetched(&self, parts: Vec<Part>) -> Result<Vec<(Part, Lines)>, StoreError> {
         let (bucket, most) = (&self.bucket, MAX_FILE as u64);
         let paths = parts.iter().filter(|part| part.bytes <= most).flat_map(|part| &part.paths);
-        let objects = stream::iter(paths).map(|path| async move {
+        let objects = stream::iter(paths).map(|(path, size)| async move {
             match bucket.get(path).await {
-                // It was replaced by a larger one since the listing.
-                Ok(found) if found.meta.size > most => Ok(Err(too_large())),
+                // Segments are never replaced, and what is read at once is as much as the listing says.
+                Ok(found) if found.meta.size != *size => {
+                    Ok(Err(format!("{path} is not as long as in the listing")))
+                }
                 Ok(found) => found.bytes().await.map(|bytes| Ok(bytes.to_vec())),
                 Err(object_store::Error::NotFound { .. }) => {
                     Ok(Err(format!("{path} has vanished")))

@@ -40,8 +40,15 @@ const MIGRATIONS: [&str; VERSION as usize] = [include_str!("postgres.sql")];
 const WRITERS_AT_ONCE: usize = 200;
 const RECORDS_AT_ONCE: usize = 5_000;
 
-/// Several machines that write at the same time are one reason to look.
+/// The most bytes that one query for records may bring: a server can send rows without end.
+const MAX_BYTES: usize = 2_000_000_000;
+/// What a row costs besides.
+const ROW: usize = 64;
+
+/// Several machines that write at the same time are one reason to look, and whoever notifies without end is none to look
+/// without end.
 const MOMENT: Duration = Duration::from_millis(200);
+const LEAST: Duration = Duration::from_secs(1);
 
 /// The largest password file that is read, in bytes.
 const MAX_PASSWORDS: u64 = 1 << 20;
@@ -296,7 +303,8 @@ impl Store for PostgresStore {
                 match tokio::time::timeout(left, notified.recv()).await {
                     Ok(Some(process)) if process == own => {}
                     Ok(Some(_)) => {
-                        tokio::time::sleep(MOMENT).await;
+                        let pause = LEAST.saturating_sub(started.elapsed()).max(MOMENT);
+                        tokio::time::sleep(pause).await;
                         while notified.try_recv().is_ok() {}
                         return true;
                     }
@@ -324,8 +332,15 @@ async fn lines(
     let parameters: [&(dyn ToSql + Sync); 2] = [&writers, &from];
     let mut rows = pin!(limit.on(client.query_raw(query, parameters)).await?);
     let mut pieces = BTreeMap::<String, Vec<u8>>::new();
+    let mut bytes = 0_usize;
     while let Some(row) = limit.on(rows.try_next()).await? {
         let (writer, line): (&str, &str) = (value(&row, 0)?, value(&row, 1)?);
+        bytes = bytes.saturating_add(writer.len() + line.len() + ROW);
+        if bytes > MAX_BYTES {
+            let text =
+                format!("the store has more than {MAX_BYTES} bytes for {} writers", wanted.len());
+            return Err(StoreError::TooMuch(text));
+        }
         let lines = match pieces.get_mut(writer) {
             Some(lines) => lines,
             None => pieces.entry(writer.to_owned()).or_default(),
@@ -345,7 +360,9 @@ async fn holder(
     limit: Limit,
     name: &str,
 ) -> Result<Option<StoreError>, StoreError> {
-    let query = "SELECT holder, ceil(extract(epoch FROM until - now()))::bigint FROM hpkp.lease WHERE name = $1";
+    // Whoever may take leases may take one that never ends.
+    let query = "SELECT holder, ceil(extract(epoch FROM least(until, now() + interval '100 years') - now()))::bigint \
+                 FROM hpkp.lease WHERE name = $1";
     let Some(row) = limit.on(client.query_opt(query, &[&name])).await? else { return Ok(None) };
     Ok(Some(StoreError::Leased {
         name: name.to_owned(),
