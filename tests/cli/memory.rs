@@ -166,12 +166,8 @@ fn wait_for_write(child: &mut Child) {
     }
 }
 
-fn is_used(page: &[u8]) -> bool {
-    page.iter().any(|byte| *byte != 0)
-}
-
 /// All memory of a process that can be written to.
-fn memory(process: u32) -> Vec<Vec<u8>> {
+fn memory(process: u32) -> Vec<u8> {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).expect("its maps");
     let file = File::open(format!("/proc/{process}/mem")).expect("its memory");
     let mut all = Vec::new();
@@ -186,9 +182,7 @@ fn memory(process: u32) -> Vec<Vec<u8>> {
         let mut part = vec![0; usize::try_from(end - start).expect("a size")];
         file.read_exact_at(&mut part, start).expect("its memory");
         // Pages of zeros have nothing.
-        let pages: Vec<&[u8]> = part.chunks(4096).collect();
-        let runs = pages.chunk_by(|one, next| is_used(one) == is_used(next));
-        all.extend(runs.filter(|run| is_used(run[0])).map(|run| run.concat()));
+        all.extend(part.chunks(4096).filter(|page| page.iter().any(|byte| *byte != 0)).flatten());
     }
     all
 }
@@ -210,9 +204,7 @@ fn left(
     wait_for_write(&mut child);
     let memory = memory(child.id());
     let needles = needles();
-    let mut seen: Vec<&str> = memory.iter().flat_map(|part| needles.seen(part)).collect();
-    seen.sort_unstable();
-    seen.dedup();
+    let seen = needles.seen(&memory);
     let mut out = Vec::new();
     reader.read_to_end(&mut out).expect("its output");
     let output = child.wait_with_output().expect("its end");

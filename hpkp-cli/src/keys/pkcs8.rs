@@ -47,8 +47,8 @@ impl KeyFile {
     }
 }
 
-/// A key of ML-DSA as its seed alone (RFC 9881 section 6), which OpenSSL expands when it loads the file: 54 bytes of a key
-/// that has up to 4,896, and one QR code instead of more than twenty.
+/// A key of ML-DSA as its seed alone (RFC 9881 section 6), which OpenSSL expands when it loads the file: 54 bytes
+/// of a key that has up to 4,896, and one QR code instead of more than twenty.
 #[cfg(ossl350)]
 fn of_seed(key: &PKeyRef<Private>) -> Option<Zeroizing<Vec<u8>>> {
     use super::kind::MlDsa;
