@@ -828,9 +828,7 @@ fn junit_has_a_case_for_each_server() {
 fn rare_parts_of_configurations() {
     let (directory, pki) = site();
     let at = directory.path();
-    let policy = format!(
-        "hpkp_policy site {{ pin file:live.pem; pin file:backup.csr; max_age 1d; }} hpkp_published_pins records;"
-    );
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; } hpkp_published_pins records;";
     pki.records("records");
     for (command, code) in [
         ("ssl_conf_command Certificate other.pem; ssl_conf_command PrivateKey other.key;", 3),

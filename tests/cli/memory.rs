@@ -75,7 +75,7 @@ impl Needles {
         let der = openssl::base64::decode_block(&base64).expect("base64");
         let start = der.windows(number.len()).position(|window| window == number);
         let start = start.expect("the number");
-        let secret = base64[start.div_ceil(3) * 4..(start + number.len()) / 3 * 4].as_bytes();
+        let secret = &base64.as_bytes()[start.div_ceil(3) * 4..(start + number.len()) / 3 * 4];
         self.pem(secret);
     }
 

@@ -139,3 +139,25 @@ fn pictures_of_other_kinds_are_named() {
         assert!(said.err.contains("PNG or JPEG"), "{said:?}");
     }
 }
+
+/// A key of ML-DSA has thousands of bytes; its file and its page have the seed, in one QR code.
+#[test]
+fn a_key_of_ml_dsa_fits_into_one_code_where_the_library_has_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (here, pki) = (dir.path(), Pki::new(dir.path()));
+    let arguments =
+        ["key", "new", "--type", "ml-dsa-65", "--name", "a.example", "--paper", "a.pdf", "a.key"];
+    let said = run(here, &arguments);
+    if said.code == Some(3) {
+        said.failed(3, "needs OpenSSL 3.5 or later");
+        return;
+    }
+    let pin = format!("sha256/{}", pki.pin("a.key"));
+    assert!(said.fine().starts_with(&pin));
+    assert!(pki.read("a.key").len() < 200);
+    assert!(run(here, &["pin", "a.csr"]).fine().starts_with(&pin));
+    succeed(Command::new("pdftoppm").current_dir(here).args(["-r", "100", "-png", "a.pdf", "a"]));
+    let drill = ["key", "drill", "--pin", &pin, "a-1.png", "--restore", "b.key"];
+    assert_eq!(run(here, &drill).code, Some(0));
+    assert_eq!(pki.read("a.key"), pki.read("b.key"));
+}
