@@ -60,8 +60,8 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "FILE", visible_alias = "trusted-certificate")]
     pub(crate) roots: Option<String>,
 
-    /// Directory with records of published pins, instead of those that the configuration names [default without
-    /// --config: /var/lib/hpkp].
+    /// Directory with records of published pins, instead of those that the configuration names. The default
+    /// is /var/lib/hpkp if there is no --config.
     #[arg(long, value_name = "DIR")]
     pub(crate) published: Vec<String>,
 
