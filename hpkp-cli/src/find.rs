@@ -15,7 +15,7 @@ use crate::encoded;
 use crate::exit::Exit;
 use crate::input::{self, InputError};
 use crate::key;
-use crate::keys::{Passphrase, keep_out_of_core_dumps};
+use crate::keys::{Passphrase, keep_out_of_core_dumps, wipe_stack};
 use crate::output::{self, JSON_VERSION};
 use crate::private_key::{self, KeyPin};
 use crate::progress::Progress;
@@ -181,7 +181,9 @@ impl Search {
         if is_whole_certificate(&bytes, self.pin) {
             self.whole.push(output::path(path));
         }
-        if !self.json {
+        drop(bytes);
+        if !self.json && self.found.len() > first {
+            wipe_stack();
             let found = &self.found[first..];
             self.written = self.progress.suspend(|| found.iter().try_for_each(Found::print));
         }
@@ -191,6 +193,8 @@ impl Search {
     /// Says what there is to say at the end.
     fn end(mut self) -> Exit {
         self.progress = Progress::default();
+        self.passphrase = None;
+        wipe_stack();
         let exit = if self.found.iter().any(|found| found.holds == Holds::PrivateKey) {
             Exit::Fine
         } else if self.not_searched.is_empty() || !self.whole.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, StdinLock};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -94,7 +94,22 @@ pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, In
 
 /// What comes on standard input and may have a private key, in a buffer that is wiped.
 pub(crate) fn secret_standard(limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
-    wiped(io::stdin().lock(), 0, limit)
+    wiped(Unbuffered::new(), 0, limit)
+}
+
+/// Standard input without the buffer of Rust, which keeps what went through it until the process ends.
+pub(crate) struct Unbuffered(StdinLock<'static>);
+
+impl Unbuffered {
+    pub(crate) fn new() -> Self {
+        Self(io::stdin().lock())
+    }
+}
+
+impl Read for Unbuffered {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(&self.0, into)?)
+    }
 }
 
 /// A buffer that grows leaves its old self behind, so this one grows by moving to a new one.

@@ -1,7 +1,10 @@
 //! The `hpkp` command.
 
+mod wiping;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    wiping::wipe_memory_of_openssl();
     hpkp_cli::run().into()
 }

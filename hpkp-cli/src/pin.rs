@@ -71,6 +71,9 @@ pub(crate) fn run(arguments: &PinArguments) -> Exit {
     };
     let sources: Vec<Source> = arguments.sources.iter().map(look).collect();
     drop(progress);
+    if arguments.private_key {
+        keys::wipe_stack();
+    }
     let exit = sources.iter().fold(Exit::Fine, |exit, source| exit.and(source.exit));
     for source in &sources {
         for error in &source.errors {

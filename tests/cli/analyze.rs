@@ -388,11 +388,31 @@ fn servers_that_cannot_be_looked_at() {
     let port = tls(&pki, "site", String::new());
     let site = first_site(&analyze(&pki, port, &[]));
     assert_eq!(site["addresses"][0]["chains"][0]["accepted"], true);
+    // What header there would be is not known, so nothing is said of the next renewal.
+    assert_eq!(site["renewal"], Value::Null);
     // Without a request there is nothing to miss.
     found(&analyze(&pki, port, &["--no-http"]), 0, &[]);
     // Does not resolve.
     let said = run(Path::new("/"), &["analyze", "--json", "no-such-host.invalid"]);
     found(&said, 3, &["name-not-resolved"]);
+}
+
+/// A header that one client notes binds the next certificate for it, whatever the RFC says.
+#[test]
+fn the_next_renewal_counts_each_client() {
+    let (_dir, pki) = pki();
+    let (live, backup) = (pki.pin("live.key"), pki.pin("backup.key"));
+    for (more, outcome) in [
+        ("max-age=60", "same-key"),
+        ("report-uri=\"/here\"; max-age=60", "same-key"),
+        ("max-age=60, x", "same-key"),
+        // Clients forget the host.
+        ("max-age=0", "no-pins"),
+    ] {
+        let port = tls(&pki, "site", pkp(&pins(&[&live, &backup], more)));
+        let site = first_site(&analyze(&pki, port, &[]));
+        assert_eq!(site["renewal"]["outcome"], outcome, "{more}: {site:#}");
+    }
 }
 
 #[test]
@@ -416,6 +436,9 @@ fn redirects() {
     found(&said, 0, &[]);
     // To what is no HTTP.
     found(&analyze(&pki, tls(&pki, "site", redirect("mailto:x@y")), &[]), 3, &["no-http-response"]);
+    for odd in ["https://www.example.com/\x1b[2J", "https://a:b@www.example.com/"] {
+        found(&analyze(&pki, tls(&pki, "site", redirect(odd)), &[]), 3, &["no-http-response"]);
+    }
     // To another host, which is looked at too, by way of plain HTTP, which has the header.
     pki.leaf("second", "second.example.com", "ca");
     let second = tls(&pki, "second", pkp(&pins(&[A, B], "max-age=60")));

@@ -160,6 +160,15 @@ fn published_pins_alone() {
     assert_eq!(before, listing(&at.join("records")), "something was written");
     let nowhere = ["--published", "nowhere", "--cert", "live.pem"];
     is(at, &nowhere, 3, &["records-unreadable"]);
+
+    // What was compared, and what was not, is said. The directory is the usual one, unless another is named.
+    let said = run(at, &[&["check"], &with("live.pem")[..]].concat());
+    assert!(
+        said.out.contains("the published pins in records, and not with the policies of a server\n"),
+        "{said:?}"
+    );
+    let said = run(at, &["check", "--cert", "live.pem"]);
+    assert!(matches!(said.code, Some(0 | 3)) && said.out.contains("/var/lib/hpkp"), "{said:?}");
 }
 
 /// The files of a directory, with their lengths and times.
@@ -545,7 +554,9 @@ fn other_servers_against_published_pins() {
         let has = codes(&report).contains(&"configuration-not-understood".to_owned());
         assert!(code == Some(3) && has, "{option} {text}: {report:#}");
     }
-    run(at, &["check", "--haproxy", "server.conf"]).failed(2, "--published");
+    // The records are those of this machine, unless others are named.
+    let said = run(at, &["check", "--haproxy", "server.conf"]);
+    assert!(said.code == Some(3) && !said.err.contains("--published"), "{said:?}");
 }
 
 /// Pins without a port are those of clients that speak HTTP, on whatever port.
@@ -733,7 +744,6 @@ fn odd_input_ends_with_an_error() {
     pki.write("large.conf", vec![b'#'; (16 << 20) + 1]);
     check(&["--config", "large.conf"]).failed(1, "larger than 16 MiB");
     check(&["--config", "."]).failed(3, "is a directory");
-    check(&["--cert", "live.pem"]).failed(2, "nothing to compare");
     check(&[]).failed(2, "nothing to compare");
     policy_file(&pki, "");
     check(&["--config", "pins.toml", "--cert", "missing.pem"]).failed(3, "missing.pem");
@@ -811,4 +821,55 @@ fn junit_has_a_case_for_each_server() {
     };
     assert!(!failed("a.example"), "{out}");
     assert!(failed(HOST), "{out}");
+}
+
+/// Each of these was held against the test of the real server.
+#[test]
+fn rare_parts_of_configurations() {
+    let (directory, pki) = site();
+    let at = directory.path();
+    let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; } hpkp_published_pins records;";
+    pki.records("records");
+    for (command, code) in [
+        ("ssl_conf_command Certificate other.pem; ssl_conf_command PrivateKey other.key;", 3),
+        ("ssl_conf_command chaincafile other.pem;", 3),
+        ("ssl_conf_command Options -SessionTicket;", 0),
+    ] {
+        let server = "listen 443 ssl; server_name www.example.com; hpkp site; ssl_certificate live.pem; \
+                      ssl_certificate_key live.key;";
+        for text in [
+            format!("events {{}} http {{ {policy} server {{ {server} {command} }} }}"),
+            format!("events {{}} http {{ {policy} {command} server {{ {server} }} }}"),
+        ] {
+            pki.write("nginx.conf", &text);
+            let codes: &[&str] = if code == 0 { &[] } else { &["configuration-not-understood"] };
+            is(at, &["--config", "nginx.conf"], code, codes);
+        }
+    }
+    let base = format!(
+        "ServerRoot {}\nHPKPPublishedPins records\n<HPKPPolicy site>\nHPKPPin file:live.pem\nHPKPPin file:backup.csr\n\
+         HPKPMaxAge 1d\n</HPKPPolicy>\nListen 443\n",
+        at.display()
+    );
+    let host = |more: &str| {
+        format!(
+            "<VirtualHost *:443>\nServerName www.example.com\nSSLEngine on\nSSLCertificateFile live.pem\n\
+             SSLCertificateKeyFile live.key\nHPKPUse site\n{more}\n</VirtualHost>\n"
+        )
+    };
+    let invalid = &["invalid-configuration"][..];
+    for (text, code, codes) in [
+        // The file ends in a condition.
+        (format!("<IfVersion >= 2.4>\n<IfDefine !X>\n{}", host("")), 0, &[][..]),
+        (format!("{}<IfModule !mod_ssl.c>\n", host("")), 1, invalid),
+        (host("<IfDefine !X>"), 1, invalid),
+        (format!("{}<Directory />\n", host("")), 1, invalid),
+        // What mod_ssl takes from servers alone.
+        (host("<If \"true\">\nSSLCertificateFile other.pem\n</If>"), 1, invalid),
+        (host("<Directory />\nsslengine off\n</Directory>"), 1, invalid),
+        (host("<Directory />\nSSLRequireSSL\n</Directory>"), 0, &[]),
+    ] {
+        pki.write("httpd.conf", format!("{base}{text}"));
+        is(at, &["--config", "httpd.conf", "--config-format", "httpd"], code, codes);
+    }
 }

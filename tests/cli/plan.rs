@@ -675,4 +675,9 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
     assert_eq!(said.code, Some(1));
     let said = run(directory.path(), &["plan", HOST, "--to", "enforce"]);
     assert_eq!(said.code, Some(2));
+    // What would not be looked at is not taken.
+    for option in ["--config", "--cert", "--server"] {
+        let arguments = ["plan", HOST, "--to", "enforce", "--reports", "r.jsonl", option, "x"];
+        run(directory.path(), &arguments).failed(2, "the reports alone");
+    }
 }

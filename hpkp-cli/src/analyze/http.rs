@@ -179,13 +179,10 @@ fn parse(bytes: &[u8]) -> Result<Response, HttpError> {
         let mut response = httparse::Response::new(&mut fields);
         match config.parse_response(&mut response, bytes) {
             Ok(_) => {
-                let is_location =
-                    |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case("Location");
-                let location = response.headers.iter().find(is_location);
-                let location = location.map(|field| String::from_utf8_lossy(field.value));
+                let location = values(bytes, "Location").into_iter().next();
                 return Ok(Response {
                     status: response.code.unwrap_or_default(),
-                    location: location.map(|value| value.trim().to_owned()),
+                    location: location.map(|value| String::from_utf8_lossy(&value).into_owned()),
                     enforced: values(bytes, FieldKind::Enforced.name()),
                     report_only: values(bytes, FieldKind::ReportOnly.name()),
                 });

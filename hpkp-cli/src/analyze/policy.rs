@@ -77,7 +77,9 @@ fn meaning(name: &str, deviation: &Deviation) -> String {
         (_, Effect::VoidsStrictly) => {
             format!("{name} is invalid by RFC 7469; known clients accept it all the same")
         }
-        _ => format!("{name} is invalid; clients ignore it"),
+        _ => format!(
+            "{name} is invalid; by RFC 7469 clients ignore it, and those that do not are listed with it"
+        ),
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) fn next(
     let not_after = date::format(expiry);
     let Some(pins) = pins else {
         let text = format!(
-            "the certificate expires at {not_after}; no header pins a key, so any certificate may follow"
+            "the certificate expires at {not_after}; no header pins a key: as far as headers are concerned, \
+             any certificate may follow"
         );
         let renewal = Renewal { outcome: "no-pins", not_after, text, missing: Vec::new() };
         return Some((renewal, None));
@@ -32,7 +33,8 @@ pub(super) fn next(
     answers.max_by_key(|(renewal, _)| gravity(renewal.outcome))
 }
 
-fn gravity(outcome: &str) -> u8 {
+/// The graver of two answers has the larger number.
+pub(super) fn gravity(outcome: &str) -> u8 {
     match outcome {
         "safe" => 0,
         "same-key" => 1,

@@ -15,7 +15,7 @@ use hpkp_core::ua::host::Host;
 use super::chain::{Anchored, Fault, Judged, judge};
 use super::findings::{Findings, Found};
 use super::report::{
-    AddressReport, CertificateReport, ChainReport, HeaderReport, PinReport, ResponseView,
+    AddressReport, CertificateReport, ChainReport, HeaderReport, PinReport, Renewal, ResponseView,
     SiteReport,
 };
 use super::survey::{Answered, Asked, Failure};
@@ -89,10 +89,7 @@ pub(super) fn report(surveyed: &Surveyed, knowledge: &Knowledge<'_>) -> SiteRepo
     faults(surveyed, &chains, &mut findings);
     let headers = headers(surveyed, &chains, knowledge, &mut findings);
     plain(surveyed, &mut findings);
-    let enforced = headers.iter().find(|one| one.header.name == FieldKind::Enforced.name());
-    let noted = enforced.and_then(|one| Reading::of(FieldKind::Enforced, &one.header.bytes).ok());
-    let pins = noted.as_ref().and_then(Reading::tolerant).map(|field| field.pins.as_slice());
-    let renewal = renewal::next(pins.filter(|pins| !pins.is_empty()), &all, knowledge.table);
+    let renewal = renewal(surveyed, &headers, &all, knowledge.table);
     if let Some((_, Some(found))) = &renewal {
         findings.add(found.clone());
     }
@@ -118,6 +115,29 @@ pub(super) fn report(surveyed: &Surveyed, knowledge: &Knowledge<'_>) -> SiteRepo
         renewal: renewal.map(|(renewal, _)| renewal),
         findings: findings.finish(surveyed.asked.len()),
     }
+}
+
+/// What the next renewal does, for the header that fares worst. Nothing is known of it where no server has answered
+/// with a header section.
+fn renewal(
+    surveyed: &Surveyed,
+    headers: &[HeaderReport],
+    chains: &[&Judged],
+    table: &CaTable,
+) -> Option<(Renewal, Option<Found>)> {
+    let is_http = surveyed.target.site.protocol == Protocol::Https;
+    if is_http && surveyed.asked.iter().all(|asked| asked.responses.is_empty()) {
+        return None;
+    }
+    let enforced = headers
+        .iter()
+        .map(|one| &one.header)
+        .filter(|header| header.name == FieldKind::Enforced.name() && header.may_be_noted());
+    let pins = enforced.map(pins_of).filter(|pins| !pins.is_empty());
+    let answers = pins.filter_map(|pins| renewal::next(Some(&pins), chains, table));
+    answers
+        .max_by_key(|(renewal, _)| renewal::gravity(renewal.outcome))
+        .or_else(|| renewal::next(None, chains, table))
 }
 
 /// What could not be asked.

@@ -122,7 +122,7 @@ fn walk(
         };
         let Some(there) = here.follow(&location) else {
             let location = hpkp_core::text::Excerpt::new(&location).to_string();
-            let text = format!("{here} redirects to {location}, which is no HTTP URL");
+            let text = format!("{here} redirects to {location}, which is not followed");
             findings.add(Found::new(Code::NoHttpResponse, text));
             return (steps, targets);
         };

@@ -3,6 +3,7 @@
 use clap::{ArgGroup, Args, ValueEnum};
 use hpkp_core::published::WriterName;
 
+use super::or_default;
 use crate::check::Kind;
 
 /// Check a configuration as the server's config test does.
@@ -12,10 +13,11 @@ use crate::check::Kind;
 /// Connects to nothing, and writes nothing without --record.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("other").args(["haproxy", "postfix", "dovecot", "caddy", "stunnel"])
-    .conflicts_with("config").requires("published"))]
+    .conflicts_with("config"))]
 #[command(after_help = "\
 Examples:
   hpkp check --config /etc/nginx/nginx.conf
+  hpkp check --cert new.pem
   hpkp check --config nginx.conf --cert new.pem --published records/
   hpkp check --config /etc/nginx/nginx.conf --format json
   hpkp check --config /etc/apache2/apache2.conf --define APACHE_RUN_DIR=/run/apache2
@@ -28,7 +30,7 @@ pub(crate) struct CheckArguments {
     #[command(flatten)]
     pub(crate) configuration: ConfigurationArguments,
 
-    /// Configuration of HAProxy. Its certificates are compared with the pins of --published.
+    /// Configuration of HAProxy. Its certificates are compared with the published pins.
     #[arg(long, value_name = "FILE")]
     pub(crate) haproxy: Option<String>,
 
@@ -49,7 +51,7 @@ pub(crate) struct CheckArguments {
     pub(crate) stunnel: Option<String>,
 
     /// Certificate with its chain. It takes the place of the configured certificates of each server whose
-    /// name is in it. Without a configuration, it is compared with the published pins.
+    /// name is in it. Without a configuration, it is compared with the published pins alone.
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Vec<String>,
 
@@ -58,7 +60,8 @@ pub(crate) struct CheckArguments {
     #[arg(long, value_name = "FILE", visible_alias = "trusted-certificate")]
     pub(crate) roots: Option<String>,
 
-    /// Directory with records of published pins, instead of those that the configuration names.
+    /// Directory with records of published pins, instead of those that the configuration names. The default
+    /// is /var/lib/hpkp if there is no --config.
     #[arg(long, value_name = "DIR")]
     pub(crate) published: Vec<String>,
 
@@ -121,6 +124,14 @@ impl CheckArguments {
             (Kind::Stunnel, &self.stunnel),
         ];
         all.into_iter().find_map(|(kind, file)| Some((kind, file.as_deref()?)))
+    }
+
+    /// The directories with records that are named here; without a configuration, which could name some, the usual one.
+    pub(crate) fn records(&self) -> Vec<String> {
+        match self.configuration.config {
+            Some(_) => self.published.clone(),
+            None => or_default(&self.published),
+        }
     }
 
     /// How the result is printed.

@@ -70,10 +70,12 @@ pub(super) struct Answer {
     pub(super) has_records: bool,
     /// How many policies are in use.
     pub(super) policies: usize,
+    /// The directories with records, if nothing else was to be compared.
+    records_alone: Option<Vec<String>>,
 }
 
 impl Answer {
-    pub(super) fn new(checked: Checked, name: String) -> Self {
+    pub(super) fn new(checked: Checked, name: String, records_alone: Option<Vec<String>>) -> Self {
         let Checked { deployment, verdict, on_start } = checked;
         let judged: Vec<Judged> = verdict
             .findings
@@ -122,7 +124,7 @@ impl Answer {
         used.dedup();
         let policies = used.len();
         let has_records = deployment.records.is_some();
-        Self { name, outcome, judged, servers, has_records, policies }
+        Self { name, outcome, judged, servers, has_records, policies, records_alone }
     }
 
     /// How the command ends.
@@ -151,7 +153,14 @@ impl Answer {
             (0, false) => {
                 return "nothing to check: no policy is in use and no records are named".to_owned();
             }
-            (0, true) => "published pins".to_owned(),
+            (0, true) => match &self.records_alone {
+                // Pins that a configuration has and no record yet would be missed.
+                Some(directories) => format!(
+                    "the published pins in {}, and not with the policies of a server",
+                    crate::output::printable(&directories.join(", "))
+                ),
+                None => "published pins".to_owned(),
+            },
             (policies, false) => policies_of(policies),
             (policies, true) => format!("{} and published pins", policies_of(policies)),
         };

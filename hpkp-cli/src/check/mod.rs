@@ -38,13 +38,8 @@ use reading::{checked, guessed, own_openssl, unused};
 /// Runs the command.
 pub(crate) fn run(arguments: &CheckArguments) -> Exit {
     let other = arguments.other();
-    let has_pins = !arguments.published.is_empty();
-    if arguments.configuration.config.is_none()
-        && (arguments.cert.is_empty() && other.is_none() || !has_pins)
-    {
-        return usage::wrong(
-            "nothing to compare: give --config FILE, or --cert FILE and --published DIR",
-        );
+    if arguments.configuration.config.is_none() && arguments.cert.is_empty() && other.is_none() {
+        return usage::wrong("nothing to compare: give --config FILE or --cert FILE");
     }
     match answer(arguments) {
         Ok((answer, exit)) => {
@@ -74,5 +69,6 @@ fn answer(arguments: &CheckArguments) -> Result<(Answer, Exit), Failure> {
     let checked = read.unwrap_or_else(|finding| Checked::unread(*finding));
     let exit = unused(&options, &checked);
     let name = named.map_or_else(|| arguments.cert.join(" "), str::to_owned);
-    Ok((Answer::new(checked, name), exit))
+    let records_alone = named.is_none().then(|| arguments.records());
+    Ok((Answer::new(checked, name, records_alone), exit))
 }

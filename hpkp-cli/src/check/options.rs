@@ -41,10 +41,11 @@ pub(crate) struct InPlace<'a> {
 
 impl Options {
     pub(super) fn new(arguments: &CheckArguments) -> Result<Self, Failure> {
+        let published = arguments.records();
         let in_place = InPlace {
             cert: &arguments.cert,
             roots: arguments.roots.as_ref(),
-            published: &arguments.published,
+            published: &published,
             writer: match (&arguments.writer, arguments.other()) {
                 (None, Some((kind, _))) if arguments.record => {
                     Some(store::writer_of_machine(kind.name())?)

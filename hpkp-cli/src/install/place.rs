@@ -503,8 +503,13 @@ fn exchange(staged: &Path, path: &Path) -> Result<(), Stop> {
             Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP => {
                 "; this file system cannot exchange directories: make --to a symbolic link to a directory"
             }
-            Errno::BUSY | Errno::XDEV => {
+            Errno::BUSY => {
                 "; a mount point cannot be exchanged: name a directory below it, in the server's configuration too"
+            }
+            // On overlay, also the new place of a directory that only its image has.
+            Errno::XDEV => {
+                "; a mount point, and a directory out of the image of a container, cannot be exchanged: make --to a \
+                 symbolic link to a directory, or copy the directory (cp -a) into its place"
             }
             _ => "",
         };

@@ -1,7 +1,7 @@
 //! `hpkp key drill`: whether the key that came out of the safe is one that clients would accept.
 
 use std::ffi::OsStr;
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
 use std::path::Path;
 
 use hpkp_core::pin::Pin;
@@ -15,11 +15,11 @@ use super::files::{self, New};
 use super::image::PictureError;
 use super::pkcs8::KeyFile;
 use super::qr::Parts;
-use super::{Passphrase, image, kind, lines, page, secret};
+use super::{Passphrase, image, kind, lines, page, secret, wipe_stack};
 use crate::arguments::{DrillArguments, or_default};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::input::{self, InputError};
+use crate::input::{self, InputError, Unbuffered};
 use crate::output::{self, JSON_VERSION};
 use crate::private_key;
 use crate::progress::Progress;
@@ -88,7 +88,10 @@ pub(super) fn run(arguments: &DrillArguments) -> Result<Exit, Failure> {
         _ => None,
     };
     let unrecorded = matches!(recorded, Some(Err(_)));
-    let written = verdict.print(&key, &material, arguments, recorded);
+    let (kind, from) = (kind::describe(&key), material.from);
+    drop((key, spki, material));
+    wipe_stack();
+    let written = verdict.print(&kind, from, arguments, recorded);
     let exit = if verdict.matches() { Exit::Fine } else { Exit::No };
     Ok(output::ended(if unrecorded { exit.and(Exit::Undetermined) } else { exit }, written))
 }
@@ -135,8 +138,8 @@ impl Verdict {
 
     fn print(
         &self,
-        key: &PKey<Private>,
-        material: &Material,
+        kind: &str,
+        from: Origin,
         arguments: &DrillArguments,
         recorded: Option<Result<String, Failure>>,
     ) -> io::Result<()> {
@@ -158,8 +161,8 @@ impl Verdict {
                 v: JSON_VERSION,
                 matches: self.matches(),
                 pin: format!("sha256/{}", self.pin),
-                kind: kind::describe(key),
-                from: material.from,
+                kind: kind.to_owned(),
+                from,
                 held: views(&holders.held),
                 expired: views(&holders.expired),
                 recorded,
@@ -170,8 +173,8 @@ impl Verdict {
         output::line(&format!(
             "sha256/{}  {} private key, {}",
             self.pin,
-            kind::describe(key),
-            match material.from {
+            kind,
+            match from {
                 Origin::File => "from a file",
                 Origin::QrCode => "from a QR code",
                 Origin::Lines => "from typed lines",
@@ -305,6 +308,11 @@ fn of_source(
             &"a PDF file is not read; print it and scan the page, or: pdftoppm -r 300 -png FILE scan",
         ));
     }
+    if let Some(kind) = image::foreign(&bytes) {
+        return Err(no(&format!(
+            "a picture in {kind} is not read; scan the page as PNG or JPEG, or convert the picture"
+        )));
+    }
     match std::str::from_utf8(&bytes) {
         Ok(text) if text.trim_start().starts_with(page::TITLE) || lines::are_in(text) => {
             let is_page = text.trim_start().starts_with(page::TITLE);
@@ -333,7 +341,7 @@ fn typed() -> Result<Material, Failure> {
         "type the lines of the page, with their numbers; the last one begins with end",
     );
     let mut reader = lines::Reader::default();
-    let mut stdin = io::stdin().lock();
+    let mut stdin = BufReader::new(Unbuffered::new());
     while !reader.is_complete() {
         let mut line = Zeroizing::new(String::with_capacity(4096));
         match stdin.read_line(&mut line) {

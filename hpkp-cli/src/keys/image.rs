@@ -18,6 +18,21 @@ const MAX_SIDE: usize = 30_000;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
 
+/// A picture of a kind that is not read: what it is.
+pub(super) fn foreign(file: &[u8]) -> Option<&'static str> {
+    let is_heif = |file: &[u8]| file.get(4..8) == Some(b"ftyp");
+    let is_webp = |file: &[u8]| file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WEBP");
+    match file {
+        [b'I', b'I', b'*', 0, ..] | [b'M', b'M', 0, b'*', ..] => Some("TIFF"),
+        [b'G', b'I', b'F', b'8', ..] => Some("GIF"),
+        [b'B', b'M', ..] => Some("BMP"),
+        [b'P', b'1'..=b'7', b'\n' | b' ', ..] => Some("PNM"),
+        _ if is_webp(file) => Some("WebP"),
+        _ if is_heif(file) => Some("HEIF"),
+        _ => None,
+    }
+}
+
 /// Whether a file is a picture that can be read.
 pub(super) fn is_picture(file: &[u8]) -> bool {
     file.starts_with(PNG) || file.starts_with(JPEG)
@@ -67,8 +82,21 @@ impl Picture {
         Self { width, height, luma }
     }
 
-    /// The texts of its QR codes.
+    /// The texts of its QR codes, which may be light on dark ground: a negative, or inks taken for light.
     pub(super) fn codes(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
+        let error = match self.dark_codes() {
+            Ok(codes) => return Ok(codes),
+            Err(error) => error,
+        };
+        let mut luma = Zeroizing::new(Vec::with_capacity(self.luma.len()));
+        luma.extend(self.luma.iter().map(|grey| 255 - grey));
+        match Self::new(self.width, self.height, luma).dark_codes() {
+            Err(PictureError::NoCode) => Err(error),
+            codes => codes,
+        }
+    }
+
+    fn dark_codes(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
         let mut all: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         let mut seen = false;
         // A smaller picture has less noise, and a larger one finer borders: what one size hides, another shows.
@@ -179,20 +207,25 @@ fn grey(pixel: &[u8]) -> u8 {
 }
 
 fn jpeg(file: &[u8]) -> Result<Picture, PictureError> {
-    let options = DecoderOptions::default()
-        .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE)
-        .jpeg_set_out_colorspace(ColorSpace::Luma);
+    let options = DecoderOptions::default().set_max_width(MAX_SIDE).set_max_height(MAX_SIDE);
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
     decoder.decode_headers().map_err(|_| PictureError::Damaged)?;
     let info = decoder.info().ok_or(PictureError::Damaged)?;
     let (width, height) = size(info.width.into(), info.height.into())?;
-    let length = decoder.output_buffer_size().ok_or(PictureError::TooLarge)?;
-    let mut luma = Zeroizing::new(vec![0; length]);
-    decoder.decode_into(&mut luma).map_err(|_| PictureError::Damaged)?;
-    if luma.len() != width * height {
-        return Err(PictureError::Damaged);
+    // Of four inks, and of colours that are stored as such, the decoder makes colours alone.
+    let of_colours = !matches!(
+        decoder.input_colorspace(),
+        Some(ColorSpace::Luma | ColorSpace::YCbCr | ColorSpace::MultiBand(_))
+    );
+    let (space, channels) = if of_colours { (ColorSpace::RGB, 3) } else { (ColorSpace::Luma, 1) };
+    decoder.set_options(options.jpeg_set_out_colorspace(space));
+    let mut pixels = Zeroizing::new(vec![0; width * height * channels]);
+    decoder.decode_into(&mut pixels).map_err(|_| PictureError::Damaged)?;
+    if !of_colours {
+        return Ok(Picture::new(width, height, pixels));
     }
+    let mut luma = Zeroizing::new(Vec::with_capacity(width * height));
+    luma.extend(pixels.chunks_exact(channels).map(grey));
     Ok(Picture::new(width, height, luma))
 }
 

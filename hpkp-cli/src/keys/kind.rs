@@ -162,17 +162,21 @@ pub(crate) fn describe(key: &PKeyRef<Private>) -> String {
         }
         Id::ED25519 => "Ed25519".to_owned(),
         Id::ED448 => "Ed448".to_owned(),
-        _ => match_ml_dsa(key).unwrap_or_else(|| "other".to_owned()),
+        _ => {
+            MlDsa::of(key).map_or_else(|| "other".to_owned(), |set| KeyKind::MlDsa(set).to_string())
+        }
     }
 }
 
-fn match_ml_dsa(key: &PKeyRef<Private>) -> Option<String> {
-    use openssl::pkey::KeyType;
+impl MlDsa {
+    /// The parameter set of a key.
+    pub(super) fn of(key: &PKeyRef<Private>) -> Option<Self> {
+        use openssl::pkey::KeyType;
 
-    let all = [KeyType::ML_DSA_44, KeyType::ML_DSA_65, KeyType::ML_DSA_87];
-    all.into_iter()
-        .zip(["ML-DSA-44", "ML-DSA-65", "ML-DSA-87"])
-        .find_map(|(kind, name)| key.is_a(kind).then(|| name.to_owned()))
+        let names = [KeyType::ML_DSA_44, KeyType::ML_DSA_65, KeyType::ML_DSA_87];
+        let all = [Self::L44, Self::L65, Self::L87];
+        names.into_iter().zip(all).find_map(|(name, set)| key.is_a(name).then_some(set))
+    }
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ mod secret_file;
 pub(crate) use kind::KeyKind;
 pub(crate) use passphrase::Passphrase;
 pub(crate) use request::SubjectName;
-pub(crate) use secrecy::keep_out_of_core_dumps;
+pub(crate) use secrecy::{keep_out_of_core_dumps, wipe_stack};
 pub(crate) use secret::{SecretError, each as each_key, proven};
 
 use crate::arguments::{KeyArguments, KeyCommand};

@@ -12,7 +12,7 @@ use super::files::{self, New};
 use super::kind::KeyKind;
 use super::page::{self, About, Form};
 use super::pkcs8::KeyFile;
-use super::{Passphrase, request, secret};
+use super::{Passphrase, request, secret, wipe_stack};
 use crate::arguments::NewKeyArguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -94,6 +94,7 @@ pub(super) fn run(arguments: &NewKeyArguments) -> Result<Exit, Failure> {
     let files: Vec<New<'_>> = made.iter().flat_map(Made::files).collect();
     files::create(&files)?;
     made.iter().try_for_each(|one| one.read_back(passphrase.as_ref()))?;
+    drop(passphrase);
     print(made, arguments)
 }
 
@@ -246,6 +247,7 @@ fn print(made: Vec<Made>, arguments: &NewKeyArguments) -> Result<Exit, Failure> 
         return Ok(Exit::Fine);
     }
     let keys: Vec<Described> = made.into_iter().map(|one| one.described).collect();
+    wipe_stack();
     let written = if arguments.json {
         output::json(&Report { v: JSON_VERSION, keys })
     } else {

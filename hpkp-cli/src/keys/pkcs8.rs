@@ -27,7 +27,10 @@ impl KeyFile {
         passphrase: Option<&Passphrase>,
     ) -> Result<Self, String> {
         let failed = |_| "OpenSSL cannot encode the private key".to_owned();
-        let plain = Zeroizing::new(key.private_key_to_pkcs8().map_err(failed)?);
+        let plain = match of_seed(key) {
+            Some(plain) => plain,
+            None => Zeroizing::new(key.private_key_to_pkcs8().map_err(failed)?),
+        };
         let der = match passphrase {
             None => plain,
             Some(passphrase) => encrypt(&plain, passphrase)
@@ -42,6 +45,31 @@ impl KeyFile {
         let label = if self.is_encrypted { "ENCRYPTED PRIVATE KEY" } else { "PRIVATE KEY" };
         der::pem(label, &self.der)
     }
+}
+
+/// A key of ML-DSA as its seed alone (RFC 9881 section 6), which OpenSSL expands when it loads the file: 54 bytes
+/// of a key that has up to 4,896, and one QR code instead of more than twenty.
+#[cfg(ossl350)]
+fn of_seed(key: &PKeyRef<Private>) -> Option<Zeroizing<Vec<u8>>> {
+    use super::kind::MlDsa;
+
+    // 2.16.840.1.101.3.4.3.17 to 19
+    let mut id = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0];
+    id[8] = match MlDsa::of(key)? {
+        MlDsa::L44 => 0x11,
+        MlDsa::L65 => 0x12,
+        MlDsa::L87 => 0x13,
+    };
+    let mut seed = Zeroizing::new([0; 32]);
+    key.seed_into(&mut *seed).ok().filter(|length| *length == seed.len())?;
+    let seed = Zeroizing::new(written(0x80, &*seed));
+    let algorithm = sequence(&[written(0x06, &id)]);
+    Some(Zeroizing::new(sequence(&[written(0x02, &[0]), algorithm, written(0x04, &seed)])))
+}
+
+#[cfg(not(ossl350))]
+fn of_seed(_: &PKeyRef<Private>) -> Option<Zeroizing<Vec<u8>>> {
+    None
 }
 
 /// `EncryptedPrivateKeyInfo` with PBES2 (RFC 8018 section 6.2): PBKDF2 with HMAC-SHA-256, and AES-256 in CBC mode.

@@ -107,6 +107,18 @@ impl From<Verdict> for Action {
 }
 
 impl Header {
+    /// Whether some client notes the pins, or would over a connection that it trusts.
+    pub(crate) fn may_be_noted(&self) -> bool {
+        let judged = [&self.rfc7469, &self.tolerant];
+        judged.iter().any(|one| one.valid && one.max_age != Some(0)) || self.is_noted()
+    }
+
+    /// Whether a client that is known notes the pins.
+    pub(crate) fn is_noted(&self) -> bool {
+        let Clients { chromium, firefox, wget2 } = &self.clients;
+        [chromium, firefox, wget2].iter().any(|client| client.noted_for.is_some())
+    }
+
     /// Reads the values of one kind of header, of which the first counts.
     ///
     /// # Errors

@@ -16,8 +16,7 @@ const MAX_SHOWN: usize = 32;
 pub(super) fn print(header: &Header, is_assumed: bool) -> io::Result<()> {
     let (source, places) = printable(&header.bytes);
     let shown = header.departures.iter().take(MAX_SHOWN);
-    let groups: Vec<Group<'_>> =
-        shown.map(|one| group(header.name, &source, &places, one)).collect();
+    let groups: Vec<Group<'_>> = shown.map(|one| group(header, &source, &places, one)).collect();
     if !groups.is_empty() {
         let renderer = match output::stdout_has_colours() {
             true => Renderer::styled(),
@@ -41,7 +40,12 @@ pub(super) fn print(header: &Header, is_assumed: bool) -> io::Result<()> {
 }
 
 /// A departure at its place in the text.
-fn group<'a>(name: &'a str, source: &'a str, places: &[usize], deviation: &Deviation) -> Group<'a> {
+fn group<'a>(
+    header: &Header,
+    source: &'a str,
+    places: &[usize],
+    deviation: &Deviation,
+) -> Group<'a> {
     let level = match deviation.situation.effect() {
         Effect::Voids => Level::ERROR,
         Effect::VoidsStrictly => Level::WARNING,
@@ -50,11 +54,12 @@ fn group<'a>(name: &'a str, source: &'a str, places: &[usize], deviation: &Devia
     let place = |byte: usize| places.get(byte).copied().unwrap_or(source.len());
     let span: Range<usize> = place(deviation.at.start)..place(deviation.at.end);
     let label = match deviation.situation.effect() {
+        Effect::Voids if header.is_noted() => "RFC 7469 ignores the header; some clients do not",
         Effect::Voids => "clients ignore the header",
         Effect::VoidsStrictly => "RFC 7469 ignores the header; known clients do not",
         Effect::None => "no effect on the rest of the header",
     };
-    let snippet = Snippet::source(source).path(name);
+    let snippet = Snippet::source(source).path(header.name);
     let annotation = AnnotationKind::Primary.span(span).label(label);
     level.primary_title(deviation.situation.to_string()).element(snippet.annotation(annotation))
 }

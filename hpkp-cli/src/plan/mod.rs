@@ -26,6 +26,12 @@ pub(crate) use usable::{Planned, Usable, When, in_use, leaves_in_use, publicatio
 /// Runs the command.
 pub(crate) fn run(arguments: &PlanArguments) -> Exit {
     if arguments.to == Goal::Enforce {
+        let is_named = arguments.configuration.config.is_some() || arguments.server.is_some();
+        if is_named || !arguments.cert.is_empty() {
+            return usage::wrong(
+                "the goal enforce looks at the reports alone; for the rest: hpkp check --config FILE",
+            );
+        }
         return enforce::run(arguments);
     }
     let planned = site::Site::read(arguments).and_then(|site| {

@@ -424,10 +424,18 @@ fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
     }
     problems.known();
     for inner in &directive.inner {
+        if OF_SERVERS.iter().any(|known| known.eq_ignore_ascii_case(&inner.name)) {
+            let text = format!("{} not allowed in <{name}> context", Excerpt::new(&inner.name));
+            return Err(invalid(&inner.at, text));
+        }
         look(inner, problems)?;
     }
     Ok(())
 }
+
+/// What mod_ssl takes in the main server and in virtual hosts alone, not in a section such as `<Directory>`.
+const OF_SERVERS: [&str; 4] =
+    ["SSLEngine", "SSLCertificateFile", "SSLCertificateKeyFile", "SSLCertificateChainFile"];
 
 fn misplaced(directive: &Directive) -> Box<Finding> {
     let name = directive.name.as_str();

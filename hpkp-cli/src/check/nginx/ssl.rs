@@ -1,11 +1,11 @@
 //! The directives that say which certificates a server has.
 
-use hpkp_core::finding::Location;
+use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
 use hpkp_server::nginx::{GuardUse, Own};
 
 use super::super::files::full_path;
-use super::super::problem::{Read, invalid};
+use super::super::problem::{Read, invalid, unreadable};
 use super::block::without_block;
 use super::tree::Directive;
 
@@ -36,6 +36,7 @@ impl Ssl {
                 };
                 list.get_or_insert_default().push(path);
             }
+            "ssl_conf_command" => other_certificates(directive)?,
             "ssl" => set(&mut self.on, directive, &["on"])?,
             "ssl_reject_handshake" => set(&mut self.rejects, directive, &["on"])?,
             "ssl_preread" => set(&mut self.passes_on, directive, &["on"])?,
@@ -107,6 +108,24 @@ fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Optio
 fn file(name: &str, directory: &str) -> String {
     let is_other = ["data:", "engine:", "store:"].iter().any(|prefix| name.starts_with(prefix));
     if is_other || name.contains('$') { name.to_owned() } else { full_path(directory, name) }
+}
+
+/// OpenSSL's commands run after all directives, and some take the place of what these have loaded.
+fn other_certificates(directive: &Directive) -> Read<()> {
+    without_block(directive)?;
+    let name = directive.arguments().first().map_or("", String::as_str);
+    let lower = name.to_ascii_lowercase();
+    if lower != "certificate" && !lower.starts_with("chainca") {
+        return Ok(());
+    }
+    let text = format!(
+        "ssl_conf_command {} changes which certificates are sent, and only the server can tell how",
+        Excerpt::new(name)
+    );
+    Err(unreadable(
+        &directive.at,
+        Text::new(text).fix("name the certificate and its chain in ssl_certificate"),
+    ))
 }
 
 fn set(setting: &mut Option<bool>, directive: &Directive, on: &[&str]) -> Read<()> {
