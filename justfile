@@ -23,6 +23,14 @@ build-apache:
 build-command:
     cargo build --release --locked --package hpkp-cli
 
+# The program behind hpkp sync.
+build-sync:
+    cargo build --release --locked --package hpkp-sync
+
+# The collector of violation reports.
+build-reports:
+    cargo build --release --locked --package hpkp-reports
+
 # Puts the module for nginx that was built into place: just install-nginx DESTDIR=/tmp/package NGINX_MODULES=...
 install-nginx *assignment:
     ci/install nginx {{ assignment }}
@@ -34,6 +42,14 @@ install-apache *assignment:
 # The command, its man pages and completions: just install-command DESTDIR=/tmp/package PREFIX=/usr
 install-command *assignment:
     ci/install command {{ assignment }}
+
+# The program behind hpkp sync, and its timer: just install-sync DESTDIR=/tmp/package PREFIX=/usr
+install-sync *assignment:
+    ci/install sync {{ assignment }}
+
+# The collector of violation reports, and its unit: just install-reports DESTDIR=/tmp/package PREFIX=/usr
+install-reports *assignment:
+    ci/install reports {{ assignment }}
 
 # The hooks for ACME clients and the units: just install-hooks DESTDIR=/tmp/package UNITS=/usr/lib/systemd/system
 install-hooks *assignment:

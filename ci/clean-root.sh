@@ -6,6 +6,9 @@
 #   in_clean_root COMMAND             runs a shell command in it, without a network. Processes and mounts
 #                                     are its own, so whatever it starts ends with it
 #   on_line_in_clean_root COMMAND     the same with the network of this machine: for apt
+#   boot_clean_root                   starts systemd in it, as on a machine of its own without a network
+#   in_booted_root COMMAND            runs a shell command there
+#   cut_power                         ends everything there at once, as a power cut does
 #   remove_clean_root
 #
 # DEBIAN_MIRROR names another mirror. HPKP_ROOTS is a directory to keep roots in.
@@ -13,6 +16,8 @@
 
 roots=${HPKP_ROOTS:-$PWD/target/roots}
 clean_root=
+# Of a root that is booted: the first process, as this machine counts, and the one that holds its namespaces.
+booted= holder=
 
 needs_root() {
     [ "$(id -u)" = 0 ] || {
@@ -91,7 +96,78 @@ enter_clean_root() {
             chroot "$CLEAN" bash -ec "$COMMAND" || exit "$?"' </dev/null
 }
 
+# boot_clean_root: its file systems are what systemd expects of a container. It has a group of processes of its own, or
+# it would take those of this machine.
+boot_clean_root() {
+    local groups
+    groups=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)/hpkp-root-$$
+    CLEAN=$clean_root GROUP=$groups bash -ec '
+        mkdir -p "$GROUP"
+        echo "$BASHPID" >"$GROUP/cgroup.procs"
+        exec unshare --mount --pid --net --uts --ipc --cgroup --fork --kill-child -- bash -ec "
+            mount --bind \"\$CLEAN\" \"\$CLEAN\"
+            cd \"\$CLEAN\"
+            ip link set lo up
+            mkdir -p .old
+            mount -t proc proc proc
+            # Settings of the kernel are those of this machine.
+            mount --bind proc/sys proc/sys
+            mount -o remount,bind,ro proc/sys
+            mount -t sysfs -o ro sysfs sys
+            mount -t cgroup2 cgroup2 sys/fs/cgroup
+            mount -t tmpfs -o mode=755 tmpfs run
+            mount -t tmpfs -o mode=755 tmpfs dev
+            mkdir dev/pts dev/shm
+            mount -t tmpfs -o mode=1777 tmpfs dev/shm
+            mount -t devpts -o newinstance,ptmxmode=666,mode=620 devpts dev/pts
+            ln -s pts/ptmx dev/ptmx
+            ln -s /proc/self/fd dev/fd
+            for device in null zero full random urandom tty; do
+                touch dev/\$device
+                mount --bind /dev/\$device dev/\$device
+            done
+            pivot_root . .old
+            umount -l .old
+            rmdir .old
+            # A unit gets its credentials by a mount that another namespace makes.
+            mount --make-rshared /
+            exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=journal"
+    ' >"$clean_root.console" 2>&1 </dev/null &
+    holder=$!
+    for _ in $(seq 300); do
+        booted=$(tr -d ' ' <"/proc/$holder/task/$holder/children") || break
+        # The process is bash first. A unit that fails for want of hardware makes the state "degraded".
+        if [ -n "$booted" ] && [ "$(cat "/proc/$booted/comm" 2>/dev/null)" = systemd ] &&
+            in_booted_root 'systemctl is-system-running' 2>/dev/null | grep -q 'running\|degraded'; then
+            return
+        fi
+        sleep 0.2
+    done
+    cat "$clean_root.console" >&2
+    echo "systemd does not start in $clean_root" >&2
+    return 1
+}
+
+in_booted_root() {
+    nsenter --target "$booted" --mount --uts --ipc --net --pid --cgroup --root --wd -- env -i HOME=/root LANG=C.UTF-8 \
+        PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive bash -ec "$1" </dev/null
+}
+
+cut_power() {
+    local group
+    kill -KILL "$booted" "$holder" 2>/dev/null || true
+    wait "$holder" 2>/dev/null || true
+    booted= holder=
+    group=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)/hpkp-root-$$
+    for _ in $(seq 50); do
+        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && break
+        sleep 0.1
+    done
+}
+
 remove_clean_root() {
+    [ -z "$booted" ] || cut_power
+    rm -f "$clean_root.console"
     [ -z "$clean_root" ] || rm -rf --one-file-system "$clean_root"
     clean_root=
 }

@@ -1,35 +1,12 @@
 # One life of the packages with one server, nginx or apache2, in the clean root of ci/package-life. It has
 # no network and no systemd: `service` runs the init scripts, and boot does what systemd does with the
-# unit. Each step says what it does, and fails where something else comes out.
+# unit (ci/package-life-systemd.sh has systemd itself). Each step says what it does, and fails where something
+# else comes out.
 # shellcheck shell=bash
 set -euo pipefail
 server=$1
-host=www.example.com
-documents=/usr/share/doc/hpkp/docs
-
-step() { printf -- '-- %s\n' "$*"; }
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
-# succeeds COMMAND...; refused TEXT COMMAND...: it fails and says TEXT. What was printed is in $output.
-succeeds() {
-    output=$("$@" 2>&1) || fail "$*: $output"
-}
-refused() {
-    local text=$1
-    shift
-    if output=$("$@" 2>&1); then fail "$* passed: $output"; fi
-    [[ $output == *"$text"* ]] || fail "$* failed for another reason: $output"
-}
-says() { [[ $output == *"$1"* ]] || fail "it does not say \"$1\": $output"; }
-wait_until() {
-    for _ in $(seq 100); do
-        if "$@"; then return; fi
-        sleep 0.1
-    done
-    fail "never came true: $*"
-}
+# shellcheck source=ci/package-life-common.sh
+. /packages/package-life-common.sh
 
 # --- systemd --------------------------------------------------------------------------------------
 
@@ -85,16 +62,6 @@ case $server in
 esac
 
 is_running() { kill -0 "$(pid)" 2>/dev/null; }
-# The pin of the certificate that a client gets.
-served() {
-    openssl s_client -connect 127.0.0.1:443 -servername $host </dev/null 2>/dev/null |
-        openssl x509 -pubkey -noout 2>/dev/null | openssl pkey -pubin -outform der 2>/dev/null |
-        openssl dgst -sha256 -binary | base64
-}
-serves() { [ "$(served)" = "$1" ]; }
-answers() { curl -sk -o /dev/null -D /packages/headers --resolve $host:443:127.0.0.1 https://$host/; }
-has_header() { answers && grep -qi '^public-key-pins: ' /packages/headers; }
-has_no_header() { answers && ! grep -qi '^public-key-pins: ' /packages/headers; }
 crash() {
     local old
     old=$(pid)
@@ -118,24 +85,8 @@ under_requests() {
     echo "   requests lost meanwhile: $lost"
 }
 
-# --- Packages -------------------------------------------------------------------------------------
+# --- Files -----------------------------------------------------------------------------------------
 
-apt() { apt-get -y -qq -o Dpkg::Use-Pty=0 "$@"; }
-# rebuilt FROM TO FILE...: the same packages with TO in place of the version FROM; their files are in
-# $rebuilt.
-rebuilt() {
-    local from=$1 to=$2 package
-    shift 2
-    rm -rf /packages/rebuilt
-    mkdir /packages/rebuilt
-    for package; do
-        dpkg-deb -R "$package" /packages/rebuilt/tree
-        sed -i "s/${from//./\\.}/$to/g" /packages/rebuilt/tree/DEBIAN/control
-        dpkg-deb -b -Znone /packages/rebuilt/tree "/packages/rebuilt/$(basename "$package")" >/dev/null
-        rm -r /packages/rebuilt/tree
-    done
-}
-version_of() { dpkg-query -W -f '${Version}' "$1"; }
 # kept: the directory of the package has a private key, which others than root cannot read.
 kept() { [ -n "$(find /var/lib/hpkp-kept -type f -perm 600 -exec grep -l 'PRIVATE KEY' {} +)" ]; }
 kept_files() { find /var/lib/hpkp-kept -type f -exec sha256sum {} + | sort | sha256sum; }
@@ -146,29 +97,12 @@ operators_files() {
     done | sort | sha256sum
 }
 
-# --- The documents --------------------------------------------------------------------------------
-
-# block MARKER: the block of the page "First header" that follows the line with MARKER, with our pins.
-block() {
-    awk -v marker="$1" 'index($0, marker) { found = 1; next } found && /^```/ { if (inside) exit; inside = 1; next }
-        found && inside' $documents/start/header.md |
-        sed "s|LwazrOtttXkZQnTZZPJ00LE9J8btxhdU5P0qOvEdkfE=|$first|; s|B7hdHskETNfhkYPwTr7CyKieQLMOH5AkF+SzT7CS8OQ=|$backup|"
-}
-new_certificate() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=$host \
-        -addext subjectAltName=DNS:$host -keyout "/root/$1.key" -out "/root/$1.pem" 2>/dev/null
-}
-put() {
-    cp "/root/$1.pem" /etc/ssl/example/fullchain.pem
-    cp "/root/$1.key" /etc/ssl/example/privkey.pem
-}
 # The configuration without the module's directives; with them it is kept in /root/with-directives.
 take_directives_out() {
     cp $configuration /root/with-directives
     sed -i '/hpkp_published_pins/d; /HPKPPublishedPins/d; /hpkp_policy/,/^}/d; /<HPKPPolicy/,/<.HPKPPolicy/d
         /^ *\(hpkp\|HPKPUse\) site/d' $configuration
 }
-pin() { hpkp pin "/root/$1.pem" | sed -n '1s|sha256/\([^ ]*\) .*|\1|p'; }
 
 # ==================================================================================================
 
@@ -231,9 +165,9 @@ for name in first backup renewal; do new_certificate $name; done
 put first
 first=$(pin first) backup=$(pin backup) renewal=$(pin renewal)
 if [ $server = nginx ]; then
-    block "file: /etc/nginx/conf.d/hpkp.conf" >$configuration
+    block start/header.md "file: /etc/nginx/conf.d/hpkp.conf" >$configuration
 else
-    block "file: /etc/apache2/conf-enabled/hpkp.conf" >$configuration
+    block start/header.md "file: /etc/apache2/conf-enabled/hpkp.conf" >$configuration
     a2enmod -q ssl
 fi
 grep -qF "$backup" $configuration || fail "the page has other pins: $(cat $configuration)"
