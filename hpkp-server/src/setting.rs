@@ -258,8 +258,8 @@ pub fn set_keep(
     Ok(())
 }
 
-/// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME` or
-/// `NAME:PORT`, where `*.` in front of the name stands for one label.
+/// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME`,
+/// `NAME:PORT` or `NAME:PORT/udp`, where `*.` in front of the name stands for one label.
 ///
 /// # Errors
 /// [`SettingError::Text`] for a name or port that is none, and for a host that is named already.
@@ -270,10 +270,19 @@ pub fn add_not_served_here(
 ) -> Result<(), SettingError> {
     for argument in arguments {
         let excerpt = Excerpt::new(argument);
+        let (argument, udp) = match argument.strip_suffix("/udp") {
+            Some(argument) => (argument, true),
+            None => (argument.as_str(), false),
+        };
         let (name, number) = match argument.rsplit_once(':') {
             // An IP address of version 6 has no name either way.
             Some((name, number)) if !name.contains(':') => (name, Some(port(number)?)),
-            _ => (argument.as_str(), None),
+            _ if udp => {
+                return Err(SettingError::Text(format!(
+                    "invalid host \"{excerpt}\": \"/udp\" stands after a port"
+                )));
+            }
+            _ => (argument, None),
         };
         let (name, matching) = match name.strip_prefix("*.") {
             Some(domain) => (domain, Matching::OneLabel),
@@ -282,9 +291,10 @@ pub fn add_not_served_here(
         let host = name.parse().map_err(|error| {
             SettingError::Text(format!("invalid host name in \"{excerpt}\": {error}"))
         })?;
-        let named = NotServedHere { host, matching, port: number, at: at.clone() };
+        let named = NotServedHere { host, matching, port: number, udp, at: at.clone() };
         let is_same = |other: &&NotServedHere| {
-            (&other.host, other.matching, other.port) == (&named.host, matching, number)
+            (&other.host, other.matching, other.port, other.udp)
+                == (&named.host, matching, number, udp)
         };
         if let Some(earlier) = settings.iter().find(is_same) {
             let text = format!("duplicate host \"{excerpt}\", first configured at {}", earlier.at);
@@ -407,6 +417,11 @@ mod tests {
     fn hosts_that_are_served_elsewhere() {
         let settings =
             named(&["Api.example.com", "api.example.com:853", "*.example.org", "*.a.test:25"]);
+        let udp = named(&["a.example:853/udp", "a.example:853"]).unwrap();
+        assert_eq!(
+            [(udp[0].port, udp[0].udp), (udp[1].port, udp[1].udp)],
+            [(Some(853), true), (Some(853), false)]
+        );
         let read: Vec<(String, Matching, Option<u16>)> = settings
             .unwrap()
             .into_iter()
@@ -431,6 +446,8 @@ mod tests {
             "a.example:0",
             "a.example:65536",
             "a.example:x",
+            "a.example/udp",
+            "a.example:853/tcp",
             "*",
             "*.",
             "a.*.example",

@@ -321,6 +321,7 @@ fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
             host,
             matching: Matching::Exact,
             port,
+            udp: false,
             at: at(),
         });
         deployment
@@ -402,6 +403,7 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
         host,
         matching: Matching::Exact,
         port: Some(443),
+        udp: false,
         at: at(),
     });
     assert_eq!(codes_of(&world, &deployment), [(Code::NotServedHere, WARNING)]);

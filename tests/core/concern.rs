@@ -160,6 +160,7 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
             host: random.of(&HOSTS).parse().unwrap(),
             matching: random.of(&[Matching::Exact, Matching::OneLabel]),
             port: None,
+            udp: false,
             at: at(),
         });
     }

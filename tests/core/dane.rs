@@ -1,13 +1,14 @@
 //! TLSA records against what servers present: what is unchanged, what is to be done, what is said beside.
 
-use hpkp_core::check::{check, digest};
+use hpkp_core::check::{NotServedHere, check, digest};
 use hpkp_core::date;
-use hpkp_core::finding::{Class, Code};
+use hpkp_core::finding::{Class, Code, Location};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Retention, Standing};
 use hpkp_core::published::tlsa::Protocol;
 use hpkp_core::published::{
-    Body, Client, Configuration, Ended, Event, Fingerprint, Published, Rrset, Scope, Tlsa, Why,
+    Body, Client, Configuration, Ended, Event, Fingerprint, Matching, Published, Rrset, Scope,
+    Tlsa, Why,
 };
 use hpkp_tests::pki::leaf_extensions;
 use hpkp_tests::recorded::held;
@@ -141,6 +142,47 @@ fn a_wildcard_for_all_ports_leaves_out_those_that_have_records() {
     world.add("dns", Body::Published(plain(None).with_tlsa(records)));
     assert_eq!(world.codes(&[block("b")]), [UNMET]);
     assert_eq!(world.codes(&[Block { port: 8443, ..block("b") }]), []);
+}
+
+/// On one port nginx may answer DNS over TLS, and another program DNS over QUIC with a key of its own.
+#[test]
+fn who_comes_over_udp_meets_what_is_presented_over_udp() {
+    const NOT_SERVED: (Code, Class) = (Code::PublishedPinsPortNotServed, WARNING);
+    let at = |world: &World, address: &str| {
+        let mut deployment = world.deployment(&[Block { port: 853, ..block("b") }]);
+        deployment.listeners[0].address = Some(address.to_owned());
+        deployment
+    };
+    let (tcp, quic) = ("192.0.2.1:853", "192.0.2.1:853/udp");
+    for (protocol, over_tcp, over_quic) in [
+        (Protocol::Udp, NOT_SERVED, UNMET),
+        (Protocol::Sctp, NOT_SERVED, NOT_SERVED),
+        (Protocol::Tcp, UNMET, UNMET),
+    ] {
+        let mut world = world();
+        let records = vec![of(&world, (3, 1, 1), "a")];
+        let set = Rrset::new(Some(protocol), Some(3_600), records).expect("records");
+        world.add("dns", Body::Published(plain(Some(853)).with_tlsa(set)));
+        assert_eq!(codes_of(&world, &at(&world, tcp)), [over_tcp], "{protocol:?}");
+        assert_eq!(codes_of(&world, &at(&world, quic)), [over_quic], "{protocol:?}");
+        // What is said of UDP says nothing of TCP.
+        let mut deployment = at(&world, tcp);
+        deployment.not_served_here.push(NotServedHere {
+            host: HOST.parse().expect("a name"),
+            matching: Matching::Exact,
+            port: Some(853),
+            udp: true,
+            at: Location { file: "nginx.conf".into(), line: 1 },
+        });
+        let told = (Code::NotServedHere, WARNING);
+        let found = match protocol {
+            Protocol::Tcp => vec![told, UNMET],
+            Protocol::Udp | Protocol::Sctp => vec![told],
+        };
+        let mut codes = codes_of(&world, &deployment);
+        codes.sort_by_key(|(code, _)| *code != told.0);
+        assert_eq!(codes, found, "{protocol:?}");
+    }
 }
 
 /// In `stream` and `mail` nothing but the certificate has names.

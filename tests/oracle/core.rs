@@ -157,6 +157,7 @@ fn deployment(config: &Config) -> Deployment {
         host: host.parse().expect("a host"),
         matching: Matching::Exact,
         port: None,
+        udp: false,
         at: at(),
     });
     deployment.not_served_here = not_served.collect();

@@ -76,6 +76,8 @@ pub struct NotServedHere {
     pub matching: Matching,
     /// The one port that is meant; all where there is none.
     pub port: Option<u16>,
+    /// Whether this is about pins of clients that come over UDP alone.
+    pub udp: bool,
     /// Where the directive stands.
     pub at: Location,
 }

@@ -40,6 +40,16 @@ impl Listener {
             by_port_alone: false,
         }
     }
+
+    /// Whether it takes datagrams (QUIC), which nginx writes behind the address.
+    pub(super) fn is_udp(&self) -> bool {
+        self.address.as_deref().is_some_and(is_udp)
+    }
+}
+
+/// Whether an address, as a server writes it, is one for datagrams.
+pub(super) fn is_udp(address: &str) -> bool {
+    address.ends_with("/udp")
 }
 
 /// How a server chooses a block by its names.

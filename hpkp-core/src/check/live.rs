@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Records;
+use super::listener::is_udp;
 use super::nameless;
 use super::presented::{Enough, PresentedKeys};
 use super::records::{Published, Relation};
@@ -20,6 +21,11 @@ const HTTPS: u16 = 443;
 /// Whether clients ignore the names in a certificate (RFC 7671 section 5.1).
 pub(super) fn ignores_names(body: &published::Published, relation: Relation) -> bool {
     relation == Relation::Own && nameless::ignores_names(body)
+}
+
+/// Whether clients that hold pins come to an address by its protocol. One that is not known is for TCP.
+fn is_over(body: &published::Published, address: Option<&str>) -> bool {
+    body.is_over(address.is_some_and(is_udp))
 }
 
 /// Pins that clients hold, how these bind a host, and what is enough for them.
@@ -41,7 +47,7 @@ impl<'a> Published<'a> {
         let mut led = LedTo::new();
         for target in targets {
             // A socket without a port may be reached at any, through something in front of it.
-            let is_at = body.is_on(target.port);
+            let is_at = body.is_on(target.port) && body.is_over(target.is_udp);
             // Pins without a port are those of clients that speak HTTP, unless DNS has them, and what is passed on at its
             // port may be HTTP.
             let is_http = target.claim != Claim::Port || target.port == HTTPS;
@@ -53,6 +59,7 @@ impl<'a> Published<'a> {
         let by_port = |port: &u16| {
             (ignores_names(body, relation)
                 || relation == Relation::Own && self.was_led_by_port(body, host_set, *port))
+                && body.is_over(false)
                 && body.host == host_set.0
                 && !led.keys().any(|(_, claim)| !claim.is_incidental())
                 && !self.routing.is_elsewhere(host_set, *port)
@@ -70,6 +77,7 @@ impl<'a> Published<'a> {
                 let comes = || claim == Claim::PatternOnly || self.was_at(host_set, port, address);
                 if (is_alone || !is_answered && comes())
                     && body.is_on(port)
+                    && is_over(body, address)
                     && !self.routing.is_elsewhere(host_set, port)
                 {
                     led.entry((host, claim)).or_default().insert(port);
@@ -91,13 +99,17 @@ impl<'a> Published<'a> {
         let body = &live.record.body;
         let port = body.port?;
         let is_served = targets.iter().any(|target| target.claim.is_served());
-        let is_silent = self.routing.is_elsewhere(host_set, port);
+        let is_silent = match body.is_over(false) {
+            true => self.routing.is_elsewhere(host_set, port),
+            false => self.routing.is_elsewhere_by_udp(host_set, port),
+        };
         let counts = live.waiver.is_none() && is_served && !is_silent;
         let (host, matching) = match relation {
             Relation::Own => (&body.host, body.matching),
             Relation::Above => (&host_set.0, host_set.1),
         };
-        counts.then(|| format!("{}:{port}", matching.pattern(host)))
+        let over = if body.is_over(false) { "" } else { "/udp" };
+        counts.then(|| format!("{}:{port}{over}", matching.pattern(host)))
     }
 
     /// What is found where those who hold `live` visit `host_set` and are led to a host on `ports`: the
@@ -226,8 +238,8 @@ impl<'a> Published<'a> {
                 && !(self.presented[*host].is_known
                     && self.presented[*host].meet(enough) == PinValidation::Succeeds)
         };
-        let led = self.routing.led_to(host_set).map(|led| (led.host, led.port));
-        led.filter(is_concerned).collect()
+        let led = self.routing.led_to(host_set).filter(|led| is_over(body, led.address));
+        led.map(|led| (led.host, led.port)).filter(is_concerned).collect()
     }
 
     /// The same where the server still has the name on another address of the port.
@@ -246,6 +258,7 @@ impl<'a> Published<'a> {
         let unanswered = self.routing.unanswered(host_set).into_iter().filter(|led| {
             targets.iter().any(|target| target.port == led.port)
                 && body.is_on(led.port)
+                && is_over(body, led.address)
                 && self.was_at(host_set, led.port, led.address)
                 && !self.routing.is_elsewhere(host_set, led.port)
                 && !(self.presented[led.host].is_known

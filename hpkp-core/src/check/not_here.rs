@@ -12,8 +12,9 @@ impl Checker<'_> {
     pub(super) fn check_not_served_here(&mut self, published: &Published<'_>) {
         let Some(first) = self.deployment.not_served_here.first() else { return };
         let directive = self.deployment.names.not_served_here;
-        for one in &self.deployment.not_served_here {
-            let name = text::name_and_port(&one.host, one.matching, one.port);
+        // What comes over UDP may be answered by another program.
+        for one in self.deployment.not_served_here.iter().filter(|one| !one.udp) {
+            let name = text::name_and_port(one);
             let host_set = (one.host.clone(), one.matching);
             let scope =
                 Scope { policy: &name, kind: Kind::Enforced, at: &one.at, each_place: true };
@@ -25,8 +26,7 @@ impl Checker<'_> {
             }
         }
         let all = self.deployment.not_served_here.iter();
-        let names: Vec<String> =
-            all.map(|one| text::name_and_port(&one.host, one.matching, one.port)).collect();
+        let names: Vec<String> = all.map(text::name_and_port).collect();
         self.find_of_none(&first.at, Code::NotServedHere, || {
             text::not_served_here(&names, directive)
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::messages::{self, COMPROMISED, MAX_DETAILS, leaf, searches, served_now, shown_leaf};
 use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
-use super::{Names, Records, Serving, dane_messages};
+use super::{Names, NotServedHere, Records, Serving, dane_messages};
 use crate::date;
 use crate::finding::{Code, MAX_LINE, Text};
 use crate::path::Chain;
@@ -550,10 +550,11 @@ fn is_for(name: &str, host: &HostName) -> bool {
     }
 }
 
-pub(super) fn name_and_port(host: &HostName, matching: Matching, port: Option<u16>) -> String {
-    let name = matching.pattern(host);
-    match port {
-        Some(port) => format!("{name}:{port}"),
+pub(super) fn name_and_port(one: &NotServedHere) -> String {
+    let name = one.matching.pattern(&one.host);
+    let over = if one.udp { "/udp" } else { "" };
+    match one.port {
+        Some(port) => format!("{name}:{port}{over}"),
         None => name,
     }
 }
@@ -591,7 +592,10 @@ pub(super) fn unlistened(names: &[String], directive: &str) -> Text {
          pins are not compared with any certificate"
     ))
     .fix("if clients reach the host through another port of this server, declare the public port")
-    .fix(format!("if another machine serves it: {directive} NAME:PORT"))
+    .fix(match names {
+        [only] => format!("if another machine or program serves it: {directive} {only}"),
+        _ => format!("if another machine or program serves it: {directive} NAME:PORT"),
+    })
     .details(lines_of(names, NAMED))
 }
 

@@ -115,6 +115,7 @@ struct Table<'a> {
 pub(super) struct Target {
     pub(super) host: usize,
     pub(super) port: u16,
+    pub(super) is_udp: bool,
     pub(super) claim: Claim,
 }
 
@@ -141,6 +142,8 @@ pub(super) struct Routing<'a> {
     partly: HashMap<HostSet, Vec<(usize, usize)>>,
     /// Names that clients do not reach here, with the ports that are meant; none means all.
     elsewhere: HashMap<HostSet, Vec<Option<u16>>>,
+    /// The ports of names that are served elsewhere over UDP.
+    elsewhere_by_udp: BTreeSet<(HostSet, u16)>,
     /// The names of each host that clients of this server may see, with the ports: those that it
     /// serves, and those that other blocks serve and it answers for by a wildcard in its certificate.
     names: Vec<BTreeMap<HostSet, Reached>>,
@@ -160,6 +163,7 @@ impl<'a> Routing<'a> {
             by_wildcard: HashMap::new(),
             partly: HashMap::new(),
             elsewhere: HashMap::new(),
+            elsewhere_by_udp: BTreeSet::new(),
             names: vec![BTreeMap::new(); deployment.hosts.len()],
             asides: vec![BTreeMap::new(); deployment.hosts.len()],
             tables,
@@ -184,7 +188,10 @@ impl<'a> Routing<'a> {
         }
         for one in &deployment.not_served_here {
             let host_set = (one.host.clone(), one.matching);
-            routing.elsewhere.entry(host_set).or_default().push(one.port);
+            match one.port.filter(|_| one.udp) {
+                Some(port) => drop(routing.elsewhere_by_udp.insert((host_set, port))),
+                None => routing.elsewhere.entry(host_set).or_default().push(one.port),
+            }
         }
         routing.find_names();
         routing
@@ -283,18 +290,21 @@ impl<'a> Routing<'a> {
         if self.elsewhere.is_empty() {
             return false;
         }
-        // A name belongs to the domain above it as well.
-        let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
-        let parent = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
-        let ports = [Some(host_set.clone()), parent].into_iter().flatten();
-        let ports = ports.filter_map(|host_set| self.elsewhere.get(&host_set)).flatten();
-        ports.into_iter().any(|only| only.is_none_or(|only| only == port))
+        let ports = and_domain(host_set).filter_map(|host_set| self.elsewhere.get(&host_set));
+        ports.flatten().any(|only| only.is_none_or(|only| only == port))
+    }
+
+    /// The same for those who come over UDP.
+    pub(super) fn is_elsewhere_by_udp(&self, host_set: &HostSet, port: u16) -> bool {
+        self.is_elsewhere(host_set, port)
+            || and_domain(host_set)
+                .any(|host_set| self.elsewhere_by_udp.contains(&(host_set, port)))
     }
 
     /// The single names that clients do not reach here.
     pub(super) fn elsewhere(&self) -> impl Iterator<Item = &'a HostName> {
         let exact = self.deployment.not_served_here.iter();
-        exact.filter(|one| one.matching == Matching::Exact).map(|one| &one.host)
+        exact.filter(|one| one.matching == Matching::Exact && !one.udp).map(|one| &one.host)
     }
 
     /// The blocks that have a name themselves, in one of their names, on a port or on any.
@@ -317,8 +327,8 @@ impl<'a> Routing<'a> {
     /// The blocks that answer for a name, each with the reason.
     pub(super) fn targets(&self, host_set: &HostSet) -> Vec<Target> {
         let target = |(table, host, claim): (usize, usize, Claim)| {
-            let port = self.tables[table].listener.port;
-            Target { host, port, claim }
+            let listener = self.tables[table].listener;
+            Target { host, port: listener.port, is_udp: listener.is_udp(), claim }
         };
         self.answering(host_set).into_iter().map(target).collect()
     }
@@ -430,6 +440,13 @@ impl<'a> Routing<'a> {
         }
         hosts
     }
+}
+
+/// A name, and the domain above it, to which it belongs as well.
+fn and_domain(host_set: &HostSet) -> impl Iterator<Item = HostSet> {
+    let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
+    let parent = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
+    [Some(host_set.clone()), parent].into_iter().flatten()
 }
 
 /// Whether one of the blocks that answer for a name has it: then it is one of this server's.

@@ -45,6 +45,17 @@ impl Published {
                 && !self.tlsa.as_deref().is_some_and(is_excepted)
     }
 
+    /// Whether they are compared with what is presented over UDP, or over TCP. Who asks for `_853._udp` comes over UDP, and
+    /// meets what another program may present there (RFC 7671 section 3).
+    #[must_use]
+    pub fn is_over(&self, udp: bool) -> bool {
+        match self.tlsa.as_ref().and_then(|set| set.protocol) {
+            Some(Protocol::Udp) => udp,
+            Some(Protocol::Sctp) => false,
+            Some(Protocol::Tcp) | None => true,
+        }
+    }
+
     /// Of TLSA records, the name at which they are, without the root dot.
     #[must_use]
     pub fn owner(&self) -> Option<String> {

@@ -4,6 +4,7 @@
 //! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
 //! `smtp`. Nothing here is authenticated: a report says what its sender wants to say.
 
+mod member;
 mod nel;
 mod report;
 mod smtp;
@@ -11,6 +12,7 @@ mod smtp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::member::{flag, text_of, value};
 use super::date;
 use super::report_reader::{self, Examined, MAX_BODY, ReadReport};
 use crate::pin::Pin;
@@ -108,24 +110,6 @@ fn plain(text: &str) -> Result<Vec<Received>, Refusal> {
         return one(react_native(text));
     }
     one(rfc7469(text))
-}
-
-/// The value of a member of a JSON object.
-fn value(text: &str, name: &str) -> Option<Value> {
-    serde_json::from_str(report_reader::member(text, name)?.get()).ok()
-}
-
-/// The text of a member; a number counts as its text.
-fn text_of(text: &str, name: &str) -> Option<String> {
-    match value(text, name)? {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-fn flag(text: &str, name: &str) -> Option<bool> {
-    value(text, name)?.as_bool()
 }
 
 /// RFC 7469 section 3, and TrustKit, which adds keys of its own and leaves out others.

@@ -20,9 +20,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use hpkp_core::published::{Fingerprint, WriterName};
+use hpkp_core::published::WriterName;
 
 use super::own::{is_own, locked};
+use super::place::place;
 use super::{Directory, DirectoryError, MARKER, held, sys};
 use crate::living::{self, Pid};
 
@@ -46,9 +47,6 @@ struct Lockable {
 
 /// Where the claims are: beyond the end of whatever is written.
 const CLAIMS: libc::off_t = 1 << 62;
-
-/// How many places for claims there are.
-const PLACES: libc::off_t = 1 << 48;
 
 impl Lockable {
     /// The marker; where this user may not write to it, the file of `writer` itself.
@@ -75,13 +73,6 @@ impl Lockable {
     fn is(&self, other: &Self) -> io::Result<bool> {
         Ok(self.first == other.first && identity(&self.file)? == identity(&other.file)?)
     }
-}
-
-/// The place of a writer among all that there may be; that two have one is beyond all odds.
-pub(super) fn place(writer: &WriterName) -> libc::off_t {
-    let digest = Fingerprint::of([writer.as_str().as_bytes()]).to_string();
-    let digest = digest.get(..12).and_then(|digits| libc::off_t::from_str_radix(digits, 16).ok());
-    digest.unwrap_or_default() % PLACES
 }
 
 /// Who has the claim to a file and serves.

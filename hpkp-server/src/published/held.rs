@@ -13,7 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use hpkp_core::check::Digest;
 use hpkp_core::published::WriterName;
 
-use super::claim::place;
+use super::place::place;
 use super::{Directory, MARKER, sys};
 
 /// What this server holds. The file stays open as long as it does.

@@ -9,6 +9,7 @@ mod heard;
 mod held;
 mod index;
 mod own;
+mod place;
 mod reserve;
 mod sys;
 #[cfg(test)]

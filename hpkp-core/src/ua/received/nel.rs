@@ -1,7 +1,7 @@
 //! Network Error Logging: of its errors one is a violation of pins.
 
+use super::member::text_of;
 use super::report::{Format, Received};
-use super::text_of;
 use crate::ua::host::Host;
 use crate::ua::report_reader::ReadReport;
 
