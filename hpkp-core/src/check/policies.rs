@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::messages::{self, Scope};
-use super::satisfying::Satisfying;
+use super::satisfying::{self, Satisfying};
 use super::{Checker, Sending, Uses};
 use crate::finding::{Code, Location, Text};
 use crate::header::{self, Header, Kind};
@@ -52,6 +52,7 @@ impl<'a> Checker<'a> {
             }
             self.check_report_uri(policy, kind, &uses_on_tls, &senders);
 
+            let contexts = satisfying.contexts(policy);
             for (host, _) in uses_on_tls {
                 let may_send = !self.withheld.contains(&(host, kind));
                 // A report-only policy is there to be evaluated where it is not met.
@@ -61,7 +62,7 @@ impl<'a> Checker<'a> {
                 };
                 sending[host] = Some(Sending {
                     header: header.clone().filter(|_| may_send),
-                    contexts: satisfying.contexts_with(policy, own),
+                    contexts: satisfying::with(&contexts, own),
                 });
             }
         }

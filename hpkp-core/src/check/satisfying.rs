@@ -47,14 +47,13 @@ impl<'a> Satisfying<'a> {
         });
         contexts.clone()
     }
+}
 
-    /// The same with `more` contexts, whether these satisfy the policy or not.
-    pub(super) fn contexts_with(&mut self, policy: &Policy, more: &[usize]) -> Arc<[usize]> {
-        let contexts = self.contexts(policy);
-        if more.iter().all(|context| contexts.binary_search(context).is_ok()) {
-            return contexts;
-        }
-        let all: BTreeSet<usize> = contexts.iter().chain(more).copied().collect();
-        all.into_iter().collect()
+/// `contexts`, which are sorted, with `more`.
+pub(super) fn with(contexts: &Arc<[usize]>, more: &[usize]) -> Arc<[usize]> {
+    if more.iter().all(|context| contexts.binary_search(context).is_ok()) {
+        return contexts.clone();
     }
+    let all: BTreeSet<usize> = contexts.iter().chain(more).copied().collect();
+    all.into_iter().collect()
 }

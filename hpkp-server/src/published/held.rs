@@ -29,7 +29,7 @@ const FIRST: libc::off_t = 1 << 61;
 const WRITERS: libc::off_t = 1 << 40;
 
 /// How many parts a digest has, and of how many values each is one.
-const PARTS: usize = 8;
+const PARTS: libc::off_t = 8;
 const VALUES: libc::off_t = 1 << 16;
 
 /// Locks that say what is served.
@@ -43,8 +43,8 @@ impl Held {
     ) -> io::Result<Self> {
         let file = File::from(sys::open_at(&directory.file, MARKER)?);
         let digits = digest.to_string();
-        for part in 0..PARTS {
-            let value = digits.get(part * 4..part * 4 + 4);
+        for (part, at) in (0..PARTS).zip((0..).step_by(4)) {
+            let value = digits.get(at..at + 4);
             let value = value.and_then(|digits| libc::off_t::from_str_radix(digits, 16).ok());
             sys::share(&file, first(writer, part) + value.unwrap_or_default())?;
         }
@@ -53,9 +53,8 @@ impl Held {
 }
 
 /// Where the values of a part begin.
-fn first(writer: &WriterName, part: usize) -> libc::off_t {
-    let part = (0..).zip(0..PARTS).find(|(_, one)| *one == part).map_or(0, |(at, _)| at);
-    FIRST + (place(writer) % WRITERS * 8 + part) * VALUES
+fn first(writer: &WriterName, part: libc::off_t) -> libc::off_t {
+    FIRST + (place(writer) % WRITERS * PARTS + part) * VALUES
 }
 
 impl Directory {
