@@ -13,8 +13,9 @@ use ureq::Agent;
 use crate::arguments::ImportArguments;
 use crate::configuration::WebAddress;
 use crate::exit::Exit;
+use crate::http;
+use crate::mail::{self, MAX_REPORTS};
 use crate::output::{log, os};
-use crate::{http, mail};
 
 /// The largest message, in bytes: the largest body in base64, and what is around it.
 const MAX_MESSAGE: u64 = 2 * MAX_BODY as u64;
@@ -74,9 +75,14 @@ fn hand_over(input: &[u8], to: &str) -> Result<(), Failure> {
     if reports.is_empty() {
         return Err(Failure::Invalid("no report in the message".to_owned()));
     }
+    if reports.len() > MAX_REPORTS {
+        log(&format!(
+            "more than {MAX_REPORTS} reports in the message; the first {MAX_REPORTS} are handed over"
+        ));
+    }
     let agent = http::agent(TIME, None);
     let mut worst = Ok(());
-    for report in &reports {
+    for report in reports.iter().take(MAX_REPORTS) {
         worst = match (worst, post(&agent, to, report)) {
             (Err(Failure::Failed(text)), _) | (_, Err(Failure::Failed(text))) => {
                 Err(Failure::Failed(text))
@@ -89,7 +95,11 @@ fn hand_over(input: &[u8], to: &str) -> Result<(), Failure> {
 }
 
 fn post(agent: &Agent, to: &str, report: &[u8]) -> Result<(), Failure> {
-    let request = agent.post(to).header("content-type", "application/tlsrpt+json");
+    // A collector that refuses a body by its length does so before it is sent, and closes (RFC 9110 section 10.1.1).
+    let request = agent
+        .post(to)
+        .header("content-type", "application/tlsrpt+json")
+        .header("expect", "100-continue");
     let answer = request
         .send(report)
         .map_err(|error| Failure::Failed(format!("cannot reach {to}: {}", http::reason(&error))))?;

@@ -1,27 +1,29 @@
 //! Reports in a mail message: RFC 8460 section 3 sends them as an attachment of a `multipart/report`.
 
-use mail_parser::{Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
+use mail_parser::{MessageParser, MessagePart, MimeHeaders as _};
 
-/// How deep messages may be in messages, such as one that was forwarded.
-const DEPTH: usize = 3;
+/// How deep parts may be in parts, and messages in messages, such as one that was forwarded.
+///
+/// The parser takes one entity at a time, none with another in it: what it makes of messages in messages is as deep as they
+/// are, and ten thousand of them exhaust the stack.
+const DEPTH: usize = 8;
 
 /// The most reports of one message. Each sender has one.
-const MAX_REPORTS: usize = 20;
+pub(crate) const MAX_REPORTS: usize = 20;
 
 /// How gzip begins (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The reports in a mail message, or the one report that it is: packed or not, as they are there.
+///
+/// Where the message has more than [`MAX_REPORTS`], one more than these is returned.
 pub(crate) fn reports(input: &[u8]) -> Vec<Vec<u8>> {
     let text = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input).trim_ascii_start();
     if input.starts_with(&GZIP) || text.starts_with(b"{") || text.starts_with(b"[") {
         return vec![input.to_vec()];
     }
     let mut found = Vec::new();
-    if let Some(message) = MessageParser::default().parse(without_envelope(input)) {
-        attached(&message, DEPTH, &mut found);
-    }
-    found.truncate(MAX_REPORTS);
+    collect(without_envelope(input), DEPTH, &mut found);
     found
 }
 
@@ -31,15 +33,74 @@ fn without_envelope(input: &[u8]) -> &[u8] {
     if input.starts_with(b"From ") { &input[end..] } else { input }
 }
 
-fn attached(message: &Message<'_>, depth: usize, found: &mut Vec<Vec<u8>>) {
-    for part in &message.parts {
-        match &part.body {
-            PartType::Message(inner) if depth > 0 => attached(inner, depth - 1, found),
-            PartType::Message(_) | PartType::Multipart(_) => {}
-            _ if is_report(part) => found.push(part.contents().to_vec()),
-            _ => {}
+/// Adds the reports of an entity: fields, an empty line and a body (RFC 2045 section 2.4).
+fn collect(entity: &[u8], depth: usize, found: &mut Vec<Vec<u8>>) {
+    let Some(head) = MessageParser::default().parse_headers(entity) else { return };
+    let Some(kind) = head.content_type() else { return };
+    match (kind.ctype(), kind.subtype().unwrap_or_default()) {
+        ("multipart", _) => {
+            let boundary = kind.attribute("boundary").unwrap_or_default().as_bytes();
+            if depth > 0 && !boundary.is_empty() {
+                for part in parts(body(entity), boundary) {
+                    if found.len() > MAX_REPORTS {
+                        return;
+                    }
+                    collect(part, depth - 1, found);
+                }
+            }
+        }
+        ("message", _) if depth > 0 => collect(body(entity), depth - 1, found),
+        _ if head.parts.first().is_some_and(is_report) => {
+            let parsed = MessageParser::default().parse(entity);
+            found.extend(parsed.and_then(|one| Some(one.parts.first()?.contents().to_vec())));
+        }
+        _ => {}
+    }
+}
+
+/// What comes after the first empty line.
+fn body(entity: &[u8]) -> &[u8] {
+    let mut rest = entity;
+    while let Some(end) = rest.iter().position(|octet| *octet == b'\n') {
+        let line = &rest[..end];
+        rest = &rest[end + 1..];
+        if line.is_empty() || line == b"\r" {
+            return rest;
         }
     }
+    &[]
+}
+
+/// The parts between the lines that a boundary makes; the last may lack its end (RFC 2046 section 5.1.1).
+fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    let mut begin = None;
+    let mut at = 0;
+    for line in body.split_inclusive(|octet| *octet == b'\n') {
+        let end = at;
+        at += line.len();
+        let Some(rest) = line.strip_prefix(b"--").and_then(|line| line.strip_prefix(boundary))
+        else {
+            continue;
+        };
+        let is_last = rest.starts_with(b"--");
+        if !is_last && !rest.trim_ascii().is_empty() {
+            continue;
+        }
+        parts.extend(begin.map(|begin| without_line_break(&body[begin..end])));
+        if is_last {
+            return parts;
+        }
+        begin = Some(at);
+    }
+    parts.extend(begin.map(|begin| &body[begin..]));
+    parts
+}
+
+/// The line break before a boundary belongs to the boundary.
+fn without_line_break(part: &[u8]) -> &[u8] {
+    let part = part.strip_suffix(b"\n").unwrap_or(part);
+    part.strip_suffix(b"\r").unwrap_or(part)
 }
 
 /// Whether a part is a report by its type, or by its name: some senders and gateways give the type of any file.
@@ -113,7 +174,7 @@ mod tests {
         ));
         assert_eq!(reports(forwarded.as_bytes()), [b"{\"a\":1}\r\n"]);
         let many = message(&part("application/tlsrpt+json", "{}").repeat(10_000));
-        assert_eq!(reports(many.as_bytes()).len(), MAX_REPORTS);
+        assert_eq!(reports(many.as_bytes()).len(), MAX_REPORTS + 1);
         let mut deep = String::from("x");
         for level in 0..2000 {
             deep = format!(
@@ -121,11 +182,27 @@ mod tests {
             );
         }
         assert!(reports(deep.as_bytes()).is_empty());
-        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(10_000);
+        // As many as the largest message may hold; as they are, and in an encoding, which no part with parts has
+        // (RFC 2045 section 6.4).
+        let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
         assert!(reports(nested.as_bytes()).is_empty());
+        let encoded = format!(
+            "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n{}",
+            nested.replace(":", "=3A")
+        );
+        assert!(reports(encoded.as_bytes()).is_empty());
         for text in ["", "\0", "From ", "From x\n", "\n\n{}"] {
             assert!(reports(text.as_bytes()).len() < 2, "{text:?}");
         }
+    }
+
+    #[test]
+    fn parts_are_between_whole_boundaries() {
+        let body = b"before\n--b\none\r\n\r\n--b \t\r\n--bc\n--b\n\n--b-\n--b--x\nafter\n--b\nno";
+        let found: [&[u8]; 3] = [b"one\r\n", b"--bc", b"\n--b-"];
+        assert_eq!(parts(body, b"b"), found);
+        assert_eq!(parts(b"--b\nA: cut", b"b"), [b"A: cut"]);
+        assert!(parts(b"none", b"b").is_empty());
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn what_is_no_report_bounces_to_nobody() {
         (message(&bomb), "status 413"),
         (message(b"PK\x03\x04"), "status 400"),
         (vec![b' '; 3 << 20], "larger than"),
-        (b"{".repeat(200_000), "status 413"),
+        (b"{".repeat(2_000_000), "status 413"),
     ] {
         ends(&import(&collector, &[], &input), 1, part);
         ends(&import(&collector, &["--mta"], &input), 0, part);
