@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often the records are read again: they change with each reload of a server.
 const LEARN: u32 = 6;
 
+/// How many threads there may be beside those of the runtime, for queries of pages and files. Each keeps memory.
+const BLOCKING: usize = 8;
+
 /// Why the collector does not run.
 enum Failure {
     Invalid(String),
@@ -100,6 +103,7 @@ fn start(path: &Path) -> Result<(), Failure> {
     warn(&configuration, &knowledge);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING)
         .build()
         .map_err(|error| Failure::Failed(error.to_string()))?;
     let judge = Arc::new(Judge::new(knowledge));

@@ -135,3 +135,31 @@ fn what_is_served_hides_nothing_that_was_validated() {
     assert_eq!(collector.post(body.to_string()), 204);
     assert_eq!(collector.findings(HOST), ["report-public-ca-unknown-key"]);
 }
+
+/// Threads that the collector has.
+fn threads(collector: &Collector) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", collector.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn chains_that_cost_signatures_make_no_thread_each() {
+    let (collector, chain) = collector(NO_LIMITS);
+    std::thread::scope(|scope| {
+        for client in 0..30 {
+            let (collector, chain) = (&collector, &chain);
+            scope.spawn(move || {
+                for n in 0..4 {
+                    assert_eq!(collector.post(distinct(chain, 4 * client + n)), 204);
+                }
+            });
+        }
+    });
+    assert_eq!(collector.total(), 120);
+    // Those of the runtime, eight beside them, and those of the store and the alarms. A thread that is idle ends after ten
+    // seconds.
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let count = threads(&collector);
+    assert!(count <= processors + 8 + 4, "{count} threads");
+}

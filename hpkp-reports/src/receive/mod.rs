@@ -32,6 +32,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use hpkp_core::ua::received::{self, Format, Received};
+use tokio::sync::Semaphore;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
 
 use crate::configuration::{Configuration, HostPattern, Mode};
@@ -63,6 +64,9 @@ const COST: usize = 50;
 /// otherwise push out of the database what is there.
 const MAX_RAW: usize = 48 << 10;
 
+/// How many bodies are judged at once whose verdicts take signatures.
+const TURNS: usize = 2;
+
 /// What has come in, by how it ended.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -83,6 +87,7 @@ pub struct Receiver {
     limits: Limits,
     marks: Marks,
     judge: Arc<Judge>,
+    turns: Semaphore,
     writer: Arc<Writer>,
     /// What has come in.
     pub counters: Counters,
@@ -99,6 +104,7 @@ impl Receiver {
             limits: Limits::new(&configuration.limits, configuration.hosts.len()),
             marks: Marks::default(),
             judge,
+            turns: Semaphore::new(TURNS),
             writer,
             counters: Counters::default(),
         }
@@ -124,8 +130,7 @@ impl Receiver {
         }
         // Before the disk is waited for, everything else of the body goes.
         drop(body);
-        // Whatever it takes, other requests go on.
-        let entries = tokio::task::block_in_place(|| self.entries(reports, &user_agent, client))?;
+        let entries = self.entries(reports, &user_agent, client).await?;
         let count = entries.len() as u64;
         self.writer.store(entries).await?;
         self.counters.accepted.fetch_add(count, Ordering::Relaxed);
@@ -149,7 +154,7 @@ impl Receiver {
     }
 
     /// What is to be stored of the reports in a body.
-    fn entries(
+    async fn entries(
         &self,
         reports: Vec<Received>,
         user_agent: &str,
@@ -161,10 +166,26 @@ impl Receiver {
             return Err(self.unlisted(&reports));
         }
         let at = now();
-        self.admit(&listed, at)?;
+        let entries = || self.judged(&listed, user_agent, (client, at));
+        if self.admit(&listed, at)? == 0 {
+            return Ok(entries());
+        }
+        // While signatures are verified, other requests go on. Each body in its turn: threads for all of them keep more
+        // memory than their reports.
+        let _turn = self.turns.acquire().await;
+        Ok(tokio::task::block_in_place(entries))
+    }
+
+    /// What is to be stored of reports for listed hosts.
+    fn judged(
+        &self,
+        listed: &[(usize, &Received)],
+        user_agent: &str,
+        (client, at): (IpAddr, i64),
+    ) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
         let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
-        for (place, report) in listed {
+        for &(place, report) in listed {
             // The failures of one report share its text.
             let raw = match &kept {
                 Some((text, raw)) if Arc::ptr_eq(text, &report.text) => Arc::clone(raw),
@@ -173,11 +194,11 @@ impl Receiver {
             kept = Some((Arc::clone(&report.text), Arc::clone(&raw)));
             entries.push(self.entry(&self.hosts[place], report, user_agent, (client, at), raw));
         }
-        Ok(entries)
+        entries
     }
 
-    /// Whether the limits let these reports in.
-    fn admit(&self, listed: &[(usize, &Received)], at: i64) -> Result<(), Refused> {
+    /// Lets these reports in where the limits allow it; how many of their verdicts take signatures.
+    fn admit(&self, listed: &[(usize, &Received)], at: i64) -> Result<usize, Refused> {
         let mut counts: BTreeMap<usize, (usize, Vec<&Received>)> = BTreeMap::new();
         for (place, report) in listed {
             let (count, reports) = counts.entry(*place).or_default();
@@ -193,7 +214,8 @@ impl Receiver {
         if all > MAX_COSTLY {
             return Err(Refused::Chains);
         }
-        counts.into_iter().try_for_each(|(place, (count, _))| self.limits.host(place, count))
+        counts.into_iter().try_for_each(|(place, (count, _))| self.limits.host(place, count))?;
+        Ok(all)
     }
 
     /// Drops reports for hosts that are not on the list. The answer is the one that a report for a listed host would
