@@ -139,7 +139,7 @@ impl Verdict {
     /// Takes out the headers of hosts whose pins no record has room for; gives the finding. The others
     /// are recorded all the same.
     pub fn withhold_unrecordable(&mut self, deployment: &Deployment) -> Option<Finding> {
-        let policies = by_name(deployment);
+        let policies = deployment.policies_by_name();
         let is_recordable = |policy: &Policy, verdict: &HostVerdict| {
             published(policy, verdict).map(Body::Published).all(|body| is_recordable(&body))
         };
@@ -175,7 +175,7 @@ impl Verdict {
         why: &str,
     ) -> Option<Finding> {
         let current = current(state, writer).of;
-        let policies = by_name(deployment);
+        let policies = deployment.policies_by_name();
         self.withhold_where(deployment, &policies, why, |policy, verdict| {
             let mut published = published(policy, verdict).map(Body::Published);
             !published.all(|published| current.contains_key(&published))
@@ -215,13 +215,9 @@ impl Verdict {
     }
 }
 
-fn by_name(deployment: &Deployment) -> HashMap<&str, &Policy> {
-    deployment.policies.iter().map(|policy| (policy.name(), policy)).collect()
-}
-
 /// What the configuration publishes, withholds and presents, each once.
 fn wanted(deployment: &Deployment, verdict: &Verdict) -> Vec<Body> {
-    let policies = by_name(deployment);
+    let policies = deployment.policies_by_name();
     let mut wanted = Vec::new();
     let mut seen = HashSet::new();
     for (host, verdict) in deployment.hosts.iter().zip(&verdict.hosts) {

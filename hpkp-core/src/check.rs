@@ -88,7 +88,7 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     let mut checker = Checker {
         deployment,
         published: published.as_ref(),
-        policies: deployment.policies.iter().map(|policy| (policy.name(), policy)).collect(),
+        policies: deployment.policies_by_name(),
         paths: &paths,
         findings: Findings::default(),
         mistaken: other_hashes::mistaken(deployment),

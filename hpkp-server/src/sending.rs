@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use hpkp_core::check::{Deployment, Host, HostVerdict, Sending, Verdict};
 use hpkp_core::header::{Header, Kind};
-use hpkp_core::policy::Policy;
 
 use crate::openssl::SslCtx;
 use crate::presented::{Origin, Seen, ShortPin, short};
@@ -107,8 +106,7 @@ pub fn fields(
         });
         contexts.clone()
     };
-    let policies: HashMap<&str, &Policy> =
-        deployment.policies.iter().map(|policy| (policy.name(), policy)).collect();
+    let policies = deployment.policies_by_name();
     let mut short_pins: HashMap<&str, Arc<[ShortPin]>> = HashMap::new();
     let mut pins = |name: &str| {
         let Some((&name, policy)) = policies.get_key_value(name) else { return Arc::default() };

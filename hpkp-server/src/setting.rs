@@ -1,5 +1,7 @@
 //! The values of directives, which the two servers name differently and read alike.
 
+use std::collections::HashMap;
+
 use hpkp_core::check::{NotServedHere, PolicyUse, RenewalKey};
 use hpkp_core::finding::{Check, Code, Location};
 use hpkp_core::max_age::MaxAge;
@@ -28,6 +30,8 @@ pub struct KeepSetting {
 pub struct GlobalSettings {
     /// The policies, in the order in which they are defined.
     pub policies: Vec<PolicySpec>,
+    /// Where each policy is among them, by its name.
+    defined: HashMap<String, usize>,
     /// What a start does.
     pub on_start: Option<OnStart>,
     /// The directories with records of published pins.
@@ -85,22 +89,20 @@ pub fn choose<T: Copy>(
 ///
 /// # Errors
 /// [`SettingError::Text`] for a name that is none or is taken.
-pub fn define(
-    policies: &mut Vec<PolicySpec>,
-    name: &str,
-    at: Location,
-) -> Result<(), SettingError> {
+pub fn define(settings: &mut GlobalSettings, name: &str, at: Location) -> Result<(), SettingError> {
     let excerpt = Excerpt::new(name);
     // Where one server tells upper from lower case and the other does not, "Off" would mean a policy
     // here and none there.
     if name.is_empty() || name.eq_ignore_ascii_case("off") {
         return Err(SettingError::Text(format!("invalid policy name \"{excerpt}\"")));
     }
-    if let Some(earlier) = policies.iter().find(|policy| policy.name == name) {
+    if let Some(earlier) = settings.defined.get(name) {
+        let earlier = &settings.policies[*earlier];
         let text = format!("duplicate policy \"{excerpt}\", first configured at {}", earlier.at);
         return Err(SettingError::Text(text));
     }
-    policies.push(PolicySpec::new(name.to_owned(), at));
+    settings.defined.insert(name.to_owned(), settings.policies.len());
+    settings.policies.push(PolicySpec::new(name.to_owned(), at));
     Ok(())
 }
 

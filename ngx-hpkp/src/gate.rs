@@ -8,6 +8,8 @@
 //! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
 //! that have just been unloaded, where the refused configuration was the first to name them.
 
+use std::collections::HashMap;
+
 use hpkp_core::check::{Certificates, Concern, Deployment, Host, Serving, Verdict};
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::path::Chain;
@@ -178,9 +180,11 @@ impl MainConf {
         deployment: &Deployment,
         verdict: &Verdict,
     ) {
+        let policies = deployment.policies_by_name();
         for ((key, host), verdict) in keys.into_iter().zip(&deployment.hosts).zip(&verdict.hosts) {
             let Some(key) = key.filter(|_| host.tls) else { continue };
-            let served = Served { alarms: verdict.alarms.clone(), ..presented(host, deployment) };
+            let presented = presented(host, deployment, &policies);
+            let served = Served { alarms: verdict.alarms.clone(), ..presented };
             // Of two blocks with the same names and addresses nginx asks the first.
             self.served.entry(key).or_insert(served);
         }
@@ -279,11 +283,15 @@ unsafe fn put(openssl: &OpenSsl, context: *mut SslCtx, found: &Replacement) -> R
 
 /// Notes what the running configuration has accepted already, and what it serves instead.
 fn compare(running: Option<&MainConf>, keys: &[Option<ServerKey>], deployment: &mut Deployment) {
-    for (position, key) in keys.iter().enumerate() {
-        let before = running.zip(key.as_ref()).and_then(|(running, key)| running.served.get(key));
-        let Some(before) = before else { continue };
-        let now = presented(&deployment.hosts[position], deployment);
-        let host = &mut deployment.hosts[position];
+    let Some(running) = running else { return };
+    let policies = deployment.policies_by_name();
+    let compared = keys.iter().zip(&deployment.hosts).map(|(key, host)| {
+        let before = running.served.get(key.as_ref()?)?;
+        Some((before, presented(host, deployment, &policies)))
+    });
+    let compared: Vec<_> = compared.collect();
+    for (compared, host) in compared.into_iter().zip(&mut deployment.hosts) {
+        let Some((before, now)) = compared else { continue };
         if now.is_like(before) {
             host.accepted.clone_from(&before.alarms);
         }
@@ -294,7 +302,7 @@ fn compare(running: Option<&MainConf>, keys: &[Option<ServerKey>], deployment: &
 }
 
 /// What `host` presents.
-fn presented(host: &Host, deployment: &Deployment) -> Served {
+fn presented(host: &Host, deployment: &Deployment, policies: &HashMap<&str, &Policy>) -> Served {
     let contexts = host.contexts.iter().map(|context| &deployment.contexts[*context]);
     let chains: Vec<&Chain> = contexts
         .filter_map(|context| match &context.certificates {
@@ -308,9 +316,7 @@ fn presented(host: &Host, deployment: &Deployment) -> Served {
         Some(Serving { pin: leaf.pin()?, not_after: leaf.not_after_text().to_owned() })
     };
     let uses = [&host.enforced, &host.report_only].into_iter().flatten();
-    let policies = uses.filter_map(|policy_use| {
-        deployment.policies.iter().find(|policy| policy.name() == policy_use.policy)
-    });
+    let policies = uses.filter_map(|policy_use| policies.get(policy_use.policy.as_str()));
     let is_loaded = |context: &usize| {
         matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
     };
@@ -318,7 +324,7 @@ fn presented(host: &Host, deployment: &Deployment) -> Served {
         is_known: host.contexts.iter().all(is_loaded),
         leaves: chains.iter().filter_map(leaf).collect(),
         chains: chains.iter().map(|chain| (chain.leaf().pin(), chain.identity())).collect(),
-        pins: policies.flat_map(Policy::distinct_pins).collect(),
+        pins: policies.flat_map(|policy| policy.distinct_pins()).collect(),
         alarms: Vec::new(),
     }
 }

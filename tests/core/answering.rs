@@ -350,6 +350,15 @@ fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
     assert_eq!(codes_of(&world, &has_it), [conflict, told]);
     let has_it = with(&world, named(&["api.example.com"], "api"), "api.example.com", Some(8443));
     assert_eq!(codes_of(&world, &has_it), [told]);
+    // Of those who come over UDP another program may answer, unless this server takes datagrams too.
+    let mut over_udp =
+        with(&world, named(&["api.example.com"], "api"), "api.example.com", Some(443));
+    over_udp.not_served_here[0].udp = true;
+    assert_eq!(codes_of(&world, &over_udp), [told]);
+    over_udp.listeners[0].address = Some("*:443/udp".to_owned());
+    assert_eq!(codes_of(&world, &over_udp), [conflict, told]);
+    over_udp.not_served_here[0].port = Some(853);
+    assert_eq!(codes_of(&world, &over_udp), [told]);
 }
 
 #[test]

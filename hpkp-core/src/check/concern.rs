@@ -10,7 +10,6 @@ use std::rc::Rc;
 use super::Deployment;
 use super::listener::{Choice, NamePattern};
 use super::routing::certified_host_sets;
-use crate::policy::Policy;
 use crate::published::index::{ByPort, Index, IndexError};
 use crate::published::{ANY_LABEL, Matching, State};
 use crate::text::glob_fits;
@@ -69,10 +68,10 @@ impl Concern {
             // Its certificates are chosen for names that nobody knows before.
             concern.is_all |= deployment.guarded.contains(&listener.default);
         }
+        let policies = deployment.policies_by_name();
         for (position, host) in deployment.hosts.iter().enumerate() {
             let binds_below = [&host.enforced, &host.report_only].into_iter().flatten().any(|of| {
-                let mut named = deployment.policies.iter().filter(|one| one.name() == of.policy);
-                named.any(Policy::binds_subdomains)
+                policies.get(of.policy.as_str()).is_some_and(|policy| policy.binds_subdomains())
             });
             for name in &host.names {
                 concern.add_name(name, binds_below);

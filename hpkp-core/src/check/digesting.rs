@@ -1,18 +1,16 @@
 //! The digest of what a configuration presents.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::digest::Digest;
 use super::routing::ANY_HOST;
 use super::{Deployment, Host, HostVerdict, SeenName};
-use crate::policy::Policy;
 use crate::published::{Fingerprint, Matching};
 
 /// The digest of a configuration.
 #[must_use]
 pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Digest {
-    let policies: HashMap<&str, &Policy> =
-        deployment.policies.iter().map(|policy| (policy.name(), policy)).collect();
+    let policies = deployment.policies_by_name();
     let of_host = |(host, verdict): (&Host, &HostVerdict)| {
         let names = verdict.names.iter().filter(|name| is_own(name));
         let names: Vec<String> = names

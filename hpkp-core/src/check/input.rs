@@ -1,7 +1,7 @@
 //! What the check compares: all that a configuration says and has loaded, and the records.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::digest::Digest;
@@ -43,6 +43,14 @@ pub struct Deployment {
     /// Whether renewals keep the key, for the hosts (by position) for which the operator says it
     /// (`hpkp_renewal_key`).
     pub renewal_keys: BTreeMap<usize, RenewalKey>,
+}
+
+impl Deployment {
+    /// The policies by their names.
+    #[must_use]
+    pub fn policies_by_name(&self) -> HashMap<&str, &Policy> {
+        self.policies.iter().map(|policy| (policy.name(), policy)).collect()
+    }
 }
 
 /// What a host's client does with the key when it renews the certificate.

@@ -12,13 +12,11 @@ impl Checker<'_> {
     pub(super) fn check_not_served_here(&mut self, published: &Published<'_>) {
         let Some(first) = self.deployment.not_served_here.first() else { return };
         let directive = self.deployment.names.not_served_here;
-        // What comes over UDP may be answered by another program.
-        for one in self.deployment.not_served_here.iter().filter(|one| !one.udp) {
+        for one in &self.deployment.not_served_here {
             let name = text::name_and_port(one);
-            let host_set = (one.host.clone(), one.matching);
             let scope =
                 Scope { policy: &name, kind: Kind::Enforced, at: &one.at, each_place: true };
-            for host in published.routing.having(&host_set, one.port) {
+            for host in published.routing.having(one) {
                 let code = Code::NotServedHereConflict;
                 self.find(scope, Kind::Enforced, host, code, || {
                     text::served_here(&name, directive)

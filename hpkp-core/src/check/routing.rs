@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::listener::{Choice, Listener};
-use super::{Certificates, Deployment};
+use super::{Certificates, Deployment, NotServedHere};
 use crate::path::Chain;
 use crate::published::{ANY_LABEL, HostName, Matching};
 use crate::text::glob_fits;
@@ -307,19 +307,23 @@ impl<'a> Routing<'a> {
         exact.filter(|one| one.matching == Matching::Exact && !one.udp).map(|one| &one.host)
     }
 
-    /// The blocks that have a name themselves, in one of their names, on a port or on any.
-    pub(super) fn having(&self, host_set: &HostSet, port: Option<u16>) -> BTreeSet<usize> {
-        let (name, matching) = host_set;
-        if *matching == Matching::OneLabel {
-            let there = |table: &&Table<'_>| port.is_none_or(|port| port == table.listener.port);
-            let tables = self.tables.iter().filter(there);
-            return tables.filter_map(|table| table.wildcard(name.as_str())).collect();
+    /// The blocks that themselves have the name of which the operator says that clients do not reach it here, in one of
+    /// their names, on its port or on any; of those who come over UDP, where a block takes datagrams.
+    pub(super) fn having(&self, one: &NotServedHere) -> BTreeSet<usize> {
+        let name = one.host.as_str();
+        let is_there = |table: &&Table<'_>| {
+            one.port.is_none_or(|port| port == table.listener.port)
+                && (!one.udp || table.listener.is_udp())
+        };
+        if one.matching == Matching::OneLabel {
+            let tables = self.tables.iter().filter(is_there);
+            return tables.filter_map(|table| table.wildcard(name)).collect();
         }
-        let tables = self.by_name.get(name.as_str()).into_iter().flatten();
+        let tables = self.by_name.get(name).into_iter().flatten();
         let tables = tables.map(|index| &self.tables[*index]);
         tables
-            .filter(|table| port.is_none_or(|port| port == table.listener.port))
-            .filter_map(|table| table.named(name.as_str()).filter(|(_, is_exact)| *is_exact))
+            .filter(is_there)
+            .filter_map(|table| table.named(name).filter(|(_, is_exact)| *is_exact))
             .map(|(host, _)| host)
             .collect()
     }

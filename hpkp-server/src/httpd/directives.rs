@@ -122,8 +122,7 @@ pub fn define(
     if name.is_empty() {
         return Err(usage());
     }
-    setting::define(&mut settings.policies, &name, at)
-        .map_err(|error| phrase(error, "<HPKPPolicy>", &name))
+    setting::define(settings, &name, at).map_err(|error| phrase(error, "<HPKPPolicy>", &name))
 }
 
 /// The directive of a policy that has this name.

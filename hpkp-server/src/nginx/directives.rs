@@ -165,7 +165,7 @@ pub fn set_guard(
 /// What is wrong, as nginx says it.
 pub fn define(settings: &mut GlobalSettings, words: &[String], at: Location) -> Result<(), String> {
     let [_, name] = words else { return Err(wrong_number(words)) };
-    setting::define(&mut settings.policies, name, at).map_err(|error| phrase(error, words))
+    setting::define(settings, name, at).map_err(|error| phrase(error, words))
 }
 
 /// Handles a directive inside a policy, other than nginx's own `include`.

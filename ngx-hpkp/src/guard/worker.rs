@@ -35,6 +35,7 @@ pub(crate) fn of_deployment(
     deployment: &Deployment,
     settings: impl Fn(usize) -> Option<(hpkp_core::finding::Location, bool)>,
 ) -> Vec<(usize, GuardedHost)> {
+    let policies = deployment.policies_by_name();
     let host = |position: usize| {
         let host = deployment.hosts.get(position)?;
         let context = deployment.contexts.get(*host.contexts.first()?)?;
@@ -42,9 +43,8 @@ pub(crate) fn of_deployment(
         let (at, is_kept) = settings(position)?;
         let listeners = deployment.listeners.iter();
         let listeners = listeners.filter(|listener| listener.hosts.contains(&position));
-        let policy = host.enforced.as_ref().and_then(|policy_use| {
-            deployment.policies.iter().find(|policy| policy.name() == policy_use.policy)
-        });
+        let policy =
+            host.enforced.as_ref().and_then(|policy_use| policies.get(policy_use.policy.as_str()));
         // Pins that follow the loaded certificate have nothing to follow.
         let is_compared = policy.is_some_and(|policy| !policy.has_keywords());
         Some(GuardedHost {
