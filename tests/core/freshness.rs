@@ -159,7 +159,7 @@ fn a_stolen_key_can_be_replaced() {
     assert!(found.contains(&WARNED[0]) && !found.contains(&SILENT[0]), "{found:?}");
     let silent = verdict.findings.iter().find(|finding| finding.code == Code::PeerSilent);
     let what = &silent.expect("a finding").text.what;
-    assert!(what.contains("its new key satisfies all pins on record and passes"), "{what}");
+    assert!(what.contains("the new key here satisfies all pins on record and passes"), "{what}");
     // With other pins in the same step it is refused.
     assert_eq!(fleet.codes(&[block("new", &["old", "new", "third"])]), SILENT);
     // A key that no pin matches is a lock-out whoever is silent.

@@ -73,12 +73,12 @@ fn consequence(changes: &BTreeSet<Change>) -> &'static str {
         (true, false) => "a new key for it may lock clients out",
         (false, true) => "new pins for it may lock clients out",
         (false, false) if has(Change::PinsWithheld) => {
-            "its pins, which are not published yet, stay unpublished, and no header is sent"
+            "the pins of this host, which are not published yet, stay unpublished, and no header is sent"
         }
         (false, false) if has(Change::KeysThatSatisfy) => {
-            "its new key satisfies all pins on record and passes"
+            "the new key here satisfies all pins on record and passes"
         }
-        (false, false) => "its keys and pins are unchanged and pass",
+        (false, false) => "the keys and pins here are unchanged and pass",
     }
 }
 
