@@ -381,9 +381,7 @@ fn dehydrated_keeps_its_waiting_key() {
 #[test]
 fn uacme() {
     let deployed = Deployed::running();
-    fs::write(deployed.path("challenge"), "#!/bin/sh\nexit 0\n").expect("a file");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(deployed.path("challenge"), mode).expect("a mode");
+    hpkp_tests::write_program(deployed.path("challenge"), "#!/bin/sh\nexit 0\n");
     // It trusts the system's authorities alone: those of a mount namespace.
     let uacme = |arguments: &str| {
         let script = format!(

@@ -25,8 +25,7 @@ fn message(httpd: &Httpd) -> String {
         httpd.path("").display()
     );
     let path = httpd.path("message");
-    fs::write(&path, script).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    hpkp_tests::write_program(&path, script);
     path.display().to_string()
 }
 

@@ -1,13 +1,15 @@
 //! `hpkp sync` becomes the program `hpkp-sync`, which has tests of its own.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
 /// A copy of the command, which has no other program beside it.
 fn alone(directory: &Path) -> Command {
     let path = directory.join("hpkp");
-    std::fs::copy(env!("CARGO_BIN_EXE_hpkp"), &path).expect("a copy");
+    hpkp_tests::write_program(
+        &path,
+        std::fs::read(env!("CARGO_BIN_EXE_hpkp")).expect("the command"),
+    );
     Command::new(path)
 }
 
@@ -37,8 +39,7 @@ fn the_program_gets_the_arguments_and_gives_the_exit_code() {
     let bin = dir.path().join("bin");
     std::fs::create_dir(&bin).expect("a directory");
     let program = bin.join("hpkp-sync");
-    std::fs::write(&program, "#!/bin/sh\nprintf '<%s>' \"$@\"\nexit 7\n").expect("a script");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+    hpkp_tests::write_program(&program, "#!/bin/sh\nprintf '<%s>' \"$@\"\nexit 7\n");
     let arguments = ["sync", "file:///srv", "--then", "a b", "--json"];
     let output = alone(dir.path()).args(arguments).env("PATH", &bin).output().expect("hpkp");
     assert_eq!(output.status.code(), Some(7), "{output:?}");

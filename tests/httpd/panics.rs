@@ -2,8 +2,6 @@
 //! this test alone.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
@@ -156,8 +154,8 @@ fn what_is_sent_past_the_filters_is_passed_on() {
     let (mut httpd, port) = server(BEFORE);
     httpd.load(&["cgid"]);
     let pki = httpd.pki();
-    let program = pki.write("nph-x", "#!/bin/sh\nprintf 'HTTP/1.1 200 OK\\r\\n\\r\\nx'\n");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let program = pki.path("nph-x");
+    hpkp_tests::write_program(&program, "#!/bin/sh\nprintf 'HTTP/1.1 200 OK\\r\\n\\r\\nx'\n");
     let alias = format!("ScriptSock cgid\nScriptAlias /nph-x {}\n", program.display());
     httpd.replace_module(Module::InjectPanic, &format!("Include site.inc\n{alias}"));
     httpd.start();

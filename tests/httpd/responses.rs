@@ -1,7 +1,6 @@
 //! Every kind of response: the cases for both servers, and httpd's own.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_tests::backend::{self, FOREIGN};
 use hpkp_tests::cases::responses::{Site, count};
@@ -71,8 +70,7 @@ fn site(module: Module, mpm: Mpm) -> (Httpd, Site) {
     // somebody:secret
     pki.write("passwords", "somebody:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
     for (name, text) in [("cgi", PROGRAM), ("nph-cgi", PROGRAM_WITHOUT_HEAD)] {
-        let program = pki.write(&format!("bin/{name}"), text);
-        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("a mode");
+        hpkp_tests::write_program(pki.path(&format!("bin/{name}")), text);
     }
     let uses = "HPKPUse enforced\nHPKPUseReportOnly tried";
     let (policies, uses, log) = match module {

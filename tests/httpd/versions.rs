@@ -1,10 +1,9 @@
 //! Which httpd the module needs.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use hpkp_tests::httpd::{Httpd, Module, Mpm, binary};
-use hpkp_tests::output;
+use hpkp_tests::{output, write_program};
 
 /// The function that httpd has from 2.4.47 on.
 const FUNCTION: &[u8] = b"ap_ssl_conn_is_ssl";
@@ -30,8 +29,8 @@ fn an_httpd_before_2_4_47_is_told_what_is_needed() {
     for at in places {
         program[at] = b'X';
     }
-    let older = httpd.pki().write("older", program);
-    fs::set_permissions(&older, fs::Permissions::from_mode(0o755)).expect("a mode");
+    let older = httpd.path("older");
+    write_program(&older, program);
     let mut command = std::process::Command::new(older);
     command.args(httpd.command().get_args()).arg("-t");
     let said = output(&mut command);

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
@@ -31,8 +30,7 @@ fn script(dir: &std::path::Path) -> String {
     let path = dir.join("alarm");
     let out = dir.join("alarms.jsonl");
     let text = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > {0}.args\ncat >> {0}\n", out.display());
-    std::fs::write(&path, text).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    hpkp_tests::write_program(&path, text);
     path.to_str().unwrap().to_owned()
 }
 
@@ -220,8 +218,7 @@ fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
     let dir = tempfile::tempdir().unwrap();
     let (program, out) = (dir.path().join("alarm"), dir.path().join("out"));
     let text = format!("#!/bin/sh\n[ -e {0}.open ] || exit 1\ncat >> {0}\n", out.display());
-    std::fs::write(&program, text).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    hpkp_tests::write_program(&program, text);
     let alarms = format!("[alarms]\ncommand = [{program:?}]\n");
     let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);

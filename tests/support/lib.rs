@@ -18,8 +18,9 @@ pub mod said;
 pub mod session;
 pub mod site;
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 /// Runs `command` to its end.
 pub fn output(command: &mut Command) -> Output {
@@ -37,6 +38,17 @@ pub fn succeed(command: &mut Command) -> Vec<u8> {
         String::from_utf8_lossy(&output.stderr)
     );
     output.stdout
+}
+
+/// Writes a program, by a process of its own: what another test starts meanwhile would have an open file from here for a
+/// moment, and nobody can run a file that somebody may write.
+pub fn write_program(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path.as_ref()).stdin(Stdio::piped());
+    let mut install = install.spawn().expect("install");
+    let written = install.stdin.take().expect("a pipe").write_all(contents.as_ref());
+    assert!(install.wait().expect("install").success(), "{}", path.as_ref().display());
+    written.expect("a program written");
 }
 
 /// Where cargo puts what it builds, and the scripts in `ci/` what they prepare.

@@ -30,8 +30,7 @@ fn a_repository_runs_nothing_on_this_machine() {
         "pre-auto-gc",
     ] {
         let path = store.join("hooks").join(hook);
-        fs::write(&path, format!("#!/bin/sh\necho > {}\n", trace(hook))).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        hpkp_tests::write_program(&path, format!("#!/bin/sh\necho > {}\n", trace(hook)));
     }
     let other = traces.path().join("other.git");
     succeed("git", &["init", "-q", "--bare", other.to_str().unwrap()]);
@@ -407,8 +406,7 @@ fn a_repository_that_cannot_be_written_is_named() {
     let mut fleet = Machine::fleet(&engine, 1);
     fleet[0].sync().fine();
     let hook = engine.path().join("hooks/pre-receive");
-    fs::write(&hook, "#!/bin/sh\necho 'No space left on device' >&2; exit 1\n").unwrap();
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+    hpkp_tests::write_program(&hook, "#!/bin/sh\necho 'No space left on device' >&2; exit 1\n");
     fleet[0].add(1);
     let started = Instant::now();
     let said = fleet[0].sync();
