@@ -29,7 +29,7 @@ use crate::bindings::{
 };
 use crate::boundary::{self, OnPanic};
 use crate::conf;
-use crate::conf::Response;
+use crate::conf::{Response, ServerConf};
 use crate::connection;
 use crate::cstr;
 use crate::fork;
@@ -270,6 +270,20 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
         log::release_terminal();
         return true;
     }
+    // SAFETY: by the caller's promise.
+    unsafe { check_loaded(pool, temporary, conf, servers) }
+}
+
+/// As [`serve`], of a configuration that has something to check.
+///
+/// # Safety
+/// As [`serve`]; `conf` and `servers` are those of the main server.
+unsafe fn check_loaded(
+    pool: *mut apr_pool_t,
+    temporary: *mut apr_pool_t,
+    conf: &ServerConf,
+    servers: Vec<Server>,
+) -> bool {
     let openssl = httpd::openssl();
     let mut loader = Loader::new(openssl.as_ref());
     // Taken out: a later restart reads it anew.

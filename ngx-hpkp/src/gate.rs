@@ -77,7 +77,24 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let servers = unsafe { server::servers_of(cycle, &main.global.public_ports) };
     let has_records = !main.global.published.is_empty();
     let is_checked = |all: &Servers| all.any_policy() || all.any_guard() || has_records;
-    let Some(mut servers) = servers.filter(is_checked) else { return true };
+    let Some(servers) = servers.filter(is_checked) else { return true };
+    // SAFETY: by the caller's promise.
+    let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
+    // SAFETY: by the caller's promise.
+    unsafe { check_loaded(cycle, phase, main, servers, outside) }
+}
+
+/// As [`pass`], of a configuration that has something to check.
+///
+/// # Safety
+/// As [`pass`]; the others are those of `cycle`.
+unsafe fn check_loaded(
+    cycle: *mut ngx_cycle_t,
+    phase: Phase,
+    main: &mut MainConf,
+    mut servers: Servers,
+    outside: Outside,
+) -> bool {
     // SAFETY: the cycle has a log from the beginning.
     let log = unsafe { (*cycle).log };
     // SAFETY: as above.
@@ -93,8 +110,6 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     main.sight = servers.any_guard().then(|| Sight::new(&main.global.published));
-    // SAFETY: by the caller's promise.
-    let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
     let configuration = Configuration {
         global: &main.global,
         around: &around.settings,
