@@ -76,6 +76,13 @@ impl Site {
         curl.get(&format!("https://localhost:{}/", self.port)).pins().len()
     }
 
+    #[track_caller]
+    fn presents_what_was_kept(&self, log: &str, what: &str) {
+        assert_eq!(codes(log), [SERVED], "{what}");
+        assert!(self.presents(&self.pin), "{what}");
+        assert_eq!(self.headers(), 1, "{what}");
+    }
+
     /// Sends a bare signal; what the log says of it.
     #[track_caller]
     fn signalled(&mut self, signal: libc::c_int) -> String {
@@ -145,11 +152,6 @@ fn a_file_that_is_not_there() {
     for name in ["live.pem", "live.key"] {
         fs::copy(site.httpd.path(name), site.httpd.path(&format!("saved-{name}"))).expect("a copy");
     }
-    let presents = |site: &Site, log: &str, what: &str| {
-        assert_eq!(codes(log), [SERVED], "{what}");
-        assert!(site.presents(&site.pin), "{what}");
-        assert_eq!(site.headers(), 1, "{what}");
-    };
     for (name, is_empty) in
         [("live.pem", false), ("live.pem", true), ("live.key", false), ("live.key", true)]
     {
@@ -164,7 +166,7 @@ fn a_file_that_is_not_there() {
         assert!(said.text.contains("does not exist or is empty"), "{}", said.text);
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let log = site.signalled(signal);
-            presents(&site, &log, name);
+            site.presents_what_was_kept(&log, name);
             assert!(log.contains("does not exist or is empty"), "{log}");
         }
         site.httpd.stop();
@@ -174,7 +176,7 @@ fn a_file_that_is_not_there() {
         assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
         let before = site.httpd.log().len();
         site.httpd.start();
-        presents(&site, &site.httpd.log()[before..], name);
+        site.presents_what_was_kept(&site.httpd.log()[before..], name);
         site.configure("HPKPCheck keep", "");
         let said = site.httpd.run(&["-t"]);
         assert_eq!((said.code, said.codes()), (Some(0), vec![SERVED]), "{}", said.text);
@@ -186,6 +188,13 @@ fn a_file_that_is_not_there() {
         site.configure("", "");
         fs::copy(site.httpd.path(&format!("saved-{name}")), &path).expect("a copy");
     }
+    site.httpd.stop();
+}
+
+/// Nor where it is named by a macro, or nothing is to be presented in its place.
+#[test]
+fn a_file_that_is_not_there_and_no_line_names() {
+    let mut site = Site::running();
     site.httpd.stop();
     // Lines that a macro has made stand in no file.
     site.httpd.load(&["macro"]);
@@ -200,7 +209,7 @@ fn a_file_that_is_not_there() {
     ));
     let before = site.httpd.log().len();
     site.httpd.start();
-    presents(&site, &site.httpd.log()[before..], "macro");
+    site.presents_what_was_kept(&site.httpd.log()[before..], "macro");
     site.httpd.stop();
     // mod_ssl itself names the file that is configured.
     site.httpd.expect_in_log(&["AH02562", "SSL Library Error", "AH00016"]);
