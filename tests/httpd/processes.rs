@@ -197,13 +197,9 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     let pki = httpd.pki();
     pki.write("html/index.html", "x");
     let (live, port) = (pki.pin("live.pem"), free_port());
-    let configure = |pin: &str, more: &str| {
-        httpd.configure(&format!(
-            "{}{}{more}\n{}",
-            listen(&[port]),
-            policy("site", &[pin, B]),
-            tls_vhost(port, "localhost", "live", "HPKPUse site"),
-        ));
+    let configure = |pin: &str| {
+        let vhost = tls_vhost(port, "localhost", "live", "HPKPUse site");
+        httpd.configure(&format!("{}{}\n{vhost}", listen(&[port]), policy("site", &[pin, B])));
     };
     write_package_files(&httpd);
     let run = |program: &str, word: &str| {
@@ -218,14 +214,14 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
         let url = format!("https://localhost:{port}/");
         Curl::new(&ca).try_get(&url).map(|got| (got.status, got.pins().len()))
     };
-    configure(&live, "");
+    configure(&live);
     let said = script("start");
     assert!(said.status.success(), "{said:?}");
     let first = pid(&httpd, None);
     assert!(wait(|| asked() == Some((200, 1))), "{:?}", asked());
 
     // Refused: by the operator's test, by a reload of either kind.
-    configure(A, "");
+    configure(A);
     for said in [control("configtest"), control("graceful"), script("reload")] {
         assert!(!said.status.success(), "{said:?}");
     }
@@ -244,9 +240,9 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     let third = pid(&httpd, Some(second));
     assert!(wait(|| asked() == Some((200, 0))));
     // What is wrong in the text alone stays wrong.
-    configure("nonsense", "");
+    configure("nonsense");
     assert!(!script("reload").status.success());
-    configure(&live, "");
+    configure(&live);
     assert!(script("stop").status.success());
     assert!(wait(|| !lives(third)));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain]"]);

@@ -246,6 +246,25 @@ fn another_pin(random: &mut Random, block: &mut Block) {
     policy.pins.sort();
 }
 
+/// A policy for longer or shorter, with or without subdomains.
+fn other_settings(random: &mut Random, block: &mut Block) {
+    let Some(policy) = &mut block.policy else { return };
+    match random.below(3) {
+        0 => policy.include_subdomains = !policy.include_subdomains,
+        1 => policy.days = *random.one_of(&[1, 7, 30]),
+        _ => policy.days = 0,
+    }
+}
+
+/// A host more that is said to be served elsewhere, or one less.
+fn another_host_of_others(random: &mut Random, config: &mut Config) {
+    let host = *random.one_of(&NAMED);
+    match config.not_served_here.iter().position(|own| *own == host) {
+        Some(there) => drop(config.not_served_here.remove(there)),
+        None => config.not_served_here.push(host),
+    }
+}
+
 /// One change to a configuration.
 fn change(random: &mut Random, config: &mut Config) {
     if config.blocks.is_empty() {
@@ -284,15 +303,7 @@ fn change(random: &mut Random, config: &mut Config) {
             };
         }
         17 => another_pin(random, block),
-        18 => {
-            if let Some(policy) = &mut block.policy {
-                match random.below(3) {
-                    0 => policy.include_subdomains = !policy.include_subdomains,
-                    1 => policy.days = *random.one_of(&[1, 7, 30]),
-                    _ => policy.days = 0,
-                }
-            }
-        }
+        18 => other_settings(random, block),
         23 | 24 => another_kind_of_key(random, block, slot),
         19 => block.is_default = !block.is_default,
         20 => block.ports = random.one_of(&[vec![443], vec![8443], vec![443, 8443]]).clone(),
@@ -304,15 +315,7 @@ fn change(random: &mut Random, config: &mut Config) {
             let block = config.blocks.remove(at);
             config.blocks.push(block);
         }
-        _ => {
-            let host = *random.one_of(&NAMED);
-            match config.not_served_here.iter().position(|own| *own == host) {
-                Some(there) => {
-                    config.not_served_here.remove(there);
-                }
-                None => config.not_served_here.push(host),
-            }
-        }
+        _ => another_host_of_others(random, config),
     }
     tidy(config);
     if config.blocks.is_empty() {
