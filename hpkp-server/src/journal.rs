@@ -18,8 +18,9 @@ use crate::file_limit::WithoutSignal;
 use crate::host_name::host_name;
 use crate::living::{self, Pid};
 use crate::loader::now;
+use crate::owner::Unsafe;
 use crate::published::{
-    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX, Unsafe,
+    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX,
 };
 use crate::setting::{GlobalSettings, RecordsSetting};
 
