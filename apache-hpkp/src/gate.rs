@@ -83,10 +83,7 @@ pub(crate) unsafe fn register() {
 const REFUSED: c_int = HTTP_INTERNAL_SERVER_ERROR;
 
 fn after(on_panic: OnPanic) -> c_int {
-    match on_panic {
-        OnPanic::Reject => REFUSED,
-        OnPanic::Continue => OK,
-    }
+    on_panic.either(REFUSED, OK)
 }
 
 /// A hook has failed before, where httpd has no way to refuse.

@@ -43,10 +43,7 @@ const OVERRIDDEN: &str =
     "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
 
 pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => ERROR,
-        OnPanic::Continue => OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook("gate", after, || {
         let Some(phase) = phase::current() else { return OK };
         if boundary::has_failed() {
