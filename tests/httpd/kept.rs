@@ -55,16 +55,6 @@ impl Site {
         site
     }
 
-    fn install(&self, certificate: &str, key: &str) {
-        for (from, to) in
-            [(format!("{certificate}.pem"), "live.pem"), (format!("{key}.key"), "live.key")]
-        {
-            let new = self.httpd.path("new");
-            fs::copy(self.httpd.path(&from), &new).expect("a copy");
-            fs::rename(new, self.httpd.path(to)).expect("a file put in place");
-        }
-    }
-
     fn presents(&self, pin: &str) -> bool {
         let curl = Curl::new(&self.httpd.path("ca.pem"));
         let pinned = curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]);
@@ -109,7 +99,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
         ("old", "broken"),
         ("old", "other"),
     ] {
-        site.install(certificate, key);
+        site.httpd.install(certificate, key);
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let log = site.signalled(signal);
             assert_eq!(codes(&log), [SERVED], "{certificate} {key}");
@@ -119,7 +109,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
         }
     }
     // A test refuses what it can see, as before.
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     site.httpd.test().refused("no-pin-in-chain", site.httpd.line("HPKPUse site"));
     assert!(matches!(site.httpd.graceful(), Reload::Refused(_)));
     // A start.
@@ -129,10 +119,10 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     assert_eq!(codes(&site.httpd.log()[before..]), [SERVED]);
     assert!(site.presents(&site.pin));
     // What clients accept takes its place.
-    site.install("backup", "backup");
+    site.httpd.install("backup", "backup");
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [""; 0]);
     assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [SERVED]);
     assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
     let said = site.httpd.log() + &site.httpd.said_to_terminal();
@@ -230,7 +220,7 @@ fn a_file_that_is_not_there_and_no_line_names() {
 fn a_kept_certificate_beside_one_that_cannot_be_kept() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [certificate-cannot-be-kept]"]);
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     let path = |name: &str| site.httpd.path(name).to_str().expect("a path").to_owned();
     let (from, to) = (path("other.key"), path("live.key"));
     openssl(&["ec", "-aes128", "-in", &from, "-out", &to, "-passout", "pass:secret"]);
@@ -246,7 +236,7 @@ fn a_kept_certificate_beside_one_that_cannot_be_kept() {
 fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     site.configure("HPKPCheck keep", "");
     site.httpd.test().accepted(&[SERVED]);
     assert_eq!(site.httpd.graceful(), Reload::Accepted);
