@@ -16,9 +16,8 @@ pub(crate) fn catch_config_hook<T>(
     hook: impl FnOnce() -> T,
 ) -> T {
     let on_panic = || if phase::can_refuse() { OnPanic::Reject } else { OnPanic::Continue };
-    let report = |on_panic, text: &str| match on_panic {
-        OnPanic::Reject => log::panic(APLOG_EMERG, text),
-        OnPanic::Continue => log::panic(APLOG_ALERT, text),
+    let report = |on_panic: OnPanic, text: &str| {
+        log::panic(on_panic.either(APLOG_EMERG, APLOG_ALERT), text);
     };
     boundary::catch_config_hook(name, on_panic, report, after, hook)
 }

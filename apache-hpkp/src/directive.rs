@@ -155,10 +155,7 @@ const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
 /// Runs what reads a directive, where what is read counts.
 fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => BUG.as_ptr(),
-        OnPanic::Continue => ptr::null(),
-    };
+    let after = |on_panic: OnPanic| on_panic.either(BUG.as_ptr(), ptr::null());
     boundary::catch_config_hook(name, after, || {
         if phase::ignores_configuration() {
             return ptr::null();

@@ -29,7 +29,7 @@ use crate::bindings::{
 };
 use crate::boundary::{self, OnPanic};
 use crate::conf;
-use crate::conf::Response;
+use crate::conf::{Response, ServerConf};
 use crate::connection;
 use crate::cstr;
 use crate::fork;
@@ -83,10 +83,7 @@ pub(crate) unsafe fn register() {
 const REFUSED: c_int = HTTP_INTERNAL_SERVER_ERROR;
 
 fn after(on_panic: OnPanic) -> c_int {
-    match on_panic {
-        OnPanic::Reject => REFUSED,
-        OnPanic::Continue => OK,
-    }
+    on_panic.either(REFUSED, OK)
 }
 
 /// A hook has failed before, where httpd has no way to refuse.
@@ -270,6 +267,20 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
         log::release_terminal();
         return true;
     }
+    // SAFETY: by the caller's promise.
+    unsafe { check_loaded(pool, temporary, conf, servers) }
+}
+
+/// As [`serve`], of a configuration that has something to check.
+///
+/// # Safety
+/// As [`serve`]; `conf` and `servers` are those of the main server.
+unsafe fn check_loaded(
+    pool: *mut apr_pool_t,
+    temporary: *mut apr_pool_t,
+    conf: &ServerConf,
+    servers: Vec<Server>,
+) -> bool {
     let openssl = httpd::openssl();
     let mut loader = Loader::new(openssl.as_ref());
     // Taken out: a later restart reads it anew.

@@ -1,27 +1,16 @@
 //! Whatever surrounds it, a pin that is put into an input is in the answer: recorded, or named by its line
 //! in a note, or the input is refused.
 
+use clap::ValueEnum as _;
+use hpkp_cli::import::Certificates;
 use hpkp_cli::import::format::Format;
-use hpkp_cli::import::{Certificates, ImportError, Imported, Problem};
 use hpkp_core::pin::Pin;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// How many lines a note may be away from the pin: it may name the element that the pin stands in.
-const NEAR: usize = 3;
-
-const FORMATS: [Format; 10] = [
-    Format::Android,
-    Format::Curl,
-    Format::Hosts,
-    Format::Ios,
-    Format::Json,
-    Format::Lines,
-    Format::Okhttp,
-    Format::Stubby,
-    Format::Tlsa,
-    Format::Trustkit,
-];
+#[allow(dead_code, reason = "what the fuzz targets need beyond this")]
+#[path = "../../tests/fuzz/src/imports.rs"]
+mod imports;
 
 /// Whole texts of each format, and pieces of them. `PIN` and `HEX` become pins.
 const PIECES: &[&str] = &[
@@ -210,25 +199,6 @@ fn written(pin: Pin, how: Written, (before, behind): (&str, &str)) -> String {
     format!("{before}{digits}{behind}")
 }
 
-fn is_accounted(
-    answer: &Result<Imported, ImportError>,
-    pin: Pin,
-    lines: std::ops::RangeInclusive<usize>,
-) -> bool {
-    match answer {
-        Ok(imported) => {
-            let near = lines.start().saturating_sub(NEAR)..=lines.end() + NEAR;
-            imported.sets.iter().any(|set| set.pins.contains(&pin))
-                || imported.notes.iter().any(|note| near.contains(&note.line))
-        }
-        // Refused as a whole; a text of another format names the pin.
-        Err(error) => match error.problem {
-            Problem::Nothing { .. } => error.line <= *lines.end(),
-            _ => true,
-        },
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
     #[test]
@@ -238,7 +208,7 @@ proptest! {
         octets in prop::array::uniform32(any::<u8>()),
         around in select(AROUND),
         how in select(WRITTEN),
-        format in select(&FORMATS[..]),
+        format in select(Format::value_variants()),
     ) {
         let mut number = 0_u8;
         let mut text = String::new();
@@ -267,10 +237,10 @@ proptest! {
         text.insert_str(at, &piece);
         let lines = first..=first + piece.matches('\n').count();
         let answer = format.read(text.as_bytes(), &Certificates::default());
-        prop_assert!(is_accounted(&answer, pin, lines.clone()), "{format} {lines:?}\n{text}\n{answer:?}");
+        prop_assert!(imports::is_accounted(&answer, pin, &lines), "{format} {lines:?}\n{text}\n{answer:?}");
         if let Some(format) = Format::of(text.as_bytes()) {
             let answer = format.read(text.as_bytes(), &Certificates::default());
-            prop_assert!(is_accounted(&answer, pin, lines.clone()), "{format} {lines:?}\n{text}\n{answer:?}");
+            prop_assert!(imports::is_accounted(&answer, pin, &lines), "{format} {lines:?}\n{text}\n{answer:?}");
         }
     }
 }
@@ -333,7 +303,7 @@ proptest! {
     #[test]
     fn each_pin_of_a_whole_text_is_recorded_for_its_host(
         numbers in prop::collection::vec(prop::collection::btree_set(any::<u8>(), 2..6), 1..5),
-        format in select(&FORMATS[..]),
+        format in select(Format::value_variants()),
     ) {
         let pin = |number: u8| Pin::from_octets(openssl::sha::sha256(&[number]));
         let hosts: Vec<(String, Vec<Pin>)> = numbers

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use clap::ValueEnum as _;
 use hpkp_cli::import::format::Format;
 
 #[path = "../../tests/fuzz/src/imports.rs"]
@@ -11,18 +12,7 @@ mod imports;
 
 #[test]
 fn imports() {
-    for format in [
-        Format::Android,
-        Format::Curl,
-        Format::Hosts,
-        Format::Ios,
-        Format::Json,
-        Format::Lines,
-        Format::Okhttp,
-        Format::Stubby,
-        Format::Tlsa,
-        Format::Trustkit,
-    ] {
+    for &format in Format::value_variants() {
         let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds");
         let seeds = seeds.join(format!("import_{format}"));
         let mut found = 0;

@@ -23,6 +23,16 @@ pub enum OnPanic {
     Continue,
 }
 
+impl OnPanic {
+    /// One value where the configuration is refused, the other where it goes on.
+    pub fn either<T>(self, reject: T, go_on: T) -> T {
+        match self {
+            Self::Reject => reject,
+            Self::Continue => go_on,
+        }
+    }
+}
+
 /// Runs a hook that has to do with reading a configuration. After a panic, asks what is to be done,
 /// hands that and what the panic said to `report`, and gives what `after` makes of it.
 pub fn catch_config_hook<T>(
@@ -36,10 +46,8 @@ pub fn catch_config_hook<T>(
     catch(name, hook).unwrap_or_else(|message| {
         FAILED.store(true, Ordering::Relaxed);
         let on_panic = on_panic();
-        let consequence = match on_panic {
-            OnPanic::Reject => "the configuration is refused",
-            OnPanic::Continue => "continuing without this header",
-        };
+        let consequence =
+            on_panic.either("the configuration is refused", "continuing without this header");
         report(on_panic, &text(name, &message, consequence));
         after(on_panic)
     })

@@ -18,8 +18,9 @@ use crate::file_limit::WithoutSignal;
 use crate::host_name::host_name;
 use crate::living::{self, Pid};
 use crate::loader::now;
+use crate::owner::Unsafe;
 use crate::published::{
-    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX, Unsafe,
+    self, Claimant, Contents, Directory, DirectoryError, RESERVE, Reserved, SUFFIX,
 };
 use crate::setting::{GlobalSettings, RecordsSetting};
 
@@ -64,16 +65,14 @@ pub fn read(
     let Some(first) = settings.first() else { return (None, None) };
     let mut reading = Reading::default();
     let opened: Vec<_> = settings.iter().map(|setting| Directory::open(&setting.path)).collect();
-    let mut ours: HashSet<WriterName> = HashSet::new();
+    let writer = |setting: &RecordsSetting| {
+        setting.writer.clone().map(|writer| writer.map_or_else(default_writer, Ok))
+    };
+    let writers: Vec<_> = settings.iter().map(writer).collect();
+    let mut ours: HashSet<WriterName> = writers.iter().flatten().flatten().cloned().collect();
     for directory in opened.iter().flatten() {
         // What keeps them from being listed keeps them from being read.
         ours.extend(directory.writers().unwrap_or_default());
-    }
-    let mut writers = Vec::new();
-    for setting in settings {
-        let writer = setting.writer.clone().map(|writer| writer.map_or_else(default_writer, Ok));
-        ours.extend(writer.iter().flatten().cloned());
-        writers.push(writer);
     }
     let mut journal = None;
     // Before the files: what is written meanwhile is not missing.
@@ -81,11 +80,10 @@ pub fn read(
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
     // Also before: what was heard of since needs records that may not be read yet.
-    let freshness = settings
-        .iter()
-        .zip(&opened)
-        .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?));
-    let freshness = freshness.collect();
+    let with_opened = settings.iter().zip(&opened);
+    let freshness = with_opened
+        .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?))
+        .collect();
     let own: Vec<Own> = opened.iter().map(|opened| reading.own_files(opened)).collect();
     concern.add_recorded(&reading.contents.state);
     for (((setting, opened), own), writer) in settings.iter().zip(&opened).zip(own).zip(writers) {

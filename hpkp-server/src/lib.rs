@@ -8,7 +8,7 @@
 //! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
 //! told, [`journal`] what becomes of them with a configuration; [`kept`] has the last good certificates, and
 //! [`guard`] presents one in place of a certificate that is chosen during the handshake; [`living`] finds other servers that serve
-//! at the same time. Every entry from C goes through [`boundary`].
+//! at the same time, and [`owner`] says who else may have changed a file. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
 pub mod certificate_file;
@@ -27,6 +27,7 @@ pub mod living;
 pub mod loader;
 pub mod nginx;
 pub mod openssl;
+pub mod owner;
 pub mod presented;
 pub mod public_port;
 pub mod published;

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use hpkp_core::published::{EventId, WriterName};
 use hpkp_core::text::Excerpt;
+use hpkp_server::owner::Unsafe;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::{Signer as OpenSslSigner, Verifier};
 use serde::{Deserialize, Serialize};
@@ -251,12 +252,12 @@ impl PeerKeys {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(why) => return Err(error(io_text(&why))),
         };
-        let user = rustix::process::geteuid().as_raw();
-        if metadata.uid() != 0 && metadata.uid() != user {
-            return Err(error("the file belongs to another user".to_owned()));
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err(error("other users can write to the file; chmod go-w".to_owned()));
+        match Unsafe::of(&metadata) {
+            Some(Unsafe::Owner) => {
+                return Err(error("the file belongs to another user".to_owned()));
+            }
+            Some(why @ Unsafe::Mode) => return Err(error(format!("{why}; {}", why.remedy()))),
+            None => {}
         }
         let text = String::from_utf8(bytes).map_err(|_| error("not UTF-8".to_owned()))?;
         let allowed = allowed::read(&text).map_err(|why| error(why.to_string()))?;

@@ -37,9 +37,8 @@ fn catch_config_hook_where<T>(
     hook: impl FnOnce() -> T,
 ) -> T {
     let on_panic = || if can_refuse() { OnPanic::Reject } else { OnPanic::Continue };
-    let report_at = |on_panic, text: &str| match on_panic {
-        OnPanic::Reject => report(NGX_LOG_EMERG, text),
-        OnPanic::Continue => report(NGX_LOG_ALERT, text),
+    let report_at = |on_panic: OnPanic, text: &str| {
+        report(on_panic.either(NGX_LOG_EMERG, NGX_LOG_ALERT), text);
     };
     boundary::catch_config_hook(name, on_panic, report_at, after, hook)
 }

@@ -48,10 +48,7 @@ unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) ->
 
 /// `preconfiguration`: every module is there, and nothing within `http` has been read.
 pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => ERROR,
-        OnPanic::Continue => OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook("watch", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `http`.
         unsafe {
@@ -149,10 +146,7 @@ unsafe extern "C" fn directive(
     command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => Err(()),
-        OnPanic::Continue => Ok(None),
-    };
+    let after = |on_panic: OnPanic| on_panic.either(Err(()), Ok(None));
     // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
     let noted =
         boundary::catch_config_hook("watched_directive", after, || unsafe { note(cf, command) });

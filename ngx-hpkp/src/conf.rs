@@ -221,10 +221,7 @@ pub(crate) unsafe extern "C" fn merge_server(
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => CONF_ERROR,
-        OnPanic::Continue => CONF_OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook("merge_srv_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =

@@ -103,10 +103,7 @@ unsafe fn handle<C>(
     conf: *mut c_void,
     set: impl FnOnce(&mut C, &[String]) -> Result<(), String>,
 ) -> *mut c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => CONF_ERROR,
-        OnPanic::Continue => CONF_OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook("directive", after, || {
         if phase::current().is_none() {
             return CONF_OK;

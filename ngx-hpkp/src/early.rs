@@ -33,10 +33,7 @@ use crate::{gate, log, phase, server};
 
 /// `init_main_conf` of a module that stands before that of TLS.
 pub(crate) unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, _: *mut c_void) -> *mut c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => CONF_ERROR,
-        OnPanic::Continue => CONF_OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook("early", after, || {
         if let Some(phase) = phase::current().filter(|_| !boundary::has_failed()) {
             // SAFETY: nginx calls this with the configuration whose block `http` it has just read.

@@ -34,10 +34,7 @@ static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 
 /// `postconfiguration`: puts the filter in front of those that are there already.
 pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => ERROR,
-        OnPanic::Continue => OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook_late("postconfiguration", after, || {
         // SAFETY: nginx builds the chain of filters in one thread, before it serves anything.
         unsafe {

@@ -45,10 +45,7 @@ const OVERRIDDEN: &str =
     "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
 
 pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => ERROR,
-        OnPanic::Continue => OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook("gate", after, || {
         let Some(phase) = phase::current() else { return OK };
         if boundary::has_failed() {
@@ -79,7 +76,24 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     let servers = unsafe { server::servers_of(cycle, &main.global.public_ports) };
     let has_records = !main.global.published.is_empty();
     let is_checked = |all: &Servers| all.any_policy() || all.any_guard() || has_records;
-    let Some(mut servers) = servers.filter(is_checked) else { return true };
+    let Some(servers) = servers.filter(is_checked) else { return true };
+    // SAFETY: by the caller's promise.
+    let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
+    // SAFETY: by the caller's promise.
+    unsafe { check_loaded(cycle, phase, main, servers, outside) }
+}
+
+/// As [`pass`], of a configuration that has something to check.
+///
+/// # Safety
+/// As [`pass`]; the others are those of `cycle`.
+unsafe fn check_loaded(
+    cycle: *mut ngx_cycle_t,
+    phase: Phase,
+    main: &mut MainConf,
+    mut servers: Servers,
+    outside: Outside,
+) -> bool {
     // SAFETY: the cycle has a log from the beginning.
     let log = unsafe { (*cycle).log };
     // SAFETY: as above.
@@ -95,8 +109,6 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
     main.sight = servers.any_guard().then(|| Sight::new(&main.global.published));
-    // SAFETY: by the caller's promise.
-    let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
     let configuration = Configuration {
         global: &main.global,
         around: &around.settings,

@@ -21,25 +21,32 @@ use hpkp_tests::free_port;
 
 use deployed::{Deployed, HOST, hook};
 
+/// Fails unless a client's command succeeds.
+#[track_caller]
+fn fine(deployed: &Deployed, mut command: Command) {
+    assert_eq!(code(deployed, &mut command), Some(0), "{}", deployed.log());
+}
+
 /// The exit code of a client's command.
 #[track_caller]
 fn code(deployed: &Deployed, command: &mut Command) -> Option<i32> {
     deployed.run(command).status.code()
 }
 
+fn certbot_with(deployed: &Deployed, arguments: &[&str]) -> Command {
+    let mut command = deployed.command("certbot");
+    command.env("REQUESTS_CA_BUNDLE", &deployed.pebble.ca).args(arguments);
+    for (option, directory) in [("--config-dir", "C"), ("--work-dir", "K"), ("--logs-dir", "L")] {
+        command.arg(option).arg(deployed.path(directory));
+    }
+    command.args(["-n", "--server", &deployed.pebble.directory()]);
+    command
+}
+
 #[test]
 fn certbot() {
     let deployed = Deployed::running();
-    let certbot = |arguments: &[&str]| {
-        let mut command = deployed.command("certbot");
-        command.env("REQUESTS_CA_BUNDLE", &deployed.pebble.ca).args(arguments);
-        for (option, directory) in [("--config-dir", "C"), ("--work-dir", "K"), ("--logs-dir", "L")]
-        {
-            command.arg(option).arg(deployed.path(directory));
-        }
-        command.args(["-n", "--server", &deployed.pebble.directory()]);
-        command
-    };
+    let certbot = |arguments: &[&str]| certbot_with(&deployed, arguments);
     let hooks = deployed.path("C/renewal-hooks/deploy");
     fs::create_dir_all(&hooks).expect("a directory");
     fs::create_dir(deployed.path("webroot")).expect("a directory");
@@ -54,14 +61,14 @@ fn certbot() {
         "--agree-tos",
         "--register-unsafely-without-email",
     ];
-    assert_eq!(code(&deployed, &mut certbot(&first)), Some(0), "{}", deployed.log());
+    fine(&deployed, certbot(&first));
     // certbot 2 runs hooks of the directory at renewals alone.
     if !deployed.serves(&format!("C/live/{HOST}/cert.pem")) {
         let mut first = deployed.command("sh");
         first
             .env("RENEWED_LINEAGE", deployed.path("C/live").join(HOST))
             .args(["-c", &hook("certbot-deploy")]);
-        assert_eq!(code(&deployed, &mut first), Some(0), "{}", deployed.log());
+        fine(&deployed, first);
     }
     deployed.pin_what_is_served();
 
@@ -69,7 +76,7 @@ fn certbot() {
 
     let renew = ["renew", "--force-renewal", "--no-random-sleep-on-renew"];
     let before = deployed.certificate();
-    assert_eq!(code(&deployed, &mut certbot(&[&renew[..], &["--reuse-key"]].concat())), Some(0));
+    fine(&deployed, certbot(&[&renew[..], &["--reuse-key"]].concat()));
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before, "{}", deployed.log());
     let settings =
@@ -79,7 +86,7 @@ fn certbot() {
 
     // certbot succeeds, and leads live/ to the new key; the server's files stay.
     let before = deployed.certificate();
-    assert_eq!(code(&deployed, &mut certbot(&[&renew[..], &["--new-key"]].concat())), Some(0));
+    fine(&deployed, certbot(&[&renew[..], &["--new-key"]].concat()));
     assert_ne!(deployed.pki().pin(&format!("C/live/{HOST}/cert.pem")), deployed.in_place());
     assert!(deployed.log().contains("locks out"), "{}", deployed.log());
     deployed.clients_go_on();
@@ -89,12 +96,12 @@ fn certbot() {
     let newest =
         fs::canonicalize(deployed.path(&format!("C/live/{HOST}/privkey.pem"))).expect("a key");
     fs::copy(deployed.path("good.key"), newest).expect("a copy");
-    assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
+    fine(&deployed, certbot(&renew));
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before, "{}", deployed.log());
 
     let planned = deployed.hand_over("C");
-    assert_eq!(code(&deployed, &mut certbot(&renew)), Some(0), "{}", deployed.log());
+    fine(&deployed, certbot(&renew));
     deployed.presents(&planned);
 }
 
@@ -210,24 +217,14 @@ fn lego() {
         command
     };
     let hook = hook("lego-hook");
-    assert_eq!(
-        code(&deployed, &mut lego(&["run", "--run-hook", &hook])),
-        Some(0),
-        "{}",
-        deployed.log()
-    );
+    fine(&deployed, lego(&["run", "--run-hook", &hook]));
     deployed.pin_what_is_served();
 
     assert_eq!(deployed.doctor("P"), ["lego", "unknown", "unknown"]);
 
     let renew = ["renew", "--days", "999", "--no-random-sleep", "--renew-hook", &hook];
     let before = deployed.certificate();
-    assert_eq!(
-        code(&deployed, &mut lego(&[&renew[..], &["--reuse-key"]].concat())),
-        Some(0),
-        "{}",
-        deployed.log()
-    );
+    fine(&deployed, lego(&[&renew[..], &["--reuse-key"]].concat()));
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before);
 
@@ -240,18 +237,13 @@ fn lego() {
     // The way back.
     fs::copy(deployed.path("good.key"), deployed.path(&format!("P/certificates/{HOST}.key")))
         .expect("a copy");
-    assert_eq!(
-        code(&deployed, &mut lego(&[&renew[..], &["--reuse-key"]].concat())),
-        Some(0),
-        "{}",
-        deployed.log()
-    );
+    fine(&deployed, lego(&[&renew[..], &["--reuse-key"]].concat()));
     deployed.clients_go_on();
     assert_ne!(deployed.certificate(), before);
 
     let planned = deployed.hand_over("P");
     let reuse = [&renew[..], &["--reuse-key"]].concat();
-    assert_eq!(code(&deployed, &mut lego(&reuse)), Some(0), "{}", deployed.log());
+    fine(&deployed, lego(&reuse));
     deployed.presents(&planned);
 }
 
@@ -398,25 +390,15 @@ fn uacme() {
         command.arg(deployed.path("U").join(HOST)).arg(HOST);
         code(&deployed, &mut command)
     };
-    assert_eq!(code(&deployed, &mut uacme("new")), Some(0), "{}", deployed.log());
-    assert_eq!(
-        code(&deployed, &mut uacme(&format!("issue {HOST}"))),
-        Some(0),
-        "{}",
-        deployed.log()
-    );
+    fine(&deployed, uacme("new"));
+    fine(&deployed, uacme(&format!("issue {HOST}")));
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
     deployed.pin_what_is_served();
     assert_eq!(deployed.doctor("U"), ["uacme", "kept", "yes"]);
     // It names files that it puts aside by the second.
     let renew = || {
         std::thread::sleep(std::time::Duration::from_millis(1100));
-        assert_eq!(
-            code(&deployed, &mut uacme(&format!("-f issue {HOST}"))),
-            Some(0),
-            "{}",
-            deployed.log()
-        );
+        fine(&deployed, uacme(&format!("-f issue {HOST}")));
     };
     let before = deployed.certificate();
     renew();

@@ -78,7 +78,7 @@ fn told(code: i32, client: &str, key: &str, answer: &str) -> (Option<i32>, [Valu
 }
 
 #[test]
-fn each_client_says_which_key_comes_next() {
+fn certbot_says_which_key_comes_next() {
     let machine = Machine::new();
     let live = format!("a/live/{HOST}");
     let copies = [
@@ -93,7 +93,11 @@ fn each_client_says_which_key_comes_next() {
     assert_eq!(machine.told("a"), told(0, "certbot", "kept", "yes"));
     machine.lay(&[], &[(&conf, ""), ("a/cli.ini", "reuse-key = true\n")]);
     assert_eq!(machine.told("a"), told(0, "certbot", "kept", "yes"));
+}
 
+#[test]
+fn acme_sh_says_which_key_comes_next() {
+    let machine = Machine::new();
     let folder = format!("s/{HOST}_ecc");
     let [full, key, next, conf] = [
         "fullchain.cer",
@@ -113,7 +117,11 @@ fn each_client_says_which_key_comes_next() {
     assert_eq!(json["certificates"][0]["renews"], "2030-03-17T17:46:40Z");
     machine.lay(&[("next.key", &next)], &[]);
     assert_eq!(machine.told("s"), told(1, "acme.sh", "kept", "no"));
+}
 
+#[test]
+fn dehydrated_says_which_key_comes_next() {
+    let machine = Machine::new();
     let folder = format!("d/certs/{HOST}");
     let [full, key, roll] =
         ["fullchain.pem", "privkey.pem", "privkey.roll.pem"].map(|name| format!("{folder}/{name}"));
@@ -126,7 +134,11 @@ fn each_client_says_which_key_comes_next() {
     assert_eq!(machine.told("d"), told(1, "dehydrated", "kept", "no"));
     machine.lay(&[], &[(&format!("{folder}/config"), "PRIVATE_KEY_RENEW=\"no\"\n")]);
     assert_eq!(machine.told("d"), told(0, "dehydrated", "kept", "yes"));
+}
 
+#[test]
+fn other_clients_say_which_key_comes_next() {
+    let machine = Machine::new();
     let file = format!("l/certificates/{HOST}.crt");
     machine.lay(
         &[("live.chain", &file), ("root.pem", &format!("l/certificates/{HOST}.issuer.crt"))],

@@ -456,34 +456,38 @@ fn a_first_install_makes_the_directory() {
 }
 
 /// The names that ACME clients give their files, onto those of the server.
-#[test]
-fn files_of_each_client_are_found() {
-    let place = Place::new();
-    place.issue("stranger", "mail.example.com", P256);
-    // The server has names of its own.
-    let server = |chain: &str, key: &str| {
-        let _ = fs::remove_dir_all(place.path("live"));
-        fs::create_dir(place.path("live")).expect("a directory");
-        place.copy("old.chain", &format!("live/{chain}"));
-        place.copy("old.key", &format!("live/{key}"));
-    };
-    let client = |files: &[(&str, &str)]| {
-        let _ = fs::remove_dir_all(place.path("client"));
+impl Place {
+    /// The server has names of its own.
+    fn server(&self, chain: &str, key: &str) {
+        let _ = fs::remove_dir_all(self.path("live"));
+        fs::create_dir(self.path("live")).expect("a directory");
+        self.copy("old.chain", &format!("live/{chain}"));
+        self.copy("old.key", &format!("live/{key}"));
+    }
+
+    fn client(&self, files: &[(&str, &str)]) {
+        let _ = fs::remove_dir_all(self.path("client"));
         for (from, to) in files {
-            let to = place.path("client").join(to);
+            let to = self.path("client").join(to);
             fs::create_dir_all(to.parent().expect("a directory")).expect("a directory");
-            fs::copy(place.path(from), to).expect("a copy");
+            fs::copy(self.path(from), to).expect("a copy");
         }
-    };
-    let installed = |more: &[&str]| {
-        server("site.crt", "site.key");
-        let said = place.install(more);
+    }
+
+    #[track_caller]
+    fn installed(&self, more: &[&str]) {
+        self.server("site.crt", "site.key");
+        let said = self.install(more);
         assert_eq!(said.code, Some(0), "{more:?}: {said:?}");
-        assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next", "{more:?}");
-        assert_eq!(fs::read_dir(place.path("live")).expect("a directory").count(), 2, "{more:?}");
-    };
-    // certbot.
-    client(&[
+        assert_eq!(self.pair_in("live", ["site.crt", "site.key"]), "next", "{more:?}");
+        assert_eq!(fs::read_dir(self.path("live")).expect("a directory").count(), 2, "{more:?}");
+    }
+}
+
+#[test]
+fn files_of_certbot_are_found() {
+    let place = Place::new();
+    place.client(&[
         ("next.pem", "a/cert1.pem"),
         ("ca.pem", "a/chain1.pem"),
         ("next.chain", "a/fullchain1.pem"),
@@ -495,9 +499,15 @@ fn files_of_each_client_are_found() {
             .expect("a link");
     }
     place.pki.write("client/live/README", "x");
-    installed(&["--from", "client/live"]);
-    // lego, with other certificates beside it.
-    client(&[
+    place.installed(&["--from", "client/live"]);
+}
+
+#[test]
+fn files_of_lego_are_found() {
+    let place = Place::new();
+    place.issue("stranger", "mail.example.com", P256);
+    // With other certificates beside it.
+    place.client(&[
         ("next.chain", "www.example.com.crt"),
         ("next.key", "www.example.com.key"),
         ("ca.pem", "www.example.com.issuer.crt"),
@@ -505,47 +515,53 @@ fn files_of_each_client_are_found() {
         ("stranger.key", "mail.example.com.key"),
         ("ca.pem", "mail.example.com.issuer.crt"),
     ]);
-    installed(&["--from", "client", "--name", HOST]);
+    place.installed(&["--from", "client", "--name", HOST]);
     assert_eq!(place.install(&["--from", "client"]).code, Some(2));
-    // lego without a bundle.
-    client(&[
+    // Without a bundle.
+    place.client(&[
         ("next.pem", "www.example.com.crt"),
         ("next.key", "www.example.com.key"),
         ("ca.pem", "www.example.com.issuer.crt"),
     ]);
-    installed(&["--from", "client"]);
+    place.installed(&["--from", "client"]);
+}
+
+#[test]
+fn files_of_other_clients_are_found() {
+    let place = Place::new();
+    place.issue("stranger", "mail.example.com", P256);
     // acme.sh, with the key of the next renewal.
-    client(&[
+    place.client(&[
         ("next.pem", "www.example.com.cer"),
         ("ca.pem", "ca.cer"),
         ("next.chain", "fullchain.cer"),
         ("next.key", "www.example.com.key"),
         ("old.key", "www.example.com.key.next"),
     ]);
-    installed(&["--from", "client"]);
+    place.installed(&["--from", "client"]);
     // dehydrated, among what it had before.
-    client(&[
+    place.client(&[
         ("old.chain", "fullchain-1.pem"),
         ("old.key", "privkey-1.pem"),
         ("next.chain", "fullchain.pem"),
         ("next.key", "privkey.pem"),
         ("old.key", "privkey.roll.pem"),
     ]);
-    installed(&["--from", "client"]);
+    place.installed(&["--from", "client"]);
     // uacme.
-    client(&[
+    place.client(&[
         ("next.chain", "www.example.com/cert.pem"),
         ("next.key", "private/www.example.com/key.pem"),
     ]);
-    installed(&["--from", "client/www.example.com"]);
+    place.installed(&["--from", "client/www.example.com"]);
     // By name.
-    client(&[
+    place.client(&[
         ("next.chain", "x.crt"),
         ("next.key", "x.key"),
         ("stranger.chain", "y.crt"),
         ("stranger.key", "y.key"),
     ]);
-    installed(&[
+    place.installed(&[
         "--from",
         "client",
         "--cert-name",
@@ -776,6 +792,39 @@ fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {
     assert_eq!((place.live(), place.left()), ("next".to_owned(), vec![]));
 }
 
+/// What is killed.
+const KILLED: [&str; 10] = [
+    "install",
+    "--from",
+    "new",
+    "--to",
+    "live",
+    "--no-records",
+    "--test",
+    "true",
+    "--reload",
+    "true",
+];
+
+impl Place {
+    /// Starts the command and kills it after a time, which begins `late`: when it changes something, or
+    /// has taken as long as it does as a whole.
+    fn killed(&self, lives: Duration, whole: Duration, late: bool) {
+        let before = self.left();
+        let mut command = hpkp();
+        command.args(KILLED).current_dir(self.records.0.path());
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
+        let begun = Instant::now();
+        while late && self.left() == before && begun.elapsed() < whole {
+            std::thread::yield_now();
+        }
+        std::thread::sleep(lives);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
 /// 200 times, at any moment, in turn with a directory and with a link.
 #[test]
 fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
@@ -794,40 +843,18 @@ fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
         }
         let goal = if place.live() == "old" { "next" } else { "old" };
         place.lay("new", goal);
-        let arguments = [
-            "install",
-            "--from",
-            "new",
-            "--to",
-            "live",
-            "--no-records",
-            "--test",
-            "true",
-            "--reload",
-            "true",
-        ];
-        let before = place.left();
-        let mut command = hpkp();
-        command.args(arguments).current_dir(place.records.0.path());
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the command");
-        // Most of its time goes by before it changes anything, so every other round begins there.
-        let begun = Instant::now();
-        while round % 4 < 2 && place.left() == before && begun.elapsed() < whole {
-            std::thread::yield_now();
-        }
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        std::thread::sleep(whole.mul_f64((random >> 40) as f64 / f64::from(1 << 24)));
-        let _ = child.kill();
-        let _ = child.wait();
+        let lives = whole.mul_f64((random >> 40) as f64 / f64::from(1 << 24));
+        // Most of its time goes by before it changes anything, so every other round begins there.
+        place.killed(lives, whole, round % 4 < 2);
         let is_done = place.live() == goal;
         seen[usize::from(is_done)] += 1;
         whole = whole.mul_f64(if is_done { 0.8 } else { 1.25 });
         check_rest(&place);
         let said = match round % 2 {
             0 => run(place.records.0.path(), &["install", "--recover", "--to", "live"]),
-            _ => run(place.records.0.path(), &arguments),
+            _ => run(place.records.0.path(), &KILLED),
         };
         assert_eq!(said.code, Some(0), "round {round}: {said:?}");
         place.live();

@@ -237,6 +237,13 @@ fn an_encrypted_key_needs_its_passphrase() {
     run(dir.path(), &["key", "new", "--passphrase-file", "empty", "k"])
         .failed(1, "the first line is empty");
     assert!(!pki.path("k").exists());
+}
+
+#[test]
+fn a_key_that_others_have_encrypted_needs_its_passphrase() {
+    let (dir, pki) = pki();
+    pki.write("good", "correct horse\nsecond line\n");
+    pki.write("bad", "wrong\n");
     // The old form, and a container.
     pki.ca("ca");
     let key = pki.path("ca.key");
@@ -508,7 +515,6 @@ fn blank_pdf() -> &'static str {
 fn a_drill_says_who_holds_the_pin() {
     let records = Records::new();
     let directory = records.0.path();
-    let pki = Pki::new(directory);
     let out = run(directory, &["key", "new", "backup.key"]).fine();
     let pin = first_word(&out);
     let drill = |more: &[&str]| {
@@ -558,8 +564,14 @@ fn a_drill_says_who_holds_the_pin() {
     assert_eq!((&lines[1]["pin"], &lines[1]["hosts"][0]), (&pin.into(), &"www.example.com".into()));
     // Whoever reads the records is not disturbed.
     records.run(&["verify"]).fine();
+}
 
-    // TLSA records may have the key whole or as SHA-512.
+/// TLSA records may have the key whole or as SHA-512.
+#[test]
+fn a_drill_finds_the_key_in_tlsa_records() {
+    let records = Records::new();
+    let directory = records.0.path();
+    let pki = Pki::new(directory);
     let public = run(directory, &["key", "new", "tlsa.key"]).fine();
     let key = pki.path("tlsa.key");
     let der = openssl(&["pkey", "-in", key.to_str().expect("UTF-8"), "-pubout", "-outform", "der"]);
@@ -568,18 +580,29 @@ fn a_drill_says_who_holds_the_pin() {
     records.run(&["import", "--format", "tlsa", "--origin", "zone", "zone"]).fine();
     let said = run(directory, &["key", "drill", "-d", "records", "tlsa.key"]);
     restored(&said, first_word(&public));
+}
+
+#[test]
+fn a_drill_says_what_it_cannot_read_or_record() {
+    let records = Records::new();
+    let directory = records.0.path();
+    let out = run(directory, &["key", "new", "backup.key"]).fine();
+    let pin = first_word(&out);
+    records.recorded(&["add", "www.example.com", "--pin", pin, "--origin", "app 1"]);
+    let drill = || run(directory, &["key", "drill", "-d", "records", "backup.key"]);
+    restored(&drill(), pin);
 
     // Records that cannot be read leave the answer open.
     let said = run(directory, &["key", "drill", "-d", "missing", "backup.key"]);
     said.failed(3, "missing");
     said.failed(3, pin);
     std::fs::write(directory.join("records/broken.jsonl"), "nonsense\n").expect("a file");
-    drill(&[]).failed(1, "broken.jsonl");
+    drill().failed(1, "broken.jsonl");
     std::fs::remove_file(directory.join("records/broken.jsonl")).expect("removed");
     // A record that cannot be written is no record.
     std::fs::remove_file(directory.join("records/hpkp-drills")).expect("removed");
     symlink("/dev/null", directory.join("records/hpkp-drills")).expect("a link");
-    let said = drill(&[]);
+    let said = drill();
     assert_eq!(said.code, Some(3), "{said:?}");
     assert!(
         said.out.starts_with("yes: ") && said.err.contains("the drill is not recorded"),
@@ -701,24 +724,26 @@ fn secrets(pki: &Pki, file: &str) -> Vec<String> {
     [windows(&base64, 16), windows(&hex, 16)].concat()
 }
 
-#[test]
-fn nothing_of_a_key_is_printed() {
-    let records = Records::new();
-    let directory = records.0.path();
-    let pki = Pki::new(directory);
-    pki.write("good", "correct horse\n");
-    pki.write("bad", "battery staple\n");
-    run(directory, &["key", "new", "--paper", "page", "k"]).fine();
-    let page = String::from_utf8(pki.read("page")).expect("UTF-8");
-    let typed = typed(&page);
-    let mut secret = secrets(&pki, "k");
-    secret.extend(
-        typed
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .map(|(_, line)| line[..19.min(line.len())].to_owned()),
-    );
-    secret.extend(["correct horse", "battery staple"].map(str::to_owned));
+/// The forms of a key `k`.
+const FORMS: [&str; 14] = [
+    "k",
+    "der",
+    "traditional",
+    "encrypted",
+    "labelled",
+    "public-label",
+    "no-lines",
+    "cut",
+    "damaged",
+    "joined",
+    "typed",
+    "mistyped",
+    "numberless",
+    "page",
+];
+
+/// Writes the forms that are not there yet.
+fn write_forms(pki: &Pki, typed: &str) {
     let key = pki.path("k");
     let key = key.to_str().expect("UTF-8");
     let pem = String::from_utf8(pki.read("k")).expect("PEM");
@@ -737,63 +762,72 @@ fn nothing_of_a_key_is_printed() {
     pki.write("cut", &pem[..pem.len() - 40]);
     pki.write("damaged", pem.replacen("MIG", "M!G", 1));
     pki.write("joined", pem.replace('\n', ""));
-    pki.write("typed", &typed);
+    pki.write("typed", typed);
     pki.write("mistyped", typed.replacen(": ", ": u", 3));
     pki.write("numberless", typed.replace(": ", " "));
-    let files = [
-        "k",
-        "der",
-        "traditional",
-        "encrypted",
-        "labelled",
-        "public-label",
-        "no-lines",
-        "cut",
-        "damaged",
-        "joined",
-        "typed",
-        "mistyped",
-        "numberless",
-        "page",
-    ];
+}
+
+/// What commands say that are given a file with a key, in all ways.
+fn all_that_is_said_of(directory: &Path, file: &str) -> String {
     let mut said = String::new();
-    for file in files {
-        let input = pki.read(file);
-        for arguments in [
-            &["pin", file][..],
-            &["pin", "--private-key", "--passphrase-file", "good", file],
-            &["pin", "--private-key", "--passphrase-file", "bad", file, "--json"],
-            &["find", file, "."],
-            &["find", "--passphrase-file", "good", file, ".", "--json"],
-            &["find", "--passphrase-file", "bad", file],
-            &["key", "drill", "--passphrase-file", "good", "-d", "records", file],
-            &["key", "drill", "--passphrase-file", "bad", "--pin", OTHER, file],
-            &["key", "drill", "--passphrase-file", "good", "--pin", OTHER, "--json", file],
-            &["parse", "x", "--chain", file],
-            &["published", "-d", "records", "why", "a.example", "--cert", file],
-            &["published", "-d", "records", "compromised", "--why", "x", file],
-            &["published", "-d", "records", "import", "--origin", "x", file],
-            &["published", "-d", "records", "import", "--format", "okhttp", "--origin", "x", file],
-        ] {
-            let one = run(directory, arguments);
-            assert!(one.code.is_some_and(|code| code <= 3), "{arguments:?}: {one:?}");
-            said.push_str(&format!("{arguments:?}\n{}{}", one.out, one.err));
-        }
-        for arguments in [
-            &["pin", "-"][..],
-            &["pin", "--private-key", "-"],
-            &["key", "drill", "--pin", OTHER, "--passphrase-file", "/dev/null", "-"],
-            &["published", "-d", "records", "import", "--origin", "x", "-"],
-            &["parse", "-"],
-        ] {
-            // Base64 without more is a value like any other.
-            if arguments[0] == "parse" && !input.windows(11).any(|part| part == b"PRIVATE KEY") {
-                continue;
-            }
-            let one = run_in(directory, &input, arguments);
-            said.push_str(&format!("{file} | {arguments:?}\n{}{}", one.out, one.err));
-        }
+    let input = std::fs::read(directory.join(file)).expect("a file");
+    for arguments in [
+        &["pin", file][..],
+        &["pin", "--private-key", "--passphrase-file", "good", file],
+        &["pin", "--private-key", "--passphrase-file", "bad", file, "--json"],
+        &["find", file, "."],
+        &["find", "--passphrase-file", "good", file, ".", "--json"],
+        &["find", "--passphrase-file", "bad", file],
+        &["key", "drill", "--passphrase-file", "good", "-d", "records", file],
+        &["key", "drill", "--passphrase-file", "bad", "--pin", OTHER, file],
+        &["key", "drill", "--passphrase-file", "good", "--pin", OTHER, "--json", file],
+        &["parse", "x", "--chain", file],
+        &["published", "-d", "records", "why", "a.example", "--cert", file],
+        &["published", "-d", "records", "compromised", "--why", "x", file],
+        &["published", "-d", "records", "import", "--origin", "x", file],
+        &["published", "-d", "records", "import", "--format", "okhttp", "--origin", "x", file],
+    ] {
+        let one = run(directory, arguments);
+        assert!(one.code.is_some_and(|code| code <= 3), "{arguments:?}: {one:?}");
+        said.push_str(&format!("{arguments:?}\n{}{}", one.out, one.err));
     }
+    for arguments in [
+        &["pin", "-"][..],
+        &["pin", "--private-key", "-"],
+        &["key", "drill", "--pin", OTHER, "--passphrase-file", "/dev/null", "-"],
+        &["published", "-d", "records", "import", "--origin", "x", "-"],
+        &["parse", "-"],
+    ] {
+        // Base64 without more is a value like any other.
+        if arguments[0] == "parse" && !input.windows(11).any(|part| part == b"PRIVATE KEY") {
+            continue;
+        }
+        let one = run_in(directory, &input, arguments);
+        said.push_str(&format!("{file} | {arguments:?}\n{}{}", one.out, one.err));
+    }
+    said
+}
+
+#[test]
+fn nothing_of_a_key_is_printed() {
+    let records = Records::new();
+    let directory = records.0.path();
+    let pki = Pki::new(directory);
+    pki.write("good", "correct horse\n");
+    pki.write("bad", "battery staple\n");
+    run(directory, &["key", "new", "--paper", "page", "k"]).fine();
+    let page = String::from_utf8(pki.read("page")).expect("UTF-8");
+    let typed = typed(&page);
+    let mut secret = secrets(&pki, "k");
+    secret.extend(
+        typed
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(_, line)| line[..19.min(line.len())].to_owned()),
+    );
+    secret.extend(["correct horse", "battery staple"].map(str::to_owned));
+    write_forms(&pki, &typed);
+    let mut said: String = FORMS.iter().map(|form| all_that_is_said_of(directory, form)).collect();
     said.push_str(&std::fs::read_to_string(directory.join("records/hpkp-drills")).expect("drills"));
     let lower = said.to_lowercase().replace(':', "");
     for secret in secret {

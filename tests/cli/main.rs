@@ -2,8 +2,6 @@
 
 // Clippy takes the helpers of a test for something else.
 #![allow(clippy::expect_used, clippy::panic)]
-// One test runs the command many times.
-#![allow(clippy::too_many_lines)]
 
 mod analyze;
 mod ca;

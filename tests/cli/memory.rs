@@ -267,6 +267,20 @@ fn nothing_of_a_new_key_stays() {
     }
 }
 
+/// Makes a key with a page of lines, one with a sheet of codes, and one with a passphrase, whose name it gives.
+fn new_keys(here: &Path, key: &str, kind: &str) -> String {
+    let locked = format!("{key}-locked");
+    let (lines, codes, second) = (format!("{key}.txt"), format!("{key}.pdf"), format!("{key}-2"));
+    for more in [
+        ["--paper", &lines, key],
+        ["--paper", &codes, &second],
+        ["--passphrase-file", "passphrase", &locked],
+    ] {
+        crate::run(here, &[&["key", "new", "--type", kind][..], &more].concat()).fine();
+    }
+    locked
+}
+
 #[test]
 fn nothing_of_a_key_that_was_read_stays() {
     if !is_root() {
@@ -276,19 +290,7 @@ fn nothing_of_a_key_that_was_read_stays() {
     let here = dir.path();
     fs::write(here.join("passphrase"), format!("{PASSPHRASE}\n")).expect("a file");
     for (key, kind) in [("ec", "p256"), ("rsa", "rsa-2048"), ("ed", "ed25519")] {
-        crate::run(here, &["key", "new", "--type", kind, "--paper", &format!("{key}.txt"), key])
-            .fine();
-        crate::run(
-            here,
-            &["key", "new", "--type", kind, "--paper", &format!("{key}.pdf"), &format!("{key}-2")],
-        )
-        .fine();
-        let locked = format!("{key}-locked");
-        crate::run(
-            here,
-            &["key", "new", "--type", kind, "--passphrase-file", "passphrase", &locked],
-        )
-        .fine();
+        let locked = new_keys(here, key, kind);
         let plain = fs::read(here.join(key)).expect("a key");
         let parsed = PKey::private_key_from_pem(&plain).expect("a key");
         fs::write(here.join("der"), parsed.private_key_to_der().expect("DER")).expect("a file");

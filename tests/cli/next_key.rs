@@ -68,14 +68,9 @@ fn time(value: &Value) -> i64 {
     date::parse(value.as_str().expect("a time")).expect("a time")
 }
 
-#[test]
-fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
-    let mut site = Site::new();
+/// Makes the next key of a site with these pins, and what belongs to it; its pin.
+fn made(site: &Site, [live, backup]: [&str; 2]) -> String {
     let pki = site.nginx.pki();
-    let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
-    site.configure("live", &[&live, &backup]);
-    site.nginx.start();
-
     let made = site.next(&["--key", "next.key"]).fine();
     let next = pki.pin("next.key");
     let mode = fs::metadata(site.nginx.path("next.key")).expect("a key").permissions().mode();
@@ -90,7 +85,19 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
     let plan = site.hpkp(&["plan", HOST, "--to", "new-key", "--json"]).json();
     assert_eq!(plan["steps"][1]["key"], pin(&next).as_str(), "{plan}");
     let app = site.next(&["--export", "okhttp"]).fine();
-    assert!([&live, &backup, &next].iter().all(|pin| app.contains(pin.as_str())), "{app}");
+    assert!([live, backup, &next].iter().all(|pin| app.contains(pin)), "{app}");
+    next
+}
+
+#[test]
+fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
+    let mut site = Site::new();
+    let pki = site.nginx.pki();
+    let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
+    site.configure("live", &[&live, &backup]);
+    site.nginx.start();
+
+    let next = made(&site, [&live, &backup]);
 
     // Published: it ages.
     site.configure("live", &[&live, &backup, &next]);

@@ -89,6 +89,26 @@ fn without_reason(value: &Value) -> Value {
     value
 }
 
+/// What the command says of the fields of a case, whose chain has these pins.
+fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> Said {
+    let mut lines = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for value in values {
+        lines.extend([kind.name().as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    let mut arguments = vec!["parse", "--json", "--host", text(&case["host"])];
+    let pins: Vec<String> = chain.iter().map(|pin| format!("sha256/{pin}")).collect();
+    pins.iter().for_each(|pin| arguments.extend(["--chain", pin]));
+    let other = format!("sha256/{}", Pin::from_octets([0x5a; 32]));
+    if chain.is_empty() {
+        // A key that no case pins is as good as none.
+        arguments.extend(["--chain", &other]);
+    }
+    if case["over_tls_ok"] != true {
+        arguments.push("--no-tls");
+    }
+    run_with(&lines, &arguments)
+}
+
 #[test]
 fn the_corpus_of_headers_as_the_library_reads_it() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/headers.jsonl");
@@ -111,22 +131,7 @@ fn the_corpus_of_headers_as_the_library_reads_it() {
             "pkp" => FieldKind::Enforced,
             _ => FieldKind::ReportOnly,
         };
-        let mut lines = b"HTTP/1.1 200 OK\r\n".to_vec();
-        for value in &values {
-            lines.extend([kind.name().as_bytes(), b": ", value, b"\r\n"].concat());
-        }
-        let mut arguments = vec!["parse", "--json", "--host", text(&case["host"])];
-        let pins: Vec<String> = chain.iter().map(|pin| format!("sha256/{pin}")).collect();
-        pins.iter().for_each(|pin| arguments.extend(["--chain", pin]));
-        let other = format!("sha256/{}", Pin::from_octets([0x5a; 32]));
-        if chain.is_empty() {
-            // A key that no case pins is as good as none.
-            arguments.extend(["--chain", &other]);
-        }
-        if !secure {
-            arguments.push("--no-tls");
-        }
-        let said = run_with(&lines, &arguments);
+        let said = parsed(&case, kind, &values, &chain);
         let (id, json) = (&case["id"], said.json());
         let header = &json["headers"][0];
         let reading = Reading::of(kind, &values[0]).expect("a reading");

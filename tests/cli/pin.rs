@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Module, Nginx, tls_server, wait};
-use hpkp_tests::pki::{
-    ED448, ED25519, P256, P384, P521, Pki, RSA, RSA_PSS, leaf_extensions, openssl, pki,
-};
+use hpkp_tests::pki::{ED25519, KINDS, Pki, RSA, leaf_extensions, openssl, pki};
 use serde_json::Value;
 
 use crate::{Said, run, run_with};
@@ -26,15 +24,7 @@ fn pinned(pki: &Pki, files: &[&str]) -> Vec<String> {
 #[test]
 fn every_kind_of_key_has_the_pin_that_openssl_says() {
     let (dir, pki) = pki();
-    for (name, kind) in [
-        ("rsa", RSA),
-        ("rsa-pss", RSA_PSS),
-        ("p256", P256),
-        ("p384", P384),
-        ("p521", P521),
-        ("ed25519", ED25519),
-        ("ed448", ED448),
-    ] {
+    for (name, kind) in KINDS {
         pki.key(name, kind);
         pki.request(name, "/CN=x");
         pki.self_signed(name, "/CN=x", &[]);

@@ -670,6 +670,11 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
     std::fs::write(directory.path().join("r.jsonl"), past + &below).expect("a file");
     let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
     assert!(said.code == Some(0) && said.out.contains("do not include subdomains"), "{said:?}");
+}
+
+#[test]
+fn enforcing_needs_reports_that_can_be_read_and_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("r.jsonl"), "{}").expect("a file");
     let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
     assert_eq!(said.code, Some(1));

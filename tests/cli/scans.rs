@@ -44,11 +44,8 @@ fn write(
     encoder.write_header().expect("a header").write_image_data(pixels).expect("a picture");
 }
 
-#[test]
-fn pictures_of_each_kind_restore_the_key() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let here = dir.path();
-    let (width, height, grey, pin) = page(here);
+/// The same picture in each kind that PNG has.
+fn write_pictures(here: &Path, (width, height): (usize, usize), grey: &[u8]) {
     let png = |name: &str, kind, palette: &[u8], pixels: &[u8]| {
         write(&here.join(name), (width, height), kind, palette, pixels);
     };
@@ -84,6 +81,14 @@ fn pictures_of_each_kind_restore_the_key() {
         &[],
         &side,
     );
+}
+
+#[test]
+fn pictures_of_each_kind_restore_the_key() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let here = dir.path();
+    let (width, height, grey, pin) = page(here);
+    write_pictures(here, (width, height), &grey);
     for (name, options) in [
         ("cmyk", &["-jpegcmyk"][..]),
         ("progressive", &["-jpeg", "-jpegopt", "progressive=y,quality=60"]),

@@ -210,6 +210,52 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     published
 }
 
+/// What somebody records by hand.
+fn said_by_hand(
+    kind: usize,
+    world: &World,
+    random: &mut Random,
+    (writer, known, own): (&WriterName, &[Event], &[Event]),
+    (at, now): (i64, i64),
+) -> Body {
+    let ids = |random: &mut Random| {
+        let from = if random.chance(15) { known } else { own };
+        let count = 1 + random.below(4);
+        (0..count)
+            .filter(|_| !from.is_empty())
+            .map(|_| from[random.below(from.len())].id())
+            .collect::<Vec<_>>()
+    };
+    match kind {
+        6 | 7 => Body::Published(outside(world, random, now)),
+        8 => Body::Ended(Ended {
+            ids: ids(random),
+            why: match random.below(3) {
+                0 => Why::Replaced,
+                1 => Why::Stopped,
+                _ => Why::Other("so".into()),
+            },
+            when: random.chance(30).then_some(at - DAY),
+        }),
+        9 => Body::Waived(Waived { ids: ids(random), who: "me".into(), why: "so".into() }),
+        10 => Body::Compromised(Compromised {
+            pin: world.pin(random.of(&CERTIFICATES).0),
+            why: "so".into(),
+        }),
+        _ => Body::Gone(Gone {
+            of: if random.chance(50) {
+                writer.clone()
+            } else {
+                random.of(&["web-1", "m0", "m1"]).parse().unwrap()
+            },
+            instance: None,
+            upto: random.below(40) as u64,
+            why: "so".into(),
+            when: None,
+        }),
+    }
+}
+
 /// The file of a machine: configurations that were accepted, with what else may be in it.
 fn file(
     world: &World,
@@ -224,14 +270,6 @@ fn file(
         clock += random.of(&[0, DAY, 30 * DAY]) + if random.chance(5) { -3 * DAY } else { 0 };
         let at = if random.chance(4) { clock + 15_000 * DAY } else { clock };
         let seq = events.last().map_or(1, |event| event.seq() + 1);
-        let ids = |random: &mut Random, own: &[Event]| {
-            let from = if random.chance(15) { known } else { own };
-            let count = 1 + random.below(4);
-            (0..count)
-                .filter(|_| !from.is_empty())
-                .map(|_| from[random.below(from.len())].id())
-                .collect::<Vec<_>>()
-        };
         let body = match random.below(12) {
             0..=4 => {
                 let mut deployment = deployment(world, random);
@@ -252,36 +290,7 @@ fn file(
                 events.extend(new);
                 continue;
             }
-            6 | 7 => Body::Published(outside(world, random, now)),
-            8 => Body::Ended(Ended {
-                ids: ids(random, &events),
-                why: match random.below(3) {
-                    0 => Why::Replaced,
-                    1 => Why::Stopped,
-                    _ => Why::Other("so".into()),
-                },
-                when: random.chance(30).then_some(at - DAY),
-            }),
-            9 => Body::Waived(Waived {
-                ids: ids(random, &events),
-                who: "me".into(),
-                why: "so".into(),
-            }),
-            10 => Body::Compromised(Compromised {
-                pin: world.pin(random.of(&CERTIFICATES).0),
-                why: "so".into(),
-            }),
-            _ => Body::Gone(Gone {
-                of: if random.chance(50) {
-                    writer.clone()
-                } else {
-                    random.of(&["web-1", "m0", "m1"]).parse().unwrap()
-                },
-                instance: None,
-                upto: random.below(40) as u64,
-                why: "so".into(),
-                when: None,
-            }),
+            kind => said_by_hand(kind, world, random, (writer, known, &events), (at, now)),
         };
         if matches!(&body, Body::Ended(Ended { ids, .. }) | Body::Waived(Waived { ids, .. }) if ids.is_empty())
         {

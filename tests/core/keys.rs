@@ -4,17 +4,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
-use hpkp_tests::pki::{ED448, ED25519, P256, P384, P521, RSA, RSA_PSS, openssl, pki};
-
-const KINDS: [(&str, &[&str]); 7] = [
-    ("rsa", RSA),
-    ("rsa-pss", RSA_PSS),
-    ("p256", P256),
-    ("p384", P384),
-    ("p521", P521),
-    ("ed25519", ED25519),
-    ("ed448", ED448),
-];
+use hpkp_tests::pki::{KINDS, P256, RSA, openssl, pki};
 
 /// The keys of a file as pairs of what they were found in and the pin's text.
 fn read(file: &[u8]) -> Result<Vec<(Kind, String)>, SpkiError> {

@@ -7,7 +7,7 @@ use std::process::Command;
 use hpkp_tests::client::Curl;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, codes, listen, tls_vhost};
 use hpkp_tests::instance::without_leaks;
-use hpkp_tests::pki::{RSA, leaf_extensions};
+use hpkp_tests::pki::{Pki, RSA, leaf_extensions};
 use hpkp_tests::site::{A, B};
 use hpkp_tests::{free_port, succeed};
 
@@ -231,12 +231,8 @@ fn certificates_that_openssl_commands_load() {
     httpd.expect_in_log(&["AH00016: Configuration Failed"]);
 }
 
-/// What OpenSSL sends above a leaf that has no chain of its own, from wherever it has it: a test sees
-/// what the start will.
-#[test]
-fn chains_that_openssl_completes() {
-    let mut httpd = prepared();
-    let (pki, port) = (httpd.pki(), free_port());
+/// A leaf `below` and what OpenSSL may find above it.
+fn write_authorities(pki: &Pki) {
     pki.intermediate("between", "ca");
     pki.leaf("below", "localhost", "between");
     pki.intermediate("unrelated", "ca");
@@ -246,6 +242,15 @@ fn chains_that_openssl_completes() {
     fs::create_dir(pki.path("hashed")).expect("a directory");
     fs::copy(pki.path("between.pem"), pki.path("hashed/between.pem")).expect("a copy");
     succeed(Command::new("openssl").args(["rehash"]).arg(pki.path("hashed")));
+}
+
+/// What OpenSSL sends above a leaf that has no chain of its own, from wherever it has it: a test sees
+/// what the start will.
+#[test]
+fn chains_that_openssl_completes() {
+    let mut httpd = prepared();
+    let (pki, port) = (httpd.pki(), free_port());
+    write_authorities(&pki);
     let pin = pki.pin("between.pem");
     let file = |name: &str| pki.path(name).display().to_string();
     let command = |name: &str, path: &str| format!("SSLOpenSSLConfCmd {name} {}", file(path));

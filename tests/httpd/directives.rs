@@ -15,13 +15,54 @@ fn prepared() -> (Httpd, String, u16) {
     (httpd, live, free_port())
 }
 
+/// What a policy may not have, what httpd says of it, and in which line.
+const IN_A_POLICY: [(&str, &str, usize); 8] = [
+    ("HPKPNonsense 1", "HPKPNonsense", 1),
+    ("ServerAdmin x@example.com", "ServerAdmin", 1),
+    ("HPKPUse site", "HPKPUse", 1),
+    ("HPKPPin", "HPKPPin", 1),
+    ("HPKPMaxAge 1d 2d", "HPKPMaxAge", 1),
+    ("HPKPMaxAge 1d\nHPKPMaxAge 2d", "HPKPMaxAge", 2),
+    ("HPKPReportURI https://a.example/\nHPKPReportURI https://b.example/", "HPKPReportURI", 2),
+    ("HPKPIncludeSubDomains maybe", "HPKPIncludeSubDomains", 1),
+];
+
+/// The same outside.
+const ELSEWHERE: [(&str, &str, usize); 17] = [
+    ("HPKPPin x", "HPKPPin", 0),
+    ("HPKPMaxAge 1d", "HPKPMaxAge", 0),
+    ("HPKPIncludeSubDomains on", "HPKPIncludeSubDomains", 0),
+    ("HPKPReportURI https://r.example/", "HPKPReportURI", 0),
+    ("<VirtualHost *:1>\nHPKPPin x\n</VirtualHost>", "HPKPPin", 1),
+    ("HPKPUse", "HPKPUse takes one argument", 0),
+    ("HPKPUse a b", "HPKPUse takes one argument", 0),
+    ("HPKPUseReportOnly", "HPKPUseReportOnly takes one argument", 0),
+    ("HPKPCheck maybe", "HPKPCheck", 0),
+    ("HPKPOnStart on", "HPKPOnStart", 0),
+    (
+        "<VirtualHost *:1>\nHPKPOnStart warn\n</VirtualHost>",
+        "HPKPOnStart cannot occur within <VirtualHost> section",
+        1,
+    ),
+    ("<Location />\nHPKPUse x\n</Location>", "HPKPUse not allowed", 1),
+    ("<Directory />\nHPKPCheck warn\n</Directory>", "HPKPCheck not allowed", 1),
+    ("<Files x>\nHPKPTrustedCertificate x\n</Files>", "HPKPTrustedCertificate not allowed", 1),
+    ("HPKPPublishedPins", "HPKPPublishedPins: missing directory", 0),
+    (
+        "<VirtualHost *:1>\nHPKPPublishedPins a\n</VirtualHost>",
+        "HPKPPublishedPins cannot occur within <VirtualHost> section",
+        1,
+    ),
+    ("<Location />\nHPKPPublishedPins a\n</Location>", "HPKPPublishedPins", 1),
+];
+
 /// httpd's own phrases, and our own in its form.
 #[test]
 fn httpd_s_own_phrases() {
     let (httpd, live, _) = prepared();
     let block = |body: &str| format!("<HPKPPolicy site>\n{body}\n</HPKPPolicy>");
     let rest = format!("HPKPPin {live}\nHPKPPin {B}\nHPKPMaxAge 1d");
-    for (text, phrase, line) in [
+    let blocks = [
         (format!("<Location />\n{}\n</Location>", block(&rest)), "not allowed", 1),
         (
             format!("<VirtualHost *:1>\n{}\n</VirtualHost>", block(&rest)),
@@ -33,49 +74,12 @@ fn httpd_s_own_phrases() {
         (format!("<HPKPPolicy a b>\n{rest}\n</HPKPPolicy>"), "HPKPPolicy", 0),
         (format!("<HPKPPolicy site\n{rest}\n</HPKPPolicy>"), "HPKPPolicy", 0),
         (format!("<HPKPPolicy site>\n{rest}"), "HPKPPolicy", 0),
-        (block("HPKPNonsense 1"), "HPKPNonsense", 1),
-        (block("ServerAdmin x@example.com"), "ServerAdmin", 1),
-        (block("HPKPUse site"), "HPKPUse", 1),
-        (block("HPKPPin"), "HPKPPin", 1),
-        (block("HPKPMaxAge 1d 2d"), "HPKPMaxAge", 1),
-        (block("HPKPMaxAge 1d\nHPKPMaxAge 2d"), "HPKPMaxAge", 2),
-        (
-            block("HPKPReportURI https://a.example/\nHPKPReportURI https://b.example/"),
-            "HPKPReportURI",
-            2,
-        ),
-        (block("HPKPIncludeSubDomains maybe"), "HPKPIncludeSubDomains", 1),
         (block(&format!("{}\n", block(&rest))), "HPKPPolicy", 1),
-        ("HPKPPin x".into(), "HPKPPin", 0),
-        ("HPKPMaxAge 1d".into(), "HPKPMaxAge", 0),
-        ("HPKPIncludeSubDomains on".into(), "HPKPIncludeSubDomains", 0),
-        ("HPKPReportURI https://r.example/".into(), "HPKPReportURI", 0),
-        ("<VirtualHost *:1>\nHPKPPin x\n</VirtualHost>".into(), "HPKPPin", 1),
-        ("HPKPUse".into(), "HPKPUse takes one argument", 0),
-        ("HPKPUse a b".into(), "HPKPUse takes one argument", 0),
-        ("HPKPUseReportOnly".into(), "HPKPUseReportOnly takes one argument", 0),
-        ("HPKPCheck maybe".into(), "HPKPCheck", 0),
-        ("HPKPOnStart on".into(), "HPKPOnStart", 0),
-        (
-            "<VirtualHost *:1>\nHPKPOnStart warn\n</VirtualHost>".into(),
-            "HPKPOnStart cannot occur within <VirtualHost> section",
-            1,
-        ),
-        ("<Location />\nHPKPUse x\n</Location>".into(), "HPKPUse not allowed", 1),
-        ("<Directory />\nHPKPCheck warn\n</Directory>".into(), "HPKPCheck not allowed", 1),
-        (
-            "<Files x>\nHPKPTrustedCertificate x\n</Files>".into(),
-            "HPKPTrustedCertificate not allowed",
-            1,
-        ),
-        ("HPKPPublishedPins".into(), "HPKPPublishedPins: missing directory", 0),
-        (
-            "<VirtualHost *:1>\nHPKPPublishedPins a\n</VirtualHost>".into(),
-            "HPKPPublishedPins cannot occur within <VirtualHost> section",
-            1,
-        ),
-        ("<Location />\nHPKPPublishedPins a\n</Location>".into(), "HPKPPublishedPins", 1),
-    ] {
+    ];
+    let inside = |(body, phrase, line): (&str, _, _)| (block(body), phrase, line);
+    let outside = |(text, phrase, line): (&str, _, _)| (text.to_owned(), phrase, line);
+    let all = blocks.into_iter().chain(IN_A_POLICY.map(inside)).chain(ELSEWHERE.map(outside));
+    for (text, phrase, line) in all {
         httpd.configure(&text);
         let said = httpd.test();
         said.refused_for(phrase, "httpd.conf", Httpd::FIRST_LINE + line);
@@ -102,6 +106,25 @@ fn nothing_in_htaccess() {
     let response = Curl::new(&httpd.path("ca.pem")).get(&url);
     assert_eq!((response.status, response.pins().len()), (500, 1));
     httpd.stop();
+}
+
+/// Fails unless `text`, which may include `sound`, is read for what it is.
+#[track_caller]
+fn is_read(httpd: &Httpd, text: &str, sound: &str, live: &str) {
+    let pki = httpd.pki();
+    pki.write("policy.inc", sound);
+    pki.write("pins.inc", format!("HPKPPin {live}\nHPKPPin {B}\n"));
+    httpd.configure(text);
+    let said = httpd.test();
+    assert_eq!((said.code, said.codes().len()), (Some(0), 0), "{text}: {said:?}");
+    // With another pin in the place of that of the key
+    // in use, it is refused.
+    pki.write("policy.inc", sound.replace(live, A));
+    pki.write("pins.inc", format!("HPKPPin {A}\nHPKPPin {B}\n"));
+    httpd.configure(&text.replace(live, A));
+    let said = httpd.test();
+    assert_eq!(said.code, Some(1), "{text}: {said:?}");
+    assert_eq!(said.codes(), ["no-pin-in-chain"], "{text}: {said:?}");
 }
 
 /// Everything that httpd does with the text before a module sees it.
@@ -161,19 +184,7 @@ fn ways_to_write_a_configuration() {
             sound.replace("HPKPMaxAge", "# a comment\n\nHPKPMaxAge")
         ),
     ] {
-        pki.write("policy.inc", &sound);
-        pki.write("pins.inc", format!("HPKPPin {live}\nHPKPPin {B}\n"));
-        httpd.configure(&text);
-        let said = httpd.test();
-        assert_eq!((said.code, said.codes().len()), (Some(0), 0), "{text}: {said:?}");
-        // And each of them is read for what it is: with another pin in the place of that of the key
-        // in use, it is refused.
-        pki.write("policy.inc", sound.replace(&live, A));
-        pki.write("pins.inc", format!("HPKPPin {A}\nHPKPPin {B}\n"));
-        httpd.configure(&text.replace(&live, A));
-        let said = httpd.test();
-        assert_eq!(said.code, Some(1), "{text}: {said:?}");
-        assert_eq!(said.codes(), ["no-pin-in-chain"], "{text}: {said:?}");
+        is_read(&httpd, &text, &sound, &live);
     }
 }
 

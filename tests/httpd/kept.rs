@@ -55,16 +55,6 @@ impl Site {
         site
     }
 
-    fn install(&self, certificate: &str, key: &str) {
-        for (from, to) in
-            [(format!("{certificate}.pem"), "live.pem"), (format!("{key}.key"), "live.key")]
-        {
-            let new = self.httpd.path("new");
-            fs::copy(self.httpd.path(&from), &new).expect("a copy");
-            fs::rename(new, self.httpd.path(to)).expect("a file put in place");
-        }
-    }
-
     fn presents(&self, pin: &str) -> bool {
         let curl = Curl::new(&self.httpd.path("ca.pem"));
         let pinned = curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]);
@@ -74,6 +64,13 @@ impl Site {
     fn headers(&self) -> usize {
         let curl = Curl::new(&self.httpd.path("ca.pem"));
         curl.get(&format!("https://localhost:{}/", self.port)).pins().len()
+    }
+
+    #[track_caller]
+    fn presents_what_was_kept(&self, log: &str, what: &str) {
+        assert_eq!(codes(log), [SERVED], "{what}");
+        assert!(self.presents(&self.pin), "{what}");
+        assert_eq!(self.headers(), 1, "{what}");
     }
 
     /// Sends a bare signal; what the log says of it.
@@ -102,7 +99,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
         ("old", "broken"),
         ("old", "other"),
     ] {
-        site.install(certificate, key);
+        site.httpd.install(certificate, key);
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let log = site.signalled(signal);
             assert_eq!(codes(&log), [SERVED], "{certificate} {key}");
@@ -112,7 +109,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
         }
     }
     // A test refuses what it can see, as before.
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     site.httpd.test().refused("no-pin-in-chain", site.httpd.line("HPKPUse site"));
     assert!(matches!(site.httpd.graceful(), Reload::Refused(_)));
     // A start.
@@ -122,10 +119,10 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     assert_eq!(codes(&site.httpd.log()[before..]), [SERVED]);
     assert!(site.presents(&site.pin));
     // What clients accept takes its place.
-    site.install("backup", "backup");
+    site.httpd.install("backup", "backup");
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [""; 0]);
     assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [SERVED]);
     assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
     let said = site.httpd.log() + &site.httpd.said_to_terminal();
@@ -145,11 +142,6 @@ fn a_file_that_is_not_there() {
     for name in ["live.pem", "live.key"] {
         fs::copy(site.httpd.path(name), site.httpd.path(&format!("saved-{name}"))).expect("a copy");
     }
-    let presents = |site: &Site, log: &str, what: &str| {
-        assert_eq!(codes(log), [SERVED], "{what}");
-        assert!(site.presents(&site.pin), "{what}");
-        assert_eq!(site.headers(), 1, "{what}");
-    };
     for (name, is_empty) in
         [("live.pem", false), ("live.pem", true), ("live.key", false), ("live.key", true)]
     {
@@ -164,7 +156,7 @@ fn a_file_that_is_not_there() {
         assert!(said.text.contains("does not exist or is empty"), "{}", said.text);
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let log = site.signalled(signal);
-            presents(&site, &log, name);
+            site.presents_what_was_kept(&log, name);
             assert!(log.contains("does not exist or is empty"), "{log}");
         }
         site.httpd.stop();
@@ -174,7 +166,7 @@ fn a_file_that_is_not_there() {
         assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
         let before = site.httpd.log().len();
         site.httpd.start();
-        presents(&site, &site.httpd.log()[before..], name);
+        site.presents_what_was_kept(&site.httpd.log()[before..], name);
         site.configure("HPKPCheck keep", "");
         let said = site.httpd.run(&["-t"]);
         assert_eq!((said.code, said.codes()), (Some(0), vec![SERVED]), "{}", said.text);
@@ -186,6 +178,13 @@ fn a_file_that_is_not_there() {
         site.configure("", "");
         fs::copy(site.httpd.path(&format!("saved-{name}")), &path).expect("a copy");
     }
+    site.httpd.stop();
+}
+
+/// Nor where it is named by a macro, or nothing is to be presented in its place.
+#[test]
+fn a_file_that_is_not_there_and_no_line_names() {
+    let mut site = Site::running();
     site.httpd.stop();
     // Lines that a macro has made stand in no file.
     site.httpd.load(&["macro"]);
@@ -200,7 +199,7 @@ fn a_file_that_is_not_there() {
     ));
     let before = site.httpd.log().len();
     site.httpd.start();
-    presents(&site, &site.httpd.log()[before..], "macro");
+    site.presents_what_was_kept(&site.httpd.log()[before..], "macro");
     site.httpd.stop();
     // mod_ssl itself names the file that is configured.
     site.httpd.expect_in_log(&["AH02562", "SSL Library Error", "AH00016"]);
@@ -221,7 +220,7 @@ fn a_file_that_is_not_there() {
 fn a_kept_certificate_beside_one_that_cannot_be_kept() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [certificate-cannot-be-kept]"]);
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     let path = |name: &str| site.httpd.path(name).to_str().expect("a path").to_owned();
     let (from, to) = (path("other.key"), path("live.key"));
     openssl(&["ec", "-aes128", "-in", &from, "-out", &to, "-passout", "pass:secret"]);
@@ -237,7 +236,7 @@ fn a_kept_certificate_beside_one_that_cannot_be_kept() {
 fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
-    site.install("other", "other");
+    site.httpd.install("other", "other");
     site.configure("HPKPCheck keep", "");
     site.httpd.test().accepted(&[SERVED]);
     assert_eq!(site.httpd.graceful(), Reload::Accepted);

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, Restart, listen, tls_vhost};
-use hpkp_tests::load::{Count, memory, no_more_is_lost, under_load};
+use hpkp_tests::load::{Count, memory, no_more_is_lost_in, nothing_is_lost, under_load};
 use hpkp_tests::site::{A, B};
 
 /// As `apachectl graceful` does it: half of them are refused.
@@ -98,13 +98,7 @@ impl Restarted {
 fn http_1_1_loses_nothing() {
     let _alone = ALONE.lock();
     let mut server = Restarted::new(Module::Shipped);
-    let mut count = Count::default();
-    for _ in 0..GRACEFUL + RAW {
-        count += server.restart(&["--h1"]);
-    }
-    eprintln!("HTTP/1.1: {count:?}");
-    assert!(count.started >= 2000, "{count:?}");
-    assert_eq!(count.lost, 0, "{count:?}");
+    nothing_is_lost(GRACEFUL + RAW, |protocol| server.restart(protocol));
     server.end();
 }
 
@@ -115,19 +109,11 @@ fn http_2_loses_no_more_than_without_the_module() {
     let _alone = ALONE.lock();
     let mut with = Restarted::new(Module::Shipped);
     let mut without = Restarted::new(Module::None);
-    let turns: Vec<(Count, Count)> = (0..GRACEFUL + RAW)
-        .map(|turn| {
-            // Neither is always the first.
-            if turn / 2 % 2 == 0 {
-                let first = with.restart(&[]);
-                (first, without.restart(&[]))
-            } else {
-                let first = without.restart(&[]);
-                (with.restart(&[]), first)
-            }
-        })
-        .collect();
-    no_more_is_lost(&turns);
+    no_more_is_lost_in(
+        GRACEFUL + RAW,
+        |protocol| with.restart(protocol),
+        |protocol| without.restart(protocol),
+    );
     with.end();
     without.end();
 }

@@ -1,8 +1,6 @@
 //! What is refused when: at a test, at a graceful restart, at a start; never inside the living
 //! parent, and never when a server is stopped or asked about itself.
 
-use std::fs;
-
 use hpkp_tests::client::{Curl, Wget2};
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, Restart, codes, listen, tls_vhost, wait};
@@ -52,15 +50,6 @@ const BOTH: [(u16, usize); 2] = [(200, 1), (200, 1)];
 /// The first vhost goes on without the header, and the other keeps its own.
 const WITHHELD: [(u16, usize); 2] = [(200, 0), (200, 1)];
 
-/// Puts the certificate and the key of `name` in the place of those of `live`.
-fn renew_with(httpd: &Httpd, name: &str) {
-    for kind in ["pem", "key"] {
-        let new = httpd.path("new");
-        fs::copy(httpd.path(&format!("{name}.{kind}")), &new).expect("a copy");
-        fs::rename(new, httpd.path(&format!("live.{kind}"))).expect("a file put in place");
-    }
-}
-
 #[test]
 fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     let mut httpd = two_hosts();
@@ -79,7 +68,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     let presents =
         |pin: &str| curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]).exit_code(&url);
 
-    renew_with(&httpd, "renewed");
+    httpd.install("renewed", "renewed");
     httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
     let Reload::Refused(said) = httpd.graceful() else { panic!("accepted") };
     assert_eq!(codes(&said), ["no-pin-in-chain"]);
@@ -93,7 +82,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     assert_eq!(asked(&httpd, port), BOTH);
 
     // Without an edit of the configuration, the backup key becomes the key in use.
-    renew_with(&httpd, "backup");
+    httpd.install("backup", "backup");
     httpd.test().accepted(&[]);
     assert_eq!(httpd.graceful(), Reload::Accepted);
     assert_eq!(presents(&pki.pin("backup.csr")), Some(0));
@@ -101,7 +90,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     assert_eq!(asked(&httpd, port), BOTH);
 
     // What was refused is what would have locked the client out.
-    renew_with(&httpd, "renewed");
+    httpd.install("renewed", "renewed");
     httpd.configure(&configuration(&httpd, port, &pins, "HPKPCheck warn", ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     assert_eq!(httpd.graceful(), Reload::Accepted);

@@ -29,81 +29,33 @@ const PROGRAM_WITHOUT_HEAD: &str = "#!/bin/sh
 printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nPublic-Key-Pins: own\\r\\n\\r\\nx'
 ";
 
-/// A server with everything that answers in a way of its own, and where to reach it.
-fn site(module: Module, mpm: Mpm) -> (Httpd, Site) {
-    let mut httpd = Httpd::furnished(module, mpm);
-    httpd.load(&[
-        "autoindex",
-        "auth_basic",
-        "authn_file",
-        "authz_host",
-        "authz_user",
-        "dav",
-        "dav_fs",
-        "deflate",
-        "dir",
-        "filter",
-        "include",
-        "proxy",
-        "proxy_http",
-        "rewrite",
-        "status",
-    ]);
-    // With threads, programs are started by a process of its own.
-    httpd.load(&[if mpm.has_http2() { "cgid" } else { "cgi" }]);
-    let pki = httpd.pki();
-    let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
-    let (https, http, closed, backend) = (free_port(), free_port(), free_port(), backend::start());
-    for directory in ["html/directory", "bin", "dav"] {
-        fs::create_dir(httpd.path(directory)).expect("a directory");
-    }
-    pki.write("html/file.txt", "0123456789".repeat(100));
-    pki.write(
-        "html/ssi.shtml",
-        "<!--#include virtual=\"/file.txt\" --><!--#include virtual=\"/proxy/one\" -->\
-         <!--#include virtual=\"/cgi/one\" -->",
-    );
-    pki.write("html/lost.html", "lost");
-    for file in ["own-one", "gzip", "auth", "auth-refused", "auth-basic"] {
-        pki.write(&format!("html/{file}"), "0123456789".repeat(100));
-    }
-    // somebody:secret
-    pki.write("passwords", "somebody:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
-    for (name, text) in [("cgi", PROGRAM), ("nph-cgi", PROGRAM_WITHOUT_HEAD)] {
-        hpkp_tests::write_program(pki.path(&format!("bin/{name}")), text);
-    }
-    let uses = "HPKPUse enforced\nHPKPUseReportOnly tried";
-    let (policies, uses, log) = match module {
-        Module::None => (String::new(), "", ""),
-        _ => (
-            format!(
-                "<HPKPPolicy enforced>\nHPKPPin sha256/{live}\nHPKPPin file:backup.csr\n\
-                 HPKPMaxAge 1h\nHPKPIncludeSubDomains on\nHPKPReportURI https://r.example/?a=b\n\
-                 </HPKPPolicy>\n\
-                 <HPKPPolicy tried>\nHPKPPin {A}\nHPKPPin {live}\n\
-                 HPKPReportURI https://r.example/\n</HPKPPolicy>\n"
-            ),
-            uses,
-            "LogFormat \"%U %{local}p \\\"%{HPKP_STATUS}n\\\" \\\"%{HPKP_HEADER}n\\\"\" told\n\
-             CustomLog told.log told\n",
-        ),
-    };
-    let site = format!(
-        r#"
-ScriptAlias /cgi {directory}/bin/cgi
-ScriptAlias /nph-cgi {directory}/bin/nph-cgi
-Redirect 200 /return200
+/// What the server is made of besides what every test has.
+const MODULES: [&str; 15] = [
+    "autoindex",
+    "auth_basic",
+    "authn_file",
+    "authz_host",
+    "authz_user",
+    "dav",
+    "dav_fs",
+    "deflate",
+    "dir",
+    "filter",
+    "include",
+    "proxy",
+    "proxy_http",
+    "rewrite",
+    "status",
+];
+
+/// Places of which each answers in a way of its own.
+const LOCATIONS: &str = r#"Redirect 200 /return200
 Redirect 204 /return204
 Redirect 301 /return301 /elsewhere
 Redirect 302 /return302 https://localhost/x
 Redirect 403 /return403
 Redirect 500 /return500
 Redirect 503 /return503
-DavLockDB run/locks
-<Directory {directory}/html>
-Options Includes
-LimitRequestBody 10
-</Directory>
 <Location /deny>
 Require all denied
 </Location>
@@ -154,7 +106,86 @@ AuthName x
 AuthUserFile passwords
 Require valid-user
 </Location>
-ProxyPass /proxy/ http://127.0.0.1:{backend}/
+"#;
+
+/// What the server itself says to some of the requests.
+const LOGGED: [&str; 10] = [
+    "AH01276: Cannot serve directory",
+    "AH01630: client denied by server configuration",
+    "AH01617: user somebody: authentication failure",
+    "(111)Connection refused",
+    "failed to make connection to backend",
+    "End of script output before headers",
+    "malformed header from script",
+    "Invalid method in request NONSENSE",
+    "AH01587: request body exceeds maximum size",
+    "Requested content-length of",
+];
+
+/// The files that it answers with.
+fn lay_out(httpd: &Httpd) {
+    let pki = httpd.pki();
+    for directory in ["html/directory", "bin", "dav"] {
+        fs::create_dir(httpd.path(directory)).expect("a directory");
+    }
+    pki.write("html/file.txt", "0123456789".repeat(100));
+    pki.write(
+        "html/ssi.shtml",
+        "<!--#include virtual=\"/file.txt\" --><!--#include virtual=\"/proxy/one\" -->\
+         <!--#include virtual=\"/cgi/one\" -->",
+    );
+    pki.write("html/lost.html", "lost");
+    for file in ["own-one", "gzip", "auth", "auth-refused", "auth-basic"] {
+        pki.write(&format!("html/{file}"), "0123456789".repeat(100));
+    }
+    // somebody:secret
+    pki.write("passwords", "somebody:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n");
+    for (name, text) in [("cgi", PROGRAM), ("nph-cgi", PROGRAM_WITHOUT_HEAD)] {
+        hpkp_tests::write_program(pki.path(&format!("bin/{name}")), text);
+    }
+}
+
+/// The policies, what uses them, and the log of the module's variables.
+fn directives(module: Module, live: &str) -> (String, &'static str, &'static str) {
+    let uses = "HPKPUse enforced\nHPKPUseReportOnly tried";
+    match module {
+        Module::None => (String::new(), "", ""),
+        _ => (
+            format!(
+                "<HPKPPolicy enforced>\nHPKPPin sha256/{live}\nHPKPPin file:backup.csr\n\
+                 HPKPMaxAge 1h\nHPKPIncludeSubDomains on\nHPKPReportURI https://r.example/?a=b\n\
+                 </HPKPPolicy>\n\
+                 <HPKPPolicy tried>\nHPKPPin {A}\nHPKPPin {live}\n\
+                 HPKPReportURI https://r.example/\n</HPKPPolicy>\n"
+            ),
+            uses,
+            "LogFormat \"%U %{local}p \\\"%{HPKP_STATUS}n\\\" \\\"%{HPKP_HEADER}n\\\"\" told\n\
+             CustomLog told.log told\n",
+        ),
+    }
+}
+
+/// A server with everything that answers in a way of its own, and where to reach it.
+fn site(module: Module, mpm: Mpm) -> (Httpd, Site) {
+    let mut httpd = Httpd::furnished(module, mpm);
+    httpd.load(&MODULES);
+    // With threads, programs are started by a process of its own.
+    httpd.load(&[if mpm.has_http2() { "cgid" } else { "cgi" }]);
+    let pki = httpd.pki();
+    let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
+    let (https, http, closed, backend) = (free_port(), free_port(), free_port(), backend::start());
+    lay_out(&httpd);
+    let (policies, uses, log) = directives(module, &live);
+    let site = format!(
+        r#"
+ScriptAlias /cgi {directory}/bin/cgi
+ScriptAlias /nph-cgi {directory}/bin/nph-cgi
+DavLockDB run/locks
+<Directory {directory}/html>
+Options Includes
+LimitRequestBody 10
+</Directory>
+{LOCATIONS}ProxyPass /proxy/ http://127.0.0.1:{backend}/
 ProxyPass /unbuffered http://127.0.0.1:{backend}/one flushpackets=on
 ProxyPass /bad-gateway http://127.0.0.1:{closed}/ retry=0
 <Location /intercepted/>
@@ -170,18 +201,7 @@ ErrorDocument 500 /lost.html
         listen(&[https, http]),
         tls_vhost(https, "localhost", "live", &site),
     ));
-    httpd.expect_in_log(&[
-        "AH01276: Cannot serve directory",
-        "AH01630: client denied by server configuration",
-        "AH01617: user somebody: authentication failure",
-        "(111)Connection refused",
-        "failed to make connection to backend",
-        "End of script output before headers",
-        "malformed header from script",
-        "Invalid method in request NONSENSE",
-        "AH01587: request body exceeds maximum size",
-        "Requested content-length of",
-    ]);
+    httpd.expect_in_log(&LOGGED);
     httpd.start();
     let enforced = format!(
         "pin-sha256=\"{live}\"; pin-sha256=\"{backup}\"; max-age=3600; includeSubDomains; \

@@ -59,17 +59,6 @@ impl Site {
         site
     }
 
-    /// Puts the certificate and the key of these names in the place of those of `live`.
-    fn install(&self, certificate: &str, key: &str) {
-        for (from, to) in
-            [(format!("{certificate}.pem"), "live.pem"), (format!("{key}.key"), "live.key")]
-        {
-            let new = self.nginx.path("new");
-            fs::copy(self.nginx.path(&from), &new).expect("a copy");
-            fs::rename(new, self.nginx.path(to)).expect("a file put in place");
-        }
-    }
-
     fn url(&self) -> String {
         format!("https://localhost:{}/", self.port)
     }
@@ -126,7 +115,7 @@ fn a_start_presents_the_last_good_certificate() {
         let mode = fs::metadata(&file).expect("a file").permissions().mode();
         assert_eq!(mode & 0o7777, 0o600, "{}", file.display());
     }
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     site.nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
     site.nginx.expect_in_log(&[SERVED, "hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
     let log = site.started();
@@ -155,7 +144,7 @@ fn a_start_presents_the_last_good_certificate() {
     assert!(matches!(site.nginx.reload(), Reload::Refused(_)));
     assert!(site.presents(&site.pin));
     // The backup key is what clients accept: it is presented, and kept in the place of the other.
-    site.install("backup", "backup");
+    site.nginx.install("backup", "backup");
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     assert!(site.presents(&site.nginx.pki().pin("backup.csr")));
     let files = site.files();
@@ -182,7 +171,7 @@ fn a_certificate_that_nginx_cannot_load() {
     fs::write(site.nginx.path("broken.key"), "no key").expect("a file");
     fs::copy(site.nginx.path("live.key"), site.nginx.path("old.key")).expect("a copy");
     for (certificate, key) in [("broken", "old"), ("other", "broken"), ("other", "old")] {
-        site.install(certificate, key);
+        site.nginx.install(certificate, key);
         assert_ne!(site.nginx.run(&["-t"]).code, Some(0), "{certificate} {key}");
         let said = lenient_test(&site.nginx);
         let text = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -247,7 +236,7 @@ fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     let mut site = Site::kept();
     let other = site.nginx.pki().pin("other.pem");
     site.nginx.start();
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     site.configure("hpkp_check keep;", "");
     site.nginx.expect_in_log(&[SERVED, "hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
     site.nginx.test().accepted(&[SERVED]);
@@ -260,7 +249,7 @@ fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     site.nginx.stop();
     // What was let through in spite of a lock-out was not kept.
     site.configure("", "");
-    site.install("live", "live");
+    site.nginx.install("live", "live");
     assert_eq!(site.files().len(), 1);
     assert_eq!(codes(&site.started()), [SERVED]);
     assert!(site.presents(&site.pin));
@@ -274,7 +263,7 @@ fn a_chain_that_has_lost_its_intermediate() {
     let pki = site.nginx.pki();
     pki.intermediate("above", "ca");
     pki.leaf("chained", "localhost", "above");
-    site.install("chained", "chained");
+    site.nginx.install("chained", "chained");
     pki.bundle("live.pem", &["chained.pem", "above.pem"]);
     let above = pki.pin("above.pem");
     site.nginx.configure(&format!(
@@ -326,7 +315,7 @@ fn other_kinds_of_keys_are_not_presented_beside_it() {
             .exit_code(&site.url())
     };
     // Both were good, one is another now.
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     assert_eq!(codes(&site.started()), [SERVED]);
     assert_eq!((curl(&site, "RSA"), curl(&site, "ECDSA")), (Some(0), Some(0)));
     assert!(site.presents(&site.pin) || site.presents(&rsa));
@@ -338,7 +327,7 @@ fn other_kinds_of_keys_are_not_presented_beside_it() {
     site.nginx.start();
     site.nginx.stop();
     assert_eq!(site.files().len(), 1);
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     assert_eq!(codes(&site.started()), [SERVED]);
     assert_eq!(curl(&site, "RSA"), Some(0));
     assert_ne!(curl(&site, "ECDSA"), Some(0));
@@ -351,7 +340,7 @@ fn what_is_not_presented() {
     let mut site = Site::kept();
     site.nginx.expect_in_log(&["hpkp: ["]);
     let other = site.nginx.pki().pin("other.pem");
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     // A key that is recorded as compromised.
     let records = site.nginx.path("records");
     let pin = site.pin.parse().expect("a pin");
@@ -368,7 +357,7 @@ fn what_is_not_presented() {
     // One that has expired.
     let mut site = Site::kept();
     site.nginx.expect_in_log(&["hpkp: ["]);
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     let clock = Clock::ahead(&site.nginx.path(""), 25 * DAY);
     clock.environment().iter().for_each(|(name, value)| site.nginx.set_environment(name, value));
     let said = site.nginx.run(&["-t"]);
@@ -389,7 +378,7 @@ fn a_certificate_that_demands_a_staple() {
     assert_eq!(codes(&log), ["certificate-not-kept"], "{log}");
     assert!(log.contains("demands a stapled OCSP response"), "{log}");
     site.nginx.stop();
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     let log = site.started();
     assert!(codes(&log).contains(&NOT_USED), "{log}");
     assert!(site.presents(&site.nginx.pki().pin("other.pem")));
@@ -417,7 +406,7 @@ fn a_directory_that_others_may_use_is_refused() {
     // The files, too.
     let file = site.files().remove(0);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     site.nginx.expect_in_log(&["hpkp: ["]);
     let log = site.started();
     assert!(log.contains("others than root may use the file"), "{log}");
@@ -513,12 +502,12 @@ fn killed_while_it_keeps() {
     for round in 0..20_u64 {
         let name = if round % 2 == 0 { "first-backup" } else { "first-live" };
         site.nginx.start();
-        site.install(name, name);
+        site.nginx.install(name, name);
         site.nginx.signal(libc::SIGHUP);
         thread::sleep(Duration::from_millis(round * 4));
         site.nginx.kill_all();
         let _ = fs::remove_file(site.nginx.path("nginx.pid"));
-        site.install("other", "other");
+        site.nginx.install("other", "other");
         let log = site.started();
         assert_eq!(codes(&log), [SERVED], "{log}");
         assert!(good.iter().any(|pin| site.presents(pin)), "round {round}");
@@ -549,13 +538,13 @@ fn a_disk_that_is_full_while_it_keeps() {
         libc::prlimit(site.nginx.pid(), libc::RLIMIT_FSIZE, &raw const limits, std::ptr::null_mut())
     };
     assert_eq!(done, 0);
-    site.install("large", "large");
+    site.nginx.install("large", "large");
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     assert!(site.presents(&pki.pin("backup.csr")), "the server goes on");
     assert!(codes(&site.nginx.log()).contains(&"certificate-not-kept"), "{}", site.nginx.log());
     assert_eq!(site.files(), before, "what was kept is there, and nothing else");
     site.nginx.stop();
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     assert_eq!(codes(&site.started()), [SERVED]);
     assert!(site.presents(&site.pin));
     site.nginx.stop();
@@ -590,7 +579,7 @@ fn outside_http(port: u16, block: &str) {
     site.nginx.start();
     site.nginx.stop();
     assert_eq!(site.files().len(), 1);
-    site.install("other", "other");
+    site.nginx.install("other", "other");
     site.nginx.expect_in_log(&[SERVED]);
     assert_eq!(codes(&site.started()), [SERVED]);
     let port = port.to_string();

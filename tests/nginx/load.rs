@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 
 use hpkp_tests::free_port;
-use hpkp_tests::load::{Count, memory, no_more_is_lost, under_load};
+use hpkp_tests::load::{Count, memory, no_more_is_lost_in, nothing_is_lost, under_load};
 use hpkp_tests::nginx::{Module, Nginx, Reload, tls_server, with_http2};
 use hpkp_tests::site::{A, B, prepared_with};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
@@ -75,13 +75,7 @@ impl Reloaded {
 fn http_1_1_loses_nothing() {
     let _alone = ALONE.lock();
     let mut server = Reloaded::new(Module::Shipped);
-    let mut count = Count::default();
-    for _ in 0..RELOADS {
-        count += server.reload(&["--h1"]);
-    }
-    eprintln!("HTTP/1.1: {count:?}");
-    assert!(count.started >= 2000, "{count:?}");
-    assert_eq!(count.lost, 0, "{count:?}");
+    nothing_is_lost(RELOADS, |protocol| server.reload(protocol));
     server.end();
 }
 
@@ -92,19 +86,11 @@ fn http_2_loses_no_more_than_without_the_module() {
     let _alone = ALONE.lock();
     let mut with = Reloaded::new(Module::Shipped);
     let mut without = Reloaded::new(Module::None);
-    let turns: Vec<(Count, Count)> = (0..RELOADS)
-        .map(|turn| {
-            // Neither is always the first.
-            if turn / 2 % 2 == 0 {
-                let first = with.reload(&[]);
-                (first, without.reload(&[]))
-            } else {
-                let first = without.reload(&[]);
-                (with.reload(&[]), first)
-            }
-        })
-        .collect();
-    no_more_is_lost(&turns);
+    no_more_is_lost_in(
+        RELOADS,
+        |protocol| with.reload(protocol),
+        |protocol| without.reload(protocol),
+    );
     with.end();
     without.end();
 }

@@ -17,16 +17,6 @@ fn configuration(port: u16, pins: &[&str], http: &str, server: &str) -> String {
     )
 }
 
-/// Puts the certificate and the key of `name` in the place of those of `live`, as new files: from
-/// 1.27.4 on nginx takes a file with the same inode and time of change for the same file.
-fn renew_with(nginx: &Nginx, name: &str) {
-    for kind in ["pem", "key"] {
-        let new = nginx.path("new");
-        fs::copy(nginx.path(&format!("{name}.{kind}")), &new).expect("a copy");
-        fs::rename(new, nginx.path(&format!("live.{kind}"))).expect("a file put in place");
-    }
-}
-
 #[test]
 fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     let mut nginx = prepared();
@@ -44,7 +34,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     let presents =
         |pin: &str| curl.with(&["--pinnedpubkey", &format!("sha256//{pin}")]).exit_code(&url);
 
-    renew_with(&nginx, "renewed");
+    nginx.install("renewed", "renewed");
     nginx.test().refused("no-pin-in-chain", 10);
     nginx.run(&["-s", "reload"]).refused_signal();
     nginx.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
@@ -57,7 +47,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     assert_eq!(wget2.get(&url), Some(0));
 
     // Without an edit of the configuration, the backup key becomes the key in use.
-    renew_with(&nginx, "backup");
+    nginx.install("backup", "backup");
     nginx.test().accepted(&[]);
     assert_eq!(nginx.reload(), Reload::Accepted);
     assert_eq!(presents(&pki.pin("backup.csr")), Some(0));
@@ -65,7 +55,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     assert_eq!(curl.get(&url).pins().len(), 1);
 
     // What was refused is what would have locked the client out.
-    renew_with(&nginx, "renewed");
+    nginx.install("renewed", "renewed");
     nginx.configure(&configuration(port, &[&live, "file:backup.csr"], "hpkp_check warn;", ""));
     assert_eq!(nginx.reload(), Reload::Accepted);
     assert_eq!(wget2.get(&url), Some(5));
@@ -155,9 +145,9 @@ fn what_the_server_goes_on_with_does_not_stop_the_next_reload() {
     // Another key, other pins, or another thing wrong: a change, and refused.
     fs::copy(nginx.path("live.pem"), nginx.path("old.pem")).expect("a copy");
     fs::copy(nginx.path("live.key"), nginx.path("old.key")).expect("a copy");
-    renew_with(&nginx, "renewed");
+    nginx.install("renewed", "renewed");
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
-    renew_with(&nginx, "old");
+    nginx.install("old", "old");
     nginx.configure(&configuration(port, &[B, "file:backup.csr"], "", ""));
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
     nginx.configure(&configuration(port, &[A, B, "file:missing"], "", ""));
@@ -350,7 +340,7 @@ fn what_cannot_be_read_is_not_what_the_server_goes_on_with() {
     nginx.configure(&configuration(port, &[&live, B], "", ""));
     nginx.expect_in_log(&["hpkp: [oversized-input]"]);
     nginx.start();
-    renew_with(&nginx, "renewed");
+    nginx.install("renewed", "renewed");
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
     nginx.stop();
 }

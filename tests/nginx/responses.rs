@@ -8,39 +8,10 @@ use hpkp_tests::nginx::{Kind, Nginx, Reload, tls_server, wait, with_http2};
 
 use hpkp_tests::site::{A, B, prepared};
 
-/// A server with everything that answers in a way of its own, and where to reach it.
-pub fn site() -> (Nginx, Site) {
-    let mut nginx = prepared();
-    let pki = nginx.pki();
-    let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
-    let (https, http, closed, backend) = (free_port(), free_port(), free_port(), backend::start());
-    std::fs::create_dir(nginx.path("html/directory")).expect("a directory");
-    pki.write("html/file.txt", "0123456789".repeat(100));
-    pki.write(
-        "html/ssi.shtml",
-        "<!--# include virtual=\"/file.txt\" --><!--# include virtual=\"/proxy/one\" -->",
-    );
-    pki.write("html/lost.html", "lost");
-    let quic = match cfg!(feature = "http3") {
-        true => format!("listen 127.0.0.1:{https} quic;"),
-        false => String::new(),
-    };
-    nginx.configure_with(
-        "worker_processes 1;",
-        &with_http2(&format!(
-            r#"
-    log_format told '$uri $server_port "$hpkp_status" "$hpkp_header"';
-    access_log told.log told;
-    root html;
-    limit_req_zone $binary_remote_addr zone=slow:1m rate=1r/m;
-    hpkp_policy enforced {{ pin sha256/{live}; pin file:backup.csr; max_age 1h; include_subdomains on; report_uri https://r.example/?a=b; }}
-    hpkp_policy tried {{ pin {A}; pin {live}; report_uri https://r.example/; }}
-    server {{
-        listen 127.0.0.1:{https} ssl; {quic} listen 127.0.0.1:{http}; server_name localhost;
-        ssl_certificate live.pem; ssl_certificate_key live.key; ssl_session_cache shared:s:1m; ssl_protocols TLSv1.2 TLSv1.3;
-        hpkp enforced; hpkp_report_only tried;
-        client_max_body_size 10; large_client_header_buffers 2 1k; ssi_types text/plain;
-        location = /return200 {{ return 200 "x"; }}
+/// Places of which each answers in a way of its own.
+fn locations(backend: u16, closed: u16) -> String {
+    format!(
+        r#"        location = /return200 {{ return 200 "x"; }}
         location = /return204 {{ return 204; }}
         location = /return301 {{ return 301 /elsewhere; }}
         location = /return302 {{ return 302 https://localhost/x; }}
@@ -75,7 +46,44 @@ pub fn site() -> (Nginx, Site) {
         location = /unbuffered {{ proxy_pass http://127.0.0.1:{backend}/one; proxy_buffering off; }}
         location = /bad-gateway {{ proxy_pass http://127.0.0.1:{closed}/; }}
         location = /from-backend {{ internal; try_files /file.txt =404; }}
-    }}"#
+"#
+    )
+}
+
+/// A server with everything that answers in a way of its own, and where to reach it.
+pub fn site() -> (Nginx, Site) {
+    let mut nginx = prepared();
+    let pki = nginx.pki();
+    let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
+    let (https, http, closed, backend) = (free_port(), free_port(), free_port(), backend::start());
+    std::fs::create_dir(nginx.path("html/directory")).expect("a directory");
+    pki.write("html/file.txt", "0123456789".repeat(100));
+    pki.write(
+        "html/ssi.shtml",
+        "<!--# include virtual=\"/file.txt\" --><!--# include virtual=\"/proxy/one\" -->",
+    );
+    pki.write("html/lost.html", "lost");
+    let quic = match cfg!(feature = "http3") {
+        true => format!("listen 127.0.0.1:{https} quic;"),
+        false => String::new(),
+    };
+    let locations = locations(backend, closed);
+    nginx.configure_with(
+        "worker_processes 1;",
+        &with_http2(&format!(
+            r#"
+    log_format told '$uri $server_port "$hpkp_status" "$hpkp_header"';
+    access_log told.log told;
+    root html;
+    limit_req_zone $binary_remote_addr zone=slow:1m rate=1r/m;
+    hpkp_policy enforced {{ pin sha256/{live}; pin file:backup.csr; max_age 1h; include_subdomains on; report_uri https://r.example/?a=b; }}
+    hpkp_policy tried {{ pin {A}; pin {live}; report_uri https://r.example/; }}
+    server {{
+        listen 127.0.0.1:{https} ssl; {quic} listen 127.0.0.1:{http}; server_name localhost;
+        ssl_certificate live.pem; ssl_certificate_key live.key; ssl_session_cache shared:s:1m; ssl_protocols TLSv1.2 TLSv1.3;
+        hpkp enforced; hpkp_report_only tried;
+        client_max_body_size 10; large_client_header_buffers 2 1k; ssi_types text/plain;
+{locations}    }}"#
         )),
     );
     nginx.expect_in_log(&[

@@ -204,6 +204,67 @@ fn policy(random: &mut Random, block: &Block) -> Policy {
     Policy { pins, days, include_subdomains: random.chance(30) }
 }
 
+/// Another key: any, or one that is pinned.
+fn another_key(random: &mut Random, block: &mut Block, slot: usize) {
+    let pins = block.policy.iter().flat_map(|policy| &policy.pins);
+    let pinned: Vec<Key> = pins.filter(|key| matches!(key, Key::Leaf(_))).copied().collect();
+    let leaf = &mut block.slots[slot].leaf;
+    leaf.key = if matches!(leaf.key, Key::Rsa(_)) {
+        Key::Rsa(random.below(RSAS))
+    } else if pinned.is_empty() || random.chance(30) {
+        Key::Leaf(random.below(LEAVES))
+    } else {
+        *random.one_of(&pinned)
+    };
+}
+
+/// A second kind of key, or one of two less.
+fn another_kind_of_key(random: &mut Random, block: &mut Block, slot: usize) {
+    if block.slots.len() > 1 {
+        block.slots.remove(slot);
+        return;
+    }
+    let mut other = sent(random, block.slots[0].leaf.names.clone());
+    if matches!(block.slots[0].leaf.key, Key::Rsa(_)) {
+        other.leaf.key = Key::Leaf(random.below(LEAVES));
+        block.slots.insert(0, other);
+    } else {
+        other.leaf.key = Key::Rsa(random.below(RSAS));
+        block.slots.push(other);
+    }
+}
+
+/// A pin more, or one less.
+fn another_pin(random: &mut Random, block: &mut Block) {
+    let pin = if random.chance(50) { some_pin(random, block) } else { some_backup(random) };
+    let Some(policy) = &mut block.policy else { return };
+    match policy.pins.iter().position(|key| *key == pin) {
+        Some(there) if policy.pins.len() > 2 => drop(policy.pins.remove(there)),
+        Some(_) => {}
+        None => policy.pins.push(pin),
+    }
+    policy.pins.sort();
+}
+
+/// A policy for longer or shorter, with or without subdomains.
+fn other_settings(random: &mut Random, block: &mut Block) {
+    let Some(policy) = &mut block.policy else { return };
+    match random.below(3) {
+        0 => policy.include_subdomains = !policy.include_subdomains,
+        1 => policy.days = *random.one_of(&[1, 7, 30]),
+        _ => policy.days = 0,
+    }
+}
+
+/// A host more that is said to be served elsewhere, or one less.
+fn another_host_of_others(random: &mut Random, config: &mut Config) {
+    let host = *random.one_of(&NAMED);
+    match config.not_served_here.iter().position(|own| *own == host) {
+        Some(there) => drop(config.not_served_here.remove(there)),
+        None => config.not_served_here.push(host),
+    }
+}
+
 /// One change to a configuration.
 fn change(random: &mut Random, config: &mut Config) {
     if config.blocks.is_empty() {
@@ -214,23 +275,7 @@ fn change(random: &mut Random, config: &mut Config) {
     let block = &mut config.blocks[at];
     let slot = random.below(block.slots.len());
     match kind {
-        // Another key: any, or one that is pinned.
-        0..4 => {
-            let pinned: Vec<Key> = block
-                .policy
-                .iter()
-                .flat_map(|policy| &policy.pins)
-                .filter(|key| matches!(key, Key::Leaf(_)))
-                .copied()
-                .collect();
-            if matches!(block.slots[slot].leaf.key, Key::Rsa(_)) {
-                block.slots[slot].leaf.key = Key::Rsa(random.below(RSAS));
-            } else if pinned.is_empty() || random.chance(30) {
-                block.slots[slot].leaf.key = Key::Leaf(random.below(LEAVES));
-            } else {
-                block.slots[slot].leaf.key = *random.one_of(&pinned);
-            }
-        }
+        0..4 => another_key(random, block, slot),
         // Other certificates of authorities below the same key.
         4..7 => {
             let issuer = block.slots[slot].leaf.issuer;
@@ -257,46 +302,9 @@ fn change(random: &mut Random, config: &mut Config) {
                 Some(policy(random, &block.clone()))
             };
         }
-        17 => {
-            let pin = if random.chance(50) {
-                some_pin(random, &block.clone())
-            } else {
-                some_backup(random)
-            };
-            if let Some(policy) = &mut block.policy {
-                match policy.pins.iter().position(|key| *key == pin) {
-                    Some(there) if policy.pins.len() > 2 => {
-                        policy.pins.remove(there);
-                    }
-                    Some(_) => {}
-                    None => policy.pins.push(pin),
-                }
-                policy.pins.sort();
-            }
-        }
-        18 => {
-            if let Some(policy) = &mut block.policy {
-                match random.below(3) {
-                    0 => policy.include_subdomains = !policy.include_subdomains,
-                    1 => policy.days = *random.one_of(&[1, 7, 30]),
-                    _ => policy.days = 0,
-                }
-            }
-        }
-        // A second kind of key, or one of two less.
-        23 | 24 => match block.slots.len() {
-            1 => {
-                let mut other = sent(random, block.slots[0].leaf.names.clone());
-                if matches!(block.slots[0].leaf.key, Key::Rsa(_)) {
-                    other.leaf.key = Key::Leaf(random.below(LEAVES));
-                    block.slots.insert(0, other);
-                } else {
-                    other.leaf.key = Key::Rsa(random.below(RSAS));
-                    block.slots.push(other);
-                }
-            }
-            _ => drop(block.slots.remove(slot)),
-        },
+        17 => another_pin(random, block),
+        18 => other_settings(random, block),
+        23 | 24 => another_kind_of_key(random, block, slot),
         19 => block.is_default = !block.is_default,
         20 => block.ports = random.one_of(&[vec![443], vec![8443], vec![443, 8443]]).clone(),
         21 => {
@@ -307,15 +315,7 @@ fn change(random: &mut Random, config: &mut Config) {
             let block = config.blocks.remove(at);
             config.blocks.push(block);
         }
-        _ => {
-            let host = *random.one_of(&NAMED);
-            match config.not_served_here.iter().position(|own| *own == host) {
-                Some(there) => {
-                    config.not_served_here.remove(there);
-                }
-                None => config.not_served_here.push(host),
-            }
-        }
+        _ => another_host_of_others(random, config),
     }
     tidy(config);
     if config.blocks.is_empty() {
@@ -416,29 +416,29 @@ pub struct Without {
     pub nginx: bool,
 }
 
-pub fn step(random: &mut Random, run: &Run<impl Site>, without: Without) -> Step {
-    let mut step = any_step(random, run);
-    let simple = |config: &mut Config| {
-        if without.httpd {
+impl Without {
+    /// Takes out of a configuration what is left out.
+    fn simplify(self, config: &mut Config) {
+        if self.httpd {
             config.kind = Kind::Nginx;
         }
-        if without.nginx {
+        if self.nginx {
             config.kind = Kind::Httpd;
             config.blocks.retain(|block| !block.names.is_empty());
         }
-        if without.not_served_here {
+        if self.not_served_here {
             config.not_served_here.clear();
         }
-        if without.stream {
+        if self.stream {
             config.blocks.retain(|block| block.ports != [STREAM]);
         }
-        if without.chains {
+        if self.chains {
             for sent in config.blocks.iter_mut().flat_map(|block| &mut block.slots) {
                 sent.leaf.issuer = Some(2);
                 sent.cas = vec![CA_CERTS[2]];
             }
         }
-        if without.defaults {
+        if self.defaults {
             for block in &mut config.blocks {
                 block.slots.iter_mut().for_each(|sent| sent.leaf.names = block.names.clone());
                 block.names.retain(|name| !name.starts_with('*'));
@@ -448,17 +448,21 @@ pub fn step(random: &mut Random, run: &Run<impl Site>, without: Without) -> Step
                 block.slots.iter_mut().for_each(|sent| sent.leaf.names = block.names.clone());
             }
         }
-    };
+    }
+}
+
+pub fn step(random: &mut Random, run: &Run<impl Site>, without: Without) -> Step {
+    let mut step = any_step(random, run);
     let plain = config(random);
     let simple = |config: &mut Config| {
-        simple(config);
+        without.simplify(config);
         tidy(config);
         if config.blocks.is_empty() {
             // Nothing is left of it: some web server instead.
             *config = plain.clone();
             config.blocks.truncate(1);
             config.blocks.iter_mut().for_each(|block| block.ports = vec![443]);
-            simple(config);
+            without.simplify(config);
             tidy(config);
         }
     };

@@ -276,12 +276,7 @@ impl<S: Site> Run<S> {
             Step::Deploy { config, is_unwritable, drains } => {
                 self.deploy(number, config, *is_unwritable, *drains)?;
             }
-            Step::Stop => {
-                if self.is_running {
-                    self.site.stop(self.machine_time());
-                    self.is_running = false;
-                }
-            }
+            Step::Stop => self.stop(),
             Step::Start => {
                 if let Some(config) = self.config.clone().filter(|_| !self.is_running) {
                     let now = self.machine_time();
@@ -298,25 +293,9 @@ impl<S: Site> Run<S> {
                 let published = core::zone(dane, self.now);
                 self.import(From::Dane(dane.clone()), published, dane.days);
             }
-            Step::EndImport(number) => {
-                if let Some(id) = self.imports.get(*number).copied() {
-                    let why = Why::Other("nobody has it any more".to_owned());
-                    let ended = Ended { ids: vec![id], why, when: None };
-                    let event = self.event_of_operator(Body::Ended(ended));
-                    self.others.operator.push(event);
-                    let now = self.now;
-                    let outside = |memory: &&mut Memory| !matches!(memory.from, From::Header(_));
-                    if let Some(memory) = self.memories.iter_mut().filter(outside).nth(*number) {
-                        memory.must_until = now;
-                        memory.may_until = now;
-                    }
-                }
-            }
+            Step::EndImport(number) => self.end_import(*number),
             Step::Force(config) => {
-                if self.is_running {
-                    self.site.stop(self.machine_time());
-                    self.is_running = false;
-                }
+                self.stop();
                 let _ = self.site.ask(config, self.machine_time());
                 self.serve(config, false, 0);
             }
@@ -341,6 +320,24 @@ impl<S: Site> Run<S> {
         self.site.learn(&self.others);
         self.visit();
         self.unchanged(number)
+    }
+
+    fn stop(&mut self) {
+        if std::mem::take(&mut self.is_running) {
+            self.site.stop(self.machine_time());
+        }
+    }
+
+    fn end_import(&mut self, number: usize) {
+        let Some(id) = self.imports.get(number).copied() else { return };
+        let why = Why::Other("nobody has it any more".to_owned());
+        let event = self.event_of_operator(Body::Ended(Ended { ids: vec![id], why, when: None }));
+        self.others.operator.push(event);
+        let outside = |memory: &&mut Memory| !matches!(memory.from, From::Header(_));
+        if let Some(memory) = self.memories.iter_mut().filter(outside).nth(number) {
+            memory.must_until = self.now;
+            memory.may_until = self.now;
+        }
     }
 
     fn import(&mut self, from: From, published: Published, days: Option<i64>) {

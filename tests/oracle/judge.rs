@@ -280,12 +280,12 @@ pub fn judge(case: &Case<'_>) -> Opinion {
 
 /// Pins that clients hold, against what they are going to be shown.
 fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &mut Opinion) {
-    let Some((new, by, at)) = view(case.new, host, port, taste) else { return };
+    let Some(new) = view(case.new, host, port, taste) else { return };
+    let by = new.1;
     if is_left_out(case.new, host, by) {
         return;
     }
-    let old = case.old.and_then(|config| view(config, host, port, taste));
-    let is_for_it = nature::is_for(new, host);
+    let was = case.old.and_then(|config| view(config, host, port, taste));
     for memory in case.memories {
         let is_live = case.now < memory.may_until && memory.is_known;
         if !is_live || !memory.is_of(taste) || !memory.binds(host, port) {
@@ -293,44 +293,77 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
         }
         // At a port without names it is the pins that are said to be served elsewhere.
         let is_elsewhere = memory.host().is_some_and(|own| is_left_out(case.new, own, by));
-        if by == By::PortAlone && is_elsewhere {
+        if by == By::PortAlone && is_elsewhere || !memory.may_be_refused(new.0) {
             continue;
         }
-        let ignores = memory.ignores_names();
-        let old_any = old;
-        let had_name = old.is_some_and(|(_, by, _)| by == By::Name);
-        let old = old.filter(|(old, ..)| ignores || nature::is_for(old, host));
-        let is_certain = case.now < memory.must_until;
-        let reason = || {
-            let was = old.map_or("nothing".to_owned(), |(old, ..)| old.to_string());
-            format!("{} at {host}:{port}: was [{was}], is [{new}] ({by:?})", memory.says())
+        let visit = Visit { case, memory, host, port, taste, new, was };
+        if visit.is_for_it() || memory.ignores_names() {
+            visit.is_held_to_its_pins(opinion);
+        } else {
+            visit.is_turned_away_for_the_name(opinion);
+        }
+    }
+}
+
+/// Somebody with pins, who may be refused at a place.
+struct Visit<'a> {
+    case: &'a Case<'a>,
+    memory: &'a Memory,
+    host: &'static str,
+    port: u16,
+    taste: usize,
+    new: (&'a Sent, By, usize),
+    was: Option<(&'a Sent, By, usize)>,
+}
+
+impl<'a> Visit<'a> {
+    /// What was shown there, unless it was not for the name.
+    fn old(&self) -> Option<(&'a Sent, By, usize)> {
+        let ignores = self.memory.ignores_names();
+        self.was.filter(|(old, ..)| ignores || nature::is_for(old, self.host))
+    }
+
+    fn is_for_it(&self) -> bool {
+        nature::is_for(self.new.0, self.host)
+    }
+
+    fn is_certain(&self) -> bool {
+        self.case.now < self.memory.must_until
+    }
+
+    fn reason(&self) -> String {
+        let Self { memory, host, port, new: (new, by, _), .. } = self;
+        let was = self.old().map_or("nothing".to_owned(), |(old, ..)| old.to_string());
+        format!("{} at {host}:{port}: was [{was}], is [{new}] ({by:?})", memory.says())
+    }
+
+    /// Turned away for the name, with or without pins. Whoever has the name in its
+    /// configuration may be asked all the same.
+    fn is_turned_away_for_the_name(&self, opinion: &mut Opinion) {
+        let Self { case, memory, host, port, new: (new, by, at), .. } = *self;
+        let old = self.old();
+        let got_in = old.is_some_and(|(old, ..)| !memory.may_be_refused(old));
+        if got_in && case.has_predecessor && self.is_certain() && port != STREAM {
+            opinion.say.push(format!("turned away for the name: {}", self.reason()));
+        }
+        // No record tells for which names the certificate of a block with the name was.
+        let is_renewed = |old: &Sent| {
+            by == By::Name && matches!(memory.from, From::Dane(_)) && old.leaf != new.leaf
         };
-        let block = &case.new.blocks[at];
+        let is_changed =
+            !self.was.is_some_and(|(old, ..)| memory.is_same(old, new) && !is_renewed(old));
         let has_name = matches!(by, By::Name | By::Pattern);
         // What a record has whole may be an anchor that was not sent: no record tells.
         let is_untold = by == By::PortAlone && old.is_some();
-        let is_reached = has_name || is_for_any(block, host) || ignores || is_untold;
-        if !memory.may_be_refused(new) {
-            continue;
+        let is_reached = has_name || is_for_any(&case.new.blocks[at], host) || is_untold;
+        if is_reached && (is_changed || !case.has_predecessor) {
+            opinion.may.push(self.reason());
         }
-        if !is_for_it && !ignores {
-            // Turned away for the name, with or without pins. Whoever has the name in its
-            // configuration may be asked all the same.
-            let got_in = old.is_some_and(|(old, ..)| !memory.may_be_refused(old));
-            if got_in && case.has_predecessor && is_certain && port != STREAM {
-                opinion.say.push(format!("turned away for the name: {}", reason()));
-            }
-            // No record tells for which names the certificate of a block with the name was.
-            let is_renewed = |old: &Sent| {
-                by == By::Name && matches!(memory.from, From::Dane(_)) && old.leaf != new.leaf
-            };
-            let is_changed =
-                !old_any.is_some_and(|(old, ..)| memory.is_same(old, new) && !is_renewed(old));
-            if is_reached && (is_changed || !case.has_predecessor) {
-                opinion.may.push(reason());
-            }
-            continue;
-        }
+    }
+
+    fn is_held_to_its_pins(&self, opinion: &mut Opinion) {
+        let Self { case, memory, host, port, new: (new, by, at), .. } = *self;
+        let (old, ignores) = (self.old(), memory.ignores_names());
         // Also where the certificate was not for the name so far: nobody got in then.
         let had_it = |(old, was, _): (&Sent, By, usize)| {
             let got_in = ignores || nature::is_for(old, host);
@@ -339,43 +372,50 @@ fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &
                 && (memory.is_same(old, new) || !got_in && is_same(old, new))
         };
         let is_unchanged =
-            old.is_some_and(|(old, ..)| memory.is_same(old, new)) || old_any.is_some_and(had_it);
-        let seems_unchanged =
-            !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
+            old.is_some_and(|(old, ..)| memory.is_same(old, new)) || self.was.is_some_and(had_it);
         // A name that a certificate has now, and not only a wildcard of it, is new there.
         let was_aside = |config: &Config| {
             old.is_some_and(|(_, was, at)| is_aside(&config.blocks[at], host, was))
         };
-        let is_new = case.old.is_some_and(was_aside) && !is_aside(block, host, by);
+        let is_new = case.old.is_some_and(was_aside) && !is_aside(&case.new.blocks[at], host, by);
         if !is_unchanged || is_new || !case.has_predecessor {
-            opinion.may.push(reason());
+            opinion.may.push(self.reason());
         }
         // What compares pins of the web does not come to another service.
         let is_foreign = port == STREAM && memory.port().is_none();
-        if is_unchanged || !is_certain || is_foreign {
-            continue;
+        if is_unchanged || !self.is_certain() || is_foreign {
+            return;
         }
-        // Whoever got in for no name at all was not served by name.
-        let was_there = |(old, by, _): &(&Sent, By, usize)| {
-            ignores || port == STREAM || *by == By::Name || nature::is_for(old, host)
-        };
-        let loses = match old.filter(was_there) {
-            Some((old, ..)) => memory.loses(old, new),
-            None => {
-                // Of a pattern that the certificate does not fit nothing says that somebody comes.
-                let has_name = by == By::Name || by == By::Pattern && is_for_it;
-                (has_name || by == By::PortAlone && is_for_it)
-                    && comes_in_vain(case, memory, host, taste, new)
-            }
-        };
+        let seems_unchanged =
+            !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
+        let loses = self.loses();
         // Who got in by the name is turned away for it now.
         let is_nameless =
             ignores && old.is_none_or(|(old, ..)| memory.got_in_whatever_the_name(old));
-        let is_led = is_for_it || is_nameless || port == STREAM || by == By::Name;
+        let is_led = self.is_for_it() || is_nameless || port == STREAM || by == By::Name;
+        let had_name = self.was.is_some_and(|(_, by, _)| by == By::Name);
         if loses && !seems_unchanged && is_led {
-            opinion.must.push(reason());
-        } else if memory.is_refused(new) && is_for_it || loses && had_name {
-            opinion.say.push(reason());
+            opinion.must.push(self.reason());
+        } else if memory.is_refused(new) && self.is_for_it() || loses && had_name {
+            opinion.say.push(self.reason());
+        }
+    }
+
+    /// Whether somebody gets in now, or comes for the first time, and is refused then.
+    fn loses(&self) -> bool {
+        let Self { case, memory, host, port, taste, new: (new, by, _), .. } = *self;
+        // Whoever got in for no name at all was not served by name.
+        let was_there = |(old, by, _): &(&Sent, By, usize)| {
+            memory.ignores_names() || port == STREAM || *by == By::Name || nature::is_for(old, host)
+        };
+        match self.old().filter(was_there) {
+            Some((old, ..)) => memory.loses(old, new),
+            None => {
+                // Of a pattern that the certificate does not fit nothing says that somebody comes.
+                let has_name = by == By::Name || by == By::Pattern && self.is_for_it();
+                (has_name || by == By::PortAlone && self.is_for_it())
+                    && comes_in_vain(case, memory, host, taste, new)
+            }
         }
     }
 }
@@ -446,88 +486,112 @@ fn ports(case: &Case<'_>, opinion: &mut Opinion) {
 
 /// Pins that visitors of `host` are going to note, against all that they may visit afterwards.
 fn published(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &mut Opinion) {
-    let Some((sent, by, at)) = view(case.new, host, port, taste) else { return };
-    let block = &case.new.blocks[at];
-    let Some(policy) = block.policy.as_ref().filter(|policy| policy.days > 0) else { return };
-    let is_noted_here = nature::is_for(sent, host);
-    if port == STREAM
-        || is_left_out(case.new, host, by)
-        || !is_noted_here && !matches!(by, By::Name | By::Pattern)
-    {
-        return;
-    }
-    let was_noted = case.old.is_some_and(|old| {
-        view(old, host, port, taste).is_some_and(|(was, _, at)| {
-            let same = old.blocks[at].policy.as_ref() == Some(policy) && is_same(was, sent);
-            same && nature::is_for(was, host) && (case.sent_before)(at, host)
-        })
-    });
-    let was_sent = case.old.is_some_and(|old| {
-        let mut ports = PORTS.into_iter().filter_map(|port| view(old, host, port, taste));
-        ports.any(|(was, _, at)| {
-            let same = old.blocks[at].policy.as_ref() == Some(policy);
-            same && nature::is_for(was, host) && (case.sent_before)(at, host)
-        })
-    });
-    let is_sent = (case.sends)(at, host);
-    let sight = Sight::of(sent);
-    for above in sight.paths() {
+    let Some(visitors) = Visitors::of(case, host, port, taste) else { return };
+    let Visitors { policy, sent, .. } = visitors;
+    for above in visitors.sight.paths() {
         if !client::notes(&policy.pins, sent.leaf.key, &above) {
             continue;
         }
-        // Another leaf may, for all that can be known, be another path.
-        let is_refused = |there: &Sent, is_certain: bool| {
-            let other = Sight::of(there);
-            let is_same = other == sight && (is_certain || there.leaf.key == sent.leaf.key);
-            let paths = if is_same { vec![above.clone()] } else { other.paths() };
-            paths
-                .iter()
-                .any(|path| !client::meets(&policy.pins, Scope::Chain, there.leaf.key, path))
-        };
         for target in HOSTS {
             let is_bound =
                 target == host || policy.include_subdomains && client::is_below(target, host);
             for there in PORTS.into_iter().filter(|_| is_bound) {
-                let mut look = |config: &Config, is_peer: bool| {
-                    let Some((shown, by, at)) = view(config, target, there, taste) else { return };
-                    let is_left_out = !is_peer && is_left_out(config, target, by);
-                    let has_name = matches!(by, By::Name | By::Pattern);
-                    let is_reached = has_name || is_for_any(&config.blocks[at], target);
-                    if is_left_out || !is_reached || !is_refused(shown, false) {
-                        return;
-                    }
-                    let whose = if is_peer { "the peer" } else { "us" };
-                    let reason = format!(
-                        "visitors of {host}:{port} note {policy} ([{sent}]) and are refused at \
-                         {target}:{there} of {whose}: [{shown}] ({by:?})"
-                    );
-                    let was_so = was_noted
-                        && (is_peer
-                            || case
-                                .old
-                                .and_then(|old| view(old, target, there, taste))
-                                .is_some_and(|(old, ..)| is_same(old, shown)));
-                    if !was_so || !case.has_predecessor {
-                        opinion.may.push(reason.clone());
-                    }
-                    let is_for_it = is_noted_here && nature::is_for(shown, target);
-                    let is_certain = is_for_it && there != STREAM && is_refused(shown, true);
-                    if was_sent || !is_sent || !is_certain {
-                        // Those who have noted it are held to it above.
-                        return;
-                    }
-                    if by == By::Name || by == By::Pattern && !is_peer {
-                        opinion.must.push(reason);
-                    } else if by != By::NamedDefault || !is_peer {
-                        // Of its default server the peer says it itself, once it has read of the pins.
-                        opinion.say.push(reason);
-                    }
-                };
-                look(case.new, false);
+                visitors.go_to(case.new, false, (target, there), &above, opinion);
                 for peer in case.peers {
-                    look(peer, true);
+                    visitors.go_to(peer, true, (target, there), &above, opinion);
                 }
             }
+        }
+    }
+}
+
+/// Those who are going to note the pins of a host.
+struct Visitors<'a> {
+    case: &'a Case<'a>,
+    host: &'static str,
+    port: u16,
+    taste: usize,
+    policy: &'a Policy,
+    sent: &'a Sent,
+    sight: Sight,
+    /// Whether others have noted the same before.
+    was_noted: bool,
+    /// Whether the header was sent before at some port, and is going to be.
+    was_sent: bool,
+    is_sent: bool,
+}
+
+impl<'a> Visitors<'a> {
+    fn of(case: &'a Case<'a>, host: &'static str, port: u16, taste: usize) -> Option<Self> {
+        let (sent, by, at) = view(case.new, host, port, taste)?;
+        let policy = case.new.blocks[at].policy.as_ref().filter(|policy| policy.days > 0)?;
+        let is_noted = nature::is_for(sent, host) || matches!(by, By::Name | By::Pattern);
+        if port == STREAM || is_left_out(case.new, host, by) || !is_noted {
+            return None;
+        }
+        // What was shown at a port, where the header was sent there before.
+        let with_header = |port| {
+            let old = case.old?;
+            let (was, _, at) = view(old, host, port, taste)?;
+            let is_same = old.blocks[at].policy.as_ref() == Some(policy);
+            let is_sent = is_same && nature::is_for(was, host) && (case.sent_before)(at, host);
+            is_sent.then_some(was)
+        };
+        let was_noted = with_header(port).is_some_and(|was| is_same(was, sent));
+        let was_sent = PORTS.into_iter().any(|port| with_header(port).is_some());
+        let (sight, is_sent) = (Sight::of(sent), (case.sends)(at, host));
+        Some(Self { case, host, port, taste, policy, sent, sight, was_noted, was_sent, is_sent })
+    }
+
+    /// Whether they are refused by what is shown elsewhere. Another leaf may, for all that can be known,
+    /// be another path.
+    fn are_refused(&self, there: &Sent, above: &Above, is_certain: bool) -> bool {
+        let other = Sight::of(there);
+        let is_same = other == self.sight && (is_certain || there.leaf.key == self.sent.leaf.key);
+        let paths = if is_same { vec![above.clone()] } else { other.paths() };
+        paths
+            .iter()
+            .any(|path| !client::meets(&self.policy.pins, Scope::Chain, there.leaf.key, path))
+    }
+
+    fn go_to(
+        &self,
+        config: &Config,
+        is_peer: bool,
+        (target, there): (&'static str, u16),
+        above: &Above,
+        opinion: &mut Opinion,
+    ) {
+        let Self { case, host, port, taste, policy, sent, .. } = self;
+        let Some((shown, by, at)) = view(config, target, there, *taste) else { return };
+        let is_left_out = !is_peer && is_left_out(config, target, by);
+        let has_name = matches!(by, By::Name | By::Pattern);
+        let is_reached = has_name || is_for_any(&config.blocks[at], target);
+        if is_left_out || !is_reached || !self.are_refused(shown, above, false) {
+            return;
+        }
+        let whose = if is_peer { "the peer" } else { "us" };
+        let reason = format!(
+            "visitors of {host}:{port} note {policy} ([{sent}]) and are refused at \
+             {target}:{there} of {whose}: [{shown}] ({by:?})"
+        );
+        let showed_it =
+            |old| view(old, target, there, *taste).is_some_and(|(old, ..)| is_same(old, shown));
+        let was_so = self.was_noted && (is_peer || case.old.is_some_and(showed_it));
+        if !was_so || !case.has_predecessor {
+            opinion.may.push(reason.clone());
+        }
+        let is_for_it = nature::is_for(sent, host) && nature::is_for(shown, target);
+        let is_certain = is_for_it && there != STREAM && self.are_refused(shown, above, true);
+        if self.was_sent || !self.is_sent || !is_certain {
+            // Those who have noted it are held to it above.
+            return;
+        }
+        if by == By::Name || by == By::Pattern && !is_peer {
+            opinion.must.push(reason);
+        } else if by != By::NamedDefault || !is_peer {
+            // Of its default server the peer says it itself, once it has read of the pins.
+            opinion.say.push(reason);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::core::Core;
 use crate::history::{Disagreement, Step, Wrong, run};
-use crate::world::Config;
+use crate::world::{Block, Config};
 
 fn shows(steps: &[Step], wrong: Wrong) -> Option<Disagreement> {
     run(Core::new(), steps).1.filter(|disagreement| disagreement.wrong == wrong)
@@ -25,8 +25,48 @@ pub fn minimise(mut steps: Vec<Step>, wrong: Wrong) -> (Vec<Step>, Disagreement)
     }
 }
 
-/// Takes something out of a configuration.
-type Change = Box<dyn Fn(&mut Config)>;
+/// Takes something out of a block; whether the block stays.
+type Change = Box<dyn Fn(&mut Block) -> bool>;
+
+/// What can be taken out of a block.
+fn changes(block: &Block) -> Vec<Change> {
+    let pins = block.policy.as_ref().map_or(0, |policy| policy.pins.len());
+    let without_pin = |pin: usize| -> Change {
+        Box::new(move |block| {
+            if let Some(policy) = block.policy.as_mut().filter(|policy| policy.pins.len() > 2) {
+                policy.pins.remove(pin);
+            }
+            true
+        })
+    };
+    let mut changes: Vec<Change> = vec![
+        Box::new(|_| false),
+        Box::new(|block| {
+            block.policy = None;
+            true
+        }),
+    ];
+    changes.extend((0..pins).map(without_pin));
+    changes.push(Box::new(|block| {
+        block.slots.truncate(1);
+        block.is_default = false;
+        if let Some(policy) = &mut block.policy {
+            policy.include_subdomains = false;
+        }
+        true
+    }));
+    changes.push(Box::new(|block| {
+        block.ports.truncate(1);
+        true
+    }));
+    changes.push(Box::new(|block| {
+        if block.names.len() > 1 {
+            block.names.pop();
+        }
+        true
+    }));
+    changes
+}
 
 /// All histories that lack one thing.
 fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
@@ -36,70 +76,27 @@ fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
         fewer.remove(at);
         all.push(fewer);
     }
+    let is_empty = |step: &Step| config_of(step).is_some_and(|config| config.blocks.is_empty());
     // Whatever is changed is changed everywhere, so that what is unchanged stays so.
     for at in 0..steps.len() {
         let Some(config) = config_of(&steps[at]) else { continue };
         for block in &config.blocks {
-            let mut changes: Vec<Change> = Vec::new();
-            let own = block.clone();
-            changes.push(Box::new(move |config| config.blocks.retain(|block| *block != own)));
-            let own = block.clone();
-            changes.push(Box::new(move |config| {
-                for block in config.blocks.iter_mut().filter(|block| **block == own) {
-                    block.policy = None;
-                }
-            }));
-            for pin in 0..own_pins(block) {
-                let own = block.clone();
-                changes.push(Box::new(move |config| {
-                    for block in config.blocks.iter_mut().filter(|block| **block == own) {
-                        let policy = block.policy.as_mut().filter(|policy| policy.pins.len() > 2);
-                        if let Some(policy) = policy {
-                            policy.pins.remove(pin);
-                        }
-                    }
-                }));
-            }
-            let own = block.clone();
-            changes.push(Box::new(move |config| {
-                for block in config.blocks.iter_mut().filter(|block| **block == own) {
-                    block.slots.truncate(1);
-                    block.is_default = false;
-                    if let Some(policy) = &mut block.policy {
-                        policy.include_subdomains = false;
-                    }
-                }
-            }));
-            let own = block.clone();
-            changes.push(Box::new(move |config| {
-                for block in config.blocks.iter_mut().filter(|block| **block == own) {
-                    block.ports.truncate(1);
-                }
-            }));
-            let own = block.clone();
-            changes.push(Box::new(move |config| {
-                for block in config.blocks.iter_mut().filter(|block| **block == own) {
-                    if block.names.len() > 1 {
-                        block.names.pop();
-                    }
-                }
-            }));
-            for change in changes {
+            for change in changes(block) {
+                let apply = |config: &mut Config| {
+                    config.blocks.retain_mut(|other| other != block || change(other));
+                };
                 let mut fewer = steps.to_vec();
-                fewer.iter_mut().filter_map(config_of_mut).for_each(&change);
-                if fewer.iter().zip(steps).any(|(a, b)| config_of(a) != config_of(b)) {
-                    let is_empty = |step| config_of(step).is_some_and(|c| c.blocks.is_empty());
-                    if !fewer.iter().any(is_empty) {
-                        all.push(fewer.clone());
-                    }
-                    // And in this step alone.
-                    let mut here = steps.to_vec();
-                    if let Some(config) = config_of_mut(&mut here[at]) {
-                        change(config);
-                    }
-                    if !here.iter().any(is_empty) {
-                        all.push(here);
-                    }
+                fewer.iter_mut().filter_map(config_of_mut).for_each(apply);
+                let is_same = fewer.iter().zip(steps).all(|(a, b)| config_of(a) == config_of(b));
+                if is_same || fewer.iter().any(is_empty) {
+                    continue;
+                }
+                all.push(fewer);
+                // And in this step alone.
+                let mut here = steps.to_vec();
+                config_of_mut(&mut here[at]).into_iter().for_each(apply);
+                if !here.iter().any(is_empty) {
+                    all.push(here);
                 }
             }
         }
@@ -110,10 +107,6 @@ fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
         }
     }
     all
-}
-
-fn own_pins(block: &crate::world::Block) -> usize {
-    block.policy.as_ref().map_or(0, |policy| policy.pins.len())
 }
 
 fn config_of(step: &Step) -> Option<&Config> {

@@ -85,11 +85,43 @@ fn round(port: u16, protocol: &[&str]) -> Count {
     Count { started, lost: started - number("succeeded") }
 }
 
+/// Fails where anything is lost over HTTP/1.1, in `count` turns.
+#[track_caller]
+pub fn nothing_is_lost(count: usize, mut turn: impl FnMut(&[&str]) -> Count) {
+    let mut all = Count::default();
+    for _ in 0..count {
+        all += turn(&["--h1"]);
+    }
+    eprintln!("HTTP/1.1: {all:?}");
+    assert!(all.started >= 2000, "{all:?}");
+    assert_eq!(all.lost, 0, "{all:?}");
+}
+
+/// Takes turns with the module and without it, over HTTP/2, and fails where more is lost with it.
+#[track_caller]
+pub fn no_more_is_lost_in(
+    count: usize,
+    mut with: impl FnMut(&[&str]) -> Count,
+    mut without: impl FnMut(&[&str]) -> Count,
+) {
+    let turn = |turn| {
+        // Neither is always the first.
+        if turn / 2 % 2 == 0 {
+            let first = with(&[]);
+            (first, without(&[]))
+        } else {
+            let first = without(&[]);
+            (with(&[]), first)
+        }
+    };
+    no_more_is_lost(&(0..count).map(turn).collect::<Vec<_>>());
+}
+
 /// Fails where more is lost with the module than without it, turn by turn: the sum of the
 /// differences may not exceed what chance makes of differences as large as these, by four standard
 /// deviations. What the machine does besides falls on two neighbouring turns alike.
 #[track_caller]
-pub fn no_more_is_lost(turns: &[(Count, Count)]) {
+fn no_more_is_lost(turns: &[(Count, Count)]) {
     let mut all = (Count::default(), Count::default());
     let (mut sum, mut squares) = (0.0, 0.0);
     for (with, without) in turns {

@@ -14,6 +14,17 @@ pub const RSA_PSS: &[&str] = &["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_
 pub const ED25519: &[&str] = &["-algorithm", "ED25519"];
 pub const ED448: &[&str] = &["-algorithm", "ED448"];
 
+/// Each kind, by its name.
+pub const KINDS: [(&str, &[&str]); 7] = [
+    ("rsa", RSA),
+    ("rsa-pss", RSA_PSS),
+    ("p256", P256),
+    ("p384", P384),
+    ("p521", P521),
+    ("ed25519", ED25519),
+    ("ed448", ED448),
+];
+
 pub fn openssl(arguments: &[&str]) -> Vec<u8> {
     succeed(Command::new("openssl").args(arguments))
 }

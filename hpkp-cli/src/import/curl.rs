@@ -225,6 +225,10 @@ struct Transfer {
     bare: Vec<(usize, String)>,
 }
 
+/// What --location has curl do.
+const FOLLOWS: &str =
+    "with --location curl holds the hosts of redirects to the same pins; they are not known here";
+
 /// Reads the options of one command; whether it pins.
 fn options(
     words: &[Word],
@@ -285,11 +289,7 @@ fn options(
     }
     pinned |= transfer.finish(scheme.as_deref(), imported)?;
     if let Some(line) = follows.filter(|_| pinned) {
-        imported.note(
-            line,
-            "with --location curl holds the hosts of redirects to the same pins; they are not known \
-             here",
-        );
+        imported.note(line, FOLLOWS);
     }
     Ok(pinned)
 }

@@ -365,16 +365,7 @@ impl<'c> Writer<'c> {
         let next = match &token.kind {
             Kind::Mark('{' | '[' | '(') => return self.container(tokens, at, depth),
             Kind::Text(text) => {
-                let mut whole = text.clone();
-                let mut next = at + 1;
-                // Texts that are put together: "a" + "b".
-                loop {
-                    let by = tokens.get(next).is_some_and(|token| token.is('+') || token.is('@'));
-                    let at = if by { next + 1 } else { next };
-                    let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(at) else { break };
-                    whole.push_str(more);
-                    next = at + 1;
-                }
+                let (whole, next) = put_together(tokens, text.clone(), at + 1);
                 self.element("string", &whole, token.line);
                 next
             }
@@ -497,6 +488,18 @@ impl<'c> Writer<'c> {
         self.text.push_str(&format!("</{name}>"));
         Ok(at + 1)
     }
+}
+
+/// Texts that are put together: "a" + "b". `whole` is the first, `next` the position behind it.
+fn put_together(tokens: &[Token<'_>], mut whole: String, mut next: usize) -> (String, usize) {
+    loop {
+        let by = tokens.get(next).is_some_and(|token| token.is('+') || token.is('@'));
+        let at = if by { next + 1 } else { next };
+        let Some(Token { kind: Kind::Text(more), .. }) = tokens.get(at) else { break };
+        whole.push_str(more);
+        next = at + 1;
+    }
+    (whole, next)
 }
 
 #[cfg(test)]

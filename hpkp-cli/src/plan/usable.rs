@@ -12,6 +12,7 @@ use super::configuration;
 use super::future::{Future, Relied};
 use super::model::Policy;
 use super::today::Server;
+use crate::published::hosts_of;
 
 /// What the records say of a key that is not in use yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,18 +141,7 @@ fn others(state: &State, servers: &[Server], planned: &Planned<'_>) -> BTreeSet<
             names.push(format!("{star}{}", body.host));
         }
     }
-    let mut hosts = BTreeSet::new();
-    for name in names {
-        match name.strip_prefix("*.") {
-            None => hosts.extend(name.parse().ok()),
-            Some(domain) => {
-                // Any host there, and each that is on record.
-                hosts.extend(domain.parse::<HostName>().ok().map(|domain| domain.any_below()));
-                let known = state.published().map(|record| &record.body.host);
-                hosts.extend(known.filter(|host| host.parents().next() == Some(domain)).cloned());
-            }
-        }
-    }
+    let mut hosts = hosts_of(names.iter(), || state.published().map(|record| &record.body.host));
     hosts.remove(planned.host);
     hosts
 }

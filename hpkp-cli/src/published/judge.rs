@@ -87,22 +87,9 @@ impl Judge {
     /// The hosts to ask about where certificates have these DNS names: for `*.DOMAIN` each host on
     /// record that it covers, and one that stands for all others.
     pub(crate) fn hosts<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<HostName> {
-        let mut hosts = BTreeSet::new();
-        for name in names {
-            match name.strip_prefix("*.") {
-                None => hosts.extend(name.parse().ok()),
-                Some(domain) => {
-                    hosts.extend(domain.parse::<HostName>().ok().map(|domain| domain.any_below()));
-                    let live = self.store.state.live(self.store.now).map(|live| &live.record.body);
-                    let exact = live.filter(|body| body.matching != Matching::OneLabel);
-                    let hosts_below = exact.map(|body| &body.host);
-                    hosts.extend(
-                        hosts_below.filter(|host| host.parents().next() == Some(domain)).cloned(),
-                    );
-                }
-            }
-        }
-        hosts.into_iter().collect()
+        let live = || self.store.state.live(self.store.now).map(|live| &live.record.body);
+        let exact = || live().filter(|body| body.matching != Matching::OneLabel);
+        hosts_of(names, || exact().map(|body| &body.host)).into_iter().collect()
     }
 
     /// Whether any record applies to `host`.
@@ -162,4 +149,23 @@ impl Judge {
             json: json.map_err(|error| Failure::undetermined(error.to_string()))?,
         })
     }
+}
+
+/// The hosts that certificates with these DNS names are for: for `*.DOMAIN` each of `known` that it covers,
+/// and one that stands for all others.
+pub(crate) fn hosts_of<'a, 'k, K: Iterator<Item = &'k HostName>>(
+    names: impl Iterator<Item = &'a String>,
+    known: impl Fn() -> K,
+) -> BTreeSet<HostName> {
+    let mut hosts = BTreeSet::new();
+    for name in names {
+        match name.strip_prefix("*.") {
+            None => hosts.extend(name.parse().ok()),
+            Some(domain) => {
+                hosts.extend(domain.parse::<HostName>().ok().map(|domain| domain.any_below()));
+                hosts.extend(known().filter(|host| host.parents().next() == Some(domain)).cloned());
+            }
+        }
+    }
+    hosts
 }

@@ -20,7 +20,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 use crate::usage;
-pub(crate) use judge::{Judge, Judgement};
+pub(crate) use judge::{Judge, Judgement, hosts_of};
 pub(crate) use replay::{OpenSsl, trust};
 
 use store::Store;

@@ -7,7 +7,8 @@ use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
 use hpkp_core::text::{Excerpt, ShellWord};
 use hpkp_server::host_name::host_name;
-use hpkp_server::published::{self, Contents, Directory, DirectoryError, Unsafe};
+use hpkp_server::owner::Unsafe;
+use hpkp_server::published::{self, Contents, Directory, DirectoryError};
 
 use crate::arguments::IdPrefix;
 use crate::failure::Failure;

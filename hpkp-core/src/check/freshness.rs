@@ -12,7 +12,7 @@ use super::messages::{Found, Scope};
 use super::new_pins::{Sent, domains_above};
 use super::presented::enough;
 use super::records::{Published, names_of};
-use super::routing::{Claim, HostSet, any_of};
+use super::routing::{Claim, HostSet, Target, any_of};
 use super::silence::{Change, Silent, silent};
 use super::visit::Visit;
 use super::{Alarm, Checker, HeardFile, Records, Sending};
@@ -177,10 +177,9 @@ impl<'a> Published<'a> {
             }
             let targets = self.routing.targets(&host_set);
             for (writer, live, relation) in of_silent {
-                for ((host, claim), ports) in self.led_to(&targets, &host_set, live, relation) {
-                    if !claim.is_incidental() {
-                        add((host, claim), &host_set, ports, writer);
-                    }
+                let led_to = self.led_to(&targets, &host_set, live, relation).into_iter();
+                for (to, ports) in led_to.filter(|((_, claim), _)| !claim.is_incidental()) {
+                    add(to, &host_set, ports, writer);
                 }
             }
         }
@@ -198,12 +197,9 @@ impl<'a> Published<'a> {
                 patterns.entry((body.host.as_str(), body.matching)).or_default().insert(writer);
             }
             let host_set = (body.host.clone(), body.matching);
-            for target in self.routing.targets(&host_set) {
-                let is_there = target.claim.is_served()
-                    || !target.claim.is_incidental() && body.ports.contains(&target.port);
-                if is_there {
-                    let ports = BTreeSet::from([target.port]);
-                    add((target.host, target.claim), &host_set, ports, writer);
+            for Target { host, port, claim, .. } in self.routing.targets(&host_set) {
+                if claim.is_served() || !claim.is_incidental() && body.ports.contains(&port) {
+                    add((host, claim), &host_set, BTreeSet::from([port]), writer);
                 }
             }
         }
@@ -211,9 +207,9 @@ impl<'a> Published<'a> {
         for host in (0..self.presented.len()).filter(|_| !patterns.is_empty()) {
             for (host_set, reached) in self.routing.served(host) {
                 let writers = names_of(host_set).filter_map(|name| patterns.get(&name)).flatten();
-                for writer in writers {
+                writers.for_each(|writer| {
                     add((host, reached.claim), host_set, reached.ports.clone(), writer);
-                }
+                });
             }
         }
         shared

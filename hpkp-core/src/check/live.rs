@@ -140,15 +140,7 @@ impl<'a> Published<'a> {
     ) -> Option<(Code, Class)> {
         let body = &live.record.body;
         let ignores_names = ignores_names(body, relation);
-        let of = |claim| Visit { host_set, host, claim };
-        let of = match claim {
-            // These clients got whatever was presented on the port.
-            Claim::Port if ignores_names => of(Claim::PortOnly),
-            Claim::Wildcard if ignores_names => of(Claim::AnyName),
-            // Who compares names got in with a certificate for the name alone.
-            Claim::PortOnly if !ignores_names => of(Claim::Wildcard),
-            _ => of(claim),
-        };
+        let of = Visit { host_set, host, claim: claim.of_clients(ignores_names) };
         let without_names = self.enough_without_names(of, ports, enough);
         let enough_before = without_names.as_ref().map_or(enough, |enough| &enough[..]);
         let is_leaf_unchanged =

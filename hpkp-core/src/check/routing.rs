@@ -58,6 +58,18 @@ impl Claim {
     pub(super) fn is_nameless(self) -> bool {
         matches!(self, Self::PortOnly | Self::AnyName | Self::PatternOnly)
     }
+
+    /// How clients come that ignore names, or those that do not.
+    pub(super) fn of_clients(self, ignore_names: bool) -> Self {
+        match self {
+            // These clients got whatever was presented on the port.
+            Self::Port if ignore_names => Self::PortOnly,
+            Self::Wildcard if ignore_names => Self::AnyName,
+            // Who compares names got in with a certificate for the name alone.
+            Self::PortOnly if !ignore_names => Self::Wildcard,
+            _ => self,
+        }
+    }
 }
 
 /// The names in the certificates of a block.

@@ -473,14 +473,36 @@ const ALL: [Code; 4] = [
     Code::PeerServerPinMismatch,
 ];
 
-#[expect(clippy::too_many_lines, reason = "one story, from its begin to its end")]
 fn history(world: &World, seed: u64, counts: &mut Counts) {
-    // Mixed, since seeds that follow each other must not give similar numbers.
-    let random = &mut Random::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-    let mut now = START;
-    let count = 1 + random.below(5);
-    let mut machines: Vec<Machine> = (0..count)
-        .map(|number| Machine {
+    let mut fleet = Fleet::new(world, seed);
+    for _ in 0..4 + fleet.random.below(8) {
+        fleet.turn(counts);
+    }
+}
+
+/// Machines, what is on record, and what has happened.
+struct Fleet<'w> {
+    world: &'w World,
+    seed: u64,
+    random: Random,
+    now: i64,
+    machines: Vec<Machine>,
+    /// Most fleets have one configuration.
+    common: Config,
+    imports: Vec<Event>,
+    lies: Vec<Event>,
+    /// From then on nobody can tell exactly until when somebody holds what.
+    was_wrong: bool,
+    happened: HashMap<(WriterName, u64), i64>,
+    presented: HashMap<EventId, Shown>,
+}
+
+impl<'w> Fleet<'w> {
+    fn new(world: &'w World, seed: u64) -> Self {
+        // Mixed, since seeds that follow each other must not give similar numbers.
+        let mut random = Random::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let count = 1 + random.below(5);
+        let machine = |number| Machine {
             writer: format!("web-{number}"),
             log: vec![],
             arrived: vec![0; count],
@@ -490,77 +512,105 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
             unrecorded: None,
             clock: Clock::Right,
             drains: false,
-        })
-        .collect();
-    let mut imports: Vec<Event> = Vec::new();
-    let mut lies: Vec<Event> = Vec::new();
-    // From then on nobody can tell exactly until when somebody holds what.
-    let mut was_wrong = false;
-    let mut happened: HashMap<(WriterName, u64), i64> = HashMap::new();
-    let mut presented: HashMap<EventId, Shown> = HashMap::new();
-    // Most fleets have one configuration.
-    let common: Config = (0..1 + random.below(3)).map(|_| world.random_block(random)).collect();
-    for _ in 0..4 + random.below(8) {
-        now = match random.below(3) {
-            0 => turning_point(random, &machines, &imports, now),
-            _ => now + *random.one_of(&[0, 0, 1, DAY / 2, DAY, 2 * DAY, 2 * DAY + 1, 40 * DAY]),
+        };
+        let machines = (0..count).map(machine).collect();
+        let common = (0..1 + random.below(3)).map(|_| world.random_block(&mut random)).collect();
+        Self {
+            world,
+            seed,
+            random,
+            now: START,
+            machines,
+            common,
+            imports: Vec::new(),
+            lies: Vec::new(),
+            was_wrong: false,
+            happened: HashMap::new(),
+            presented: HashMap::new(),
+        }
+    }
+
+    /// Some time passes, something is recorded, and a machine gets a configuration.
+    fn turn(&mut self, counts: &mut Counts) {
+        let random = &mut self.random;
+        self.now = match random.below(3) {
+            0 => turning_point(random, &self.machines, &self.imports, self.now),
+            _ => {
+                self.now + *random.one_of(&[0, 0, 1, DAY / 2, DAY, 2 * DAY, 2 * DAY + 1, 40 * DAY])
+            }
         };
         if random.chance(15) {
-            let seq = imports.len() as u64 + 1;
-            let known: Vec<EventId> = imports.iter().map(Event::id).collect();
-            let body = match random.below(4) {
-                0 if !known.is_empty() => Body::Ended(Ended {
-                    ids: vec![*random.one_of(&known)],
-                    why: Why::Other("lost support".into()),
-                    when: random.chance(50).then(|| now - DAY),
-                }),
-                1 if !known.is_empty() => Body::Waived(Waived {
-                    ids: vec![*random.one_of(&known)],
-                    who: "ops".into(),
-                    why: "so".into(),
-                }),
-                _ => world.random_import(random, now),
-            };
-            imports.push(Event::new(now, seq, "apps".parse().unwrap(), body));
+            self.import();
         }
-        if random.chance(15) {
-            let seq = lies.len() as u64 + 1;
-            lies.push(lie(random, &machines, &imports, now, seq));
+        if self.random.chance(15) {
+            let seq = self.lies.len() as u64 + 1;
+            self.lies.push(lie(&mut self.random, &self.machines, &self.imports, self.now, seq));
             counts.lies += 1;
         }
-        let at = random.below(count);
+        let at = self.random.below(self.machines.len());
         // A clock that has never been right gives nothing to tell by that it is wrong.
-        if random.chance(5) && !machines[at].log.is_empty() {
-            machines[at].clock =
-                *random.one_of(&[Clock::Right, Clock::Right, Clock::Unset, Clock::Ahead]);
+        if self.random.chance(5) && !self.machines[at].log.is_empty() {
+            self.machines[at].clock =
+                *self.random.one_of(&[Clock::Right, Clock::Right, Clock::Unset, Clock::Ahead]);
         }
-        was_wrong |= machines[at].clock != Clock::Right;
-        // Copies arrive late, in part, or not at all.
-        for other in (0..count).filter(|other| *other != at) {
-            let whole = machines[other].log.len();
-            let arrived = machines[at].arrived[other];
-            machines[at].arrived[other] = match random.below(3) {
+        self.was_wrong |= self.machines[at].clock != Clock::Right;
+        self.copy_to(at);
+        let random = &mut self.random;
+        let config = match &self.machines[at].config {
+            Some(config) if random.chance(25) => config.clone(),
+            Some(config) => self.world.mutated(random, config),
+            None if random.chance(70) => self.common.clone(),
+            None => vec![self.world.random_block(random)],
+        };
+        self.configure(at, config, counts);
+    }
+
+    /// Something is recorded by hand.
+    fn import(&mut self) {
+        let random = &mut self.random;
+        let seq = self.imports.len() as u64 + 1;
+        let known: Vec<EventId> = self.imports.iter().map(Event::id).collect();
+        let body = match random.below(4) {
+            0 if !known.is_empty() => Body::Ended(Ended {
+                ids: vec![*random.one_of(&known)],
+                why: Why::Other("lost support".into()),
+                when: random.chance(50).then(|| self.now - DAY),
+            }),
+            1 if !known.is_empty() => Body::Waived(Waived {
+                ids: vec![*random.one_of(&known)],
+                who: "ops".into(),
+                why: "so".into(),
+            }),
+            _ => self.world.random_import(random, self.now),
+        };
+        self.imports.push(Event::new(self.now, seq, "apps".parse().unwrap(), body));
+    }
+
+    /// Copies arrive late, in part, or not at all.
+    fn copy_to(&mut self, at: usize) {
+        for other in (0..self.machines.len()).filter(|other| *other != at) {
+            let whole = self.machines[other].log.len();
+            let arrived = self.machines[at].arrived[other];
+            self.machines[at].arrived[other] = match self.random.below(3) {
                 0 => whole,
-                1 => arrived + random.below(whole - arrived + 1),
+                1 => arrived + self.random.below(whole - arrived + 1),
                 _ => arrived,
             };
         }
-        let machine = &machines[at];
-        let config = match &machine.config {
-            Some(config) if random.chance(25) => config.clone(),
-            Some(config) => world.mutated(random, config),
-            None if random.chance(70) => common.clone(),
-            None => vec![world.random_block(random)],
-        };
-        let files: Vec<&[Event]> = std::iter::once(imports.as_slice())
-            .chain((0..count).map(|other| {
-                let end = if other == at { machines[at].log.len() } else { machine.arrived[other] };
-                &machines[other].log[..end]
+    }
+
+    /// What a machine reads, and its files.
+    fn read(&mut self, at: usize) -> (State, Vec<Vec<Event>>) {
+        let (lies, machines) = (&self.lies, &self.machines);
+        let files: Vec<&[Event]> = std::iter::once(self.imports.as_slice())
+            .chain(machines.iter().enumerate().map(|(other, one)| {
+                let end = if other == at { one.log.len() } else { machines[at].arrived[other] };
+                &one.log[..end]
             }))
             .collect();
         let mut state = State::default();
         // The liar's file may be read first or last.
-        let is_first = random.chance(50);
+        let is_first = self.random.chance(50);
         let take_lies =
             |state: &mut State| lies.iter().for_each(|lie| state.take(lie.clone(), Standing::Peer));
         if is_first {
@@ -575,135 +625,107 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
         if !is_first {
             take_lies(&mut state);
         }
-        let files: Vec<Vec<Event>> = files.into_iter().map(with_stops_taken_back).collect();
-        let files: Vec<&[Event]> = files.iter().map(Vec::as_slice).collect();
-        let unrecorded = machine.unrecorded;
-        let deployment = world.deployment(&config, &machine.writer, state.clone(), unrecorded);
-        let clock = machine.clock.at(now);
-        let mut verdict = check(&deployment, clock, &Always);
+        (state, files.into_iter().map(with_stops_taken_back).collect())
+    }
 
-        let happened_then = happened.clone();
+    /// A machine gets a configuration; what it makes of it must be right.
+    fn configure(&mut self, at: usize, config: Config, counts: &mut Counts) {
+        let (mut state, files) = self.read(at);
+        let (world, machine) = (self.world, &self.machines[at]);
+        let writer = machine.writer.clone();
+        let deployment = world.deployment(&config, &writer, state.clone(), machine.unrecorded);
+        let clock = machine.clock.at(self.now);
+        let mut verdict = check(&deployment, clock, &Always);
+        let server = world.server(&config, &writer);
         let view = View {
-            files,
-            presented: &presented,
+            files: files.iter().map(Vec::as_slice).collect(),
+            presented: &self.presented,
             key_of: &world.key_of,
-            happened: &happened_then,
-            now,
+            happened: &self.happened,
+            now: self.now,
         };
-        let server = world.server(&config, &machine.writer);
-        let before = machine.config.as_ref().map(|before| world.server(before, &machine.writer));
-        let of =
-            |in_doubt| clients::holders_are_locked_out(&view, &server, before.as_ref(), in_doubt);
-        let (holders, may_be) = (of(false), of(true));
-        let noters = clients::noters_are_locked_out(&view, &server, false);
-        let told = || {
-            let lines = verdict.findings.iter().flat_map(|finding| finding.lines());
-            let lines: Vec<String> = lines.collect();
-            let log: Vec<&str> =
-                view.files.iter().flat_map(|f| f.iter()).map(Event::line).collect();
-            format!(
-                "seed {seed}, {} at {now}: holders locked out {holders}, noters {noters}\n{config:#?}\n{}\n{}",
-                machine.writer,
-                log.join("\n"),
-                lines.join("\n")
-            )
+        let (seed, deployment) = (self.seed, &deployment);
+        let before = machine.config.as_ref().map(|before| world.server(before, &writer));
+        let change = Change {
+            seed,
+            machine,
+            config: &config,
+            deployment,
+            view,
+            server: &server,
+            before,
+            was_wrong: self.was_wrong,
         };
-        counts.checks += 1;
-        for finding in &verdict.findings {
-            *counts.by_code.entry(finding.code).or_default() += 1;
-        }
-        let is_ahead = machine.clock == Clock::Ahead;
-        // Where nothing but what is told says otherwise, the answer is exact.
-        let is_exact = !was_wrong && unrecorded.is_none() && !machine.drains;
-        if holders {
-            // Of what is served and not on record, which path clients took cannot be told.
-            let is_same = unrecorded == Some(digest(&deployment, &verdict.hosts));
-            let is_partly = is_same && found(&verdict, &[Code::PublishedPinsPartlyMet]);
-            let is_found = is_ahead || is_partly || found(&verdict, &ALL[..2]);
-            assert!(is_found, "a lock-out is not found: {}", told());
-        } else if !may_be && is_exact {
-            // What withholds a header also keeps anybody from noting it.
-            let is_found = found(&verdict, &ALL);
-            assert!(is_found || !noters, "a lock-out is not found: {}", told());
-            let asides = || clients::noters_are_locked_out(&view, &server, true);
-            assert!(!refused(&verdict, &ALL) || noters, "nobody is locked out: {}", told());
-            assert!(!is_found || noters || asides(), "nobody is locked out: {}", told());
-            assert!(!found(&verdict, &ALL[..1]), "nobody is locked out: {}", told());
-        }
-        if !holders && !noters {
-            counts.safe += 1;
-        }
-        let is_unchanged = machine.config.as_ref() == Some(&config);
-        if is_unchanged {
-            counts.unchanged += 1;
-            // What was forced was refused before; of what it published nothing is on record.
-            let codes = if machine.forced { &ALL[..1] } else { &ALL[..] };
-            assert!(!refused(&verdict, codes), "unchanged and refused: {}", told());
-        }
-        let is_refused = refused(&verdict, &ALL);
-        // What was never accepted is no reason to let anything pass.
-        let had = machine.config.iter().flatten().any(|block| block.policy.is_some());
-        if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
-            assert!(is_ahead || is_refused, "a lock-out that is new passes: {}", told());
-        }
-        let is_new = |before| clients::holders_are_newly_locked_out(&view, &server, before);
-        if before.as_ref().is_some_and(is_new) {
-            counts.new += 1;
-            assert!(
-                is_ahead || is_refused,
-                "keys that are not as before pass: {}\nbefore: {:#?}",
-                told(),
-                machine.config
-            );
-        }
-        counts.refused += usize::from(is_refused);
-        let is_forced = is_refused && random.chance(30);
+        let is_refused = change.judge(&verdict, counts);
+        let is_forced = is_refused && self.random.chance(30);
         if is_refused && !is_forced {
-            continue;
+            return;
         }
-        let writer = machine.writer.parse().unwrap();
         // A second server beside a living one, or records that cannot be written: no header goes out
         // that is not on record.
-        let is_second = machine.config.is_some() && random.chance(5);
-        let is_unwritable = random.chance(7);
+        let is_second = machine.config.is_some() && self.random.chance(5);
+        let is_unwritable = self.random.chance(7);
         if is_second || is_unwritable {
-            let digest = digest(&deployment, &verdict.hosts);
-            let on_record = if is_second { State::default() } else { state.clone() };
-            let said = told();
-            let _ = verdict.withhold_unrecorded(&deployment, &on_record, &writer, "full");
+            let digest = change.withhold(&mut verdict, &state, is_second);
             counts.unrecorded += 1;
-            for (host, block) in verdict.hosts.iter().zip(&config) {
-                let is_named = host.names.iter().any(|name| !name.aside);
-                let sending = host.enforced.as_ref().filter(|_| is_named);
-                let is_sent = sending.is_some_and(|one| one.header.is_some());
-                let is_noted = block.policy.as_ref().is_some_and(|policy| policy.max_age > 0);
-                assert!(!(is_sent && is_noted && is_second), "it is on no record: {said}");
-            }
-            let machine = &mut machines[at];
+            let machine = &mut self.machines[at];
             if !is_second {
                 machine.unrecorded = Some(digest);
                 machine.forced = true;
                 machine.config = Some(config);
             }
-            continue;
+            return;
         }
-        let mut events = accepted(&deployment, &verdict, &state, &writer, clock);
-        let drains = machine.config.is_some() && !is_forced && random.chance(7);
-        if drains {
-            events = without_ends(events, &state, &writer);
-            counts.drained += 1;
+        let drains = machine.config.is_some() && !is_forced && self.random.chance(7);
+        counts.drained += usize::from(drains);
+        let events = change.accepted(&verdict, &mut state, drains);
+        self.note(&events, &server);
+        let machine = &mut self.machines[at];
+        machine.log.extend(events.iter().cloned());
+        if !is_refused && !found(&verdict, &ALL) && !drains {
+            let recorded = recorded(world, &with_stops_taken_back(&machine.log));
+            assert_eq!(recorded, published(&server), "what is on record: seed {seed}");
         }
-        events.iter().for_each(|event| state.add(event));
-        if !drains {
-            let again = accepted(&deployment, &verdict, &state, &writer, clock);
-            assert!(
-                again.iter().all(|event| matches!(event.body(), Body::Seen(_))),
-                "nothing has changed: {}",
-                told()
-            );
+        self.serve(at, config, &events, (is_forced, drains));
+        if self.machines[at].stopped {
+            self.stop(at, &state);
         }
-        happened.extend(events.iter().map(|event| ((event.writer().clone(), event.seq()), now)));
-        for event in &events {
+    }
+
+    /// A machine serves what was accepted or forced.
+    fn serve(
+        &mut self,
+        at: usize,
+        config: Config,
+        events: &[Event],
+        (forced, drains): (bool, bool),
+    ) {
+        let machine = &mut self.machines[at];
+        let is_unchanged = machine.config.as_ref() == Some(&config);
+        if is_unchanged && !machine.forced && !machine.stopped && !machine.drains {
+            assert_eq!(events.iter().filter(|e| is_published(e)).count(), 0, "seed {}", self.seed);
+        }
+        machine.forced = forced || is_unchanged && machine.forced;
+        machine.config = Some(config);
+        machine.unrecorded = None;
+        machine.drains = drains;
+        machine.stopped = self.random.chance(10);
+    }
+
+    fn stop(&mut self, at: usize, state: &State) {
+        let machine = &mut self.machines[at];
+        let writer = machine.writer.parse().unwrap();
+        let events = stopped(state, &writer, machine.clock.at(self.now));
+        let happened = events.iter().map(|event| ((event.writer().clone(), event.seq()), self.now));
+        self.happened.extend(happened);
+        machine.log.extend(events);
+    }
+
+    /// Notes when events happened, and what those of the kind `presents` speak of.
+    fn note(&mut self, events: &[Event], server: &Server<'_>) {
+        let happened = events.iter().map(|event| ((event.writer().clone(), event.seq()), self.now));
+        self.happened.extend(happened);
+        for event in events {
             if let Body::Presents(presents) = event.body() {
                 let name = presents.host.as_str();
                 let port = presents.ports[0];
@@ -716,30 +738,151 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
                 // What has no names is on record for those who ignore them.
                 let shown = place.map(|place| place.shown.clone());
                 assert!(shown.is_some() || presents.aside, "{}", event.line());
-                presented.insert(event.id(), shown.unwrap_or_default());
+                self.presented.insert(event.id(), shown.unwrap_or_default());
             }
         }
-        let published = published(&server);
-        let machine = &mut machines[at];
-        machine.log.extend(events.iter().cloned());
-        if !is_refused && !found(&verdict, &ALL) && !drains {
-            let recorded = recorded(world, &with_stops_taken_back(&machine.log));
-            assert_eq!(recorded, published, "what is on record: seed {seed}");
+    }
+}
+
+/// A configuration that a machine gets.
+struct Change<'a> {
+    seed: u64,
+    machine: &'a Machine,
+    config: &'a Config,
+    deployment: &'a Deployment,
+    view: View<'a>,
+    server: &'a Server<'a>,
+    before: Option<Server<'a>>,
+    /// Whether a clock was wrong before.
+    was_wrong: bool,
+}
+
+impl Change<'_> {
+    fn is_unchanged(&self) -> bool {
+        self.machine.config.as_ref() == Some(self.config)
+    }
+
+    fn holders(&self, in_doubt: bool) -> bool {
+        clients::holders_are_locked_out(&self.view, self.server, self.before.as_ref(), in_doubt)
+    }
+
+    fn noters(&self, asides: bool) -> bool {
+        clients::noters_are_locked_out(&self.view, self.server, asides)
+    }
+
+    fn told(&self, verdict: &Verdict) -> String {
+        let Self { seed, machine, config, view, .. } = self;
+        let lines = verdict.findings.iter().flat_map(|finding| finding.lines());
+        let lines: Vec<String> = lines.collect();
+        let log: Vec<&str> = view.files.iter().flat_map(|f| f.iter()).map(Event::line).collect();
+        let (holders, noters) = (self.holders(false), self.noters(false));
+        format!(
+            "seed {seed}, {} at {}: holders locked out {holders}, noters {noters}\n{config:#?}\n{}\n{}",
+            machine.writer,
+            view.now,
+            log.join("\n"),
+            lines.join("\n")
+        )
+    }
+
+    /// Whether it is refused. That must be right.
+    fn judge(&self, verdict: &Verdict, counts: &mut Counts) -> bool {
+        let told = || self.told(verdict);
+        let machine = self.machine;
+        let (holders, noters) = (self.holders(false), self.noters(false));
+        counts.checks += 1;
+        for finding in &verdict.findings {
+            *counts.by_code.entry(finding.code).or_default() += 1;
         }
-        if is_unchanged && !machine.forced && !machine.stopped && !machine.drains {
-            assert_eq!(events.iter().filter(|e| is_published(e)).count(), 0, "seed {seed}");
+        self.is_exact(verdict, holders, noters);
+        counts.safe += usize::from(!holders && !noters);
+        if self.is_unchanged() {
+            counts.unchanged += 1;
+            // What was forced was refused before; of what it published nothing is on record.
+            let codes = if machine.forced { &ALL[..1] } else { &ALL[..] };
+            assert!(!refused(verdict, codes), "unchanged and refused: {}", told());
         }
-        machine.forced = is_forced || is_unchanged && machine.forced;
-        machine.config = Some(config);
-        machine.unrecorded = None;
-        machine.drains = drains;
-        machine.stopped = random.chance(10);
-        if machine.stopped {
-            let events = stopped(&state, &writer, clock);
-            happened
-                .extend(events.iter().map(|event| ((event.writer().clone(), event.seq()), now)));
-            machine.log.extend(events);
+        let is_ahead = machine.clock == Clock::Ahead;
+        let is_refused = refused(verdict, &ALL);
+        // What was never accepted is no reason to let anything pass.
+        let had = machine.config.iter().flatten().any(|block| block.policy.is_some());
+        if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
+            assert!(is_ahead || is_refused, "a lock-out that is new passes: {}", told());
         }
+        let is_new =
+            |before| clients::holders_are_newly_locked_out(&self.view, self.server, before);
+        if self.before.as_ref().is_some_and(is_new) {
+            counts.new += 1;
+            assert!(
+                is_ahead || is_refused,
+                "keys that are not as before pass: {}\nbefore: {:#?}",
+                told(),
+                machine.config
+            );
+        }
+        counts.refused += usize::from(is_refused);
+        is_refused
+    }
+
+    /// A lock-out is found, and nothing that is none.
+    fn is_exact(&self, verdict: &Verdict, holders: bool, noters: bool) {
+        let told = || self.told(verdict);
+        let Machine { unrecorded, clock, drains, .. } = *self.machine;
+        if holders {
+            // Of what is served and not on record, which path clients took cannot be told.
+            let is_same = unrecorded == Some(digest(self.deployment, &verdict.hosts));
+            let is_partly = is_same && found(verdict, &[Code::PublishedPinsPartlyMet]);
+            let is_found = clock == Clock::Ahead || is_partly || found(verdict, &ALL[..2]);
+            assert!(is_found, "a lock-out is not found: {}", told());
+            return;
+        }
+        // Where nothing but what is told says otherwise, the answer is exact.
+        if !self.was_wrong && unrecorded.is_none() && !drains && !self.holders(true) {
+            // What withholds a header also keeps anybody from noting it.
+            let is_found = found(verdict, &ALL);
+            assert!(is_found || !noters, "a lock-out is not found: {}", told());
+            let asides = || self.noters(true);
+            assert!(!refused(verdict, &ALL) || noters, "nobody is locked out: {}", told());
+            assert!(!is_found || noters || asides(), "nobody is locked out: {}", told());
+            assert!(!found(verdict, &ALL[..1]), "nobody is locked out: {}", told());
+        }
+    }
+
+    /// Takes back what cannot be recorded; what is served then.
+    fn withhold(&self, verdict: &mut Verdict, state: &State, is_second: bool) -> Digest {
+        let digest = digest(self.deployment, &verdict.hosts);
+        let on_record = if is_second { State::default() } else { state.clone() };
+        let said = self.told(verdict);
+        let writer = self.machine.writer.parse().unwrap();
+        let _ = verdict.withhold_unrecorded(self.deployment, &on_record, &writer, "full");
+        for (host, block) in verdict.hosts.iter().zip(self.config) {
+            let is_named = host.names.iter().any(|name| !name.aside);
+            let sending = host.enforced.as_ref().filter(|_| is_named);
+            let is_sent = sending.is_some_and(|one| one.header.is_some());
+            let is_noted = block.policy.as_ref().is_some_and(|policy| policy.max_age > 0);
+            assert!(!(is_sent && is_noted && is_second), "it is on no record: {said}");
+        }
+        digest
+    }
+
+    /// What it records, which `state` has then.
+    fn accepted(&self, verdict: &Verdict, state: &mut State, drains: bool) -> Vec<Event> {
+        let writer = self.machine.writer.parse().unwrap();
+        let clock = self.machine.clock.at(self.view.now);
+        let mut events = accepted(self.deployment, verdict, state, &writer, clock);
+        if drains {
+            events = without_ends(events, state, &writer);
+        }
+        events.iter().for_each(|event| state.add(event));
+        if !drains {
+            let again = accepted(self.deployment, verdict, state, &writer, clock);
+            assert!(
+                again.iter().all(|event| matches!(event.body(), Body::Seen(_))),
+                "nothing has changed: {}",
+                self.told(verdict)
+            );
+        }
+        events
     }
 }
 

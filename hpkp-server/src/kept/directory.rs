@@ -22,6 +22,7 @@ use super::disk::{NEW, lock, open_directory, put};
 use super::index::{Index, is_file};
 use crate::file::reason;
 use crate::file_limit::WithoutSignal;
+use crate::owner::is_own;
 
 /// The name of the list.
 const INDEX: &str = "index";
@@ -295,10 +296,6 @@ impl Directory {
         }
         Ok(())
     }
-}
-
-fn is_own(owner: u32) -> bool {
-    owner == 0 || owner == rustix::process::geteuid().as_raw()
 }
 
 /// A directory into which nobody but its owner looks, and that is root or this user.

@@ -16,7 +16,6 @@ mod sys;
 mod tests;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -36,6 +35,7 @@ pub use held::release;
 pub use index::stamp;
 pub use reserve::{RESERVE, Reserved};
 
+use crate::owner::Unsafe;
 use index::{Listed, Trouble};
 
 /// The file that says that a directory is one for records, and in which version of the format.
@@ -93,35 +93,6 @@ pub struct Contents {
     pub unsafe_files: Vec<(String, Unsafe)>,
     /// Indexes of copies that cannot be used, and why.
     pub unusable_indexes: Vec<(String, String)>,
-}
-
-/// Why others may have changed a file of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unsafe {
-    /// Its owner is neither root nor the user that runs this.
-    Owner,
-    /// Its mode lets other users write.
-    Mode,
-}
-
-impl Unsafe {
-    /// The command that ends it, without the name of the file.
-    #[must_use]
-    pub const fn remedy(self) -> &'static str {
-        match self {
-            Self::Owner => "chown root",
-            Self::Mode => "chmod go-w",
-        }
-    }
-}
-
-impl fmt::Display for Unsafe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Owner => "the file belongs to a user other than root and that of the server",
-            Self::Mode => "other users can write to the file",
-        })
-    }
 }
 
 /// Makes a directory for records at `path`, with its marker and its `peers`. What exists of it
@@ -206,11 +177,12 @@ impl Directory {
     pub fn open(path: &str) -> Result<Self, DirectoryError> {
         let file = sys::open_directory(path).map_err(DirectoryError::Open)?;
         let metadata = file.metadata().map_err(DirectoryError::Open)?;
-        if metadata.uid() != 0 && metadata.uid() != sys::effective_user() {
-            return Err(DirectoryError::Owner(metadata.uid()));
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err(DirectoryError::Mode(path.to_owned(), metadata.mode() & 0o7777));
+        match Unsafe::of(&metadata) {
+            Some(Unsafe::Owner) => return Err(DirectoryError::Owner(metadata.uid())),
+            Some(Unsafe::Mode) => {
+                return Err(DirectoryError::Mode(path.to_owned(), metadata.mode() & 0o7777));
+            }
+            None => {}
         }
         let directory = Self { path: path.to_owned(), file };
         let mut version = String::new();
@@ -236,7 +208,7 @@ impl Directory {
     fn trusted(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         let file = regular(sys::open_at(&self.file, name)?)?;
         let metadata = file.metadata()?;
-        if let Some(why) = unsafe_by(&metadata) {
+        if let Some(why) = Unsafe::of(&metadata) {
             return Err(io::Error::other(why.to_string()));
         }
         let mut bytes = Vec::with_capacity(metadata.size().min(limit as u64) as usize + 1);
@@ -504,17 +476,8 @@ impl<'a> Reading<'a> {
     /// Who else may have written to a file of this machine.
     fn look_at(&mut self, file: &File, file_path: &str) {
         let Ok(metadata) = file.metadata() else { return };
-        let is_unsafe = unsafe_by(&metadata).map(|why| (file_path.to_owned(), why));
+        let is_unsafe = Unsafe::of(&metadata).map(|why| (file_path.to_owned(), why));
         self.contents.unsafe_files.extend(is_unsafe);
-    }
-}
-
-/// Whether somebody else may have changed a file, and why.
-fn unsafe_by(metadata: &fs::Metadata) -> Option<Unsafe> {
-    match () {
-        () if metadata.uid() != 0 && metadata.uid() != sys::effective_user() => Some(Unsafe::Owner),
-        () if metadata.mode() & 0o022 != 0 => Some(Unsafe::Mode),
-        () => None,
     }
 }
 

@@ -11,6 +11,7 @@ use hpkp_core::published::line::MAX_LINE;
 use hpkp_core::published::{Body, Event, Identity};
 
 use super::{Directory, DirectoryError, MARKER, sys};
+use crate::owner::effective_user;
 
 /// How long to wait for the lock of a file. A server must not stand still for it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -20,7 +21,7 @@ pub(super) fn not_own(metadata: &Metadata) -> Option<&'static str> {
     match () {
         () if !metadata.is_file() => Some("not a regular file"),
         () if metadata.nlink() > 1 => Some("the file has more than one hard link"),
-        () if metadata.uid() != sys::effective_user() => Some("the file belongs to another user"),
+        () if metadata.uid() != effective_user() => Some("the file belongs to another user"),
         () => None,
     }
 }

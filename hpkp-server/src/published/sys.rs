@@ -158,11 +158,6 @@ pub(super) fn is_writable(directory: &File) -> io::Result<()> {
     }
 }
 
-/// The user that this process acts as.
-pub(super) fn effective_user() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 /// The names in a directory that `is_wanted` says yes to, at most `limit` of them. What is not UTF-8 in a
 /// name is replaced, which makes it none of a writer's.
 pub(super) fn names(

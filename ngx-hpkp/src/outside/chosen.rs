@@ -58,10 +58,7 @@ unsafe extern "C" fn merge_server(
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => CONF_ERROR,
-        OnPanic::Continue => CONF_OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook_late("merge_stream_conf", after, || {
         // SAFETY: nginx hands over what `create_server` made, two different objects.
         let (outer, inner) =
@@ -73,10 +70,7 @@ unsafe extern "C" fn merge_server(
 
 /// `preconfiguration`: every module is there, and nothing within `stream` has been read.
 unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => ERROR,
-        OnPanic::Continue => OK,
-    };
+    let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook_late("watch_stream", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `stream`.
         unsafe {
@@ -99,10 +93,7 @@ unsafe extern "C" fn directive(
     command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    let after = |on_panic| match on_panic {
-        OnPanic::Reject => Err(()),
-        OnPanic::Continue => Ok(None),
-    };
+    let after = |on_panic: OnPanic| on_panic.either(Err(()), Ok(None));
     // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
     let note = || unsafe { chosen::note(cf, command) };
     let noted = boundary::catch_config_hook_late("watched_directive", after, note);

@@ -70,7 +70,8 @@ pub(crate) fn run(format: Format, data: &[u8]) {
     assert!(is_accounted(&answer, pin, &lines), "{format} {lines:?}\n{whole}\n{answer:?}");
 }
 
-fn is_accounted(
+/// Whether the answer has a pin that stands in these lines, or names it.
+pub(crate) fn is_accounted(
     answer: &Result<Imported, ImportError>,
     pin: Pin,
     lines: &std::ops::RangeInclusive<usize>,

@@ -124,10 +124,9 @@ pub fn a_policy_that_nobody_notes_needs_no_records<S: Server>() {
     }
 }
 
-pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
-    let server = S::prepared();
-    let pki = server.pki();
-    // `live` below a CA that it sends, a root that is trusted alone, a request in a pin's file.
+/// What people have hashed in the place of a key, by its name: `live` is below a CA that it sends, a root is trusted
+/// alone, a request is in a pin's file.
+fn shapes(pki: &Pki) -> [(&'static str, Vec<u8>); 10] {
     pki.ca("root");
     pki.intermediate("middle", "root");
     pki.key("live", RSA);
@@ -136,7 +135,6 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
     std::fs::copy(pki.path("chain.pem"), pki.path("live.pem")).expect("a copy");
     let path = |file: &str| pki.path(file).to_str().expect("a path").to_owned();
     let der = |file: &str| openssl(&["x509", "-in", &path(file), "-outform", "der"]);
-    let live = pki.pin("live.pem");
     let public = openssl(&["x509", "-in", &path("live.pem"), "-noout", "-pubkey"]);
     pki.write("live.pub", &public);
     let bare = openssl(&[
@@ -152,7 +150,7 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
     let text = openssl(&["x509", "-in", &path("live.pem")]);
     let point = openssl(&["pkey", "-in", &path("middle.key"), "-pubout", "-outform", "der"]);
     let request = openssl(&["req", "-in", &path("backup.csr"), "-outform", "der"]);
-    let shapes = [
+    [
         ("the whole certificate, CN=localhost", der("live.pem")),
         ("the whole certificate, CN=middle", der("middle.pem")),
         ("the whole certificate, CN=root", der("root.pem")),
@@ -163,7 +161,14 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
         ("the modulus", modulus),
         ("the whole certificate signing request", request),
         ("the PEM text of the certificate signing request", pki.read("backup.csr")),
-    ];
+    ]
+}
+
+pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
+    let server = S::prepared();
+    let pki = server.pki();
+    let shapes = shapes(&pki);
+    let live = pki.pin("live.pem");
     for (name, octets) in shapes {
         let wrong = hash(&pki, &octets);
         let with = |others: &[&str]| {

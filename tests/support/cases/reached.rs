@@ -45,14 +45,14 @@ pub fn pins_of_a_public_port<S: Server>() {
     let listen = port.to_string();
     let own = || public_port(&[&listen, &listen]);
     let public = || public_port(&[&listen, "443"]);
+    let refused = |declared: &Vec<_>| {
+        let said = server.says(&with(port, declared.clone()));
+        let codes = vec!["published-pins-unmet"];
+        assert_eq!((said.code, said.codes()), (Some(1), codes), "{declared:?}");
+    };
     for declared in [vec![public()], vec![public(), own()], vec![own(), public()]] {
         held_on_port(&holders, "localhost", 443, B);
-        let said = server.says(&with(port, declared.clone()));
-        assert_eq!(
-            (said.code, said.codes()),
-            (Some(1), vec!["published-pins-unmet"]),
-            "{declared:?}"
-        );
+        refused(&declared);
         held_on_port(&holders, "localhost", 443, &pki.pin("live.pem"));
         server.accepts(&with(port, declared), &[]);
     }
@@ -60,12 +60,7 @@ pub fn pins_of_a_public_port<S: Server>() {
     held_on_port(&holders, "localhost", port, B);
     assert_eq!(server.says(&with(port, [public()])).code, Some(0));
     for declared in [vec![], vec![own()], vec![public(), own()]] {
-        let said = server.says(&with(port, declared.clone()));
-        assert_eq!(
-            (said.code, said.codes()),
-            (Some(1), vec!["published-pins-unmet"]),
-            "{declared:?}"
-        );
+        refused(&declared);
     }
     // A number on which nothing listens is a mistake.
     held_on_port(&holders, "localhost", 443, &pki.pin("live.pem"));

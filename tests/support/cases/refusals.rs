@@ -9,7 +9,7 @@ use super::configuration::{
     Directive, Part, host, include, max_age, pin, policy, policy_here, report_uri, trusts, uses,
     uses_report_only,
 };
-use crate::pki::{ED448, P256, RSA, leaf_extensions, openssl};
+use crate::pki::{ED448, P256, Pki, RSA, leaf_extensions, openssl};
 use crate::said::Kind;
 use crate::site::{A, B};
 use crate::{free_port, succeed};
@@ -109,9 +109,7 @@ pub fn every_spelling_of_a_literal_is_taken<S: Server>() {
     }
 }
 
-pub fn files_that_no_pin_can_be_read_from<S: Server>() {
-    let server = S::prepared();
-    let pki = server.pki();
+fn write_files_without_a_pin(pki: &Pki) {
     fs::create_dir(pki.path("directory")).expect("a directory");
     succeed(Command::new("mkfifo").arg(pki.path("fifo")));
     pki.write("empty", "");
@@ -147,7 +145,11 @@ pub fn files_that_no_pin_can_be_read_from<S: Server>() {
     convert(&["-RSAPublicKey_out"], "pkcs1.pub");
     convert(&["-traditional"], "pkcs1.key");
     pki.write("dsa.pub", DSA_WITHOUT_PARAMETERS);
+}
 
+pub fn files_that_no_pin_can_be_read_from<S: Server>() {
+    let server = S::prepared();
+    write_files_without_a_pin(&server.pki());
     for (file, code) in [
         ("missing", "unreadable-pin-source"),
         ("directory", "unreadable-pin-source"),
