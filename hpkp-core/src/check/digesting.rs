@@ -3,10 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::digest::Digest;
-use super::routing::ANY_HOST;
 use super::{Deployment, Host, HostVerdict, SeenName};
 use crate::policy::Policy;
-use crate::published::{Fingerprint, Matching};
+use crate::published::{ANY_HOST, Fingerprint, Matching};
 
 /// The digest of a configuration.
 #[must_use]
