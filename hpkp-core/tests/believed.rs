@@ -121,11 +121,30 @@ fn a_copy_speaks_for_its_own_writer_alone() {
         state = before.clone();
         let upto = state.last_seq(&writer(of));
         say(&mut state, by, standing, THEN, gone(of, upto));
+        let overreach = state.overreach(THEN, |_, _| true);
+        let said = overreach.get(&writer(by)).map(|one| one.gone.clone());
+        assert_eq!(said, (!counts).then(|| vec![writer(of)]), "{of} {by}");
         // A writer that says of itself that it is gone has written.
         let counts = counts && of != by;
         assert_eq!(state.is_presented(state.presents_by(shown).unwrap()), !counts, "{of} {by}");
         assert_eq!(held(&state, id, THEN), if counts { until } else { SERVED }, "{of} {by}");
     }
+}
+
+#[test]
+fn what_a_copy_says_of_a_writer_is_over_once_this_machine_says_the_same() {
+    let mut state = State::default();
+    say(&mut state, "web-2", Standing::Peer, THEN, published(Origin::Header));
+    let upto = state.last_seq(&writer("web-2"));
+    say(&mut state, "web-3.command", Standing::Peer, THEN, gone("web-2", upto));
+    let is_ignored = |state: &State| !state.overreach(THEN, |_, _| true).is_empty();
+    assert!(is_ignored(&state));
+
+    let mut same = state.clone();
+    say(&mut same, "web-1.command", Standing::Own, THEN, gone("web-2", upto));
+    assert!(!is_ignored(&same), "this machine says it too");
+    say(&mut state, "web-2", Standing::Peer, THEN + 1, published(Origin::Header));
+    assert!(!is_ignored(&state), "it is back");
 }
 
 #[test]

@@ -110,8 +110,8 @@ pub fn read(
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
         unrecorded = reading.own(setting, directory, &journal.writer, noted);
     }
-    reading.others(&first.at, &concern);
     let directory = setting.map_or(first, |(setting, _)| setting);
+    reading.others(&directory.path, &first.at, &concern);
     let records = Records {
         state: reading.contents.state,
         writer: journal.as_ref().map(|journal| journal.writer.clone()),
@@ -346,16 +346,13 @@ impl Reading {
                  earlier copy, so it is not known which pins clients hold"
             ))
             .fix(format!("copy or restore the file {lost}{SUFFIX} again"))
-            .fix(format!(
-                "only if {lost} is gone for good: hpkp published -d {} end --writer {lost} --why REASON",
-                ShellWord::new(directory.path())
-            ));
+            .fix(end_of(directory.path(), &lost));
             self.find(Code::RecordsMissing, text, at);
         }
     }
 
     /// What copies say that is not theirs to say.
-    fn others(&mut self, at: &Location, concern: &Concern) {
+    fn others(&mut self, directory: &str, at: &Location, concern: &Concern) {
         let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
         let overreach = self.contents.state.overreach(now(), is_meant);
         let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
@@ -373,18 +370,30 @@ impl Reading {
                 what.extend(gone);
                 let of = excess.of.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let of = if of.is_empty() { of } else { format!(" of {of}") };
-                Text::new(format!(
+                let mut text = Text::new(format!(
                     "the copy peers/{by}{SUFFIX} {}{of}, which only that writer or this machine may do; \
                      ignored",
                     what.join(" and ")
-                ))
-                .fix("if it is intended, record it on this machine (hpkp published end, waive)")
+                ));
+                if excess.ends > 0 || excess.waives > 0 {
+                    let how = "if it is intended, record it on this machine too, with hpkp published end or waive";
+                    text = text.fix(how);
+                }
+                excess.gone.iter().fold(text, |text, gone| text.fix(end_of(directory, gone)))
             })
             .collect();
         for text in texts {
             self.find(Code::PeerRecordIgnored, text, at);
         }
     }
+}
+
+/// The command for a writer that does not come back.
+fn end_of(directory: &str, writer: &WriterName) -> String {
+    format!(
+        "only if {writer} is gone for good: hpkp published -d {} end --writer {writer} --why REASON",
+        ShellWord::new(directory)
+    )
 }
 
 /// Who has to restore the file of a writer restores those of the command, too: they have other names.

@@ -113,6 +113,7 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
         "next key of {HOST}: sha256/{next}, published since {since}, may be used from {from}"
     );
     assert!(status.contains(&line), "{status}");
+    assert!(!status.contains("publish the new pin now"), "{status}");
 
     // An hour before its time the command refuses, and so does nginx.
     site.clock.advance(47 * 3_600);

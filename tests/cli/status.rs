@@ -103,6 +103,12 @@ fn presented_keys_are_held_against_the_pins_of_clients() {
     // It has no directive of hpkp, or not in a file that it reads.
     assert!(text.contains("no server of this machine uses these records"), "{text}");
 
+    // Whoever has stolen the key has it, whatever clients accept.
+    site.records.run(&["compromised", &leaf, "--why", "stolen, ticket 812"]).fine();
+    let text = site.status(&[]).fine();
+    let line = format!("    compromised: {leaf} (\"stolen, ticket 812\"); whoever has the key");
+    assert!(text.contains(&line), "{text}");
+
     // One record that the key does not satisfy.
     let record = site.app(HOST, &[&pin(B)]);
     let said = site.status(&["--json"]);
@@ -206,6 +212,11 @@ fn what_cannot_be_read_is_reported_and_the_rest_is_shown() {
     assert_eq!(host(&report, HOST)["answer"], "yes");
     let said = run(site.records.0.path(), &["status", "-d", "nowhere", "--prometheus"]);
     said.failed(3, "does not exist");
+    let text = run(site.records.0.path(), &["status", "-d", "nowhere"]).out;
+    assert!(text.contains("it is not known which pins clients may still hold"), "{text}");
+    assert!(!text.contains("no recorded pins"), "{text}");
+    let picture = run(site.records.0.path(), &["status", "-d", "nowhere", "--timeline"]).out;
+    assert!(picture.contains("it is not known which pins"), "{picture}");
     assert_eq!(self::metrics(&said.out)["hpkp_records_usable{directory=\"nowhere\"}"], 0.0);
 }
 
@@ -289,6 +300,27 @@ fn a_server_with_the_module_is_seen_from_its_records() {
     assert_eq!(metrics[&format!("hpkp_host_pins_satisfied{{{label}}}")], 0.0);
     assert_eq!(metrics[&format!("hpkp_host_reached{{{label}}}")], 1.0);
     nginx.stop();
+}
+
+/// A default server answers for whatever name is asked for.
+#[test]
+fn any_other_name_is_called_that() {
+    let mut nginx = hpkp_tests::site::prepared();
+    let (pki, port) = (nginx.pki(), free_port());
+    pki.records("records");
+    let directory = nginx.path("records").to_str().expect("UTF-8").to_owned();
+    let mut http = format!("hpkp_published_pins {directory} writer=web-1;\n");
+    for (certificate, host) in [("one", HOST), ("two", "shop.example.com")] {
+        pki.leaf(certificate, host, "ca");
+        http.push_str(&tls_server(port, host, certificate, ""));
+    }
+    nginx.configure(&http);
+    nginx.start();
+    nginx.stop();
+    let end = ["published", "-d", &directory, "end", "--writer", "web-1", "--why", "scrapped"];
+    let ended = run(Path::new("/"), &end).fine();
+    let line = format!("any other name on port {port}: 1 certificate, ended ");
+    assert!(ended.contains(&line) && !ended.contains(".invalid"), "{ended}");
 }
 
 /// The samples of a text in Prometheus' format; fails where the format forbids something.

@@ -683,6 +683,48 @@ fn a_fleet_publishes_first_and_changes_then() {
 }
 
 #[test]
+fn the_pin_of_a_new_key_is_missing_on_each_server_that_is_named() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let others_pin = |world: &mut World, pins: &[&str]| {
+        world.state = State::default();
+        for writer in ["web-2", "web-3"] {
+            world.writer = Some(writer);
+            world.accept(&[Block { names, certificate: "b", pins, ..BLOCK }]);
+        }
+        world.writer = Some("web-1");
+    };
+    others_pin(&mut world, &["b", "backup"]);
+    let new = || Block { names, certificate: "a", pins: &["a", "backup"], ..BLOCK };
+    let lines = |world: &World| {
+        let findings = world.check(&[new()]).findings;
+        let lines: Vec<String> = findings.iter().flat_map(|one| one.lines()).collect();
+        lines.join("\n")
+    };
+    let publish = format!("for a new key: publish its pin (sha256/{}) now on", world.pin("a"));
+    let said = lines(&world);
+    let part = format!("{publish} web-2, web-3 too; the certificate may change 2 days after that");
+    assert!(said.contains(&part), "{part}\n{said}");
+    // What was published for longer, until today, counts too.
+    let long = world.header("www.example.com", "b", 60 * DAY as u64);
+    world.add("web-1", Body::Ended(Ended { ids: vec![long.id()], why: Why::Replaced, when: None }));
+    let day = date::format(world.now + 61 * DAY);
+    let said = lines(&world);
+    let part = format!("{publish} web-2, web-3 too; the certificate may change on {day}");
+    assert!(said.contains(&part), "{part}\n{said}");
+    // The same of servers that present what the policy here does not pin.
+    others_pin(&mut world, &["a", "b", "backup"]);
+    let said = lines(&world);
+    for part in [
+        "web-2, web-3 present keys for www.example.com that policy",
+        "only if web-2 is gone for good: hpkp published -d /var/lib/hpkp end --writer web-2 --why",
+        "only if web-3 is gone for good: hpkp published -d /var/lib/hpkp end --writer web-3 --why",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+}
+
+#[test]
 fn a_server_that_stopped_is_one_that_comes_back() {
     let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];

@@ -30,6 +30,7 @@ super::scenarios! {
     the_printed_openssl_gives_the_public_key
     the_printed_end_is_of_a_server_that_is_gone
     the_printed_end_is_of_a_server_whose_records_are_lost
+    the_printed_end_is_of_a_server_that_a_copy_calls_gone
 }
 
 /// The commands in what was said that begin with these words, each once. They stand behind a colon, and
@@ -366,7 +367,7 @@ fn the_printed_end_is_of_a_server_that_is_gone<S: Site>() {
     fs::copy(other.site.path("records/web-4.jsonl"), &copy).expect("a copy");
     fixture.up(&["new"], &[&old, &new], &[]);
     let said = fixture.refuses(&["new"], &[&new, B], &["peer-server-pin-mismatch"]);
-    says(&said, &["only if that server is gone for good: hpkp published -d "]);
+    says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
     paste(&the_command(&said, "hpkp published -d "));
     fixture.takes(&["new"], &[&new, B], &[]);
 }
@@ -389,4 +390,30 @@ fn the_printed_end_is_of_a_server_whose_records_are_lost<S: Site>() {
     says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
     paste(&the_command(&said, "hpkp published -d "));
     fixture.takes(&["live"], &[&theirs, B, A], &[]);
+}
+
+fn the_printed_end_is_of_a_server_that_a_copy_calls_gone<S: Site>() {
+    let mut other = Fixture::<S>::new();
+    other.published = &["records writer=web-4"];
+    let theirs = other.pki.pin("live.pem");
+    other.up(&["live"], &[&theirs, B], &[]);
+    let records = other.site.path("records");
+    let end = "end --writer web-4 --why moved --record-as web-3";
+    paste(&format!("hpkp published -d {} {end}", records.display()));
+
+    let mut fixture = Fixture::<S>::new();
+    for file in ["live.pem", "live.key"] {
+        fixture.pki.write(file, other.pki.read(file));
+    }
+    for file in ["web-3.jsonl", "web-4.jsonl"] {
+        let copy = fixture.site.path(&format!("records/peers/{file}"));
+        fs::copy(records.join(file), copy).expect("a copy");
+    }
+    let ignored = &["peer-record-ignored"];
+    fixture.up(&["live"], &[&theirs, B], ignored);
+    let said = fixture.site.test().text;
+    says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
+    paste(&the_command(&said, "hpkp published -d "));
+    fixture.passes(&["live"], &[&theirs, B], &[]);
+    fixture.expect(ignored);
 }

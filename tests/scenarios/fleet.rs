@@ -87,7 +87,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
         &[
             "web-4 presents keys for localhost that policy",
             &format!("presented by web-4 for localhost: sha256/{a}"),
-            "if that server is gone for good: hpkp published -d ",
+            "if web-4 is gone for good: hpkp published -d ",
             "end --writer web-4 --why REASON",
         ],
     );

@@ -170,6 +170,11 @@ pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<Strin
     // What is still being sent may expire before what was sent until now.
     let outlasts = |after: &i64| Some(store.now.saturating_add(*after)) >= until;
     match (after.filter(outlasts), until) {
+        // The new pin is published, or none is.
+        (None, Some(time)) if after.is_none() => lines.push(format!(
+            "to change the key: wait until the last of these pins expires on {}; the certificate may change then",
+            date::format(time)
+        )),
         (Some(after), _) => lines.push(format!(
             "to change the key: publish the new pin now; the certificate may change {} after that",
             duration(after)

@@ -2,7 +2,7 @@
 
 use hpkp_core::date;
 use hpkp_core::published::state::{Record, Retention};
-use hpkp_core::published::{Lifetime, Presents, Published, Scope};
+use hpkp_core::published::{ANY_HOST, Lifetime, Presents, Published, Scope};
 use hpkp_core::text::Excerpt;
 use serde::Serialize;
 
@@ -255,10 +255,10 @@ impl PresentsView {
         };
         let ended =
             self.ended.as_ref().map_or_else(String::new, |ended| format!(", ended {ended}"));
+        let host = if self.host == ANY_HOST { "any other name" } else { &self.host };
         format!(
-            "{}  {} on {place}: {}{ended}; presented by {} since {}",
+            "{}  {host} on {place}: {}{ended}; presented by {} since {}",
             output::accent(output::NOTE, &self.id),
-            self.host,
             counted(self.certificates.len(), "certificate"),
             self.writer,
             self.at

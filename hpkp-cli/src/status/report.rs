@@ -35,6 +35,16 @@ pub(super) struct Report {
     pub(super) problems: Vec<Problem>,
 }
 
+impl Report {
+    /// What is said where no host is on record.
+    pub(super) fn without_hosts(&self) -> &'static str {
+        match self.directories.iter().all(|one| one.usable && one.unread.is_empty()) {
+            true => "no recorded pins that clients may still hold",
+            false => "it is not known which pins clients may still hold",
+        }
+    }
+}
+
 /// A time in seconds since 1970 UTC, written as in RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Time(pub(super) i64);

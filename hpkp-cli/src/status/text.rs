@@ -1,12 +1,14 @@
 //! The report as lines for people.
 
+use super::gather;
 use super::report::{
     Answer, DirectoryReport, Expiry, HostReport, NextKeyReport, NextKeyState, Recorded, Report,
-    Served, WriterReport,
+    Served, StepKind, WriterReport,
 };
 use crate::output::{self, BAD, GOOD, NOTE, accent, counted};
 use crate::published::store::{self, Store};
 use crate::time::{about, duration};
+use hpkp_core::text::Excerpt;
 
 /// How many of the things that expire are listed.
 const NEXT: usize = 10;
@@ -26,10 +28,10 @@ pub(super) fn render(report: &Report, store: &Store) -> String {
             .map(|drill| format!("    last drill with a backup key: {}, {}", drill.at, drill.pin)),
     );
     for host in &report.hosts {
-        lines.extend(self::host(host));
+        lines.extend(self::host(host, store));
     }
     if report.hosts.is_empty() {
-        lines.push("no recorded pins that clients may still hold".to_owned());
+        lines.push(report.without_hosts().to_owned());
     }
     lines.extend(next(report));
     lines.push(conclusion(report, store));
@@ -95,7 +97,7 @@ fn unguarded(report: &Report) -> Option<String> {
     })
 }
 
-fn host(host: &HostReport) -> Vec<String> {
+fn host(host: &HostReport, store: &Store) -> Vec<String> {
     let answer = match host.answer {
         Answer::Yes => format!("{} clients accept the presented keys", accent(GOOD, "yes:")),
         Answer::No => format!("{} clients are locked out", accent(BAD, "no:")),
@@ -114,6 +116,7 @@ fn host(host: &HostReport) -> Vec<String> {
     for served in &host.served {
         lines.extend(self::served(served));
     }
+    lines.extend(compromised(host, store));
     if host.served.iter().all(|served| served.chains.is_empty()) {
         lines.extend(host.on_record.iter().map(|one| {
             let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
@@ -138,11 +141,30 @@ fn host(host: &HostReport) -> Vec<String> {
         lines.push(format!("    backup: {}", backups.collect::<Vec<_>>().join(", ")));
     }
     lines.extend(host.next_keys.iter().map(|key| next_key(&host.host, key)));
-    lines.extend(host.next_step.advice.iter().map(|line| match line.strip_prefix("    ") {
+    // Of a next key that is published, the line above has the date.
+    let has_date =
+        |key: &NextKeyReport| matches!(key.state, NextKeyState::Waiting | NextKeyState::Usable);
+    let is_said = host.next_step.kind == StepKind::ChangeKey && host.next_keys.iter().any(has_date);
+    let advice = host.next_step.advice.iter().filter(|_| !is_said);
+    lines.extend(advice.map(|line| match line.strip_prefix("    ") {
         Some(command) => format!("        {command}"),
         None => format!("    {line}"),
     }));
     lines
+}
+
+/// That a presented key is on record as compromised. Clients accept it all the same.
+fn compromised(host: &HostReport, store: &Store) -> Vec<String> {
+    let mut pins: Vec<&str> = gather::presented_pins(host).collect();
+    pins.sort_unstable();
+    pins.dedup();
+    let why = |pin: &str| store.state.compromised(pin.parse().ok()?).map(Excerpt::new);
+    let told = pins.into_iter().filter_map(|pin| Some((pin, why(pin)?)));
+    told.map(|(pin, why)| {
+        let head = accent(BAD, "compromised:");
+        format!("    {head} {pin} (\"{why}\"); whoever has the key can impersonate this host")
+    })
+    .collect()
 }
 
 fn next_key(host: &str, key: &NextKeyReport) -> String {

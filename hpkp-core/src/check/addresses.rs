@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::HostVerdict;
-use super::routing::{ANY_HOST, HostSet, Routing};
+use super::routing::{HostSet, Routing};
 use super::visit::ports_or_socket;
-use crate::published::{HostName, Matching, Presented};
+use crate::published::{ANY_HOST, HostName, Matching, Presented};
 
 /// Notes the addresses where blocks present different certificates for one name on one port, or a block
 /// has a name on some addresses of a port alone.

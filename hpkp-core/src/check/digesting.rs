@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::digest::Digest;
-use super::routing::ANY_HOST;
 use super::{Deployment, Host, HostVerdict, SeenName};
-use crate::published::{Fingerprint, Matching};
+use crate::published::{ANY_HOST, Fingerprint, Matching};
 
 /// The digest of a configuration.
 #[must_use]

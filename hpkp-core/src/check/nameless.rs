@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Deployment;
 use super::presented::PresentedKeys;
-use super::routing::{ANY_HOST, Claim, HostSet, Led, Reached, Routing};
+use super::routing::{Claim, HostSet, Led, Reached, Routing};
 use crate::published::state::{Live, Record};
-use crate::published::{self, HostName, Matching, Presents};
+use crate::published::{self, ANY_HOST, HostName, Matching, Presents};
 
 /// Whether clients ignore names: those of a port that compare nothing but the leaf.
 pub(super) fn ignores_names(body: &published::Published) -> bool {

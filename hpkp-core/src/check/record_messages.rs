@@ -367,37 +367,35 @@ impl UnmetPins<'_> {
 
     /// How the key can be changed without locking these clients out.
     fn safe_date(&self) -> String {
-        let (mut latest, mut served) = (self.now, None);
+        let (mut latest, mut served, mut elsewhere) = (self.now, None, BTreeSet::new());
         for live in self.found {
             match live.retention {
                 Retention::Until(time) => latest = latest.max(time),
-                Retention::WhilePublished(after)
-                    if self.records.writer.as_ref() == Some(&live.record.writer) =>
-                {
-                    served = served.max(Some(after));
-                }
                 Retention::WhilePublished(after) => {
-                    return format!(
-                        "for a new key: publish its pin{} now on {} too; the certificate may change {} \
-                         after that",
-                        self.new_pin(),
-                        live.record.writer,
-                        date::duration(after)
-                    );
+                    served = served.max(Some(after));
+                    if self.records.writer.as_ref() != Some(&live.record.writer) {
+                        elsewhere.insert(live.record.writer.as_str());
+                    }
                 }
                 // What to do with those is said by themselves.
                 Retention::Indefinite if live.record.body.tlsa.is_some() => {}
                 Retention::Indefinite => return self.after_a_release(),
             }
         }
+        let place = match elsewhere.is_empty() {
+            true => ", beside that of the key in use".to_owned(),
+            false => format!(" on {} too", listed(&elsewhere)),
+        };
         let publish = format!(
-            "for a new key: publish its pin{} now, beside that of the key in use; the certificate may \
-             change",
+            "for a new key: publish its pin{} now{place}; the certificate may change",
             self.new_pin()
         );
         // Counted from the change that the operator has yet to make: without it the date would recede.
         let outlasts = |after: i64| self.now.saturating_add(after) >= latest;
         match served {
+            Some(after) if !elsewhere.is_empty() && outlasts(after) => {
+                format!("{publish} {} after that", date::duration(after))
+            }
             Some(after) if outlasts(after) => format!(
                 "{publish} {} after that, on {} at the earliest",
                 date::duration(after),
@@ -660,22 +658,26 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
     let names: BTreeSet<String> =
         all.iter().map(|record| record.body.matching.pattern(&record.body.host)).collect();
-    let of = listed(&writers);
+    let present = if writers.len() == 1 { "presents" } else { "present" };
     let mut text = Text::new(format!(
-        "{of} presents keys for {} that policy \"{}\" does not pin; clients that remember the policy \
-         would refuse that server",
+        "{} {present} keys for {} that policy \"{}\" does not pin; clients that remember the policy would \
+         refuse that server",
+        listed(&writers),
         listed(names),
         policy.shown()
     ))
     .fix("publish the pin of its key here and the pin of the new key there, and change the key afterwards");
-    let mut writers = writers.into_iter().peekable();
-    while writers.peek().is_some() {
-        // As many as a line of the log has room for.
-        let some = writers.by_ref().take(NAMED).map(|name| format!("--writer {name}"));
-        let some = some.collect::<Vec<_>>().join(" ");
+    // A command for each, since one may be gone and another not; for many, as many as a line of the log has room for.
+    let of_a_line = if writers.len() <= NAMED { 1 } else { NAMED };
+    let writers: Vec<&str> = writers.into_iter().collect();
+    for some in writers.chunks(of_a_line) {
+        let is = if some.len() == 1 { "is" } else { "are all" };
+        let names =
+            some.iter().map(|name| format!("--writer {name}")).collect::<Vec<_>>().join(" ");
         text = text.fix(format!(
-            "only if that server is gone for good: {} --why REASON",
-            command("end", records, &some)
+            "only if {} {is} gone for good: {} --why REASON",
+            some.join(", "),
+            command("end", records, &names)
         ));
     }
     text.details(all.iter().take(MAX_DETAILS / 2).map(|record| presented_there(records, record)))

@@ -11,14 +11,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::listener::{Choice, Listener};
 use super::{Certificates, Deployment, NotServedHere};
 use crate::path::Chain;
-use crate::published::{ANY_LABEL, HostName, Matching};
+use crate::published::{ANY_HOST, ANY_LABEL, HostName, Matching};
 use crate::text::glob_fits;
 
 /// A host, or all hosts of one label below it for which there is no entry of their own.
 pub(super) type HostSet = (HostName, Matching);
-
-/// Stands for the hosts of a server that is reached by its port alone and whose certificate has no name.
-pub(super) const ANY_HOST: &str = "hpkp-any-host.invalid";
 
 /// Why a block answers for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::nameless::NamelessLast;
 use super::presented::{Enough, PresentedKeys, meet_any};
 use super::records::{Published, names_of};
-use super::routing::{ANY_HOST, Claim, HostSet, Reached};
+use super::routing::{Claim, HostSet, Reached};
 use super::slots::{Got, is_one, is_same, same};
 use super::visit::{Place, Visit, ports_or_socket};
 use crate::pin::Pin;
@@ -32,7 +32,7 @@ use crate::policy::Policy;
 use crate::published::state::{Live, Record};
 use crate::published::timeline::Timelines;
 use crate::published::{
-    self, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Scope, State,
+    self, ANY_HOST, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Scope, State,
 };
 
 /// Whether a certificate lets in some of those who need one of `enough` alone.

@@ -34,7 +34,7 @@ pub use event::{
 };
 pub use id::{EventId, Fingerprint};
 pub use keys::{KeyGraph, KeyNode, PinValidation, Scope, Slot};
-pub use name::{ANY_LABEL, HostName, WriterName};
+pub use name::{ANY_HOST, ANY_LABEL, HostName, WriterName};
 pub use state::State;
 pub use tlsa::{Rrset, Tlsa};
 

@@ -11,6 +11,9 @@ use crate::text::Excerpt;
 /// A label that stands for any that has no name of its own.
 pub const ANY_LABEL: &str = "hpkp-any-label";
 
+/// Stands for the hosts of a server that is reached by its port alone and whose certificate has no name.
+pub const ANY_HOST: &str = "hpkp-any-host.invalid";
+
 /// A host's name as clients see it: A-labels in lower case, no trailing dot, no IP address
 /// (RFC 7469 section 2.3.3; RFC 6797 section 10).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

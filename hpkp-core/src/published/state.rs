@@ -641,10 +641,14 @@ impl State {
     /// Whether a writer is said to be gone, and has written nothing but ends since.
     #[must_use]
     pub fn is_gone(&self, writer: &WriterName) -> bool {
-        let Some(progress) = self.writers.get(writer) else { return false };
         let gone = self.gone.get(writer).into_iter().flatten();
         let counts = |gone: &&Gone| gone.end.standing == Standing::Own || gone.end.by == *writer;
-        gone.filter(counts).any(|gone| {
+        gone.filter(counts).any(|gone| self.is_silent_since(writer, gone))
+    }
+
+    /// Whether a writer has written nothing but ends since it was said to be gone: whoever writes is not gone.
+    fn is_silent_since(&self, writer: &WriterName, gone: &Gone) -> bool {
+        self.writers.get(writer).is_some_and(|progress| {
             progress.summary.lives <= gone.upto && gone.is_of(progress.summary.instance.as_ref())
         })
     }
@@ -743,7 +747,9 @@ impl State {
         }
         for (writer, gone) in &self.gone {
             for gone in gone.iter().filter(|gone| gone.end.standing == Standing::Peer) {
-                if *writer != gone.end.by && self.knows(writer) {
+                // Where this machine says the same, or the writer has come back, there is nothing to decide.
+                let is_open = self.is_silent_since(writer, gone) && !self.is_gone(writer);
+                if *writer != gone.end.by && is_open {
                     all.entry(&gone.end.by).or_default().gone.push(writer.clone());
                 }
             }

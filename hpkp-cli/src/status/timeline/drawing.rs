@@ -21,6 +21,8 @@ pub(super) struct Drawing {
     pub(super) end: i64,
     pub(super) now: i64,
     pub(super) rows: Vec<Row>,
+    /// What is said where there are none.
+    pub(super) without_rows: &'static str,
 }
 
 /// A line of the picture.
@@ -83,7 +85,8 @@ impl Drawing {
         let first = bars().map(|bar| bar.from).min().unwrap_or(now);
         let first = first.clamp(now - (last - now), now - DAY);
         let margin = (last - first) / 20;
-        Self { start: first, end: last + margin, now, rows }
+        let without_rows = report.without_hosts();
+        Self { start: first, end: last + margin, now, rows, without_rows }
     }
 
     /// Where a time lies on an axis of this length.

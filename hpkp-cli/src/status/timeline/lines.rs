@@ -66,7 +66,7 @@ pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
         }
     }
     if drawing.rows.is_empty() {
-        lines.push("no recorded pins that clients may still hold".to_owned());
+        lines.push(drawing.without_rows.to_owned());
     }
     lines.extend(wrapped(LEGEND, 0, width));
     lines.push(String::new());
