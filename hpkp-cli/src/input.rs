@@ -1,6 +1,5 @@
 //! Files and standard input, each with a limit.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, StdinLock};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,29 +11,20 @@ use crate::exit::Exit;
 use crate::output;
 
 /// Why something was not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
     /// The system's error.
+    #[error("{}", output::os(.0))]
     Io(io::Error),
     /// Larger than it may be.
+    #[error("larger than {} MiB, the limit for this kind of file", .limit >> 20)]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
     /// Something in a directory that is no regular file any more.
+    #[error("not a regular file")]
     NotAFile,
-}
-
-impl fmt::Display for InputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => f.write_str(&output::os(error)),
-            Self::TooLarge { limit } => {
-                write!(f, "larger than {} MiB, the limit for this kind of file", limit >> 20)
-            }
-            Self::NotAFile => f.write_str("not a regular file"),
-        }
-    }
 }
 
 impl InputError {

@@ -47,26 +47,15 @@ pub struct Certificate {
 pub(crate) struct Name(Box<[u8]>);
 
 /// Why a certificate cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// Larger than [`MAX_CERTIFICATE`].
+    #[error("a certificate is larger than {MAX_CERTIFICATE} bytes")]
     TooLarge,
     /// Not an X.509 certificate in DER.
+    #[error("cannot parse a certificate")]
     Malformed,
 }
-
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => {
-                write!(f, "a certificate is larger than {MAX_CERTIFICATE} bytes")
-            }
-            Self::Malformed => f.write_str("cannot parse a certificate"),
-        }
-    }
-}
-
-impl std::error::Error for CertificateError {}
 
 impl Certificate {
     /// Parses one certificate. What stands behind it is passed over, as OpenSSL's own

@@ -123,44 +123,67 @@ const OTHER_ALGORITHMS: [&str; 7] =
 
 const SMART_QUOTES: [char; 8] = ['“', '”', '„', '‘', '’', '‚', '«', '»'];
 
+const EXPECTED: &str =
+    "expected sha256/ and the base64 (44 characters) of the SHA-256 hash of the SPKI";
+
 /// Why a text is not a pin. Each variant is one situation with a remedy of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
     /// No text at all.
+    #[error("empty; {EXPECTED}")]
     Empty,
     /// Longer than any spelling of a pin; not looked at.
+    #[error("{octets} bytes long; {EXPECTED}")]
     TooLong {
         /// Octets in the text.
         octets: usize,
     },
     /// The SHA-256 of the empty string.
+    #[error(
+        "this is the SHA-256 hash of empty input: the command that should have printed the key failed; make the \
+        pin again and check each command of the pipeline"
+    )]
     OfNothing,
     /// Hexadecimal digits, with or without colons.
+    #[error(
+        "this is a hash in hexadecimal, most often of the whole certificate, which is not a pin; {EXPECTED}"
+    )]
     Hex,
     /// The URL-safe alphabet of base64 (`-` and `_`).
+    #[error("this is base64 for URLs, replace - by + and _ by /; {EXPECTED}")]
     UrlSafe,
     /// Base64 without its padding.
+    #[error("base64 without padding; {EXPECTED}")]
     Unpadded,
     /// The unused bits of the last character are not zero (RFC 4648 section 3.5).
+    #[error(
+        "the last character before the padding is not canonical base64, most likely a typing error; {EXPECTED}"
+    )]
     StrayBits,
     /// Base64, but not of 32 octets.
+    #[error("base64 of {octets} bytes{}, not of 32; {EXPECTED}", other_hash(*.octets))]
     WrongLength {
         /// Octets that the text stands for.
         octets: usize,
     },
     /// Typographic quotation marks.
+    #[error("contains the typographic quotation mark {quote:?} (U+{:04X}), as word processors write it; \
+        {EXPECTED}", u32::from(*.quote))]
     SmartQuote {
         /// The first one found.
         quote: char,
     },
     /// `pin-sha256=` without `"…"` round the value.
+    #[error("the value of pin-sha256= must be in double quotation marks; {EXPECTED}")]
     Unquoted,
     /// A hash algorithm other than SHA-256 (RFC 7469 section 2.1.1 defines no other).
+    #[error("unsupported algorithm \"{}\", RFC 7469 defines only sha256; {EXPECTED}", Excerpt::new(.name))]
     Algorithm {
         /// The name as written.
         name: String,
     },
     /// Not base64 at all.
+    #[error("invalid base64; {EXPECTED}")]
     NotBase64,
 }
 
@@ -191,61 +214,16 @@ impl PinError {
     }
 }
 
-impl fmt::Display for PinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const EXPECTED: &str =
-            "expected sha256/ and the base64 (44 characters) of the SHA-256 hash of the SPKI";
-        match self {
-            Self::Empty => write!(f, "empty; {EXPECTED}"),
-            Self::TooLong { octets } => write!(f, "{octets} bytes long; {EXPECTED}"),
-            Self::OfNothing => f.write_str(
-                "this is the SHA-256 hash of empty input: the command that should have printed the key \
-                 failed; make the pin again and check each command of the pipeline",
-            ),
-            Self::Hex => write!(
-                f,
-                "this is a hash in hexadecimal, most often of the whole certificate, which is not a pin; \
-                 {EXPECTED}"
-            ),
-            Self::UrlSafe => {
-                write!(f, "this is base64 for URLs, replace - by + and _ by /; {EXPECTED}")
-            }
-            Self::Unpadded => write!(f, "base64 without padding; {EXPECTED}"),
-            Self::StrayBits => write!(
-                f,
-                "the last character before the padding is not canonical base64, most likely a typing \
-                 error; {EXPECTED}"
-            ),
-            Self::WrongLength { octets } => {
-                let hash = match octets {
-                    20 => " (a SHA-1 hash?)",
-                    28 => " (a SHA-224 hash?)",
-                    48 => " (a SHA-384 hash?)",
-                    64 => " (a SHA-512 hash?)",
-                    _ => "",
-                };
-                write!(f, "base64 of {octets} bytes{hash}, not of 32; {EXPECTED}")
-            }
-            Self::SmartQuote { quote } => write!(
-                f,
-                "contains the typographic quotation mark {quote:?} (U+{:04X}), as word processors write \
-                 it; {EXPECTED}",
-                u32::from(*quote)
-            ),
-            Self::Unquoted => {
-                write!(f, "the value of pin-sha256= must be in double quotation marks; {EXPECTED}")
-            }
-            Self::Algorithm { name } => write!(
-                f,
-                "unsupported algorithm \"{}\", RFC 7469 defines only sha256; {EXPECTED}",
-                Excerpt::new(name)
-            ),
-            Self::NotBase64 => write!(f, "invalid base64; {EXPECTED}"),
-        }
+/// What a value of so many octets may be.
+fn other_hash(octets: usize) -> &'static str {
+    match octets {
+        20 => " (a SHA-1 hash?)",
+        28 => " (a SHA-224 hash?)",
+        48 => " (a SHA-384 hash?)",
+        64 => " (a SHA-512 hash?)",
+        _ => "",
     }
 }
-
-impl std::error::Error for PinError {}
 
 #[cfg(test)]
 mod tests {

@@ -398,21 +398,14 @@ fn address_or_off<'de, D: serde::Deserializer<'de>>(
 }
 
 /// What is wrong with a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
 pub struct ConfigurationError {
     /// The whole text: file, line, key, value and what is wrong.
     pub text: String,
     /// Whether the file could not be read, in contrast to being wrong.
     pub is_unreadable: bool,
 }
-
-impl fmt::Display for ConfigurationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for ConfigurationError {}
 
 impl Configuration {
     /// Reads a configuration file.

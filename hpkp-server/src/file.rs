@@ -1,31 +1,21 @@
 //! Files that a configuration names. Every one has a size limit, and none can make the server
 //! wait: a FIFO is refused, not opened for reading until somebody writes.
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Why a file was not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system's error.
+    #[error("{}", reason(.0))]
     Io(io::Error),
     /// Not a regular file; what it is.
+    #[error("is a {0}, not a file")]
     NotAFile(&'static str),
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => f.write_str(&reason(error)),
-            Self::NotAFile(what) => write!(f, "is a {what}, not a file"),
-        }
-    }
-}
-
-impl std::error::Error for FileError {}
 
 impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {

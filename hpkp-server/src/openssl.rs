@@ -215,41 +215,26 @@ functions! {
 }
 
 /// Why the process's OpenSSL cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenSslError {
     /// This function was not found.
+    #[error("the OpenSSL library of the server has no function {0}")]
     Missing(&'static str),
     /// Another library, or a version before 1.1.1; what it calls itself.
+    #[error("unsupported TLS library \"{}\"; OpenSSL 1.1.1 or later is required", hpkp_core::text::Excerpt::new(.0))]
     Unsupported(String),
     /// It cannot be told which of the libraries in the process the server uses.
+    #[error(
+        "cannot determine which TLS library the server uses, so its certificates cannot be read"
+    )]
     NotFound,
     /// The server's own library lacks this function; another one in the process may have it.
+    #[error(
+        "the TLS library of the server ({}) has no function {}; the module does not use that of another library",
+        hpkp_core::text::Excerpt::new(.1.as_os_str().as_bytes()), .0
+    )]
     NotOfTheServer(&'static str, PathBuf),
 }
-
-impl fmt::Display for OpenSslError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(name) => write!(f, "the OpenSSL library of the server has no function {name}"),
-            Self::Unsupported(version) => write!(
-                f,
-                "unsupported TLS library \"{}\"; OpenSSL 1.1.1 or later is required",
-                hpkp_core::text::Excerpt::new(version)
-            ),
-            Self::NotFound => f.write_str(
-                "cannot determine which TLS library the server uses, so its certificates cannot be read",
-            ),
-            Self::NotOfTheServer(name, path) => write!(
-                f,
-                "the TLS library of the server ({}) has no function {name}; the module does not use \
-                 that of another library",
-                hpkp_core::text::Excerpt::new(path.as_os_str().as_bytes())
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OpenSslError {}
 
 /// The most certificates read of one chain; one more than is accepted, so that the excess shows.
 const MAX_CHAIN: c_int = hpkp_core::path::Chain::MAX as c_int + 1;

@@ -357,23 +357,33 @@ impl PeerKeys {
 }
 
 /// Why records of a writer are not taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No key counts for it.
+    #[error("peers.keys has no key for this writer")]
     UnknownWriter,
     /// Its heartbeat has no signature.
+    #[error("the records are not signed")]
     Unsigned,
     /// The signature is no text that can be read.
+    #[error("the signature cannot be read")]
     Malformed,
     /// The signature is of another namespace.
+    #[error("the signature is for another purpose than hpkp-records")]
     OtherPurpose,
     /// It is by a key that does not count for this writer.
+    #[error("the signature is by a key that peers.keys does not have for this writer")]
     OtherKey,
     /// It is by a key that does not count at this time, or not for records.
+    #[error(
+        "the signature is by a key that peers.keys does not allow for hpkp-records at this time"
+    )]
     NotValidNow,
     /// It is wrong: the heartbeat was changed, or is of another writer.
+    #[error("the signature is wrong: the heartbeat was changed, or belongs to another writer")]
     Invalid,
     /// It is right, and stands for other events: some lack or were changed.
+    #[error("the signature covers other records: some are missing in the store, or were changed")]
     OtherContent,
 }
 
@@ -390,61 +400,22 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownWriter => "peers.keys has no key for this writer",
-            Self::Unsigned => "the records are not signed",
-            Self::Malformed => "the signature cannot be read",
-            Self::OtherPurpose => "the signature is for another purpose than hpkp-records",
-            Self::OtherKey => "the signature is by a key that peers.keys does not have for this writer",
-            Self::NotValidNow => {
-                "the signature is by a key that peers.keys does not allow for hpkp-records at this time"
-            }
-            Self::Invalid => "the signature is wrong: the heartbeat was changed, or belongs to another writer",
-            Self::OtherContent => {
-                "the signature covers other records: some are missing in the store, or were changed"
-            }
-        })
-    }
-}
-
 /// Why nothing can be signed or verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// A private key cannot be used: its file, and why.
+    #[error("cannot sign with \"{}\": {}", Excerpt::new(.0), .1)]
     Key(String, String),
     /// The file of the others' keys cannot be used: which, and why.
+    #[error("cannot use \"{}\": {}; no records of other machines are taken over", Excerpt::new(.0), .1)]
     Keys(String, String),
     /// The numbers of the events have too many gaps.
+    #[error("cannot sign: the numbers of the records have more than {MAX_RANGES} gaps")]
     TooManyGaps,
     /// OpenSSL does not sign.
+    #[error("cannot sign: OpenSSL fails")]
     Library,
 }
-
-impl fmt::Display for SignatureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(file, why) => {
-                write!(f, "cannot sign with \"{}\": {why}", Excerpt::new(file))
-            }
-            Self::Keys(file, why) => write!(
-                f,
-                "cannot use \"{}\": {why}; no records of other machines are taken over",
-                Excerpt::new(file)
-            ),
-            Self::TooManyGaps => {
-                write!(
-                    f,
-                    "cannot sign: the numbers of the records have more than {MAX_RANGES} gaps"
-                )
-            }
-            Self::Library => f.write_str("cannot sign: OpenSSL fails"),
-        }
-    }
-}
-
-impl std::error::Error for SignatureError {}
 
 fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let file = disk::open(path)?;

@@ -1,7 +1,5 @@
 //! A file of records: events, a line each.
 
-use std::fmt;
-
 use super::event::Event;
 use super::line::{LineError, MAX_LINE};
 use super::name::WriterName;
@@ -118,13 +116,16 @@ impl Lines {
 }
 
 /// Why a file cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
     /// Larger than [`MAX_FILE`].
+    #[error("larger than {MAX_FILE} bytes")]
     TooLarge,
     /// More than [`MAX_LINES`].
+    #[error("more than {MAX_LINES} lines")]
     TooManyLines,
     /// A line is no event.
+    #[error("line {line} is not a valid record: {error}")]
     Line {
         /// Its number, from 1.
         line: usize,
@@ -132,15 +133,3 @@ pub enum FileError {
         error: LineError,
     },
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes"),
-            Self::TooManyLines => write!(f, "more than {MAX_LINES} lines"),
-            Self::Line { line, error } => write!(f, "line {line} is not a valid record: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for FileError {}

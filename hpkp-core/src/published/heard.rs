@@ -4,7 +4,6 @@
 //! writer's silence from this machine's own receipt of a heartbeat, so that no clock of a peer matters.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::id::EventId;
 use super::json::{Map, Value, write_object};
@@ -54,7 +53,7 @@ pub fn read(bytes: &[u8]) -> Result<AllHeard, HeardError> {
     if bytes.len() > MAX_FILE {
         return Err(HeardError::TooLarge);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| HeardError::Line(0))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| HeardError::NotUtf8)?;
     // It is replaced as a whole, so a part of it was not written by this software.
     let text = text.strip_suffix('\n').ok_or(HeardError::Cut)?;
     let mut lines = text.split('\n');
@@ -110,35 +109,24 @@ fn of_line(line: &str) -> Option<(WriterName, Heard)> {
 }
 
 /// Why the file cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeardError {
     /// Larger than [`MAX_FILE`], or more writers than [`MAX_WRITERS`].
+    #[error("larger than {MAX_FILE} bytes, or more than {MAX_WRITERS} writers")]
     TooLarge,
     /// The last line has no line feed, or there is none.
+    #[error("incomplete")]
     Cut,
     /// Of another version of the format.
+    #[error("unsupported format version {0}, update this software")]
     Version(u64),
-    /// A line, counted from 1, is not what it is to be; 0 where the file is not UTF-8.
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A line, counted from 1, is not what it is to be.
+    #[error("line {0} is invalid")]
     Line(usize),
 }
-
-impl fmt::Display for HeardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => {
-                write!(f, "larger than {MAX_FILE} bytes, or more than {MAX_WRITERS} writers")
-            }
-            Self::Cut => f.write_str("incomplete"),
-            Self::Version(version) => {
-                write!(f, "unsupported format version {version}, update this software")
-            }
-            Self::Line(0) => f.write_str("not UTF-8"),
-            Self::Line(line) => write!(f, "line {line} is invalid"),
-        }
-    }
-}
-
-impl std::error::Error for HeardError {}
 
 #[cfg(test)]
 mod tests {

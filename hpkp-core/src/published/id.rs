@@ -50,16 +50,9 @@ impl FromStr for EventId {
 }
 
 /// A text that is not 32 hexadecimal digits in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id has 32 hexadecimal digits, in lower case")]
 pub struct EventIdError;
-
-impl fmt::Display for EventIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id has 32 hexadecimal digits, in lower case")
-    }
-}
-
-impl std::error::Error for EventIdError {}
 
 /// The first 16 bytes of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

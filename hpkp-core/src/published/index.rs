@@ -8,7 +8,7 @@
 //! say what became of records, which are read where one of them is; and those that concern everybody.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
@@ -232,7 +232,7 @@ fn body(bytes: &[u8]) -> Result<&str, IndexError> {
     if bytes.len() > MAX_FILE {
         return Err(IndexError::TooLarge);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| IndexError::Line(0))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| IndexError::NotUtf8)?;
     let whole = text.strip_suffix('\n').ok_or(IndexError::Cut)?;
     let (first, rest) = text.split_once('\n').ok_or(IndexError::Cut)?;
     let version = match Value::read(first) {
@@ -446,36 +446,27 @@ pub fn event(line: &[u8], writer: &WriterName) -> Result<Event, LineError> {
 }
 
 /// Why the file cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
     /// Larger than [`MAX_FILE`].
+    #[error("larger than {MAX_FILE} bytes")]
     TooLarge,
     /// The last line is not a digest.
+    #[error("incomplete")]
     Cut,
     /// Of another version of the format.
+    #[error("unsupported format version {0}, update this software")]
     Version(u64),
     /// The digest is that of another content.
+    #[error("its content was changed")]
     Digest,
-    /// A line, counted from 1, is not what it is to be; 0 where the file is not UTF-8.
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A line, counted from 1, is not what it is to be.
+    #[error("line {0} is invalid")]
     Line(usize),
     /// A section, counted from 1, does not say whose it is.
+    #[error("section {0} is invalid")]
     Section(usize),
 }
-
-impl fmt::Display for IndexError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes"),
-            Self::Cut => f.write_str("incomplete"),
-            Self::Version(version) => {
-                write!(f, "unsupported format version {version}, update this software")
-            }
-            Self::Digest => f.write_str("its content was changed"),
-            Self::Line(0) => f.write_str("not UTF-8"),
-            Self::Line(line) => write!(f, "line {line} is invalid"),
-            Self::Section(section) => write!(f, "section {section} is invalid"),
-        }
-    }
-}
-
-impl std::error::Error for IndexError {}

@@ -3,7 +3,6 @@
 //! The form is the one that ids are hashes of: members sorted by name, no blanks.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -102,74 +101,52 @@ impl Event {
 }
 
 /// Why a line is no event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// Longer than [`MAX_LINE`].
+    #[error("longer than {MAX_LINE} bytes")]
     TooLong,
     /// Nested deeper than [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
     /// Not UTF-8.
+    #[error("not UTF-8")]
     NotUtf8,
     /// Not a JSON object.
+    #[error("not a JSON object")]
     NotJson,
     /// An object has two members of one name.
+    #[error("an object has two members of one name")]
     Duplicate,
     /// Written by a later version of this software. To pass over it could hide a lock-out.
+    #[error(
+        "written in version {0} of the schema, and this software reads versions up to {VERSION}; update this \
+        software"
+    )]
     Version(u64),
     /// An event that this version does not know; its name as it may be shown.
+    #[error(
+        "unknown event \"{0}\" (this software reads schema version {VERSION}); update this software"
+    )]
     Event(String),
     /// The id is not that of the content, which is held.
+    #[error("the id does not match the content ({0}), so the record was edited or damaged")]
     Id(EventId),
     /// It is of another writer, held here, than the file.
+    #[error(
+        "recorded by writer {0}, but a file may have only the records of the writer that it is named after"
+    )]
     Writer(WriterName),
     /// A member is missing.
+    #[error("missing \"{0}\"")]
     Missing(&'static str),
     /// A member is not what is wanted, which is held too.
+    #[error("\"{0}\" is not {1}")]
     Wrong(&'static str, &'static str),
     /// An array has more than [`MAX_ENTRIES`] or [`MAX_EXCEPT`], or a text more than [`MAX_TEXT`].
+    #[error("\"{0}\" is too large for a record (docs/reference/records.md, Files)")]
     TooMuch(&'static str),
 }
-
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong => write!(f, "longer than {MAX_LINE} bytes"),
-            Self::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
-            Self::NotUtf8 => f.write_str("not UTF-8"),
-            Self::NotJson => f.write_str("not a JSON object"),
-            Self::Duplicate => f.write_str("an object has two members of one name"),
-            Self::Version(version) => write!(
-                f,
-                "written in version {version} of the schema, and this software reads versions up to \
-                 {VERSION}; update this software"
-            ),
-            Self::Event(name) => write!(
-                f,
-                "unknown event \"{name}\" (this software reads schema version {VERSION}); update this \
-                 software"
-            ),
-            Self::Id(id) => write!(
-                f,
-                "the id does not match the content ({id}), so the record was edited or damaged"
-            ),
-            Self::Writer(writer) => write!(
-                f,
-                "recorded by writer {writer}, but a file may have only the records of the writer that \
-                 it is named after"
-            ),
-            Self::Missing(member) => write!(f, "missing \"{member}\""),
-            Self::Wrong(member, wanted) => write!(f, "\"{member}\" is not {wanted}"),
-            Self::TooMuch(member) => {
-                write!(
-                    f,
-                    "\"{member}\" is too large for a record (docs/reference/records.md, Files)"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for LineError {}
 
 impl From<JsonError> for LineError {
     fn from(error: JsonError) -> Self {

@@ -1,7 +1,6 @@
 //! A received field value and the verdict of RFC 7469 on it (sections 2.1 and 2.5).
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -153,23 +152,12 @@ impl Reading {
 }
 
 /// A field value of more than [`MAX_FIELD`] octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the field value is {} bytes long, more than the limit of {MAX_FIELD}", .octets)]
 pub struct TooLong {
     /// Octets in the value.
     pub octets: usize,
 }
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the field value is {} bytes long, more than the limit of {MAX_FIELD}",
-            self.octets
-        )
-    }
-}
-
-impl std::error::Error for TooLong {}
 
 /// The directives that may stand once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -229,27 +229,18 @@ fn digit(value: u32) -> char {
 }
 
 /// Why a text is no host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HostError {
     /// A name or one of its labels is too long.
+    #[error("a host name has at most 253 bytes, and 63 in a label")]
     TooLong,
     /// A label is empty.
+    #[error("a label of the host name is empty")]
     EmptyLabel,
     /// A character that stands in no host name.
+    #[error("the host name contains an invalid character")]
     Character,
 }
-
-impl fmt::Display for HostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "a host name has at most 253 bytes, and 63 in a label",
-            Self::EmptyLabel => "a label of the host name is empty",
-            Self::Character => "the host name contains an invalid character",
-        })
-    }
-}
-
-impl std::error::Error for HostError {}
 
 #[cfg(test)]
 mod tests {
