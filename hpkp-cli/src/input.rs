@@ -15,7 +15,7 @@ use crate::output;
 pub(crate) enum InputError {
     /// The system's error.
     #[error("{}", output::os(.0))]
-    Io(io::Error),
+    Io(#[from] io::Error),
     /// Larger than it may be.
     #[error("larger than {} MiB, the limit for this kind of file", .limit >> 20)]
     TooLarge {
@@ -35,12 +35,6 @@ impl InputError {
             Self::TooLarge { .. } => Exit::No,
             Self::Io(_) | Self::NotAFile => Exit::Undetermined,
         }
-    }
-}
-
-impl From<io::Error> for InputError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 

@@ -157,7 +157,7 @@ pub(crate) enum ConnectError {
     NoCertificate,
     /// The TLS library could not begin.
     #[error("OpenSSL error: {}", Excerpt::new(&.0.to_string()))]
-    Library(ErrorStack),
+    Library(#[from] ErrorStack),
 }
 
 impl ConnectError {
@@ -176,12 +176,6 @@ fn refused(why: &str) -> String {
     match why.contains("wrong version number") {
         true => "the server does not speak TLS on this port (wrong version number)".to_owned(),
         false => format!("the server sent no certificate: {}", Excerpt::new(why)),
-    }
-}
-
-impl From<ErrorStack> for ConnectError {
-    fn from(error: ErrorStack) -> Self {
-        Self::Library(error)
     }
 }
 

@@ -17,7 +17,7 @@ const MAX_LINES: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StarttlsError {
     #[error("{}", not_read(.0))]
-    Io(io::Error),
+    Io(#[from] io::Error),
     #[error("the server closed the connection before TLS")]
     Ended,
     #[error("the server's answer is too long")]
@@ -35,12 +35,6 @@ fn not_read(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "no answer within the time limit (--timeout)".to_owned(),
         _ => format!("cannot read the answer: {}", output::os(error)),
-    }
-}
-
-impl From<io::Error> for StarttlsError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 

@@ -11,15 +11,21 @@ use std::path::Path;
 pub enum FileError {
     /// The system's error.
     #[error("{}", reason(.0))]
-    Io(io::Error),
+    Io(#[from] io::Error),
     /// Not a regular file; what it is.
     #[error("is a {0}, not a file")]
     NotAFile(&'static str),
 }
 
-impl From<io::Error> for FileError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
+/// What was found; `None` where nothing is there.
+///
+/// # Errors
+/// The system's other errors.
+pub fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn refresh(directory: &Directory, report: &mut Report) {
 }
 
 fn refreshed(path: &Path, peers: &Path, report: &mut Report) -> io::Result<()> {
-    let before = bytes(path).unwrap_or_default();
+    let before = disk::read(path, index::MAX_FILE).unwrap_or_default();
     let sections = Index::open(&before).and_then(Index::sections);
     let is_usable = sections.is_ok();
     let sections = sections.unwrap_or_default();
@@ -72,12 +72,6 @@ fn refreshed(path: &Path, peers: &Path, report: &mut Report) -> io::Result<()> {
         return Ok(());
     }
     disk::replace(path, text.as_bytes(), disk::Access::All)
-}
-
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    disk::open(path)?.take(index::MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Whose copies there are.

@@ -12,8 +12,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use hpkp_cli::sync::os;
 use hpkp_core::published::{EventId, WriterName};
 use hpkp_core::text::Excerpt;
+use hpkp_server::file::if_there;
 use hpkp_server::owner::Unsafe;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::{Signer as OpenSslSigner, Verifier};
@@ -165,7 +167,7 @@ impl Signer {
     /// [`SignatureError::Key`].
     pub fn read(path: &Path) -> Result<Self, SignatureError> {
         let error = |why: String| SignatureError::Key(path.display().to_string(), why);
-        let (bytes, metadata) = read(path, MAX_KEY).map_err(|why| error(io_text(&why)))?;
+        let (bytes, metadata) = read(path, MAX_KEY).map_err(|why| error(os(&why)))?;
         if metadata.mode() & 0o077 != 0 {
             return Err(error("other users can read the private key; chmod 0600".to_owned()));
         }
@@ -247,11 +249,8 @@ impl PeerKeys {
     /// [`SignatureError::Keys`]: nobody's records may be taken then.
     pub fn read(path: &Path) -> Result<Option<Self>, SignatureError> {
         let error = |why: String| SignatureError::Keys(path.display().to_string(), why);
-        let (bytes, metadata) = match read(path, MAX_KEYS) {
-            Ok(read) => read,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(error(io_text(&why))),
-        };
+        let found = if_there(read(path, MAX_KEYS)).map_err(|why| error(os(&why)))?;
+        let Some((bytes, metadata)) = found else { return Ok(None) };
         match Unsafe::of(&metadata) {
             Some(Unsafe::Owner) => {
                 return Err(error("the file belongs to another user".to_owned()));
@@ -426,10 +425,6 @@ fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
         return Err(io::Error::other(format!("larger than {most} bytes")));
     }
     Ok((bytes, metadata))
-}
-
-fn io_text(error: &io::Error) -> String {
-    hpkp_cli::sync::os(error)
 }
 
 #[cfg(test)]

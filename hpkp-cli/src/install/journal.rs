@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hpkp_server::file::if_there;
 use serde::{Deserialize, Serialize};
 
 use super::durable::sync;
@@ -93,10 +94,8 @@ impl Journal {
     }
 
     pub(super) fn remove(state: &Path) -> io::Result<()> {
-        match fs::remove_file(state.join("journal")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync(state),
-        }
+        if_there(fs::remove_file(state.join("journal")))?;
+        sync(state)
     }
 }
 

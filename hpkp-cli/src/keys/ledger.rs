@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use hpkp_server::file::if_there;
 use rustix::fs::{FlockOperation, flock};
 
 /// The largest file, in bytes.
@@ -39,11 +40,7 @@ pub(super) fn read<T>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Vec<T>, LedgerError> {
     let io = |error| LedgerError::Io(path.to_owned(), error);
-    let file = match open(path, false) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io(error)),
-    };
+    let Some(file) = if_there(open(path, false)).map_err(io)? else { return Ok(Vec::new()) };
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err(LedgerError::NotOwn(path.to_owned(), "not a regular file"));
