@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
 use crate::published::{CertificateIdentity, KeyGraph, KeyNode, PinValidation};
+use crate::sorted::distinct;
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
@@ -227,9 +228,7 @@ impl Paths {
     pub fn certificates(&self) -> Vec<PathCertificate> {
         let of = |node: &Node| {
             // One that is sent and trusted has been found twice.
-            let mut issuers = node.issuers.clone();
-            issuers.sort_unstable();
-            issuers.dedup();
+            let issuers = distinct(node.issuers.clone());
             PathCertificate {
                 certificate: node.certificate.clone(),
                 served: node.served,

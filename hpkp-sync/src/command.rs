@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hpkp_cli::Exit;
 use hpkp_cli::sync::{SyncArguments, complain, ended, json, line, os, wrong_usage};
 use hpkp_core::published::HostName;
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::ShellWord;
 use hpkp_server::published::Directory;
 
@@ -298,9 +299,7 @@ impl Run<'_> {
     /// Takes the leases, in one order on all machines. If one cannot be had, none is kept.
     fn leases(&self, store: &mut dyn Store) -> Result<Vec<Lease>, StoreError> {
         let names = self.arguments.lease.iter().filter_map(|name| name.parse::<HostName>().ok());
-        let mut names: Vec<HostName> = names.collect();
-        names.sort();
-        names.dedup();
+        let names: Vec<HostName> = distinct(names);
         let token: String = crate::random(16).iter().map(|byte| format!("{byte:02x}")).collect();
         let host = hpkp_server::host_name::host_name();
         let term = Term {

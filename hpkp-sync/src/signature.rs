@@ -14,6 +14,7 @@ use std::path::Path;
 
 use hpkp_cli::sync::os;
 use hpkp_core::published::{EventId, WriterName};
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::Excerpt;
 use hpkp_server::file::if_there;
 use hpkp_server::owner::Unsafe;
@@ -196,9 +197,7 @@ impl Signer {
         number: u64,
         events: impl Iterator<Item = (u64, EventId)>,
     ) -> Result<Signed, SignatureError> {
-        let mut events: Vec<(u64, EventId)> = events.collect();
-        events.sort_unstable();
-        events.dedup();
+        let events = distinct(events);
         let seqs = Ranges::of(events.iter().map(|(seq, _)| *seq));
         if seqs.0.len() > MAX_RANGES {
             return Err(SignatureError::TooManyGaps);
@@ -290,9 +289,7 @@ impl PeerKeys {
         let seqs = Ranges::read(&signed.events).ok_or(Refusal::Malformed)?;
         self.verify_statement((writer, number), signed, &seqs, now)?;
         // The signature is right. What it stands for?
-        let mut all: Vec<(u64, EventId)> = events.collect();
-        all.sort_unstable();
-        all.dedup();
+        let mut all = distinct(events);
         let count = all.len();
         all.retain(|(seq, _)| seqs.contains(*seq));
         if digest(&all) != signed.sha256 {

@@ -5,6 +5,7 @@ use hpkp_core::check::SeenName;
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, State, WriterName};
+use hpkp_core::sorted;
 use hpkp_core::text::Excerpt;
 
 use super::certificates::{distinct, on_record};
@@ -27,10 +28,7 @@ impl OnRecord {
     fn new(future: &Future, writer: &WriterName) -> Self {
         let mut own = future.clone();
         own.of_writer = Some(writer.clone());
-        let mut leaves: Vec<Pin> =
-            on_record(&own).iter().flatten().map(|one| one.leaf.pin).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
+        let leaves = sorted::distinct(on_record(&own).iter().flatten().map(|one| one.leaf.pin));
         Self { policy: future.policy(std::slice::from_ref(writer)), leaves }
     }
 }

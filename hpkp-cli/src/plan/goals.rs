@@ -5,6 +5,7 @@ use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::ShellWord;
 
 use super::blocked::why_blocked;
@@ -351,8 +352,7 @@ impl Planner<'_> {
                 ))
             })?);
         }
-        pins.sort_unstable();
-        pins.dedup();
+        let pins = distinct(pins);
         let shown =
             || pins.iter().map(|pin| format!("sha256/{pin}")).collect::<Vec<_>>().join(", ");
         let mut relied = Relied::default();
@@ -392,9 +392,7 @@ impl Planner<'_> {
         let state = &self.site.future.state;
         let of_host = state.presents().filter(|one| one.body.host == self.site.host);
         let presented = of_host.flat_map(|one| &one.body.certificates);
-        let mut leaves: Vec<Pin> = presented.filter_map(|one| *one.served.first()?).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
+        let leaves = distinct(presented.filter_map(|one| *one.served.first()?));
         // Each certificate in use had one key at least.
         if leaves.len() <= self.site.certificates.len() {
             return Err(Failure::no(format!(
@@ -460,9 +458,7 @@ impl Planner<'_> {
                 missing.push(format!("{}{}", if is_pattern { "*." } else { "" }, body.host));
             }
         }
-        missing.sort();
-        missing.dedup();
-        missing
+        distinct(missing)
     }
 
     /// Other names whose clients see the change too.
@@ -478,9 +474,7 @@ impl Planner<'_> {
             state.presents().filter(|one| state.is_presented(one) && one.body.host != site.host);
         let others =
             others.filter(|one| one.body.certificates.iter().any(|one| has_leaf(&one.keys)));
-        let mut names: Vec<String> = others.map(|one| one.body.host.to_string()).collect();
-        names.sort();
-        names.dedup();
+        let names = distinct(others.map(|one| one.body.host.to_string()));
         if !names.is_empty() {
             let note = format!(
                 "the same key is presented for other names, which need a plan of their own: {}",

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::Retention;
 use hpkp_core::published::{HostName, KeyGraph, KeyNode, Matching, Slot, State};
+use hpkp_core::sorted::distinct;
 
 use super::blocked::why_blocked;
 use super::certificates::on_record;
@@ -82,9 +83,7 @@ pub(crate) fn usable(state: &State, now: i64, planned: &Planned<'_>) -> Usable {
     }
     let own_writers = state.writers().filter(|(_, is_own)| *is_own);
     let lost = own_writers.flat_map(|(writer, _)| state.lost(writer));
-    let mut missing: Vec<String> = lost.map(|sight| sight.writer.to_string()).collect();
-    missing.sort();
-    missing.dedup();
+    let missing = distinct(lost.map(|sight| sight.writer.to_string()));
     Usable { published_since, is_in_use, when: all, because_of, missing }
 }
 
@@ -160,10 +159,7 @@ pub(crate) fn publication(state: &State, host: &HostName, pin: Pin) -> Option<Pu
 /// The kinds of the keys that servers present for a host.
 pub(crate) fn in_use(state: &State, host: &HostName) -> Vec<Option<Slot>> {
     let servers = on_record(&Future::new(state.clone(), host.clone()));
-    let mut kinds: Vec<Option<Slot>> = servers.iter().flatten().map(|one| one.leaf.kind).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds
+    distinct(servers.iter().flatten().map(|one| one.leaf.kind))
 }
 
 /// The pins of these keys.

@@ -6,6 +6,7 @@ use hpkp_core::date;
 use hpkp_core::published::{
     Configuration, Exempt, Fingerprint, Lifetime, Matching, Origin, Published,
 };
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::{Excerpt, ShellWord};
 
 use super::add;
@@ -121,7 +122,7 @@ fn published(set: PinSet, configuration: Configuration, arguments: &ImportArgume
         include_subdomains: set.include_subdomains,
         scope: set.scope,
         port: set.port,
-        pins: add::sorted(set.pins),
+        pins: distinct(set.pins),
         lifetime: set.expires_at.map_or(Lifetime::Open, Lifetime::ExpiresAt),
         origin: Origin::Other(format!("{} ({})", Excerpt::new(&arguments.origin), set.origin)),
         since: arguments.since,

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use hpkp_core::check::HeardFile;
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::{Excerpt, ShellWord};
 use hpkp_server::host_name::host_name;
 use hpkp_server::owner::Unsafe;
@@ -147,9 +148,7 @@ impl Store {
         }
         let published = self.state.published().map(|record| record.id);
         let all = published.chain(self.state.presents().map(|record| record.id));
-        let mut all: Vec<(String, EventId)> = all.map(|id| (id.to_string(), id)).collect();
-        all.sort_unstable();
-        all.dedup();
+        let all = distinct(all.map(|id| (id.to_string(), id)));
         prefixes.iter().map(|prefix| resolve_one(&all, prefix.as_str())).collect()
     }
 

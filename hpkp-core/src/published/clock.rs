@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 
 use super::name::WriterName;
+use crate::sorted::distinct;
 
 /// How far a clock may be set back in the course of things, in seconds. An event of within that time
 /// counts as having happened with the one before it: old worker processes are given as long.
@@ -52,10 +53,7 @@ impl Written {
             let at = run.at;
             (run.first..=run.last).map(move |seq| (seq, at))
         };
-        let mut events: Vec<(u64, i64)> = self.runs.iter().flat_map(events).collect();
-        events.sort_unstable();
-        events.dedup();
-        events
+        distinct(self.runs.iter().flat_map(events))
     }
 
     /// In the order of reading.

@@ -20,6 +20,7 @@ use super::json::{Map, Value, write_object};
 use super::line::LineError;
 use super::name::WriterName;
 use super::summary::Summary;
+use crate::sorted::distinct;
 
 /// The name of the file in a directory.
 pub const FILE: &str = "hpkp-index";
@@ -153,9 +154,7 @@ impl Builder {
             }
         }
         let foreign = self.meant.iter().filter(|id| !self.own.contains(*id));
-        let mut foreign: Vec<u32> = foreign.map(|id| id.prefix()).collect();
-        foreign.sort_unstable();
-        foreign.dedup();
+        let foreign = distinct(foreign.map(|id| id.prefix()));
         if !foreign.is_empty() {
             text.push_str("[2,\"");
             // Writing to a text cannot fail.

@@ -21,6 +21,7 @@ use super::tlsa::{self, PROTOCOLS, Protocol, Rrset, Tlsa};
 use crate::date;
 use crate::max_age::MaxAge;
 use crate::pin::Pin;
+use crate::sorted::distinct;
 use crate::text::Excerpt;
 
 pub use super::json::MAX_DEPTH;
@@ -580,13 +581,9 @@ fn read_sights(members: &mut Members<'_>) -> Result<Vec<Sight>, LineError> {
 
 /// Pins, sorted, each once; at least one.
 fn read_pins(members: &mut Members<'_>) -> Result<Vec<Pin>, LineError> {
-    let mut pins = members
-        .array("pins", |value| pin(&value, "pins"))?
-        .filter(|pins| !pins.is_empty())
-        .ok_or(LineError::Missing("pins"))?;
-    pins.sort_unstable();
-    pins.dedup();
-    Ok(pins)
+    let pins = members.array("pins", |value| pin(&value, "pins"))?;
+    let pins = pins.filter(|pins| !pins.is_empty()).ok_or(LineError::Missing("pins"))?;
+    Ok(distinct(pins))
 }
 
 fn read_ids(

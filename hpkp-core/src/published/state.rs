@@ -15,6 +15,7 @@ use super::index::ByPort;
 use super::name::{HostName, WriterName};
 use super::summary::Summary;
 use crate::pin::Pin;
+use crate::sorted::distinct;
 
 /// How long old worker processes may go on sending what has ended, in seconds.
 pub const DRAINING: i64 = 24 * 3_600;
@@ -554,16 +555,9 @@ impl State {
     #[must_use]
     pub fn other_servers(&self, writer: &WriterName) -> Vec<&WriterName> {
         let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
-        let mut others: Vec<&WriterName> = self
-            .presents
-            .values()
-            .filter(|record| record.writer != *writer && self.is_presented(record))
-            .map(|record| &record.writer)
-            .collect();
-        others.sort();
-        others.dedup();
-        others.retain(|name| is_own(name));
-        others
+        let others = self.presents.values();
+        let others = others.filter(|record| record.writer != *writer && self.is_presented(record));
+        distinct(others.map(|record| &record.writer).filter(|name| is_own(name)))
     }
 
     /// Whether a server has ended all that it presents.
@@ -612,9 +606,7 @@ impl State {
                 seq: progress.summary.last.0,
             }));
         }
-        lost.sort();
-        lost.dedup();
-        lost
+        distinct(lost)
     }
 
     /// What `writer` wrote last of what it has read.

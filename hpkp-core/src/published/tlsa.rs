@@ -13,6 +13,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::keys::Scope;
 use crate::certificate::Certificate;
 use crate::pin::Pin;
+use crate::sorted::distinct;
 
 /// The most records of one owner.
 pub const MAX_RECORDS: usize = 256;
@@ -199,13 +200,8 @@ impl Rrset {
     /// The records of an owner; none where there are none or more than [`MAX_RECORDS`], or where their
     /// data are more than [`MAX_DATA`].
     #[must_use]
-    pub fn new(
-        protocol: Option<Protocol>,
-        ttl: Option<u32>,
-        mut records: Vec<Tlsa>,
-    ) -> Option<Self> {
-        records.sort_unstable();
-        records.dedup();
+    pub fn new(protocol: Option<Protocol>, ttl: Option<u32>, records: Vec<Tlsa>) -> Option<Self> {
+        let records = distinct(records);
         let octets: usize = records.iter().map(|one| one.data.len()).sum();
         let fits = (1..=MAX_RECORDS).contains(&records.len()) && octets <= MAX_DATA;
         fits.then_some(Self { protocol, ttl, except_ports: Vec::new(), records })
@@ -213,11 +209,8 @@ impl Rrset {
 
     /// The same without these ports, where it is of a wildcard for all of them.
     #[must_use]
-    pub fn without_ports(mut self, mut ports: Vec<u16>) -> Self {
-        ports.sort_unstable();
-        ports.dedup();
-        self.except_ports = ports;
-        self
+    pub fn without_ports(self, ports: Vec<u16>) -> Self {
+        Self { except_ports: distinct(ports), ..self }
     }
 
     /// The records, sorted, each once; at least one.
