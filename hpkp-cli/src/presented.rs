@@ -63,6 +63,14 @@ impl Address {
         scheme.eq_ignore_ascii_case(SCHEME).then(|| &text[SCHEME.len()..])
     }
 
+    /// As it was named: `HOST:PORT`.
+    pub(crate) fn shown(&self) -> String {
+        match self.host.as_str() {
+            host if host.contains(':') => format!("[{host}]:{}", self.port),
+            host => format!("{host}:{}", self.port),
+        }
+    }
+
     fn without_port(text: &str) -> Option<Host> {
         let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         match inside {

@@ -187,10 +187,7 @@ impl Endpoint {
 
     /// `HOST:PORT`.
     pub(crate) fn server(&self) -> String {
-        match self.address.host.as_str() {
-            host if host.contains(':') => format!("[{host}]:{}", self.address.port),
-            host => format!("{host}:{}", self.address.port),
-        }
+        self.address.shown()
     }
 }
 

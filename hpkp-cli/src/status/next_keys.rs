@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hpkp_core::published::Matching;
 
-use super::report::{HostReport, Level, NextKeyReport, NextKeyState, Problem, Time};
+use super::report::{HostReport, NextKeyReport, NextKeyState, Problem, Time};
 use crate::keys::next_keys::{self, NextKey, kind_of};
 use crate::output;
 use crate::plan::{Planned, Usable, When, usable};
@@ -28,10 +28,8 @@ pub(super) fn add(
                     add_one(store, path, &key, (hosts.iter_mut().find(of_host), is_all), problems);
                 }
             }
-            Err(error) => problems.push(Problem {
-                level: Level::Unknown,
-                what: format!("cannot read the record of next keys: {error}"),
-            }),
+            Err(error) => problems
+                .push(Problem::unknown(format!("cannot read the record of next keys: {error}"))),
         }
     }
 }
@@ -71,20 +69,17 @@ fn add_one(
     };
     if !is_there && (host.is_some() || is_all) {
         let file = output::path(&key.file);
-        problems.push(Problem {
-            level: Level::Unknown,
-            what: format!(
-                "{}: the file of its next key ({file}) is missing or cannot be seen; restore it",
-                key.host
-            ),
-        });
+        problems.push(Problem::unknown(format!(
+            "{}: the file of its next key ({file}) is missing or cannot be seen; restore it",
+            key.host
+        )));
     }
     match host {
         Some(host) => host.next_keys.push(report),
-        None if is_all => problems.push(Problem {
-            level: Level::Warning,
-            what: format!("{}: has a next key ({}), and no pins on record", key.host, report.pin),
-        }),
+        None if is_all => problems.push(Problem::warning(format!(
+            "{}: has a next key ({}), and no pins on record",
+            key.host, report.pin
+        ))),
         None => {}
     }
 }

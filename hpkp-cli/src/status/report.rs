@@ -336,6 +336,16 @@ pub(super) struct Problem {
     pub(super) what: String,
 }
 
+impl Problem {
+    pub(super) fn unknown(what: String) -> Self {
+        Self { level: Level::Unknown, what }
+    }
+
+    pub(super) fn warning(what: String) -> Self {
+        Self { level: Level::Warning, what }
+    }
+}
+
 /// What a problem means for the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -153,6 +153,14 @@ pub(crate) struct Options {
     pub(crate) cache: PathBuf,
 }
 
+/// Refuses a store with too many writers.
+pub(super) fn check_count(writers: usize) -> Result<(), StoreError> {
+    match writers > MAX_WRITERS {
+        true => Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers"))),
+        false => Ok(()),
+    }
+}
+
 /// Whether a marker has the version of this software.
 ///
 /// # Errors

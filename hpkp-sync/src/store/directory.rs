@@ -19,7 +19,7 @@ use hpkp_core::published::file::MAX_FILE;
 use hpkp_server::file::if_there;
 
 use super::contract::{
-    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
+    Extent, MARKER, MAX_BEAT, Options, Outgoing, Piece, Remote, Store, Wanted, check_count,
     check_marker, heartbeat,
 };
 use super::error::{StoreError, VERSION};
@@ -197,11 +197,7 @@ fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> 
         if let Some(Ok(writer)) = name.strip_suffix(suffix).map(str::parse) {
             writers.push(writer);
         }
-        if writers.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!(
-                "the store has more than {MAX_WRITERS} writers"
-            )));
-        }
+        check_count(writers.len())?;
     }
     writers.sort();
     Ok(writers)
