@@ -164,12 +164,12 @@ codes! {
     /// Records that were read once are not there any more.
     RecordsMissing = "records-missing", Unsure,
         "Records that were read before have disappeared", "docs/reference/records.md";
-    /// Another machine that has a host has not been heard of for too long.
+    /// Another machine that has a host has not been heard from for too long.
     PeerSilent = "peer-silent", Unsure,
-        "Another machine that serves this name has not been heard of for too long", "docs/reference/records.md";
-    /// The file that says when others were heard of cannot be used.
+        "Another machine that serves this name has been silent for too long", "docs/reference/records.md";
+    /// The file that says when others were heard from cannot be used.
     HeartbeatsUnreadable = "heartbeats-unreadable", Unsure,
-        "It cannot be told when other machines were last heard of", "docs/reference/records.md";
+        "The times at which other machines were last heard from cannot be read", "docs/reference/records.md";
     /// Somebody else may have changed records of this machine.
     RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
         "Other users can change the records", "docs/reference/records.md";
@@ -208,16 +208,16 @@ codes! {
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
     /// A certificate has no path through a key that clients may hold a pin of.
     PublishedPinsUnmet = "published-pins-unmet", Lockout,
-        "The certificate fails the pins that clients hold", "RFC 7469 2.6";
+        "No key in the certificate chain matches the pins that clients hold", "RFC 7469 2.6";
     /// The same for pins that were published for a domain above the host.
     SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout,
-        "The certificate fails the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
+        "No key in the certificate chain matches the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
     /// Another server block of the name presents no key that the policy pins.
     SameHostPinMismatch = "same-host-pin-mismatch", Lockout,
-        "Another server block of this name fails the policy", "RFC 7469 2.2.2";
+        "Another server block of this name presents keys that the policy does not pin", "RFC 7469 2.2.2";
     /// Another server of the host presents no key that the policy pins.
     PeerServerPinMismatch = "peer-server-pin-mismatch", Lockout,
-        "Another machine that serves this name fails the policy", "RFC 7469 2.2.2";
+        "Another machine that serves this name presents keys that the policy does not pin", "RFC 7469 2.2.2";
     /// A certificate on the path has expired.
     CertificateExpired = "certificate-expired", Lockout,
         "A certificate that the server presents has expired", "RFC 5280 4.1.2.5";
@@ -302,11 +302,11 @@ codes! {
         "The policy has the same pin twice", "docs/reference/directives.md";
     /// Some path avoids every key that clients may hold a pin of, as one did before.
     PublishedPinsPartlyMet = "published-pins-partly-met", Warning,
-        "Some certificate paths fail the pins that clients hold", "RFC 7469 2.6";
+        "Some certificate paths contain no key that matches the pins that clients hold", "RFC 7469 2.6";
     /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
     /// and did not meet them before either.
     WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning,
-        "A server that answers for a name only through its certificate or port fails the pins held for it", "docs/explanation/design.md";
+        "A server that answers for a name only through its certificate or port matches no pin held for it", "docs/explanation/design.md";
     /// Clients hold pins for a host that no server block has any more, and the certificate of the one
     /// that answers is not for it.
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
@@ -355,7 +355,7 @@ codes! {
     /// A copy of another machine's records says what is not its to say.
     PeerRecordIgnored = "peer-record-ignored", Warning,
         "A copied record claims more than its writer may decide", "docs/reference/records.md";
-    /// A time for silence is configured, and another machine was never heard of.
+    /// A time for silence is configured, and another machine was never heard from.
     PeerNeverHeard = "peer-never-heard", Warning,
         "No heartbeat of another machine has been received", "docs/reference/records.md";
     /// Other servers have written into this directory, and this one has not yet.
@@ -384,7 +384,7 @@ codes! {
         "The CA may issue the next certificate from an intermediate that is not pinned", "docs/reference/ca-table.md";
     /// TLSA records of which the resolver does not say that they were validated.
     TlsaNotValidated = "tlsa-not-validated", Warning,
-        "The resolver does not vouch for the TLSA records", "RFC 6698 4.1";
+        "The resolver has not validated the TLSA records", "RFC 6698 4.1";
     /// Keys change faster than clients learn of them.
     MaxAgeExceedsRenewal = "max-age-exceeds-renewal", Warning,
         "Renewals make new keys, sooner than clients forget the old pins", "RFC 7469 4.1";

@@ -79,7 +79,7 @@ pub fn read(
     let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
-    // Also before: what was heard of since needs records that may not be read yet.
+    // Also before: what was heard from since needs records that may not be read yet.
     let with_opened = settings.iter().zip(&opened);
     let freshness = with_opened
         .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?))
@@ -124,7 +124,7 @@ pub fn read(
     (Some(records), journal)
 }
 
-/// When other machines were heard of, for each directory whose directive asks for it. A directory that cannot be
+/// When other machines were heard from, for each directory whose directive asks for it. A directory that cannot be
 /// opened has a finding of its own.
 #[must_use]
 pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
@@ -133,7 +133,7 @@ pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
     opened.filter_map(|(setting, directory)| freshness(setting, &directory)).collect()
 }
 
-/// When the machines were heard of of which a directory has copies, where that matters.
+/// When the machines were last heard from of which a directory has copies, where that matters.
 fn freshness(setting: &RecordsSetting, directory: &Directory) -> Option<Freshness> {
     Some(Freshness {
         max_staleness: setting.max_staleness?,
@@ -216,7 +216,7 @@ impl Reading {
                  which takes longer",
                 Excerpt::new(&file)
             ))
-            .fix(format!("write it anew: rm {}, then run hpkp sync", ShellWord::new(&file)));
+            .fix(format!("remove the file, and the next hpkp sync writes it anew: rm {}", ShellWord::new(&file)));
             self.find(Code::RecordsIndexUnusable, text, at);
         }
         for (file, why) in own.unsafe_files {
@@ -248,8 +248,8 @@ impl Reading {
         ) = can_append
         {
             let text = Text::new(format!(
-                "{error}; until then nothing is recorded, and a header with pins that are not on record \
-                 is not sent"
+                "{error}; until this is corrected, nothing is recorded, and a header with pins that are \
+                 not on record is not sent"
             ));
             self.find(Code::RecordsNotWritable, text, at);
         }
@@ -307,8 +307,8 @@ impl Reading {
                 if !is_known && noted != Some(0) =>
             {
                 let text = Text::new(format!(
-                    "\"{own}\" had records and has none any more, so it is not known which pins clients \
-                     hold"
+                    "\"{own}\" had records and is now empty or missing, so it is not known which pins \
+                     clients hold"
                 ))
                 .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
                 .last_resort(format!(
@@ -423,8 +423,8 @@ fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Tex
     let named = others.iter().take(NAMED);
     let gone = named.map(|name| format!(" --writer {name}")).collect::<String>();
     Text::new(format!(
-        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; the \
-         pins that they published count as held",
+        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; clients may \
+         still hold the pins that they published",
         listed(others),
         Excerpt::new(path)
     ))

@@ -674,7 +674,7 @@ fn compare(
     }
 }
 
-/// The file that says when others were last heard of; none is as good as an empty one.
+/// The file that says when others were last heard from; none is as good as an empty one.
 fn read_heard(path: &Path) -> Result<AllHeard, String> {
     let mut bytes = Vec::new();
     let file = match disk::open(path) {

@@ -107,7 +107,7 @@ impl Store {
         &self.directories
     }
 
-    /// The files that say when other machines were heard of and cannot be used, with the reason.
+    /// The files that say when other machines were heard from and cannot be used, with the reason.
     pub(crate) fn unusable_heard(&self) -> impl Iterator<Item = (String, String)> {
         self.directories.iter().filter_map(|directory| match directory.heard() {
             HeardFile::Unusable(why) => Some((directory.heard_path(), why)),

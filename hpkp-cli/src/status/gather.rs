@@ -212,7 +212,8 @@ fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64>
             HeardFile::Unusable(why) => problems.push(Problem {
                 level: Level::Unknown,
                 what: format!(
-                    "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
+                    "{}: {why}, so it is not known when other machines were last heard from; remove the \
+                     file, then run hpkp sync",
                     store::shown(&directory.heard_path())
                 ),
             }),

@@ -267,14 +267,14 @@ pub struct Records {
     pub freshness: Vec<Freshness>,
 }
 
-/// How long the writers of the copies in one directory may be silent, and when they were heard of.
+/// How long the writers of the copies in one directory may be silent, and when they were heard from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The longest silence, in seconds.
     pub max_staleness: i64,
     /// The directive.
     pub at: Location,
-    /// The path of the file that says when they were heard of.
+    /// The path of the file that says when they were heard from.
     pub file: String,
     /// Who has a copy in the directory.
     pub peers: BTreeSet<WriterName>,
@@ -284,12 +284,12 @@ pub struct Freshness {
     pub at_handshake: bool,
 }
 
-/// What is known of when others were heard of.
+/// What is known of when others were heard from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeardFile {
-    /// The last receipt of each that was ever heard of.
+    /// The last receipt of each that was ever heard from.
     Read(AllHeard),
-    /// There is no such file: nobody was ever heard of.
+    /// There is no such file: nobody was ever heard from.
     Missing,
     /// It cannot be used; why.
     Unusable(String),

@@ -195,7 +195,7 @@ pub(super) fn checked_at_handshake(policy: &Policy, why: &str, remedy: &str) -> 
 pub(super) fn at_handshake(why: &str, what: &str, remedy: &str) -> Text {
     let text = Text::new(format!(
         "{why}, so this test cannot {what} at each handshake, and presents the last good certificate where \
-         clients would refuse it; which certificate it presents is not on record"
+         clients would refuse it; hpkp does not record which certificate the guard presents"
     ));
     if remedy.is_empty() { text } else { text.fix(remedy) }
 }
@@ -352,7 +352,7 @@ pub(super) fn partial_path_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -
          some clients would refuse the certificate",
         policy.shown()
     ))
-    .fix("pin a key that is on every path, best the certificate's own key")
+    .fix("pin a key that is on every path, preferably the certificate's own key")
     .details(described(chains))
 }
 

@@ -289,7 +289,7 @@ impl UnmetPins<'_> {
             "if clients do not reach {hosts} here, load a certificate without that name, or: {elsewhere}"
         );
         let here = format!(
-            "if clients reach {hosts} here, add the name to a server, and its pins are checked"
+            "if clients reach {hosts} here, add the name to a server, so that its pins are checked"
         );
         [here].into_iter().chain(reject).chain([other]).collect()
     }
@@ -306,7 +306,7 @@ impl UnmetPins<'_> {
             pins().all(|pin| is_compromised(&pin)),
         ) {
             _ if code == Code::PublishedPinsPartlyMet => {
-                "load a certificate for a key that these clients hold the pin of, which is on every path"
+                "load a certificate that has a key pinned by these clients on every path"
             }
             (false, _) => {
                 "load a certificate for a key that these clients accept: the previous certificate, or \

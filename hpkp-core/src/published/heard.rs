@@ -1,4 +1,4 @@
-//! When each other writer was last heard of, by the clock of this machine: the file `hpkp-heard` of a directory.
+//! When each other writer was last heard from, by the clock of this machine: the file `hpkp-heard` of a directory.
 //!
 //! `hpkp sync` writes it; the check reads it where `max_staleness` is configured. A line counts the age of a
 //! writer's silence from this machine's own receipt of a heartbeat, so that no clock of a peer matters.
@@ -22,7 +22,7 @@ pub const MAX_FILE: usize = 64 << 20;
 /// The most writers.
 pub const MAX_WRITERS: usize = 100_000;
 
-/// What was last heard of a writer.
+/// What was last heard from a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The number of its newest heartbeat that counted. It only grows.
@@ -43,7 +43,7 @@ impl Heard {
     }
 }
 
-/// All writers that were ever heard of.
+/// All writers that were ever heard from.
 pub type AllHeard = BTreeMap<WriterName, Heard>;
 
 /// Reads the file.

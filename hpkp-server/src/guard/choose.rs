@@ -170,7 +170,7 @@ impl Guard {
             if let Some(why) = pair::why_not(chain, self.judge.state(), now) {
                 chosen.told.push(words::not_kept(&self.judge, (host, asked), pair, &why));
             } else if store.keep(&slot, pair, now, !self.judge.hosts[host].is_kept).is_err() {
-                let why = "there is no room in memory";
+                let why = "not enough memory";
                 chosen.told.push(words::not_kept(&self.judge, (host, asked), pair, why));
             } else {
                 chosen.is_changed = true;

@@ -27,7 +27,7 @@ pub struct Sight {
     concern: Concern,
     state: Option<Fingerprint>,
     looked: i64,
-    /// When other machines were heard of, and when that was looked at.
+    /// When other machines were heard from, and when that was looked at.
     heard: Vec<Freshness>,
     heard_looked: i64,
 }
@@ -90,7 +90,7 @@ impl Sight {
         Ok(Some(records))
     }
 
-    /// When other machines were heard of, if that is news, as far as it is time to look. `hpkp sync` says it every
+    /// When other machines were heard from, if that is news, as far as it is time to look. `hpkp sync` says it every
     /// few minutes, for which the records need not be read again.
     pub(super) fn heard(&mut self, now: i64, must_look: bool) -> Option<Vec<Freshness>> {
         let is_asked = self.settings.iter().any(|setting| setting.max_staleness.is_some());

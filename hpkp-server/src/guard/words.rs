@@ -136,8 +136,8 @@ pub(super) fn not_written(judge: &Judge, why: &str) -> Option<Told> {
 
 pub(super) fn records_unread(judge: &Judge, host: usize, why: &str) -> Told {
     let text = Text::new(format!(
-        "a worker cannot read whether the records of published pins have changed, so hpkp_guard goes on with \
-         those that were read at the last start or reload: {}",
+        "a worker cannot read whether the records of published pins have changed, so hpkp_guard continues \
+         with those that were read at the last start or reload: {}",
         Excerpt::new(why)
     ))
     .fix("let the user of the workers read the directory and its files, or reload after each change");

@@ -128,8 +128,8 @@ impl<P: Eq + Hash> TlsDirectives<P> {
             |command: &Command| matches!(command, Command::Certificate(_) | Command::Key);
         let is_commanded = tls.commands.iter().any(is_commanded);
         let obstacle = is_commanded.then(|| {
-            "SSLOpenSSLConfCmd Certificate and PrivateKey are loaded behind all others, so that nothing \
-             can take their place; use SSLCertificateFile and SSLCertificateKeyFile"
+            "SSLOpenSSLConfCmd Certificate and PrivateKey are loaded after all others, so that nothing can \
+             take their place; use SSLCertificateFile and SSLCertificateKeyFile"
                 .to_owned()
         });
         let own = tls.pairs().map(|(_, key)| key);

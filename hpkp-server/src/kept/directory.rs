@@ -62,7 +62,7 @@ impl Unusable {
             Self::Open(path, error) => {
                 let fix = match error.kind() {
                     io::ErrorKind::PermissionDenied => "test as root, or as the user that starts the server",
-                    _ => "name a directory that is no symbolic link and belongs to root",
+                    _ => "name a directory that is not a symbolic link and belongs to root",
                 };
                 Text::new(format!("cannot use \"{}\" ({}), {so}", shown(path), reason(error))).fix(fix)
             }
@@ -79,7 +79,7 @@ impl Unusable {
             .fix(format!("chmod 0700 {}", ShellWord::new(path))),
             Self::Damaged(path, line) => {
                 Text::new(format!("line {line} of \"{}\" is damaged, {so}", shown(path))).fix(format!(
-                    "have it written anew by the next reload: rm {}",
+                    "remove it, and the next reload writes it anew: rm {}",
                     ShellWord::new(path)
                 ))
             }

@@ -132,7 +132,7 @@ impl Keeping {
             let Some(position) = users.into_iter().find(is_pinned) else { continue };
             let Some(why) = self.obstacle(context) else { continue };
             let text = Text::new(format!("the last good certificate cannot be kept: {why}"))
-                .fix(format!("do without for this server, in it: {} off", self.directive));
+                .fix(format!("to keep none for this server, add to it: {} off", self.directive));
             let mut finding = self.finding(Code::CertificateCannotBeKept, text);
             finding.check = deployment.hosts[position].check;
             debug_assert_eq!(finding.class, Class::Unsure);
@@ -146,7 +146,7 @@ impl Keeping {
 /// The files of what a context presents: their names and texts.
 fn files(pairs: Vec<LoadedPair>) -> Result<Vec<NewFile>, String> {
     let file = |loaded: LoadedPair| {
-        let key = loaded.key.ok_or("OpenSSL does not give its private key away")?;
+        let key = loaded.key.ok_or("OpenSSL does not export its private key")?;
         if loaded.chain.first().is_some_and(|leaf| pair::demands_staple(leaf)) {
             return Err("it demands a stapled OCSP response, which cannot be kept");
         }

@@ -106,8 +106,8 @@ impl DirectoryError {
                 ))
                 .fix(format!("chmod go-w {word}"))
                 .fix(format!(
-                    "on a volume that is mounted so, make a directory in it, as the user of the server, \
-                     and name that one: hpkp published init {}",
+                    "if a volume is always mounted so, make a directory inside it, as the user of the \
+                     server, and configure that directory: hpkp published init {}",
                     ShellWord::new(&inside(path))
                 ));
             }
@@ -232,8 +232,8 @@ fn cannot_open(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
 fn writable_by_others(f: &mut fmt::Formatter<'_>, path: &str, mode: u32) -> fmt::Result {
     write!(
         f,
-        "other users can write to the directory (mode {mode:o}); to fix: chmod go-w {}; on a volume \
-         that is mounted so, make a directory in it, as the user of the server: hpkp published init {}",
+        "other users can write to the directory (mode {mode:o}); to fix: chmod go-w {}; if a volume is \
+         always mounted so, make a directory inside it, as the user of the server: hpkp published init {}",
         ShellWord::new(path),
         ShellWord::new(&inside(path))
     )
