@@ -241,7 +241,7 @@ impl Run<'_> {
             }
         };
         if !after.has_looked {
-            let text = "the command has run, and other machines do not know what it changed; to fix: hpkp sync";
+            let text = "the command has run, and other machines do not know its changes; to fix: hpkp sync";
             after.add(Code::NotWritten, text);
         }
         report.then(after);

@@ -180,8 +180,8 @@ fn a_new_key_that_no_pin_vouches_for() {
     assert_eq!(codes(&verdict), SILENT);
     let text = verdict.findings[0].lines().collect::<Vec<_>>().join("\n");
     for part in [
-        "www.example.com: web-2 (last on 20",
-        ", 2 days ago) has not been heard from for more than 1 day (max_staleness)",
+        "www.example.com: web-2 (last heard from at 20",
+        ", 2 days ago) has been silent for more than 1 day (max_staleness)",
         "a new key for this host may lock clients out",
         "to fix: run hpkp sync on the machine of web-2, then on this one",
         "only if that machine is gone for good: hpkp published -d /var/lib/hpkp end --writer web-2 --why",

@@ -75,8 +75,8 @@ fn a_silent_machine<S: Site>() {
     says(
         &said,
         &[
-            "localhost: web-2 (last on 20",
-            ", 61 minutes ago) has not been heard from for more than 1 hour (max_staleness)",
+            "localhost: web-2 (last heard from at 20",
+            ", 61 minutes ago) has been silent for more than 1 hour (max_staleness)",
             "new pins for this host may lock clients out",
             "nothing was changed",
             "run hpkp sync on the machine of web-2",

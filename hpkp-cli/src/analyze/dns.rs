@@ -69,8 +69,8 @@ impl fmt::Display for DnsError {
             Self::Silent { stray: 0 } => f.write_str("no answer within the time limit (--timeout)"),
             Self::Silent { stray } => write!(
                 f,
-                "no valid answer within the time limit (--timeout); passed over: {stray} with another id \
-                 or question"
+                "no valid answer within the time limit (--timeout); ignored: {stray} with another id or \
+                 question"
             ),
             Self::Malformed => f.write_str("the answer is malformed"),
             Self::Code(ResponseCode::ServFail) => f.write_str(

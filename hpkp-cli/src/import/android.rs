@@ -162,7 +162,7 @@ impl Reader<'_> {
             if self.certificates.pin_of(Client::Android, &text, line, &mut notes).is_ok() {
                 self.imported.note(
                     line,
-                    "a pin of debug-overrides binds apps built for debugging only; it is NOT recorded",
+                    "a pin of debug-overrides applies only to apps built for debugging; it is NOT recorded",
                 );
             }
         }
@@ -176,8 +176,8 @@ impl Reader<'_> {
         if let Some(element) = overriding {
             self.imported.note(
                 xml::line(element),
-                "overridePins lets chains from these anchors pass without pins; the pins are taken \
-                 to bind all the same",
+                "overridePins lets chains from these anchors pass without pins; the pins are recorded as \
+                 if it did not",
             );
         }
     }

@@ -319,7 +319,7 @@ impl fmt::Display for Problem {
         match self {
             Self::TooLarge => write!(f, "the text is larger than {MAX_TEXT} bytes"),
             Self::TooManySets => write!(f, "the text has more than {MAX_SETS} pin sets"),
-            Self::TooDeep => write!(f, "elements are more than {} deep", MAX_XML_DEPTH),
+            Self::TooDeep => write!(f, "elements are nested more than {} deep", MAX_XML_DEPTH),
             Self::NotUtf8 => f.write_str("the text is not UTF-8"),
             Self::Xml(error) => write!(f, "invalid XML: {error}"),
             Self::Entities => f.write_str("unsupported XML entity declarations"),
@@ -510,7 +510,7 @@ fn note_address(imported: &mut Imported, line: usize, name: &str) {
     imported.note(
         line,
         format!(
-            "{} is an IP address; records hold names only, so it was passed over",
+            "{} is an IP address; records have names only, so it was ignored",
             shown::shown(name)
         ),
     );

@@ -78,7 +78,7 @@ pub(super) fn check(
     for (line, column, Candidate { at, pin, marked }) in left {
         if comments.contains(at) {
             let text =
-                format!("column {column}: a pin in a comment binds nobody; it is not recorded");
+                format!("column {column}: a pin in a comment has no effect; it is not recorded");
             imported.note(line, text);
             continue;
         }

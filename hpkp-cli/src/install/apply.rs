@@ -173,7 +173,7 @@ fn look_around(arguments: &InstallArguments, plan: &Plan, report: &mut Report) {
         false => "there was no certificate before",
     };
     let text = format!(
-        "did not look whether the new certificate is served: {why}; name the server with --served"
+        "did not check that the new certificate is served: {why}; name the server with --served"
     );
     report.warn("not-looked", text);
 }

@@ -104,8 +104,8 @@ fn unreadable(path: &Path, why: &str) -> Stop {
     Stop::undetermined(
         "journal-unreadable",
         format!(
-            "{}: cannot read the journal of an interrupted install: {why}; look whether the files in place are \
-             right, then remove the journal",
+            "{}: cannot read the journal of an interrupted install: {why}; check the files in place, then \
+             remove the journal",
             output::path(path)
         ),
     )

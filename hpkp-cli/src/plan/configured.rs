@@ -134,8 +134,8 @@ fn compared(
             found = read(&published, arguments.writer.clone())?;
         } else {
             notes.push(
-                "no records were read, so pins that clients hold from earlier configurations do not count; name \
-                 the directory with -d"
+                "no records were read, so the plan does not know pins that clients hold from earlier \
+                 configurations; name the directory with -d"
                     .to_owned(),
             );
         }

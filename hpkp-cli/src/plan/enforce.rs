@@ -156,8 +156,8 @@ fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<S
     let Some(since) = received.since else {
         if received.is_enforced {
             return Some(format!(
-                "all reports for {host} are from clients that enforce a policy already; that proves nothing of a \
-                 report-only policy, of which nobody has reported anything"
+                "all reports for {host} are from clients that enforce a policy already; that proves \
+                 nothing about the report-only policy, for which nobody has reported anything"
             ));
         }
         return Some(format!(

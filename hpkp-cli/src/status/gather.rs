@@ -182,8 +182,8 @@ fn writers(
             withheld.keys().map(|(host, matching)| matching.pattern(host)).collect();
         for host in withheld.iter().filter(|_| own) {
             let what = format!(
-                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out, or may have \
-                 while another machine was silent"
+                "{host}: {writer} sends no Public-Key-Pins header: clients would have been locked out, or \
+                 might have been while another machine was silent"
             );
             problems.push(Problem { level: Level::Warning, what });
         }

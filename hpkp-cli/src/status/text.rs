@@ -66,7 +66,7 @@ fn writer(writer: &WriterReport) -> String {
         (Some(at), None) => {
             parts.push(accent(
                 NOTE,
-                &format!("last heard from on {at}, which the clock has not reached"),
+                &format!("last heard from at {at}, which is in the future by this machine's clock"),
             ));
         }
         (None, _) => {}

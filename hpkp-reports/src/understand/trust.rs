@@ -81,7 +81,7 @@ impl PublicRoots {
         if roots.anchors.is_empty() {
             roots.fail(
                 path,
-                "no trusted certificates, so no chain can be told from that of a proxy",
+                "there are no trusted certificates, so the chain of a proxy looks like any other chain",
             );
         }
         roots

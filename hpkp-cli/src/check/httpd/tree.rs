@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
             return Err(unreadable(at, format!("more than {MAX_LINES} lines")));
         }
         if depth > MAX_DEPTH {
-            return Err(unreadable(at, format!("more than {MAX_DEPTH} sections in each other")));
+            return Err(unreadable(at, format!("sections are nested more than {MAX_DEPTH} deep")));
         }
         let (text, undefined) = resolved(&line.text, |name| self.value(name));
         let (name, rest) = first_word(&text);
@@ -422,7 +422,7 @@ impl<'a> Reader<'a> {
             true => {
                 let found = self.files.matching(mask).map_err(&failed)?;
                 if found.is_empty() && !is_optional {
-                    return Err(failed("no file is like this mask".to_owned()));
+                    return Err(failed("no file matches this pattern".to_owned()));
                 }
                 found
             }

@@ -199,15 +199,15 @@ fn of_client(today: &Today, key: &NextKey) -> Result<(PathBuf, &'static str, boo
         return match own.as_ref() == Some(&key.file) {
             true => Ok((waiting.clone(), name, true)),
             false => Err(Failure::no(format!(
-                "{name} has made another next key, {}, and would use that one; hpkp key next {host} --forget, then \
-                 take it, or have {name} keep its keys",
+                "{name} has made another next key, {}, and would use that one; run hpkp key next {host} \
+                 --forget and use that key with --take, or configure {name} to keep its keys",
                 output::path(waiting)
             ))),
         };
     }
     let Some(file) = &client.key else {
         return Err(Failure::no(format!(
-            "{name} takes no key from outside; use --csr with another client"
+            "{name} cannot use a key that it has not made; use --csr with another client"
         )));
     };
     match &client.makes_new {

@@ -175,7 +175,7 @@ fn bar(held: &Held, now: i64) -> Bar {
         (Some(until), _) => (Some(until), format!("until {}", date::format(until))),
         (None, Some(after)) => (
             Some(now.saturating_add(after)),
-            format!("sent now; until {} after that ends", duration(after)),
+            format!("sent now; until {} after sending ends", duration(after)),
         ),
         (None, None) => (None, "does not expire".to_owned()),
     };
