@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::text::Excerpt;
 
-/// Where a directive stands in the server's configuration.
+/// The place of a directive in the server's configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The file, as the server names it.
@@ -59,13 +59,13 @@ impl Class {
     }
 }
 
-/// What is known of a code.
+/// A row of the table of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The code.
     pub code: Code,
-    /// Its text, as it stands in log lines.
+    /// Its text in log lines.
     pub text: &'static str,
     /// Its class in an enforced policy.
     pub class: Class,
@@ -98,7 +98,7 @@ codes! {
     /// A pin is not the base64 of a SHA-256.
     MalformedPin = "malformed-pin", Invalid,
         "A pin is not the base64 of a SHA-256 hash", "RFC 7469 2.1.1";
-    /// A pin is the SHA-256 of nothing.
+    /// A pin is the SHA-256 of empty input.
     EmptyInputPin = "empty-input-pin", Invalid,
         "A pin is the SHA-256 hash of empty input", "RFC 7469 2.4";
     /// Fewer pins than the policy needs.
@@ -110,7 +110,7 @@ codes! {
     /// An enforced policy without `max_age`.
     MissingMaxAge = "missing-max-age", Invalid,
         "An enforced policy has no max-age", "RFC 7469 2.1.2";
-    /// A `max_age` that is no time.
+    /// A `max_age` that is not a time.
     InvalidMaxAge = "invalid-max-age", Invalid,
         "The value of max-age is invalid", "RFC 7469 2.1.2";
     /// A `report_uri` that some user agent would void the header for.
@@ -122,16 +122,16 @@ codes! {
     /// A policy that is used and not defined.
     UnknownPolicy = "unknown-policy", Invalid,
         "A policy is used and not defined", "docs/reference/directives.md";
-    /// A name is said to be served elsewhere, and a server block here has it.
+    /// A name is declared as served elsewhere, and a server block here has it.
     NotServedHereConflict = "not-served-here-conflict", Invalid,
         "A name is declared as not served here and is served here", "docs/reference/directives.md";
-    /// The variables of a guard where they can give nothing.
+    /// The variables of a guard are used where they have no value.
     GuardVariableMisplaced = "guard-variable-misplaced", Invalid,
         "A variable of a guard is used where it gives no certificate", "docs/reference/directives.md";
     /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
         "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
-    /// A received field that RFC 7469 voids.
+    /// A received field that is invalid under RFC 7469.
     InvalidHeader = "invalid-header", Invalid,
         "Clients ignore the header that the server sends, because its text is invalid", "RFC 7469 2.1";
     /// The server itself refuses the text of the configuration, and says so without a code. Found by the
@@ -245,7 +245,7 @@ codes! {
     /// The certificate is compared with the pins at each handshake, not at a test.
     CertificateCheckedAtHandshake = "certificate-checked-at-handshake", Warning,
         "The certificate is checked at the handshake, not by the config test", "docs/how-to/acme.md";
-    /// A directive that guards certificates, of which no server presents what it gives.
+    /// A directive that guards certificates, and no server uses its variables.
     GuardNotUsed = "guard-not-used", Warning,
         "No server presents the certificate that a guard gives", "docs/reference/directives.md";
     /// The last good certificate is presented in the place of one that would lock clients out.
@@ -311,7 +311,7 @@ codes! {
     /// that answers is not for it.
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
         "Clients hold pins for a host that was removed", "docs/explanation/design.md";
-    /// Pins are published for a port of a host on which nothing that has the host is looked at.
+    /// Clients hold pins for a port on which no checked server has the host.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
         "Clients hold pins for a port on which no checked server has the host", "docs/reference/directives.md";
     /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
@@ -324,7 +324,7 @@ codes! {
     /// TLSA records none of which a client can use.
     TlsaNotUsable = "tlsa-not-usable", Warning,
         "No client can use the TLSA records of a name", "RFC 6698 4.1";
-    /// Names whose pins are not compared, since they are said to be served elsewhere.
+    /// Names whose pins are not compared, since they are declared as served elsewhere.
     NotServedHere = "not-served-here", Warning,
         "Pins are not compared for names declared as served elsewhere", "docs/reference/directives.md";
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same
@@ -334,7 +334,7 @@ codes! {
     /// A header is sent and nothing records it.
     PublishedPinsNoWriter = "published-pins-no-writer", Warning,
         "A header is sent and no records are written", "docs/reference/directives.md";
-    /// The clock stands before the newest record of this server.
+    /// The clock is behind the newest record of this server.
     ClockBehindRecords = "clock-behind-records", Warning,
         "The clock is behind the newest record", "docs/reference/records.md";
     /// Clients are locked out whom an operator has given up.
@@ -346,16 +346,16 @@ codes! {
     /// The index of other machines' records cannot be used, so all of these are read.
     RecordsIndexUnusable = "records-index-unusable", Warning,
         "The index of copied records cannot be used", "docs/reference/records.md";
-    /// What is served could not be recorded, and no header is lost by it.
+    /// The configuration in use could not be recorded; all headers are sent all the same.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning,
         "The accepted configuration could not be recorded", "docs/reference/records.md";
     /// This server cannot append to its records.
     RecordsNotWritable = "records-not-writable", Warning,
         "This server cannot append to its records", "docs/reference/records.md";
-    /// A copy of another machine's records says what is not its to say.
+    /// A copy of another machine's records has an event that only another writer may make.
     PeerRecordIgnored = "peer-record-ignored", Warning,
         "A copied record claims more than its writer may decide", "docs/reference/records.md";
-    /// A time for silence is configured, and another machine was never heard from.
+    /// `max_staleness` is configured, and another machine was never heard from.
     PeerNeverHeard = "peer-never-heard", Warning,
         "No heartbeat of another machine has been received", "docs/reference/records.md";
     /// Other servers have written into this directory, and this one has not yet.
@@ -400,14 +400,14 @@ codes! {
 }
 
 impl Code {
-    /// What is known of it.
+    /// Its row in the table.
     #[must_use]
     pub const fn entry(self) -> &'static Entry {
         // The enumeration and the table are made of the same rows.
         &CODES[self as usize]
     }
 
-    /// The code's text, as it stands in log lines.
+    /// The code's text in log lines.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.entry().text
@@ -499,7 +499,7 @@ pub struct Finding {
     pub at: Location,
     /// What it says.
     pub text: Text,
-    /// What the server does now; none where it goes on as if nothing had been found.
+    /// What the server does now; none where it continues as if nothing had been found.
     pub outcome: Option<&'static str>,
 }
 
@@ -621,7 +621,7 @@ mod tests {
         }
     }
 
-    /// The safe action before the details, and what locks clients out behind all else.
+    /// The safe action comes before the details, and the command that locks clients out comes last.
     #[test]
     fn the_dangerous_line_is_the_last() {
         let text = Text::new("wrong")

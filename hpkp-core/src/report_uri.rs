@@ -1,14 +1,14 @@
 //! Where violation reports go (RFC 7469 section 2.1.4).
 //!
-//! User agents part here: Chromium voids the whole header for a URI that it cannot parse, Firefox
-//! for an octet outside ASCII. Accepted is what none of them misreads: an absolute `http` or
+//! User agents differ here: Chromium voids the whole header for a URI that it cannot parse, Firefox
+//! for a byte outside ASCII. Accepted is what none of them misreads: an absolute `http` or
 //! `https` URI of RFC 3986 characters, whose host is a plain name or an address.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A URI that may stand in `report-uri="..."` as it is.
+/// A URI that `report-uri="..."` can contain as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportUri {
     text: String,
@@ -16,7 +16,7 @@ pub struct ReportUri {
 }
 
 impl ReportUri {
-    /// The longest that is accepted, in octets.
+    /// The longest that is accepted, in bytes.
     pub const MAX: usize = 1024;
 
     /// The URI as written.
@@ -107,15 +107,15 @@ fn is_plain_name(host: &str) -> bool {
         && (!looks_like_a_number || name.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Why a text is no URI for reports.
+/// Why a text is not a URI for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReportUriError {
     /// Longer than [`ReportUri::MAX`].
     TooLong {
-        /// Octets in the text.
+        /// Bytes in the text.
         octets: usize,
     },
-    /// An octet that RFC 3986 allows nowhere, or not there.
+    /// A byte that RFC 3986 allows nowhere, or not there.
     Octet {
         /// The first one found.
         octet: u8,

@@ -7,7 +7,7 @@ use hpkp_core::text::Excerpt;
 
 use crate::file;
 
-/// The largest file of certificates, in octets. The servers have no such limit; the longest chain that is
+/// The largest file of certificates, in bytes. The servers have no such limit; the longest chain that is
 /// accepted takes a hundredth of it.
 const MAX_FILE: usize = 32 << 20;
 

@@ -61,7 +61,7 @@ pub fn directory_of_keys(key: &str) -> Option<String> {
     directory.to_str().map(str::to_owned)
 }
 
-/// The octets of the regular file at `path`: all of them, or the first `limit + 1` of a larger
+/// The bytes of the regular file at `path`: all of them, or the first `limit + 1` of a larger
 /// one, so that the caller sees that it is too large.
 ///
 /// # Errors

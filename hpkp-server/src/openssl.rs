@@ -360,7 +360,7 @@ impl OpenSsl {
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
     }
 
-    /// The host that the client of a connection has named, in its octets; none where it has named none.
+    /// The host that the client of a connection has named, in its bytes; none where it has named none.
     ///
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from; what it has been named does not
@@ -589,7 +589,7 @@ impl OpenSsl {
         }
     }
 
-    /// A certificate's octets; none where OpenSSL cannot encode it.
+    /// A certificate's bytes; none where OpenSSL cannot encode it.
     ///
     /// # Safety
     /// `certificate` is a live `X509`.
@@ -667,7 +667,7 @@ impl OpenSsl {
     fn parse_der<'a>(&'a self, der: &[u8]) -> Option<OwnedX509<'a>> {
         let mut start = der.as_ptr();
         let length = c_long::try_from(der.len()).ok()?;
-        // SAFETY: `start` points to `length` octets; null asks for a new object, owned by us.
+        // SAFETY: `start` points to `length` bytes; null asks for a new object, owned by us.
         let x509 = unsafe { (self.d2i_X509)(std::ptr::null_mut(), &raw mut start, length) };
         (!x509.is_null()).then_some(OwnedX509 { openssl: self, x509 })
     }

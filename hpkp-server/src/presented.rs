@@ -37,13 +37,13 @@ pub fn short(pin: Pin) -> ShortPin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresentedId([u8; 16]);
 
-/// Octets in front of the pins: the id and the origin.
+/// Bytes in front of the pins: the id and the origin.
 const HEAD: usize = 17;
 
 /// The most pins that are kept. A chain has a handful of keys on its paths.
 const MAX_PINS: usize = 16;
 
-/// The most octets that are kept.
+/// The most bytes that are kept.
 pub const MAX: usize = HEAD + MAX_PINS * size_of::<ShortPin>();
 
 /// What a connection has presented, as it is written into its session: the id, the origin, and the pins
@@ -87,7 +87,7 @@ impl Presented {
 pub struct Seen<'a>(&'a [u8]);
 
 impl<'a> Seen<'a> {
-    /// What these octets of a session say; none where they are not ours.
+    /// What these bytes of a session say; none where they are not ours.
     #[inline]
     #[must_use]
     pub fn new(octets: &'a [u8]) -> Option<Self> {

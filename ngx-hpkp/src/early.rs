@@ -248,13 +248,13 @@ unsafe fn put(
     true
 }
 
-/// A path as nginx has it, with a null octet behind it; without data where there is no memory.
+/// A path as nginx has it, with a null byte behind it; without data where there is no memory.
 ///
 /// # Safety
 /// `pool` is live.
 unsafe fn terminated(pool: *mut ngx_pool_t, path: &Path) -> ngx_str_t {
     let octets = path.as_os_str().as_bytes();
-    // SAFETY: by the caller's promise; the copy has room for the octets and the null octet.
+    // SAFETY: by the caller's promise; the copy has room for the bytes and the null byte.
     unsafe {
         let data: *mut u8 = ngx_palloc(pool, octets.len() + 1).cast();
         if !data.is_null() {

@@ -369,7 +369,7 @@ pub(crate) unsafe fn header_status<'a>(r: *mut ngx_http_request_t) -> HeaderStat
     }
 }
 
-/// Whether our own octets are in the response's header: what was sent, not what was meant to be.
+/// Whether our own bytes are in the response's header: what was sent, not what was meant to be.
 ///
 /// # Safety
 /// `r` is a live request.

@@ -95,7 +95,7 @@ impl Withheld {
             Some(leaf) => {
                 let mut octets = [0; Pin::OCTETS];
                 octets[..leaf.len()].copy_from_slice(leaf);
-                // Sixteen octets are known, of which fifteen are twenty characters.
+                // Sixteen bytes are known, of which fifteen are twenty characters.
                 let pin = Pin::from_octets(octets).to_string();
                 format!(
                     "the connection presented a certificate (key sha256/{}...) that fails policy \"{}\"",

@@ -281,7 +281,7 @@ impl Httpd {
         self.outcome(log, &old)
     }
 
-    /// Waits for what becomes of a restart that was asked for when the log had `before` octets and
+    /// Waits for what becomes of a restart that was asked for when the log had `before` bytes and
     /// the server the workers `old`: the new configuration is in force when they are gone.
     #[track_caller]
     fn outcome(&mut self, before: usize, old: &[libc::pid_t]) -> Restart {

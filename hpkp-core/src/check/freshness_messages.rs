@@ -112,7 +112,7 @@ fn remedies(
     }
 }
 
-/// The command that says of silent writers that they are gone.
+/// The command that records that silent writers are gone.
 fn gone(records: &Records, silent: &Silent<'_>) -> String {
     let some = silent.keys().take(NAMED).map(|name| format!("--writer {name}"));
     format!(
@@ -142,7 +142,7 @@ fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
     }
 }
 
-/// There is no file: nobody was ever heard from.
+/// There is no file: no machine was ever heard from.
 pub(super) fn missing(freshness: &Freshness) -> Text {
     Text::new(format!(
         "\"{}\" does not exist: this machine has received no heartbeat of any other, so max_staleness refuses \
@@ -161,7 +161,7 @@ pub(super) fn unreadable(freshness: &Freshness, why: &str) -> Text {
     .fix(remove(&freshness.file))
 }
 
-/// What ends a damaged file.
+/// The command that removes a damaged file.
 fn remove(file: &str) -> String {
     format!(
         "remove the file, then run hpkp sync; all machines in the store then count as heard from: rm {}",

@@ -12,7 +12,7 @@ use crate::text::Excerpt;
 pub struct Deviation {
     /// What it is.
     pub situation: Situation,
-    /// Where it is: octets of the field value.
+    /// Where it is: bytes of the field value.
     pub at: Range<usize>,
 }
 
@@ -46,16 +46,16 @@ pub enum Situation {
     MissingValue,
     /// More text where a `;` should stand.
     MissingSeparator,
-    /// An octet that may not stand outside quotes.
+    /// A byte that may not stand outside quotes.
     IllegalOctet {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// A quoted string without its closing quote.
     UnterminatedQuote,
-    /// A control octet in a quoted string, escaped or not.
+    /// A control byte in a quoted string, escaped or not.
     ControlInQuotes {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// A directive other than a pin stands twice (section 2.1, rule 2).

@@ -191,7 +191,7 @@ pub fn listeners<H>(
     listeners
 }
 
-/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
+/// Whether `name` is like `pattern`, in which `*` stands for any bytes and `?` for one.
 fn matches(pattern: &str, name: &str) -> bool {
     glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }

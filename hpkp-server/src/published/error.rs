@@ -37,7 +37,7 @@ pub enum DirectoryError {
     Unnamed(String),
     /// A directory, held here, has more files than so many, which are read as a whole.
     TooManyFiles(String, usize),
-    /// More octets than so many are to be read in a directory, held here.
+    /// More bytes than so many are to be read in a directory, held here.
     TooLarge(String, usize),
     /// The file of the writer is not its own: what it is instead.
     NotOwn(String, &'static str),

@@ -204,7 +204,7 @@ impl Locked {
     }
 
     fn octets(&self, node: *mut Node) -> &[u8] {
-        // SAFETY: a node of the list, with so many octets behind it.
+        // SAFETY: a node of the list, with so many bytes behind it.
         unsafe { std::slice::from_raw_parts(node.add(1).cast(), (*node).length) }
     }
 
@@ -218,7 +218,7 @@ impl Locked {
     }
 
     fn insert(&self, text: &[u8]) -> Result<(), NoRoom> {
-        // SAFETY: the lock is held; the new memory has room for a node and the octets behind it.
+        // SAFETY: the lock is held; the new memory has room for a node and the bytes behind it.
         unsafe {
             let size = size_of::<Node>() + text.len();
             let node: *mut Node = ngx_slab_alloc_locked(self.0.pool, size).cast();
