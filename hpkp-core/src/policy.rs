@@ -92,7 +92,7 @@ impl PinSource {
 pub struct PinSetting {
     /// Its source.
     pub source: PinSource,
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
 }
 

@@ -33,7 +33,7 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// What the operating system says of an error, without its number: "connection refused".
+/// The text of an operating-system error, without its number: "connection refused".
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -48,8 +48,9 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// A directory that contains the file `key`, and those with the keys before it: where the file is a
-/// symbolic link, as certbot makes them, the directory above both. None where it is not in a file.
+/// A directory that contains the file `key`, and earlier keys: if the file is a symbolic link, as
+/// certbot makes them, the directory above the link and its target. None if the key is not in a
+/// file.
 #[must_use]
 pub fn directory_of_keys(key: &str) -> Option<String> {
     let named = Path::new(key).parent().filter(|parent| parent.is_absolute())?;

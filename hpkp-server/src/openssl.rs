@@ -221,7 +221,7 @@ pub enum OpenSslError {
     Missing(&'static str),
     /// Another library, or a version before 1.1.1; what it calls itself.
     Unsupported(String),
-    /// It cannot be told which of the libraries in the process the server uses.
+    /// It is not known which of the libraries in the process the server uses.
     NotFound,
     /// The server's own library lacks this function; another one in the process may have it.
     NotOfTheServer(&'static str, PathBuf),

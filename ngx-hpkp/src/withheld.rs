@@ -1,4 +1,4 @@
-//! Headers that an unguarded host withholds: counted over all workers, and told once an hour.
+//! Headers that an unguarded host withholds: counted over all workers, and logged_at once an hour.
 //!
 //! The counters lie in memory that the master shares with all workers that it will ever start, so they
 //! go on over reloads.
@@ -23,8 +23,8 @@ const SLOTS: usize = 256;
 /// Of one host.
 struct Slot {
     count: AtomicU64,
-    /// When it was told last, in seconds since 1970 UTC; 0 where it has not been.
-    told: AtomicI64,
+    /// When it was logged_at last, in seconds since 1970 UTC; 0 where it has not been.
+    logged_at: AtomicI64,
 }
 
 /// The first of all slots; null until a configuration needs them.
@@ -76,13 +76,15 @@ impl Withheld {
         let count = slot.count.fetch_add(1, Ordering::Relaxed) + 1;
         // SAFETY: nginx keeps its time there from the start on.
         let now = unsafe { (*ngx_cached_time).sec };
-        let told = slot.told.load(Ordering::Relaxed);
+        let logged_at = slot.logged_at.load(Ordering::Relaxed);
         // A clock that was put back must not silence it for longer.
-        if told != 0 && (told..told.saturating_add(INTERVAL)).contains(&now) {
+        if logged_at != 0 && (logged_at..logged_at.saturating_add(INTERVAL)).contains(&now) {
             return;
         }
-        let is_ours =
-            slot.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let is_ours = slot
+            .logged_at
+            .compare_exchange(logged_at, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
         if is_ours {
             let text = self.text(count, seen);
             // SAFETY: by the caller's promise, a request has a connection, which has a log.

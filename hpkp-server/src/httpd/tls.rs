@@ -39,13 +39,13 @@ pub struct Tls {
 /// An `SSLOpenSSLConfCmd` that changes which certificates are sent.
 #[derive(Clone, Debug)]
 enum Command {
-    /// A file with a leaf and its chain, loaded behind all others.
+    /// A file with a leaf and its chain, loaded after all others.
     Certificate(String),
     /// Where a missing chain is taken from, in place of the authorities.
     Chain(ChainSource),
-    /// The same, from where we cannot look; its name and where it stands.
+    /// The same, from a source that cannot be read here; its name and its place.
     Unseen(String, Location),
-    /// A file with a key, loaded behind all others.
+    /// A file with a key, loaded after all others.
     Key,
 }
 
@@ -56,7 +56,7 @@ pub struct TlsDirectives<P> {
     pub main: Tls,
     /// Those of virtual hosts.
     pub hosts: HashMap<P, Tls>,
-    /// What mod_md is told.
+    /// The directives of mod_md.
     pub managed: ManagedDomains,
     /// Servers that have TLS from another module.
     pub others: OtherTls,
@@ -347,7 +347,7 @@ impl Tls {
         all.map(|(index, certificate)| (certificate, self.keys.get(index).unwrap_or(certificate)))
     }
 
-    /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is passed over.
+    /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is ignored.
     pub fn read(
         &mut self,
         name: &str,

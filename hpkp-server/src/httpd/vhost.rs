@@ -11,9 +11,9 @@ use crate::setting::ServerSettings;
 /// A server.
 #[derive(Debug)]
 pub struct Server<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
-    /// How it is called in messages.
+    /// Its name in messages.
     pub label: String,
     /// Its name and its aliases, each once.
     pub names: Vec<String>,

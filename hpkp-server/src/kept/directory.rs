@@ -1,4 +1,5 @@
-//! The directory of last good certificates: of root alone, and what it lists is on the disk.
+//! The directory of last good certificates: only root may use it, and all files that it lists are
+//! on the disk.
 //!
 //! Each server has a directory of its own in it, by the name under which it writes its records. Files of
 //! certificates are named by their content and written before the list that names them; the list takes the
@@ -42,7 +43,7 @@ pub enum Unusable {
     Open(String, io::Error),
     /// It belongs to somebody else.
     Owner(String, u32),
-    /// Others may look into it; its mode.
+    /// Other users may read it; its mode.
     Mode(String, u32),
     /// What it lists is damaged: the file, and the line.
     Damaged(String, usize),

@@ -1,4 +1,4 @@
-//! What is kept when a configuration has been accepted and recorded.
+//! Keeps the certificates of a configuration that has been accepted and recorded.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,7 @@ use crate::openssl::LoadedPair;
 struct Wanted {
     files: Vec<NewFile>,
     entries: Vec<Entry>,
-    /// Hosts for which a lock-out was found, or something that cannot be known: what was kept for them
-    /// stays.
+    /// Hosts with a lock-out or an unsure answer: what was kept for them stays.
     withheld: BTreeSet<HostPort>,
     /// What cannot be kept: the host and why.
     not_kept: Vec<(String, String)>,
@@ -121,7 +120,7 @@ impl Keeping {
         wanted
     }
 
-    /// What keeps the certificates of pinned hosts from being kept, as their directives say.
+    /// Findings about pinned hosts whose certificates cannot be kept, by their directives.
     pub(super) fn obstacles(&self, deployment: &Deployment, verdict: &Verdict) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         let held = held(deployment);

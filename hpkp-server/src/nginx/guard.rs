@@ -1,4 +1,4 @@
-//! `hpkp_guard`: whether a server presents what its guard gives.
+//! `hpkp_guard`: whether a server presents the certificate of its guard.
 
 use hpkp_core::check::Certificates;
 use hpkp_core::finding::{Location, Text};
@@ -12,7 +12,7 @@ pub const KEY: &str = "hpkp_certificate_key";
 /// The directive, as a server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardSetting {
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
     /// Whether it stands in this very server block, not in the one around it.
     pub own: bool,
@@ -26,9 +26,9 @@ pub enum GuardUse {
     None,
     /// The only one is.
     Whole,
-    /// The variables stand where they give nothing.
+    /// The variables are used where they have no value.
     Misplaced,
-    /// They stand beside other certificates.
+    /// They are used beside other certificates.
     Beside,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn guarded(is_kept: bool) -> Certificates {
     }
 }
 
-/// The variables stand in each other's place, or in a longer text.
+/// The variables are interchanged, or part of a longer text.
 pub(super) fn misplaced() -> Text {
     Text::new(
         "ssl_certificate and ssl_certificate_key must each be exactly their own variable of hpkp_guard; as \
@@ -84,7 +84,7 @@ pub(super) fn misplaced() -> Text {
     .fix(USE)
 }
 
-/// The variables stand beside other certificates.
+/// The variables are used beside other certificates.
 pub(super) fn beside() -> Text {
     Text::new(
         "this server has another certificate beside that of hpkp_guard, and nothing would guard it: \
