@@ -1,4 +1,4 @@
-//! httpd's strings as Rust sees them, and ours as httpd does.
+//! Conversions between httpd's strings and Rust's.
 
 use std::ffi::{CStr, CString, c_char};
 

@@ -1,5 +1,5 @@
-//! The directives (`docs/reference/directives.md`): where they may stand. Their values are read by
-//! [`hpkp_server::httpd`]. httpd names an error's file and line.
+//! The directives (`docs/reference/directives.md`): where they are allowed. Their values are read
+//! by [`hpkp_server::httpd`]. httpd names an error's file and line.
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr;

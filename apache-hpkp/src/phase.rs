@@ -1,4 +1,4 @@
-//! Where httpd stands in its life.
+//! The phase of httpd's life.
 
 use std::ffi::c_int;
 use std::sync::OnceLock;

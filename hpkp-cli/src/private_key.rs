@@ -1,4 +1,4 @@
-//! Private keys: their pins, and nothing else of them.
+//! The pins of private keys, and no other part of them.
 
 use data_encoding::BASE64;
 use hpkp_core::pem::{self, Block};

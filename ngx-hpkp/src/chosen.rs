@@ -1,11 +1,11 @@
 //! Certificates that other modules choose during the handshake, such as Lua's
-//! `ssl_certificate_by_lua_block`: what is loaded for such a server is a placeholder.
+//! `ssl_certificate_by_lua_block`: the loaded certificate of such a server is a placeholder.
 //!
 //! Neither nginx nor OpenSSL can be asked which servers have such a hook, so the directives that set
 //! one are noted when nginx reads them. nginx gives a directive to the first module that has it; so
 //! each module with such a directive is replaced, in this one configuration, by a copy whose
-//! directive comes here first and goes on to the original. Nothing of the module itself is changed,
-//! and the copies go away with the configuration.
+//! directive calls this module first and then the original. The module itself is not changed, and
+//! the copies are removed with the configuration.
 //!
 //! A module without such a directive shows only that its file calls the function that sets the hook.
 

@@ -1,9 +1,9 @@
 //! Certificates that nginx cannot load, replaced by the last good ones before it tries.
 //!
-//! nginx loads certificates while it merges the servers of its module for TLS, and gives the configuration
-//! up where it cannot. So this stands before that module in the list, where all directives have been read
-//! and nothing has been merged. What is put there is the name of a kept file: nginx reads it as it reads
-//! any other, and no key passes through here.
+//! nginx loads certificates while it merges the servers of its module for TLS, and rejects the
+//! configuration if it cannot load one. So this module comes before that one in the list, when all
+//! directives have been read and nothing has been merged. It puts the name of a kept file in the place of
+//! the configured one: nginx reads that file like any other, and no key passes through here.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};

@@ -1,5 +1,5 @@
-//! nginx's containers, strings and configuration slots as Rust sees them. All that follows a raw
-//! pointer of nginx's data structures for more than one module stands here.
+//! nginx's containers, strings and configuration slots as Rust sees them. All code that follows raw
+//! pointers of nginx's data structures for more than one module is here.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;

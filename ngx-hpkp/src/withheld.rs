@@ -1,7 +1,7 @@
-//! Headers that an unguarded host withholds: counted over all workers, and logged_at once an hour.
+//! Headers that an unguarded host withholds: counted over all workers, and logged once an hour.
 //!
-//! The counters lie in memory that the master shares with all workers that it will ever start, so they
-//! go on over reloads.
+//! The counters are in memory that the master shares with all its workers, so they continue over
+//! reloads.
 
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
@@ -23,7 +23,7 @@ const SLOTS: usize = 256;
 /// Of one host.
 struct Slot {
     count: AtomicU64,
-    /// When it was logged_at last, in seconds since 1970 UTC; 0 where it has not been.
+    /// When it was last logged, in seconds since 1970 UTC; 0 where it has not been.
     logged_at: AtomicI64,
 }
 

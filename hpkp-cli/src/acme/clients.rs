@@ -1,4 +1,4 @@
-//! What the ACME clients of a machine are going to do, by their configuration.
+//! Reads from the configuration of a machine's ACME clients which keys their next renewals use.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! A stub resolver: addresses and TLSA records from one DNS server, over UDP, then TCP.
 //!
-//! It validates no signatures. What the server says of them (the AD bit, RFC 4035 section 3.2.3) is
-//! passed on as what it is: the word of that server, over a path that nothing protects.
+//! It validates no signatures. It passes on whether the server claims to have validated them (the
+//! AD bit, RFC 4035 section 3.2.3), over a path that nothing protects.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};

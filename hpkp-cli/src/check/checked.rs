@@ -1,4 +1,4 @@
-//! What comes of every reader.
+//! The result of every reader.
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::Finding;

@@ -1,5 +1,5 @@
 //! What the readers of configurations find: text that the server refuses, and text that only the server
-//! understands. It is never passed over in silence.
+//! understands. Each is reported.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The steps that change something, and the way back.
+//! The steps of an install that change something, and their undoing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

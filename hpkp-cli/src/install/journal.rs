@@ -1,4 +1,4 @@
-//! What an install is about to do, written before it does it.
+//! The journal of an install: its next step, written before the step.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};

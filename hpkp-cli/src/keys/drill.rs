@@ -1,4 +1,4 @@
-//! `hpkp key drill`: whether the key that came out of the safe is one that clients would accept.
+//! `hpkp key drill`: checks whether clients would accept the key from the safe.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};

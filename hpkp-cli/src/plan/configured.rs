@@ -1,4 +1,4 @@
-//! Today's configuration: what it will put on record once it is loaded counts as if it were.
+//! Today's configuration: the records that it adds when it is loaded count as if they were there.
 
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::SeenName;

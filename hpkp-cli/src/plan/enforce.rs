@@ -1,6 +1,6 @@
-//! The goal `enforce`: whether what was reported under a report-only policy lets it be enforced.
+//! The goal `enforce`: whether a report-only policy may be enforced, by the reports that came in.
 //!
-//! Nobody who reports nothing proves anything: no browser sends these reports today. So it takes days, clients that
+//! Silence proves nothing: no browser sends these reports today. So the plan needs days of reports, clients that
 //! did report, and an explanation for each report.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What the records say: `list`, `show`, `why` and `verify`.
+//! The commands that read records: `list`, `show`, `why` and `verify`.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The directory with the records, what they come to, and how they grow.
+//! The directory with the records: reading its state and appending to it.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! Records as they are shown, to people and to scripts.
+//! Records as the command prints them, for people and for scripts.
 
 use hpkp_core::date;
 use hpkp_core::published::state::{Record, Retention};

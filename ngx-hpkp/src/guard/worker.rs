@@ -1,5 +1,5 @@
-//! What a worker needs to guard certificates: made by the master when a configuration takes effect, and
-//! inherited by each worker, which goes on with a copy of its own.
+//! The object with which a worker guards certificates: made by the master when a configuration takes
+//! effect, and inherited by each worker as a copy of its own.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

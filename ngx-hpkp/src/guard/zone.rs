@@ -1,5 +1,5 @@
-//! The last good certificates in memory that all workers share, over reloads. nginx frees its lock where
-//! the worker that has it is killed; so each change is one pointer, written last.
+//! The last good certificates in memory that all workers share, over reloads. nginx frees the lock if
+//! the worker that holds it is killed; so each change is one pointer, written last.
 
 use std::ffi::c_void;
 use std::ptr;

@@ -1,4 +1,5 @@
-//! The key, or its certificate signing request, is handed over: not before clients know it.
+//! Gives the key, or its certificate signing request, to the ACME client, and not before clients
+//! know the pin.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The next key is made, or one that is there is taken.
+//! Makes the next key, or takes an existing one.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
