@@ -1,4 +1,5 @@
-//! The command: which store, and a pass, or passes around another command, or passes for ever.
+//! The command: chooses the store, and runs one pass, passes around another command, or passes
+//! without end.
 
 use std::fs;
 use std::io::Read as _;

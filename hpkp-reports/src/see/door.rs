@@ -1,4 +1,4 @@
-//! The door: lets readers in, and takes the token of the others.
+//! Signing in: lets readers in, and asks all others for the token.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! One group: the plain question answered, the chain as a tree, and our pins beside it.
+//! The page of one group: whether it is an attack, a proxy or our own mistake, the chain as a tree,
+//! and our pins beside it.
 
 use std::sync::Arc;
 

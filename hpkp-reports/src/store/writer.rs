@@ -1,5 +1,5 @@
-//! The one thread that writes: everything that has come in meanwhile goes into one transaction, and each sender is
-//! acknowledgement when that is on the disk.
+//! The one thread that writes: all reports that have come in meanwhile go into one transaction, and each sender
+//! gets its answer when the transaction is on the disk.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};

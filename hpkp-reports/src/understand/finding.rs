@@ -1,4 +1,5 @@
-//! What a report comes to: codes, which are API, and the plain answer to the plain question.
+//! The findings about reports: codes, which are API, and the answer whether a report is an attack,
+//! a proxy or our own mistake.
 
 /// How urgent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,5 @@
-//! Public CAs: whom this machine trusts, and whether a chain led to one of them at a certain time.
+//! The public CAs that this machine trusts, and whether a chain led to one of them at a certain
+//! time.
 
 use std::path::Path;
 
