@@ -252,7 +252,7 @@ fn pins(report: &Received, own: &[OwnPinOf]) -> Markup {
     };
     let known = &report.report.known_pins;
     html! {
-        h3 { "Ours, now" }
+        h3 { "Our pins now" }
         @if own.is_empty() {
             p { "No pins of ours are on record for this host, so nobody can tell whether a key is ours." }
         }
@@ -265,7 +265,7 @@ fn pins(report: &Received, own: &[OwnPinOf]) -> Markup {
                 }
             }
         }
-        h3 { "That the client holds" }
+        h3 { "Pins that the client holds" }
         @if known.is_empty() { p { "The report does not say." } }
         ul.pins {
             @for pin in known {
