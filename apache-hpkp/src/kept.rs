@@ -69,7 +69,7 @@ struct Decided {
 
 static DECIDED: Mutex<Option<Decided>> = Mutex::new(None);
 
-/// What was found in this reading; it is told once.
+/// What was found in this reading; it is logged once.
 pub(crate) fn found() -> Vec<Finding> {
     let mut decided = DECIDED.lock().unwrap_or_else(PoisonError::into_inner);
     decided.as_mut().map_or_else(Vec::new, |decided| std::mem::take(&mut decided.findings))

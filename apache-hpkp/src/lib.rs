@@ -65,7 +65,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     filter::reset();
     // SAFETY: httpd calls this once for each time it loads the module, in one thread.
     unsafe { gate::register_test() };
-    // After a failure the test refuses, or a living parent goes on without the module.
+    // After a failure the test refuses, or a running parent goes on without the module.
     boundary::catch_config_hook(
         "register_hooks",
         |_| (),

@@ -62,7 +62,7 @@ pub struct Configuration {
     /// The web pages.
     #[serde(default)]
     pub pages: Pages,
-    /// Who is told of what is urgent.
+    /// Who gets alarms.
     #[serde(default)]
     pub alarms: Alarms,
 }
@@ -182,7 +182,7 @@ impl Default for Pages {
     }
 }
 
-/// Who is told of what is urgent.
+/// Who gets alarms.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alarms {

@@ -279,7 +279,7 @@ mod ctrl {
 impl OpenSsl {
     /// The OpenSSL whose functions the object that holds `user` calls: the server's program, or its
     /// module for TLS. All functions come from that very libssl, and from the libcrypto that it
-    /// calls; what other objects in the process have by the same names is passed over.
+    /// calls; what other objects in the process have by the same names is ignored.
     ///
     /// # Errors
     /// See [`OpenSslError`].
@@ -742,7 +742,7 @@ impl fmt::Debug for ChainStore<'_> {
 
 impl Drop for ChainStore<'_> {
     fn drop(&mut self) {
-        // SAFETY: `chain_store` made the object and gave us the only reference; null is passed over.
+        // SAFETY: `chain_store` made the object and gave us the only reference; null is ignored.
         unsafe { (self.openssl.X509_STORE_free)(self.store) };
     }
 }

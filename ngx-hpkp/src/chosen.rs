@@ -62,7 +62,7 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 /// Puts `handler` in the place of those of all directives of concern of the modules of a kind; `block` is
-/// nginx's own module of that block. An error is want of memory, which nginx has told.
+/// nginx's own module of that block. An error is a lack of memory, which nginx has logged.
 ///
 /// # Safety
 /// `cycle` is the one whose configuration is being read: the list of its modules is its own, ends with

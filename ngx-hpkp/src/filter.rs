@@ -329,7 +329,7 @@ unsafe fn elements(mut part: *mut ngx_list_part_t) -> impl Iterator<Item = *mut 
     })
 }
 
-/// What the access log is told of a request.
+/// The status of the header of a request, for the access log.
 pub(crate) enum HeaderStatus<'a> {
     /// No policy, or no TLS.
     Off,

@@ -135,7 +135,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     site.httpd.stop();
 }
 
-/// mod_ssl refuses a directive whose file does not exist or is empty, which would end the living parent.
+/// mod_ssl refuses a directive whose file does not exist or is empty, which would end the running parent.
 #[test]
 fn a_file_that_is_not_there() {
     let mut site = Site::running();

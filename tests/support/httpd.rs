@@ -70,7 +70,7 @@ pub struct Httpd {
     modules: Vec<String>,
 }
 
-/// What became of a restart inside the living parent.
+/// What became of a restart inside the running parent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Restart {
     /// The new configuration is in force; the new lines of the error log.

@@ -24,7 +24,7 @@ const MAX_DATAGRAM: u16 = 1_232;
 /// How often a query is sent over UDP within the time limit.
 const ATTEMPTS: u32 = 3;
 
-/// The most answers to other queries that are passed over.
+/// The most answers to other queries that are ignored.
 const MAX_STRAY: usize = 100;
 
 /// A DNS server.

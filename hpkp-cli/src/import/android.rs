@@ -8,7 +8,7 @@
 //! - after the day in `expiration`, by the device's time zone, nothing is pinned;
 //! - chains that end at a trust anchor with `overridePins="true"` are not held to pins. Which
 //!   anchor a client's chain ends at is not known here, so the pins count as binding;
-//! - `debug-overrides` counts in apps built for debugging only, and is passed over.
+//! - `debug-overrides` counts in apps built for debugging only, and is ignored.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;

@@ -372,7 +372,7 @@ fn pins(
     Ok(distinct(pins))
 }
 
-/// What is said of a variable.
+/// The advice about a variable.
 const NOT_FOUND: &str = "it is a variable, and this text does not show its only value; write the pin and \
                          the host in their places, or record them with: hpkp published add HOST --scope \
                          leaf --port 443 --pin PIN --origin TEXT";

@@ -32,7 +32,7 @@ pub struct Tls {
     /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
     authorities: Option<String>,
     directory_of_authorities: Option<String>,
-    /// What is said in OpenSSL's own terms, in order.
+    /// The `SSLOpenSSLConfCmd` directives, in order.
     commands: Vec<Command>,
 }
 

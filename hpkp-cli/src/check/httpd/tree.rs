@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
             None => (name, rest.to_owned()),
         };
         let key = name.to_ascii_lowercase();
-        // What is behind the bracket is passed over.
+        // What is behind the bracket is ignored.
         let end = match key == "<hpkppolicy" {
             true => rest.trim_end().strip_suffix('>').map(str::len),
             false => rest.rfind('>'),
@@ -528,7 +528,7 @@ fn not_closed(name: &str, at: &Location) -> Box<Finding> {
     invalid(at, format!("{}> was not closed.", Excerpt::new(name)))
 }
 
-/// What is said of a variable without a value.
+/// The finding about a variable without a value.
 pub(super) fn undefined_variable(name: &str) -> String {
     format!(
         "the variable {} has no value here; give it as httpd has it: --define {}=VALUE",

@@ -21,7 +21,7 @@ pub(super) struct Drawing {
     pub(super) end: i64,
     pub(super) now: i64,
     pub(super) rows: Vec<Row>,
-    /// What is said where there are none.
+    /// The text if there are none.
     pub(super) without_rows: &'static str,
 }
 
