@@ -1,4 +1,4 @@
-//! How the command ends. The numbers are API.
+//! The exit codes of the command. The numbers are API.
 
 use std::process::ExitCode;
 

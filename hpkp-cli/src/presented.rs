@@ -1,4 +1,4 @@
-//! What a TLS server presents: its chains as they come over the wire, verified by nobody.
+//! The chains that a TLS server presents, as they come over the network, without verification.
 
 use std::fmt;
 use std::io;

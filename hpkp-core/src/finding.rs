@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::text::Excerpt;
 
-/// Where a directive stands in the server's configuration.
+/// The place of a directive in the server's configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The file, as the server names it.
@@ -59,13 +59,13 @@ impl Class {
     }
 }
 
-/// What is known of a code.
+/// A row of the table of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The code.
     pub code: Code,
-    /// Its text, as it stands in log lines.
+    /// Its text in log lines.
     pub text: &'static str,
     /// Its class in an enforced policy.
     pub class: Class,
@@ -151,9 +151,9 @@ codes! {
     RecordsMissing = "records-missing", Unsure,
         "Records that were read before have disappeared", "docs/reference/records.md";
     PeerSilent = "peer-silent", Unsure,
-        "Another machine that serves this name has not been heard of for too long", "docs/reference/records.md";
+        "Another machine that serves this name has been silent for too long", "docs/reference/records.md";
     HeartbeatsUnreadable = "heartbeats-unreadable", Unsure,
-        "It cannot be told when other machines were last heard of", "docs/reference/records.md";
+        "The times at which other machines were last heard from cannot be read", "docs/reference/records.md";
     RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
         "Other users can change the records", "docs/reference/records.md";
     /// The directory for last good certificates cannot be used, or others may look into it.
@@ -185,13 +185,13 @@ codes! {
     NoPinInChain = "no-pin-in-chain", Lockout,
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
     PublishedPinsUnmet = "published-pins-unmet", Lockout,
-        "The certificate fails the pins that clients hold", "RFC 7469 2.6";
+        "No key in the certificate chain matches the pins that clients hold", "RFC 7469 2.6";
     SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout,
-        "The certificate fails the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
+        "No key in the certificate chain matches the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
     SameHostPinMismatch = "same-host-pin-mismatch", Lockout,
-        "Another server block of this name fails the policy", "RFC 7469 2.2.2";
+        "Another server block of this name presents keys that the policy does not pin", "RFC 7469 2.2.2";
     PeerServerPinMismatch = "peer-server-pin-mismatch", Lockout,
-        "Another machine that serves this name fails the policy", "RFC 7469 2.2.2";
+        "Another machine that serves this name presents keys that the policy does not pin", "RFC 7469 2.2.2";
     CertificateExpired = "certificate-expired", Lockout,
         "A certificate that the server presents has expired", "RFC 5280 4.1.2.5";
     CertificateNotYetValid = "certificate-not-yet-valid", Lockout,
@@ -254,16 +254,16 @@ codes! {
         "The policy has the same pin twice", "docs/reference/directives.md";
     /// Some path avoids every key that clients may hold a pin of, as one did before.
     PublishedPinsPartlyMet = "published-pins-partly-met", Warning,
-        "Some certificate paths fail the pins that clients hold", "RFC 7469 2.6";
+        "Some certificate paths contain no key that matches the pins that clients hold", "RFC 7469 2.6";
     /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
     /// and did not meet them before either.
     WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning,
-        "A server that answers for a name only through its certificate or port fails the pins held for it", "docs/explanation/design.md";
+        "A server that answers for a name only through its certificate or port matches no pin held for it", "docs/explanation/design.md";
     /// Clients hold pins for a host that no server block has any more, and the certificate of the one
     /// that answers is not for it.
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
         "Clients hold pins for a host that was removed", "docs/explanation/design.md";
-    /// Pins are published for a port of a host on which nothing that has the host is looked at.
+    /// Clients hold pins for a port on which no checked server has the host.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
         "Clients hold pins for a port on which no checked server has the host", "docs/reference/directives.md";
     /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
@@ -292,7 +292,7 @@ codes! {
     /// The index of other machines' records cannot be used, so all of these are read.
     RecordsIndexUnusable = "records-index-unusable", Warning,
         "The index of copied records cannot be used", "docs/reference/records.md";
-    /// What is served could not be recorded, and no header is lost by it.
+    /// The configuration in use could not be recorded; all headers are sent all the same.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning,
         "The accepted configuration could not be recorded", "docs/reference/records.md";
     RecordsNotWritable = "records-not-writable", Warning,
@@ -321,7 +321,7 @@ codes! {
     IntermediateInRotation = "intermediate-in-rotation", Warning,
         "The CA may issue the next certificate from an intermediate that is not pinned", "docs/reference/ca-table.md";
     TlsaNotValidated = "tlsa-not-validated", Warning,
-        "The resolver does not vouch for the TLSA records", "RFC 6698 4.1";
+        "The resolver has not validated the TLSA records", "RFC 6698 4.1";
     /// Keys change faster than clients learn of them.
     MaxAgeExceedsRenewal = "max-age-exceeds-renewal", Warning,
         "Renewals make new keys, sooner than clients forget the old pins", "RFC 7469 4.1";
@@ -334,14 +334,14 @@ codes! {
 }
 
 impl Code {
-    /// What is known of it.
+    /// Its row in the table.
     #[must_use]
     pub const fn entry(self) -> &'static Entry {
         // The enumeration and the table are made of the same rows.
         &CODES[self as usize]
     }
 
-    /// The code's text, as it stands in log lines.
+    /// The code's text in log lines.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.entry().text
@@ -433,7 +433,7 @@ pub struct Finding {
     pub at: Location,
     /// What it says.
     pub text: Text,
-    /// What the server does now; none where it goes on as if nothing had been found.
+    /// What the server does now; none where it continues as if nothing had been found.
     pub outcome: Option<&'static str>,
 }
 
@@ -555,7 +555,7 @@ mod tests {
         }
     }
 
-    /// The safe action before the details, and what locks clients out behind all else.
+    /// The safe action comes before the details, and the command that locks clients out comes last.
     #[test]
     fn the_dangerous_line_is_the_last() {
         let text = Text::new("wrong")

@@ -1,8 +1,8 @@
-//! Hashes that are taken for a pin and are none: of a whole certificate, of a PEM text, of the bare
+//! Hashes that people use by mistake as a pin: of a whole certificate, of a PEM text, of the bare
 //! key without its algorithm.
 //!
-//! No client ever forms such a hash from a key, so a pin that is one of them matches nothing. What a
-//! hash was made of cannot be told from the hash, only from an object that gives it.
+//! No client ever forms such a hash from a key, so a pin that is one of them matches nothing. A hash
+//! does not show what it was made of; only an object with this hash does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ pub(crate) enum HashOf {
     RequestText,
     /// The PEM text of a public key: the step that makes DER of it was left out.
     PublicKeyText,
-    /// The key's own octets: `RSAPublicKey`, the point of an EC key.
+    /// The key's own bytes: `RSAPublicKey`, the point of an EC key.
     BareKey,
     /// The PEM text of an `RSAPublicKey`.
     BareKeyText,

@@ -16,13 +16,13 @@ use crate::text::Excerpt;
 pub struct Pin([u8; Pin::OCTETS]);
 
 impl Pin {
-    /// Octets in a pin.
+    /// Bytes in a pin.
     pub const OCTETS: usize = 32;
 
     /// Characters of a pin in base64, its padding included.
     pub const TEXT_LEN: usize = 44;
 
-    /// The SHA-256 of no octets: what a shell pipeline prints when its first command failed.
+    /// The SHA-256 of empty input: what a shell pipeline prints when its first command failed.
     pub const OF_NOTHING: Self = Self([
         0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
         0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
@@ -35,13 +35,13 @@ impl Pin {
         Self(Sha256::digest(spki).into())
     }
 
-    /// A pin from the octets of the hash.
+    /// A pin from the bytes of the hash.
     #[must_use]
     pub const fn from_octets(octets: [u8; Self::OCTETS]) -> Self {
         Self(octets)
     }
 
-    /// The octets of the hash.
+    /// The bytes of the hash.
     #[must_use]
     pub const fn octets(&self) -> &[u8; Self::OCTETS] {
         &self.0
@@ -64,7 +64,7 @@ impl Pin {
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; Self::TEXT_LEN];
-        // The buffer has exactly the length that 32 octets need, so this cannot fail.
+        // The buffer has exactly the length that 32 bytes need, so this cannot fail.
         let len = STANDARD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
         f.write_str(std::str::from_utf8(&text[..len]).map_err(|_| fmt::Error)?)
     }
@@ -116,8 +116,9 @@ impl FromStr for Pin {
     }
 }
 
-/// Names written where `sha256` stands. Bare base64 could begin with one of them and a slash, with
-/// a chance of about one in a hundred million; `sha256/` before it makes such a pin readable.
+/// Names of other algorithms in the place of `sha256`. Bare base64 could begin with one of them and
+/// a slash, with a chance of about one in a hundred million; `sha256/` before it makes such a pin
+/// readable.
 const OTHER_ALGORITHMS: [&str; 7] =
     ["sha1", "sha224", "sha384", "sha512", "sha-256", "sha-1", "md5"];
 
@@ -132,10 +133,10 @@ pub enum PinError {
     /// No text at all.
     #[error("empty; {EXPECTED}")]
     Empty,
-    /// Longer than any spelling of a pin; not looked at.
+    /// Longer than any spelling of a pin; not parsed.
     #[error("{octets} bytes long; {EXPECTED}")]
     TooLong {
-        /// Octets in the text.
+        /// Bytes in the text.
         octets: usize,
     },
     /// The SHA-256 of the empty string.
@@ -160,10 +161,10 @@ pub enum PinError {
         "the last character before the padding is not canonical base64, most likely a typing error; {EXPECTED}"
     )]
     StrayBits,
-    /// Base64, but not of 32 octets.
+    /// Base64, but not of 32 bytes.
     #[error("base64 of {octets} bytes{}, not of 32; {EXPECTED}", other_hash(*.octets))]
     WrongLength {
-        /// Octets that the text stands for.
+        /// Bytes that the text stands for.
         octets: usize,
     },
     /// Typographic quotation marks.
@@ -188,7 +189,7 @@ pub enum PinError {
 }
 
 impl PinError {
-    /// The longest literal that is looked at, in octets.
+    /// The longest literal that is looked at, in bytes.
     const MAX_LITERAL: usize = 512;
 
     /// What `text`, which is not canonical base64, looks like.

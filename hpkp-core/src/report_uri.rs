@@ -1,13 +1,13 @@
 //! Where violation reports go (RFC 7469 section 2.1.4).
 //!
-//! User agents part here: Chromium voids the whole header for a URI that it cannot parse, Firefox
-//! for an octet outside ASCII. Accepted is what none of them misreads: an absolute `http` or
+//! User agents differ here: Chromium voids the whole header for a URI that it cannot parse, Firefox
+//! for a byte outside ASCII. Accepted is what none of them misreads: an absolute `http` or
 //! `https` URI of RFC 3986 characters, whose host is a plain name or an address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A URI that may stand in `report-uri="..."` as it is.
+/// A URI that `report-uri="..."` can contain as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportUri {
     text: String,
@@ -15,7 +15,7 @@ pub struct ReportUri {
 }
 
 impl ReportUri {
-    /// The longest that is accepted, in octets.
+    /// The longest that is accepted, in bytes.
     pub const MAX: usize = 1024;
 
     /// The URI as written.
@@ -109,16 +109,16 @@ fn is_plain_name(host: &str) -> bool {
 const WANTED: &str =
     "expected an absolute URI on another host, such as https://reports.example.net/hpkp";
 
-/// Why a text is no URI for reports.
+/// Why a text is not a URI for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportUriError {
     /// Longer than [`ReportUri::MAX`].
     #[error("{octets} bytes long, more than {}; {WANTED}", ReportUri::MAX)]
     TooLong {
-        /// Octets in the text.
+        /// Bytes in the text.
         octets: usize,
     },
-    /// An octet that RFC 3986 allows nowhere, or not there.
+    /// A byte that RFC 3986 allows nowhere, or not there.
     #[error("contains the byte 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; \
         {WANTED}", .octet.escape_ascii())]
     Octet {

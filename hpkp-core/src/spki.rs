@@ -1,7 +1,7 @@
 //! `SubjectPublicKeyInfo`s from files: certificates, certificate signing requests (PKCS #10) and public
 //! keys, PEM or DER.
 //!
-//! A pin is the hash of the octets as they stand in the file; nothing is encoded anew
+//! A pin is the hash of the bytes as they stand in the file; nothing is encoded anew
 //! (RFC 7469 section 2.4).
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::published::Slot;
 use crate::spki_walk::{self, Located};
 use crate::text::Excerpt;
 
-/// The largest file that a pin is read from, in octets. A certificate has a few thousand.
+/// The largest file that a pin is read from, in bytes. A certificate has a few thousand.
 pub const MAX_FILE: usize = 1 << 20;
 
 /// What a key was found in.
@@ -131,7 +131,7 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
         // PKCS #1 has two integers in a public key, more in a private one (RFC 8017 appendix A).
         (Tag::Integer, Some(Tag::Integer)) if first_length > 1 => Err(SpkiError::Pkcs1PublicKey),
         // PKCS #1, PKCS #8, PKCS #12 and SEC 1 begin with a version; an encrypted PKCS #8 has an
-        // octet string behind its algorithm.
+        // byte string behind its algorithm.
         (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
         (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
         // A certificate and a request have one shape: what parses is what it is.
@@ -318,12 +318,12 @@ pub enum SpkiError {
         /// What it should be.
         kind: Kind,
     },
-    /// Octets stand behind the object.
+    /// There is data after the object.
     #[error("{count} bytes follow the {kind}")]
     TrailingOctets {
         /// The object.
         kind: Kind,
-        /// How many octets.
+        /// How many bytes.
         count: usize,
     },
     /// A DSA or EC key whose parameters are inherited from its issuer (RFC 7469 section 2.4).
@@ -334,7 +334,7 @@ pub enum SpkiError {
     /// A PEM file with nothing in it that has a key.
     #[error("contains \"{label}\" and no public key; {WANTED}")]
     NoKey {
-        /// The first label passed over, made safe to show.
+        /// The first label that was ignored, made safe to show.
         label: String,
     },
 }

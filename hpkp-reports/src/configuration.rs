@@ -45,7 +45,7 @@ pub struct Configuration {
     /// Trusted certificates of the public CAs: a directory or a file.
     #[serde(default = "default_trust")]
     pub trusted_certificates: PathBuf,
-    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    /// Proxies whose `X-Forwarded-For` is trusted: addresses and networks.
     #[serde(default)]
     pub trusted_proxies: Proxies,
     /// Whether client addresses are stored.
@@ -62,7 +62,7 @@ pub struct Configuration {
     /// The web pages.
     #[serde(default)]
     pub pages: Pages,
-    /// Who is told of what is urgent.
+    /// Who gets alarms.
     #[serde(default)]
     pub alarms: Alarms,
 }
@@ -182,7 +182,7 @@ impl Default for Pages {
     }
 }
 
-/// Who is told of what is urgent.
+/// Who gets alarms.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alarms {
@@ -456,7 +456,7 @@ impl Configuration {
     /// What no single value shows: the key and what is wrong.
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.hosts.is_empty() {
-            return Err(("hosts", "no host is listed, so no report would be taken".to_owned()));
+            return Err(("hosts", "no host is listed, so no report would be accepted".to_owned()));
         }
         let is_open = self.pages.listen.is_some_and(|listen| !listen.ip().is_loopback());
         if is_open && self.pages.token_file.is_none() && self.pages.user_header.is_none() {
@@ -464,7 +464,7 @@ impl Configuration {
             return Err(("pages.listen", text.to_owned()));
         }
         if self.pages.user_header.is_some() && self.trusted_proxies.is_empty() {
-            let text = "the header is believed of a trusted proxy only: set trusted_proxies";
+            let text = "the header is trusted only from a proxy: set trusted_proxies";
             return Err(("pages.user_header", text.to_owned()));
         }
         let limits = &self.limits;

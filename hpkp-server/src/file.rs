@@ -29,7 +29,7 @@ pub fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// What the operating system says of an error, without its number: "connection refused".
+/// The text of an operating-system error, without its number: "connection refused".
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -44,8 +44,9 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// A directory that contains the file `key`, and those with the keys before it: where the file is a
-/// symbolic link, as certbot makes them, the directory above both. None where it is not in a file.
+/// A directory that contains the file `key`, and earlier keys: if the file is a symbolic link, as
+/// certbot makes them, the directory above the link and its target. None if the key is not in a
+/// file.
 #[must_use]
 pub fn directory_of_keys(key: &str) -> Option<String> {
     let named = Path::new(key).parent().filter(|parent| parent.is_absolute())?;
@@ -57,7 +58,7 @@ pub fn directory_of_keys(key: &str) -> Option<String> {
     directory.to_str().map(str::to_owned)
 }
 
-/// The octets of the regular file at `path`: all of them, or the first `limit + 1` of a larger
+/// The bytes of the regular file at `path`: all of them, or the first `limit + 1` of a larger
 /// one, so that the caller sees that it is too large.
 ///
 /// # Errors

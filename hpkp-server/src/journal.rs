@@ -24,11 +24,11 @@ use crate::published::{
 };
 use crate::setting::{GlobalSettings, RecordsSetting};
 
-/// How often records are worked out anew because somebody else has written meanwhile.
+/// How often a write is tried if another process has written meanwhile.
 const TRIES: usize = 5;
 
-/// Whether this server has had its one chance to wait for its predecessor. Later it would wait while
-/// others are served, or, in httpd's restarts, are not.
+/// Whether this server has already waited for its predecessor. It waits only once: later it would
+/// delay clients.
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 
 /// Where a server writes what it publishes and presents.
@@ -79,7 +79,7 @@ pub fn read(
     let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
-    // Also before: what was heard of since needs records that may not be read yet.
+    // Also before: what was heard from since needs records that may not be read yet.
     let with_opened = settings.iter().zip(&opened);
     let freshness = with_opened
         .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?))
@@ -124,7 +124,7 @@ pub fn read(
     (Some(records), journal)
 }
 
-/// When other machines were heard of, for each directory whose directive asks for it. A directory that cannot be
+/// When other machines were heard from, for each directory whose directive asks for it. A directory that cannot be
 /// opened has a finding of its own.
 #[must_use]
 pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
@@ -133,7 +133,7 @@ pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
     opened.filter_map(|(setting, directory)| freshness(setting, &directory)).collect()
 }
 
-/// When the machines were heard of of which a directory has copies, where that matters.
+/// When the machines were last heard from of which a directory has copies, where that matters.
 fn freshness(setting: &RecordsSetting, directory: &Directory) -> Option<Freshness> {
     Some(Freshness {
         max_staleness: setting.max_staleness?,
@@ -216,7 +216,7 @@ impl Reading {
                  which takes longer",
                 Excerpt::new(&file)
             ))
-            .fix(format!("write it anew: rm {}, then run hpkp sync", ShellWord::new(&file)));
+            .fix(format!("remove the file, and the next hpkp sync writes it anew: rm {}", ShellWord::new(&file)));
             self.find(Code::RecordsIndexUnusable, text, at);
         }
         for (file, why) in own.unsafe_files {
@@ -231,7 +231,7 @@ impl Reading {
         errors
     }
 
-    /// What is wrong with the server's own file, and what it serves that is not on record.
+    /// Problems of the server's own file, and the configuration in use that is not on record.
     fn own(
         &mut self,
         setting: &RecordsSetting,
@@ -248,8 +248,8 @@ impl Reading {
         ) = can_append
         {
             let text = Text::new(format!(
-                "{error}; until then nothing is recorded, and a header with pins that are not on record \
-                 is not sent"
+                "{error}; until this is corrected, nothing is recorded, and a header with pins that are \
+                 not on record is not sent"
             ));
             self.find(Code::RecordsNotWritable, text, at);
         }
@@ -273,8 +273,8 @@ impl Reading {
         unrecorded
     }
 
-    /// What the reserved file says of the configuration that is served, and whether it fits the server's
-    /// own file.
+    /// What the reserve says about the configuration in use, and whether it agrees with the server's own
+    /// file.
     fn reserved(
         &mut self,
         setting: &RecordsSetting,
@@ -307,8 +307,8 @@ impl Reading {
                 if !is_known && noted != Some(0) =>
             {
                 let text = Text::new(format!(
-                    "\"{own}\" had records and has none any more, so it is not known which pins clients \
-                     hold"
+                    "\"{own}\" had records and is now empty or missing, so it is not known which pins \
+                     clients hold"
                 ))
                 .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
                 .last_resort(format!(
@@ -351,7 +351,7 @@ impl Reading {
         }
     }
 
-    /// What copies say that is not theirs to say.
+    /// Findings about events in copies that their writers may not make.
     fn others(&mut self, directory: &str, at: &Location, concern: &Concern) {
         let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
         let overreach = self.contents.state.overreach(now(), is_meant);
@@ -388,7 +388,7 @@ impl Reading {
     }
 }
 
-/// The command for a writer that does not come back.
+/// The command that records that a writer is gone.
 fn end_of(directory: &str, writer: &WriterName) -> String {
     format!(
         "only if {writer} is gone for good: hpkp published -d {} end --writer {writer} --why REASON",
@@ -407,7 +407,7 @@ fn files_of_commands(directory: &Directory, writer: &WriterName) -> String {
     format!(", and with it the records of the hpkp command, if there are any: {}", all.join(" or "))
 }
 
-/// What is found where nobody can say whether the last configuration is on record.
+/// The finding that it is not known whether the last configuration is on record.
 fn unknown_reserve(reserve: &str, why: &str) -> Text {
     Text::new(format!(
         "cannot use \"{}\" ({why}), so it is not known whether the last accepted configuration is on \
@@ -418,13 +418,14 @@ fn unknown_reserve(reserve: &str, why: &str) -> Text {
     .fix(format!("if the next reload does not repair it: rm {}", ShellWord::new(reserve)))
 }
 
-/// What is found where a server writes into a directory for the first time, where others have.
+/// The finding about a server that writes for the first time into a directory in which others have
+/// written.
 fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Text {
     let named = others.iter().take(NAMED);
     let gone = named.map(|name| format!(" --writer {name}")).collect::<String>();
     Text::new(format!(
-        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; the \
-         pins that they published count as held",
+        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; clients may \
+         still hold the pins that they published",
         listed(others),
         Excerpt::new(path)
     ))
@@ -465,7 +466,7 @@ fn noted(reserved: Result<(), String>) -> String {
     }
 }
 
-/// What is said of a directory of which one file or more cannot be used.
+/// The finding about a directory with one or more files that cannot be used.
 fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {
     let more = match files {
         0 | 1 => String::new(),
@@ -480,7 +481,7 @@ fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {
     Text { what, ..text }
 }
 
-/// Under which name a server with these settings writes its records; none where it writes none.
+/// The writer name of a server with these settings; none if it writes no records.
 #[must_use]
 pub fn writer_of(settings: &[RecordsSetting]) -> Option<WriterName> {
     let writer = settings.iter().find_map(|setting| setting.writer.clone())?;
@@ -498,8 +499,8 @@ fn default_writer() -> Result<WriterName, String> {
     })
 }
 
-/// What a server that takes over from another one leaves open: clients may still be told what the
-/// other publishes, and it may come back.
+/// The server from which a new one takes over: it may still send its header to clients, and it may
+/// come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predecessor {
     /// There is none.
@@ -509,8 +510,8 @@ pub enum Predecessor {
 }
 
 impl Journal {
-    /// Writes what `verdict` comes to, before any response carries its pins. What cannot be
-    /// recorded is taken out of the verdict; the finding says so.
+    /// Records the result of `verdict`, before any response has its pins. Headers that cannot be
+    /// recorded are removed from the verdict; the finding says so.
     pub fn record(
         &self,
         deployment: &Deployment,
@@ -569,8 +570,8 @@ impl Journal {
         events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
-    /// Notes what is served in the reserve; what is not on record and cannot be noted there is held as long as this
-    /// server runs.
+    /// Notes the configuration in use in the reserve. If it is not on record and cannot be noted there, it is
+    /// remembered as long as this server runs.
     fn reserve(&self, served: Reserved) -> Result<(), String> {
         let (error, digest) = match (self.note(served), served) {
             (Err(error), Reserved::Unrecorded(digest)) => (error, digest),
@@ -605,8 +606,9 @@ impl Journal {
         directory.reserve(&self.writer, served, last).map_err(|error| failed(&reason(&error)))
     }
 
-    /// Which other server of this kind writes under this name and serves. None where none does, and
-    /// where nobody knows. An nginx and an httpd that share a name are two servers.
+    /// The process of another running server of this kind that writes under this name. None if
+    /// there is none, or if that is not known. An nginx and an httpd that share a name are two
+    /// servers.
     #[must_use]
     pub fn claimant(&self) -> Option<Pid> {
         let directory = Directory::open(&self.path).ok()?;
@@ -616,8 +618,7 @@ impl Journal {
         }
     }
 
-    /// Writes that the server has stopped for good, unless a successor already serves: what is
-    /// published is the successor's now.
+    /// Records that the server has stopped, unless a successor already runs and publishes the pins.
     ///
     /// # Errors
     /// A line for the log where it could not be written: then what it published counts as published
@@ -639,7 +640,7 @@ impl Journal {
         }
     }
 
-    /// What this machine's files say. Those of others, and copies, may be wrong.
+    /// The state that follows from this machine's files. Files of others, and copies, may be wrong.
     fn read_own(&self) -> Result<State, DirectoryError> {
         let directory = Directory::open(&self.path)?;
         let own = directory.own_path(&self.writer);

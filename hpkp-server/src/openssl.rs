@@ -264,7 +264,7 @@ mod ctrl {
 impl OpenSsl {
     /// The OpenSSL whose functions the object that holds `user` calls: the server's program, or its
     /// module for TLS. All functions come from that very libssl, and from the libcrypto that it
-    /// calls; what other objects in the process have by the same names is passed over.
+    /// calls; what other objects in the process have by the same names is ignored.
     ///
     /// # Errors
     /// See [`OpenSslError`].
@@ -345,7 +345,7 @@ impl OpenSsl {
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
     }
 
-    /// The host that the client of a connection has named, in its octets; none where it has named none.
+    /// The host that the client of a connection has named, in its bytes; none where it has named none.
     ///
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from; what it has been named does not
@@ -574,7 +574,7 @@ impl OpenSsl {
         }
     }
 
-    /// A certificate's octets; none where OpenSSL cannot encode it.
+    /// A certificate's bytes; none where OpenSSL cannot encode it.
     ///
     /// # Safety
     /// `certificate` is a live `X509`.
@@ -652,7 +652,7 @@ impl OpenSsl {
     fn parse_der<'a>(&'a self, der: &[u8]) -> Option<OwnedX509<'a>> {
         let mut start = der.as_ptr();
         let length = c_long::try_from(der.len()).ok()?;
-        // SAFETY: `start` points to `length` octets; null asks for a new object, owned by us.
+        // SAFETY: `start` points to `length` bytes; null asks for a new object, owned by us.
         let x509 = unsafe { (self.d2i_X509)(std::ptr::null_mut(), &raw mut start, length) };
         (!x509.is_null()).then_some(OwnedX509 { openssl: self, x509 })
     }
@@ -727,7 +727,7 @@ impl fmt::Debug for ChainStore<'_> {
 
 impl Drop for ChainStore<'_> {
     fn drop(&mut self) {
-        // SAFETY: `chain_store` made the object and gave us the only reference; null is passed over.
+        // SAFETY: `chain_store` made the object and gave us the only reference; null is ignored.
         unsafe { (self.openssl.X509_STORE_free)(self.store) };
     }
 }

@@ -1,5 +1,5 @@
 //! What each host sends, precomputed: a request asks one question, whether the certificate that its
-//! connection has presented satisfies the host's policy, and gets shared octets.
+//! connection has presented satisfies the host's policy, and gets shared bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;

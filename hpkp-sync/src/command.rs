@@ -1,4 +1,5 @@
-//! The command: which store, and a pass, or passes around another command, or passes for ever.
+//! The command: chooses the store, and runs one pass, passes around another command, or passes
+//! without end.
 
 use std::fs;
 use std::io::Read as _;
@@ -243,7 +244,7 @@ impl Run<'_> {
             }
         };
         if !after.has_looked {
-            let text = "the command has run, and other machines do not know what it changed; to fix: hpkp sync";
+            let text = "the command has run, and other machines do not know its changes; to fix: hpkp sync";
             after.add(Code::NotWritten, text);
         }
         report.then(after);

@@ -1,4 +1,4 @@
-//! Files that are there whole, and still there after a crash, or not at all.
+//! Writes files that are there whole, also after a crash, or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};

@@ -1,8 +1,9 @@
 //! The index of the copies of other machines' files: where the records of each host are. Servers read by it what
 //! concerns them, and not the whole fleet.
 //!
-//! It is made anew from the copies themselves at the end of each pass, whoever has made these: a copy that looks as it
-//! did keeps its section. One that cannot be used has none, so that servers read it and say what is wrong with it.
+//! At the end of each pass it is made anew from the copies, whatever has written them; a copy that has not changed
+//! keeps its section. A copy that cannot be used has no section, so that servers read it and report what is wrong
+//! with it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};

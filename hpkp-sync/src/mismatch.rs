@@ -1,6 +1,6 @@
-//! What two servers that changed something at the same moment could not know of each other: whether what each presents
-//! satisfies the pins that clients have noted from the other. The next configuration test looks at far more; this is
-//! said as soon as the records are there.
+//! Finds out whether two servers that changed something at the same moment lock each other's clients out: whether the
+//! keys of each satisfy the pins that clients have noted from the other. The next configuration test checks far more;
+//! this is reported as soon as the records are there.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;

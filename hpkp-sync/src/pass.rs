@@ -675,7 +675,7 @@ fn compare(
     }
 }
 
-/// The file that says when others were last heard of; none is as good as an empty one.
+/// The file that says when others were last heard from; none is as good as an empty one.
 fn read_heard(path: &Path) -> Result<AllHeard, String> {
     let bytes = if_there(disk::read(path, heard::MAX_FILE));
     match bytes.map_err(|error| hpkp_cli::sync::os(&error))? {

@@ -1,4 +1,5 @@
-//! Copies of other machines' files: written whole, on the disk before they count, and never with less than before.
+//! Copies of other machines' files: written whole, on the disk before they are used, and never with
+//! fewer records than before.
 
 use std::fs::{self, File};
 use std::io;

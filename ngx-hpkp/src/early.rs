@@ -1,9 +1,9 @@
 //! Certificates that nginx cannot load, replaced by the last good ones before it tries.
 //!
-//! nginx loads certificates while it merges the servers of its module for TLS, and gives the configuration
-//! up where it cannot. So this stands before that module in the list, where all directives have been read
-//! and nothing has been merged. What is put there is the name of a kept file: nginx reads it as it reads
-//! any other, and no key passes through here.
+//! nginx loads certificates while it merges the servers of its module for TLS, and rejects the
+//! configuration if it cannot load one. So this module comes before that one in the list, when all
+//! directives have been read and nothing has been merged. It puts the name of a kept file in the place of
+//! the configured one: nginx reads that file like any other, and no key passes through here.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
@@ -248,13 +248,13 @@ unsafe fn put(
     true
 }
 
-/// A path as nginx has it, with a null octet behind it; without data where there is no memory.
+/// A path as nginx has it, with a null byte behind it; without data where there is no memory.
 ///
 /// # Safety
 /// `pool` is live.
 unsafe fn terminated(pool: *mut ngx_pool_t, path: &Path) -> ngx_str_t {
     let octets = path.as_os_str().as_bytes();
-    // SAFETY: by the caller's promise; the copy has room for the octets and the null octet.
+    // SAFETY: by the caller's promise; the copy has room for the bytes and the null byte.
     unsafe {
         let data: *mut u8 = ngx_palloc(pool, octets.len() + 1).cast();
         if !data.is_null() {

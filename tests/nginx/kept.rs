@@ -470,7 +470,7 @@ fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
     }
     site.configure("", "hpkp_keep_certificates elsewhere;");
     let said = site.nginx.test();
-    assert!(said.text.contains("within a server it can only be \"off\""), "{}", said.text);
+    assert!(said.text.contains("within a server, only \"off\" is allowed"), "{}", said.text);
     // Without records nothing is kept.
     site.nginx.configure(&format!(
         "hpkp_keep_certificates kept;\nhpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",

@@ -1,7 +1,7 @@
 //! A stub resolver: addresses and TLSA records from one DNS server, over UDP, then TCP.
 //!
-//! It validates no signatures. What the server says of them (the AD bit, RFC 4035 section 3.2.3) is
-//! passed on as what it is: the word of that server, over a path that nothing protects.
+//! It validates no signatures. It passes on whether the server claims to have validated them (the
+//! AD bit, RFC 4035 section 3.2.3), over a path that nothing protects.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -23,7 +23,7 @@ const MAX_DATAGRAM: u16 = 1_232;
 /// How often a query is sent over UDP within the time limit.
 const ATTEMPTS: u32 = 3;
 
-/// The most answers to other queries that are passed over.
+/// The most answers to other queries that are ignored.
 const MAX_STRAY: usize = 100;
 
 /// A DNS server.
@@ -70,7 +70,7 @@ fn silence(stray: usize) -> String {
     match stray {
         0 => "no answer within the time limit (--timeout)".to_owned(),
         _ => format!(
-            "no valid answer within the time limit (--timeout); passed over: {stray} with another id or question"
+            "no valid answer within the time limit (--timeout); ignored: {stray} with another id or question"
         ),
     }
 }

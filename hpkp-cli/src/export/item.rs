@@ -1,4 +1,4 @@
-//! A pin set to be written, and what a format has no place for.
+//! A pin set to be written, and what a format cannot express.
 
 use hpkp_core::published::Rrset;
 

@@ -8,7 +8,7 @@
 //! - after the day in `expiration`, by the device's time zone, nothing is pinned;
 //! - chains that end at a trust anchor with `overridePins="true"` are not held to pins. Which
 //!   anchor a client's chain ends at is not known here, so the pins count as binding;
-//! - `debug-overrides` counts in apps built for debugging only, and is passed over.
+//! - `debug-overrides` counts in apps built for debugging only, and is ignored.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
@@ -162,7 +162,7 @@ impl Reader<'_> {
             if self.certificates.pin_of(Client::Android, &text, line, &mut notes).is_ok() {
                 self.imported.note(
                     line,
-                    "a pin of debug-overrides binds apps built for debugging only; it is NOT recorded",
+                    "a pin of debug-overrides applies only to apps built for debugging; it is NOT recorded",
                 );
             }
         }
@@ -176,8 +176,8 @@ impl Reader<'_> {
         if let Some(element) = overriding {
             self.imported.note(
                 xml::line(element),
-                "overridePins lets chains from these anchors pass without pins; the pins are taken \
-                 to bind all the same",
+                "overridePins lets chains from these anchors pass without pins; the pins are recorded as \
+                 if it did not",
             );
         }
     }

@@ -1,7 +1,8 @@
 //! The value of a `Public-Key-Pins` field out of the text in which a configuration has it.
 //!
-//! Operators copy such a value from where it stands: with the directive around it, within quotation
-//! marks, with the escapes of that configuration, over several lines. What is taken off is said.
+//! Operators copy such a value from a configuration: with the directive around it, in quotation
+//! marks, with the escapes of that configuration, over several lines. A message says what was
+//! removed.
 
 use std::fmt;
 

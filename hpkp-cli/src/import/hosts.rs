@@ -18,7 +18,7 @@ use super::{
 /// Keys whose value is a host.
 const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts"];
 
-/// What is said of pins that stand in another text.
+/// The note about pins that are in another text.
 const NOT_KNOWN: &str = "is not in this text as literals, and it is NOT recorded";
 
 /// Reads objects with hosts and their pins.

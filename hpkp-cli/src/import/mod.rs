@@ -1,9 +1,8 @@
-//! Pins as other software keeps them: a text in, pin sets out.
+//! Reads pins from the files of other software: a text in, pin sets out.
 //!
-//! A reader never says that fewer clients are bound, or by more pins, than there may be: what it
-//! does not understand is an error that names the line, and what is in doubt is decided for the
-//! stricter answer. Where it binds more clients than there are, or passes something over, a
-//! [`Note`] says so.
+//! A reader never finds fewer clients with pins, or larger sets, than there may be: text that it
+//! does not understand is an error that names the line, and in doubt it gives the stricter answer.
+//! If it may include too many clients, or ignores something, a [`Note`] says so.
 
 pub mod android;
 mod binary_plist;
@@ -225,7 +224,7 @@ pub enum Problem {
     #[error("the text has more than {MAX_SETS} pin sets")]
     TooManySets,
     /// Elements within one another more deeply than any such file has them.
-    #[error("elements are more than {} deep", MAX_XML_DEPTH)]
+    #[error("elements are nested more than {} deep", MAX_XML_DEPTH)]
     TooDeep,
     /// Not UTF-8.
     #[error("the text is not UTF-8")]
@@ -495,7 +494,7 @@ fn note_address(imported: &mut Imported, line: usize, name: &str) {
     imported.note(
         line,
         format!(
-            "{} is an IP address; records hold names only, so it was passed over",
+            "{} is an IP address; records have names only, so it was ignored",
             shown::shown(name)
         ),
     );

@@ -108,7 +108,7 @@ fn pins(
     if !truth(settings, "TSKEnforcePinning", true)? {
         imported.note(
             line,
-            format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; passed over"),
+            format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; ignored"),
         );
         pass_over(settings, certificates, imported)?;
         return Ok(None);
@@ -151,7 +151,7 @@ fn pass_over(
         let (text, line) = (xml::text(hash)?, xml::line(hash));
         let mut notes = Vec::new();
         if certificates.pin_of(Client::TrustKit, &text, line, &mut notes).is_ok() {
-            imported.note(line, "a pin by which nothing is refused; it is NOT recorded");
+            imported.note(line, "a pin that the app does not enforce; it is NOT recorded");
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What an install is about to do, written before it does it.
+//! The journal of an install: its next step, written before the step.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -103,8 +103,8 @@ fn unreadable(path: &Path, why: &str) -> Stop {
     Stop::undetermined(
         "journal-unreadable",
         format!(
-            "{}: cannot read the journal of an interrupted install: {why}; look whether the files in place are \
-             right, then remove the journal",
+            "{}: cannot read the journal of an interrupted install: {why}; check the files in place, then \
+             remove the journal",
             output::path(path)
         ),
     )

@@ -1,7 +1,6 @@
-//! The server's directory, and how it is exchanged as a whole: beside `DIR` lies `.DIR.hpkp`, which its
-//! owner alone can change, with a lock, the new files until they are in place, and a journal from before the
-//! exchange until the server serves them. Whoever finds a journal knows that an install was
-//! interrupted.
+//! The server's directory, and how it is exchanged as a whole: beside `DIR` is `.DIR.hpkp`, which its owner
+//! alone can change, with a lock, the new files until they are in place, and a journal from before the
+//! exchange until the server serves them. Whoever finds a journal knows that an install was interrupted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

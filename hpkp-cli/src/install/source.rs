@@ -1,4 +1,4 @@
-//! What an ACME client has left in its directory: certbot's and dehydrated's `fullchain.pem` and
+//! The files of an ACME client's directory: certbot's and dehydrated's `fullchain.pem` and
 //! `privkey.pem`, acme.sh's `fullchain.cer` and `NAME.key`, lego's `NAME.crt` and `NAME.key`, uacme's
 //! `NAME/cert.pem` and `private/NAME/key.pem`, or whatever belongs together by its keys.
 

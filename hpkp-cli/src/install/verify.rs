@@ -128,7 +128,7 @@ fn remark(plan: &Plan, place: usize, pair: &Pair, report: &mut Report) {
         }
         if old.len() > 1 && pair.chain.len() == 1 {
             let text = format!(
-                "{file}: no chain follows the certificate, as one does in the files in place"
+                "{file}: no chain follows the certificate, but one does in the files in place"
             );
             report.warn("chain-missing", text);
         }

@@ -130,7 +130,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Takes a line. An empty one is passed over.
+    /// Takes a line. An empty one is ignored.
     pub(super) fn push(&mut self, text: &str) -> Result<(), LineError> {
         self.place += 1;
         let text = text.trim();
@@ -247,7 +247,7 @@ pub(super) fn are_in(text: &str) -> bool {
     })
 }
 
-/// The key in a text. Of a page, other lines than those of the key are passed over.
+/// The key in a text. Of a page, other lines than those of the key are ignored.
 pub(super) fn read(text: &str, is_page: bool) -> Result<Zeroizing<Vec<u8>>, Vec<LineError>> {
     let mut reader = Reader::default();
     let mut errors = Vec::new();

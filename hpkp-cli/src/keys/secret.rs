@@ -1,4 +1,4 @@
-//! A private key out of a file's bytes, whatever form it has.
+//! Reads a private key from the bytes of a file, in any form.
 
 use hpkp_core::pem::{self, PemError};
 use openssl::pkcs12::Pkcs12;

@@ -1,4 +1,4 @@
-//! Why time alone does not let a key be used.
+//! Why a key may not be used however long one waits.
 
 use hpkp_core::published::Published;
 use hpkp_core::published::state::{Record, Retention};

@@ -1,4 +1,4 @@
-//! Today's configuration: what it will put on record once it is loaded counts as if it were.
+//! Today's configuration: the records that it adds when it is loaded count as if they were there.
 
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::SeenName;
@@ -132,8 +132,8 @@ fn compared(
             found = read(&published, arguments.writer.clone())?;
         } else {
             notes.push(
-                "no records were read, so pins that clients hold from earlier configurations do not count; name \
-                 the directory with -d"
+                "no records were read, so the plan does not know pins that clients hold from earlier \
+                 configurations; name the directory with -d"
                     .to_owned(),
             );
         }

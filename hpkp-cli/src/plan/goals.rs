@@ -125,10 +125,10 @@ impl Planner<'_> {
     fn load(&mut self) {
         let Some((file, policy)) = &self.site.not_loaded else { return };
         self.plan.notes.push(format!(
-            "{file} is not on record as it is: the plan starts from it, so load it first (it has been compared \
-             with the records, and would not be refused)"
+            "{file} is not on record in its present form: the plan starts from it, so load it first (it \
+             was compared with the records, and a reload would pass)"
         ));
-        let what = "load the configuration as it is, which is not on record yet";
+        let what = "load the present configuration, which is not on record yet";
         self.step(self.site.now, what, self.site.keys(), policy.clone());
     }
 
@@ -198,7 +198,7 @@ impl Planner<'_> {
             pins => {
                 let place = |key: &Key| leaves.iter().position(|leaf| leaf.pin == key.pin);
                 let places: Option<Vec<usize>> = pins.iter().map(place).collect();
-                let mixed = "plan for keys that stay and for new keys one after the other";
+                let mixed = "make one plan for the keys that stay and another one for the new keys";
                 self.same_keys_of_other_ca(&places.ok_or_else(|| Failure::usage(mixed))?)
             }
         }

@@ -1,4 +1,5 @@
-//! What holds today: the configuration, the records, the certificates in use, and what the arguments add.
+//! The state today: the configuration, the records, the certificates in use, and what the arguments
+//! add.
 
 use std::ffi::OsString;
 

@@ -75,7 +75,7 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     }
     let apart = text.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
     if let Some((name, port)) = apart {
-        return Err(wrong(&format!("give the port apart: {name} --port {port}")));
+        return Err(wrong(&format!("give the port separately: {name} --port {port}")));
     }
     arguments::host(text).map_err(|why| wrong(&why))
 }

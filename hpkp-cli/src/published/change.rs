@@ -1,4 +1,4 @@
-//! What becomes of records: `end`, `waive` and `compromised`.
+//! The commands that change the state of records: `end`, `waive` and `compromised`.
 
 use hpkp_core::published::line::MAX_ENTRIES;
 use hpkp_core::published::state::Record;

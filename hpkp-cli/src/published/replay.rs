@@ -250,7 +250,7 @@ pub(crate) fn judge(
     (found, refusing)
 }
 
-/// How long other machines may be silent, and when they were heard of. The certificate that is asked about
+/// How long other machines may be silent, and when they were heard from. The certificate that is asked about
 /// counts as a new one.
 fn freshness(store: &Store, max_staleness: i64) -> Vec<Freshness> {
     let of = |directory: &Directory| Freshness {

@@ -1,4 +1,4 @@
-//! The directory with the records, what they come to, and how they grow.
+//! The directory with the records: reading its state and appending to it.
 
 use std::collections::HashSet;
 
@@ -108,7 +108,7 @@ impl Store {
         &self.directories
     }
 
-    /// The files that say when other machines were heard of and cannot be used, with the reason.
+    /// The files that say when other machines were heard from and cannot be used, with the reason.
     pub(crate) fn unusable_heard(&self) -> impl Iterator<Item = (String, String)> {
         self.directories.iter().filter_map(|directory| match directory.heard() {
             HeardFile::Unusable(why) => Some((directory.heard_path(), why)),

@@ -177,8 +177,8 @@ fn writers(
             withheld.keys().map(|(host, matching)| matching.pattern(host)).collect();
         for host in withheld.iter().filter(|_| own) {
             let what = format!(
-                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out, or may have \
-                 while another machine was silent"
+                "{host}: {writer} sends no Public-Key-Pins header: clients would have been locked out, or \
+                 might have been while another machine was silent"
             );
             problems.push(Problem::warning(what));
         }
@@ -205,7 +205,7 @@ fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64>
         match directory.heard() {
             HeardFile::Missing => {}
             HeardFile::Unusable(why) => problems.push(Problem::unknown(format!(
-                    "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
+                    "{}: {why}, so it is not known when other machines were last heard from; remove the file, then run hpkp sync",
                     store::shown(&directory.heard_path())
                 ))),
             HeardFile::Read(all) => {

@@ -36,7 +36,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// What is said where no host is on record.
+    /// The line if no host is on record.
     pub(super) fn without_hosts(&self) -> &'static str {
         match self.directories.iter().all(|one| one.usable && one.unread.is_empty()) {
             true => "no recorded pins that clients may still hold",

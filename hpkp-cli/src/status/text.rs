@@ -63,11 +63,11 @@ fn writer(writer: &WriterReport) -> String {
         parts.push("stopped".to_owned());
     }
     match (writer.heard, writer.silent_for) {
-        (Some(_), Some(age)) => parts.push(format!("last heard of {} ago", about(age))),
+        (Some(_), Some(age)) => parts.push(format!("last heard from {} ago", about(age))),
         (Some(at), None) => {
             parts.push(accent(
                 NOTE,
-                &format!("last heard of on {at}, which the clock has not reached"),
+                &format!("last heard from at {at}, which is in the future by this machine's clock"),
             ));
         }
         (None, _) => {}

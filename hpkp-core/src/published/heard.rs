@@ -1,7 +1,7 @@
-//! When each other writer was last heard of, by the clock of this machine: the file `hpkp-heard` of a directory.
+//! When each other writer was last heard from, by the clock of this machine: the file `hpkp-heard` of a directory.
 //!
-//! `hpkp sync` writes it; the check reads it where `max_staleness` is configured. A line counts the age of a
-//! writer's silence from this machine's own receipt of a heartbeat, so that no clock of a peer matters.
+//! `hpkp sync` writes it; the check reads it where `max_staleness` is configured. A line has the time at
+//! which this machine received a heartbeat, so the clocks of other machines do not matter.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub const MAX_FILE: usize = 64 << 20;
 /// The most writers.
 pub const MAX_WRITERS: usize = 100_000;
 
-/// What was last heard of a writer.
+/// The last heartbeat of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The number of its newest heartbeat that counted. It only grows.
@@ -34,7 +34,8 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// For how many seconds nothing has been heard. A clock that went back gives no negative age.
+    /// For how many seconds the writer has been silent. It is never negative, even if the clock was
+    /// set back.
     #[must_use]
     pub const fn age(&self, now: i64) -> i64 {
         let age = now.saturating_sub(self.at);
@@ -42,7 +43,7 @@ impl Heard {
     }
 }
 
-/// All writers that were ever heard of.
+/// All writers that were ever heard from.
 pub type AllHeard = BTreeMap<WriterName, Heard>;
 
 /// Reads the file.

@@ -1,8 +1,8 @@
 //! Where in the copies of other machines' files the records of a host are: the file `hpkp-index` of a directory.
 //!
-//! `hpkp sync` writes it. A server that has it reads those records alone which concern the names that it serves,
-//! however many machines there are. A section stands for one copy, as it was when it was indexed ([`Stamp`]): a copy
-//! that looks otherwise is read as a whole. The last line is a digest of all that stands before it.
+//! `hpkp sync` writes it. With it a server reads only the records that concern the names that it serves, however
+//! many machines there are. A section describes one copy as it was when it was indexed ([`Stamp`]): a copy that has
+//! changed since is read as a whole. The last line is a digest of everything before it.
 //!
 //! A section has the writer's [`Summary`], and the places of its lines: those of records, by the host; those that
 //! say what became of records, which are read where one of them is; and those that concern everybody.
@@ -34,8 +34,8 @@ pub const MAX_FILE: usize = 512 << 20;
 /// How the last line begins.
 const DIGEST: &str = "{\"sha256\":\"";
 
-/// How a copy looked when it was indexed. Whatever writes to a file changes the time of its status, which no
-/// program can set; another file has another number.
+/// The state of a copy when it was indexed. Whatever writes to a file changes the time of its status, which
+/// no program can set; another file has another number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Its number in the file system.
@@ -57,10 +57,10 @@ pub struct Place {
     pub length: u64,
 }
 
-/// The clients of a record who come by a port, whatever the name is.
+/// The clients of a record that come by a port, whatever the name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ByPort {
-    /// There are none: who does not ask for this host, or one below it, is not concerned.
+    /// There are none: the record concerns only this host and those below it.
     None,
     /// Those who come by this port.
     Port(u16),
@@ -89,8 +89,8 @@ pub struct Section {
     pub summary: Summary,
     /// The lines that concern the reader, in no order.
     pub places: Vec<Place>,
-    /// Lines of which nobody knows yet whether they do: they say what became of other writers' records, if these
-    /// are among those that concern the reader.
+    /// Lines that may concern the reader: they end or waive other writers' records, which may be among those
+    /// that concern the reader.
     pub rest: Vec<Place>,
     /// The first halves of the first halves of these records' ids.
     foreign: Vec<u32>,

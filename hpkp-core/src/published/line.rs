@@ -29,17 +29,17 @@ pub use super::json::MAX_DEPTH;
 /// The version of the schema that is written, and the newest that is read.
 pub const VERSION: u64 = 2;
 
-/// The longest line, in octets, without its line feed.
+/// The longest line, in bytes, without its line feed.
 pub const MAX_LINE: usize = 4 << 20;
 
 /// The most entries of one array.
 pub const MAX_ENTRIES: usize = 4_096;
 
-/// The most hosts that one pattern does not stand for. Each record of the pattern has to name them all,
-/// and a server may have tens of thousands of blocks below one domain.
+/// The most hosts that one pattern excludes. Each record of the pattern has to name them all, and a
+/// server may have tens of thousands of blocks below one domain.
 pub const MAX_EXCEPT: usize = 65_536;
 
-/// The longest free text (an origin, a reason, a name), in octets.
+/// The longest free text (an origin, a reason, a name), in bytes.
 pub const MAX_TEXT: usize = 1_024;
 
 impl Event {
@@ -119,7 +119,7 @@ pub enum LineError {
     /// An object has two members of one name.
     #[error("an object has two members of one name")]
     Duplicate,
-    /// Written by a later version of this software. To pass over it could hide a lock-out.
+    /// Written by a later version of this software. To ignore it could hide a lock-out.
     #[error(
         "written in version {0} of the schema, and this software reads versions up to {VERSION}; update this \
         software"
@@ -493,7 +493,7 @@ fn array<'a, T>(
     values.into_iter().map(read).collect()
 }
 
-/// Host names are compared as octets, so one in another form would be met by nothing.
+/// Host names are compared as bytes, so one in another form would be met by nothing.
 fn host(text: &str, name: &'static str) -> Result<HostName, LineError> {
     let host: Option<HostName> = text.parse().ok();
     host.filter(|host| host.as_str() == text)

@@ -20,7 +20,7 @@ pub const ANY_HOST: &str = "hpkp-any-host.invalid";
 pub struct HostName(String);
 
 impl HostName {
-    /// The longest name, in octets (RFC 1035 section 2.3.4), without its trailing dot.
+    /// The longest name, in bytes (RFC 1035 section 2.3.4), without its trailing dot.
     pub const MAX: usize = 253;
 
     /// The name.
@@ -124,7 +124,7 @@ pub enum HostNameError {
 pub struct WriterName(Arc<str>);
 
 impl WriterName {
-    /// The longest name, in octets.
+    /// The longest name, in bytes.
     pub const MAX: usize = 64;
 
     /// The name.

@@ -105,7 +105,7 @@ impl Tlsa {
         (self.usage, self.selector, self.matching)
     }
 
-    /// Whether OpenSSL takes it.
+    /// Whether OpenSSL can use it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         let is_known = self.usage <= usage::DANE_EE && self.selector <= selector::KEY;
@@ -135,7 +135,7 @@ impl Tlsa {
         }
     }
 
-    /// The pin that says the same of a key, where there is one.
+    /// The pin of the same key, if the record is the SHA-256 of a key.
     #[must_use]
     pub fn pin(&self) -> Option<Pin> {
         match (self.selector, self.matching) {
@@ -248,8 +248,8 @@ impl Rrset {
         self.records.iter().filter(|one| one.is_usable())
     }
 
-    /// Those that count: usable ones, and of the digests for one usage and selector the strongest.
-    /// Whole certificates and keys always count (RFC 7671 section 9).
+    /// The records that clients compare: usable ones, and of the digests for one usage and selector
+    /// only the strongest. Whole certificates and keys always count (RFC 7671 section 9).
     #[must_use]
     pub fn counted(&self) -> Vec<&Tlsa> {
         let usable: Vec<&Tlsa> = self.usable().collect();

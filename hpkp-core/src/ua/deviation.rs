@@ -13,7 +13,7 @@ use crate::text::Excerpt;
 pub struct Deviation {
     /// What it is.
     pub situation: Situation,
-    /// Where it is: octets of the field value.
+    /// Where it is: bytes of the field value.
     pub at: Range<usize>,
 }
 
@@ -54,19 +54,19 @@ pub enum Situation {
     /// More text where a `;` should stand.
     #[error("a ';' is missing")]
     MissingSeparator,
-    /// An octet that may not stand outside quotes.
+    /// A byte that may not stand outside quotes.
     #[error("'{}' is not allowed outside quotes", Excerpt::new(slice::from_ref(.octet)))]
     IllegalOctet {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// A quoted string without its closing quote.
     #[error("the closing '\"' is missing")]
     UnterminatedQuote,
-    /// A control octet in a quoted string, escaped or not.
+    /// A control byte in a quoted string, escaped or not.
     #[error("the control character {} is not allowed", Excerpt::new(slice::from_ref(.octet)))]
     ControlInQuotes {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// A directive other than a pin stands twice (section 2.1, rule 2).

@@ -96,7 +96,7 @@ impl Reading {
     /// Reads a field value.
     ///
     /// # Errors
-    /// More than [`MAX_FIELD`] octets; nothing was read.
+    /// More than [`MAX_FIELD`] bytes; nothing was read.
     pub fn of(kind: FieldKind, text: &[u8]) -> Result<Self, TooLong> {
         if text.len() > MAX_FIELD {
             return Err(TooLong { octets: text.len() });
@@ -151,11 +151,11 @@ impl Reading {
     }
 }
 
-/// A field value of more than [`MAX_FIELD`] octets.
+/// A field value of more than [`MAX_FIELD`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the field value is {} bytes long, more than the limit of {MAX_FIELD}", .octets)]
 pub struct TooLong {
-    /// Octets in the value.
+    /// Bytes in the value.
     pub octets: usize,
 }
 

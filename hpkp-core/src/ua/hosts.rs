@@ -181,7 +181,7 @@ impl KnownPinnedHosts {
     /// subdomains.
     ///
     /// The RFC does not rank several matches (section 2.6); this is the order that section 4.2
-    /// implies. An entry in between that does not cover subdomains is passed over.
+    /// implies. An entry in between that does not cover subdomains is ignored.
     #[must_use]
     pub fn governing(&self, host: &Host, now: i64) -> Option<(&HostName, &Entry)> {
         let Host::Name(name) = host else {

@@ -28,7 +28,7 @@ use crate::pin::Pin;
 
 pub use verdict::{Response, Verdict};
 
-/// The most octets of one field value that are looked at: what Chromium takes as one whole header
+/// The most bytes of one field value that are looked at: what Chromium takes as one whole header
 /// section. A longer field is an error of its own ([`field::TooLong`]).
 pub const MAX_FIELD: usize = 256 * 1024;
 

@@ -20,7 +20,7 @@ use crate::pin::Pin;
 pub use report::{Contents, Format, MAX_REPORTS, Received, Refusal};
 pub use smtp::SUCCESS;
 
-/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are passed over and
+/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are ignored and
 /// counted: a browser puts reports of other kinds beside them.
 ///
 /// # Errors

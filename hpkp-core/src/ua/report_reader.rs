@@ -20,14 +20,14 @@ use super::report::{Key, PEM_BEGIN, PEM_END};
 use super::{date, have_a_key_in_common};
 use crate::pin::Pin;
 
-/// The largest body that is read, in octets. Two long chains need a tenth of it.
+/// The largest body that is read, in bytes. Two long chains need a tenth of it.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// A body of more than [`MAX_BODY`] octets.
+/// A body of more than [`MAX_BODY`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the report is {} bytes long, more than the limit of {MAX_BODY}", .octets)]
 pub struct TooLarge {
-    /// Octets in the body.
+    /// Bytes in the body.
     pub octets: usize,
 }
 
@@ -115,7 +115,7 @@ impl Examined {
     /// Examines the body of a report.
     ///
     /// # Errors
-    /// More than [`MAX_BODY`] octets; nothing was read.
+    /// More than [`MAX_BODY`] bytes; nothing was read.
     pub fn of(body: &[u8]) -> Result<Self, TooLarge> {
         if body.len() > MAX_BODY {
             return Err(TooLarge { octets: body.len() });

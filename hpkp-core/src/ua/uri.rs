@@ -23,7 +23,7 @@ impl ReceivedUri {
         if let Some(octet) = text.iter().find(|octet| !is_uri_octet(**octet)) {
             return Err(UriError::IllegalOctet { octet: *octet });
         }
-        // All octets are ASCII, so this cannot fail.
+        // All bytes are ASCII, so this cannot fail.
         let text = std::str::from_utf8(text).map_err(|_| UriError::Empty)?;
         let (scheme, rest) = text.split_once(':').ok_or(UriError::Relative)?;
         if !is_scheme(scheme) {
@@ -86,10 +86,10 @@ pub enum UriError {
     /// No scheme: a relative reference.
     #[error("it is relative; write https:// and a host before it")]
     Relative,
-    /// An octet that no URI holds there (RFC 3986 section 2).
+    /// A byte that no URI holds there (RFC 3986 section 2).
     #[error("'{}' is not allowed there", .octet.escape_ascii())]
     IllegalOctet {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// `%` without two hexadecimal digits after it (RFC 3986 section 2.1).

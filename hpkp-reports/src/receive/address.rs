@@ -1,4 +1,5 @@
-//! Who sends: the address of the client, and a mark for it that tells of nobody.
+//! The address of the client, and a mark for counting clients from which nobody can learn the
+//! address.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;

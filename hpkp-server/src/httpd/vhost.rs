@@ -11,9 +11,9 @@ use crate::setting::ServerSettings;
 /// A server.
 #[derive(Debug)]
 pub struct Server<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
-    /// How it is called in messages.
+    /// Its name in messages.
     pub label: String,
     /// Its name and its aliases, each once.
     pub names: Vec<String>,
@@ -191,7 +191,7 @@ pub fn listeners<H>(
     listeners
 }
 
-/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
+/// Whether `name` is like `pattern`, in which `*` stands for any bytes and `?` for one.
 fn matches(pattern: &str, name: &str) -> bool {
     glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }

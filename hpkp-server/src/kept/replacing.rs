@@ -1,4 +1,4 @@
-//! What is presented in the place of a certificate that would lock clients out.
+//! Presents a last good certificate in the place of one that would lock clients out.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -90,8 +90,8 @@ impl Replacement {
         first.map_or("", Certificate::not_after_text)
     }
 
-    /// What is said of it: the certificates, and what to do where a key is in other hands. A key that was
-    /// replaced for that reason comes back otherwise.
+    /// Adds the certificates to a finding, and what to do if others may have a key. Without that, a key
+    /// that was replaced for that reason would come back.
     pub(super) fn described(&self, text: Text, records: &str) -> Text {
         let pins = self.leaves.iter().filter_map(Certificate::pin);
         let pins: Vec<String> = pins.map(|pin| format!("sha256/{pin}")).collect();

@@ -31,7 +31,7 @@ pub struct Servers<H> {
 /// A server block.
 #[derive(Debug)]
 pub struct Server<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
     /// Its names.
     pub names: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Server<H> {
     patterns: Vec<Rc<dyn NamePattern>>,
     /// Where it listens.
     pub addresses: Vec<String>,
-    /// How it is called in messages.
+    /// Its name in messages.
     pub label: String,
     /// Whether it is reached on TLS.
     pub tls: bool,

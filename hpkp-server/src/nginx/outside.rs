@@ -54,7 +54,7 @@ impl<H> Default for Outside<H> {
 /// A server.
 #[derive(Debug)]
 pub struct OutsideServer<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
     /// The block around it.
     pub kind: &'static str,
@@ -68,7 +68,7 @@ pub struct OutsideServer<H> {
     pub passes_on: bool,
     /// Which directives of other modules choose or replace its certificates.
     pub choosers: Choosers,
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
 }
 

@@ -25,8 +25,8 @@ pub enum DirectoryError {
     Init(io::Error),
     /// Others may write to it: its path and mode.
     #[error(
-        "other users can write to the directory (mode {:o}); to fix: chmod go-w {}; on a volume that is mounted so, \
-         make a directory in it, as the user of the server: hpkp published init {}",
+        "other users can write to the directory (mode {:o}); to fix: chmod go-w {}; if a volume is \
+         always mounted so, make a directory inside it, as the user of the server: hpkp published init {}",
         .1, ShellWord::new(.0), ShellWord::new(&inside(.0))
     )]
     Mode(String, u32),
@@ -53,7 +53,7 @@ pub enum DirectoryError {
     /// A directory, held here, has more files than so many, which are read as a whole.
     #[error("\"{}\" has more than {} files with records that are not indexed", Excerpt::new(.0), .1)]
     TooManyFiles(String, usize),
-    /// More octets than so many are to be read in a directory, held here.
+    /// More bytes than so many are to be read in a directory, held here.
     #[error("the records in \"{}\" that are to be read have more than {} bytes", Excerpt::new(.0), .1)]
     TooLarge(String, usize),
     /// The file of the writer is not its own: what it is instead.
@@ -142,8 +142,8 @@ impl DirectoryError {
                 ))
                 .fix(format!("chmod go-w {word}"))
                 .fix(format!(
-                    "on a volume that is mounted so, make a directory in it, as the user of the server, \
-                     and name that one: hpkp published init {}",
+                    "if a volume is always mounted so, make a directory inside it, as the user of the \
+                     server, and configure that directory: hpkp published init {}",
                     ShellWord::new(&inside(path))
                 ));
             }

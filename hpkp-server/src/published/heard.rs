@@ -1,4 +1,4 @@
-//! When other machines were last heard of: the file `hpkp-heard`, which `hpkp sync` keeps.
+//! When other machines were last heard from: the file `hpkp-heard`, which `hpkp sync` keeps.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,13 +11,13 @@ use super::{Directory, MAX_NAMES, PEERS, is_of_records, sys, writer_of};
 use crate::file::{if_there, reason};
 
 impl Directory {
-    /// The path of the file that says when other machines were last heard of.
+    /// The path of the file that says when other machines were last heard from.
     #[must_use]
     pub fn heard_path(&self) -> String {
         self.shown(FILE)
     }
 
-    /// When other machines were last heard of.
+    /// When other machines were last heard from.
     #[must_use]
     pub fn heard(&self) -> HeardFile {
         // Whoever can write it can make a silent machine seem to speak.

@@ -22,7 +22,7 @@ pub const RESERVE: &str = "hpkp-reserve";
 /// How many writers it has room for.
 const SLOTS: usize = 64;
 
-/// Octets of a slot: the name, whether it is on record, the digest, the number of the last event, blanks, and a line
+/// Bytes of a slot: the name, whether it is on record, the digest, the number of the last event, blanks, and a line
 /// feed.
 const SLOT: usize = 128;
 
@@ -159,7 +159,7 @@ impl Directory {
     }
 }
 
-/// All slots. Those that a file which was cut off lacks are damaged: of null octets.
+/// All slots. Those that a file which was cut off lacks are damaged: of null bytes.
 fn slots(file: &File) -> io::Result<Vec<Vec<u8>>> {
     let mut slots = Vec::new();
     for at in 0..SLOTS {

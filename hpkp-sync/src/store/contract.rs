@@ -1,4 +1,4 @@
-//! What each engine does, and what passes between it and a pass.
+//! The trait of all engines, and the data that they exchange with a pass.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! The directives that nginx's own modules and well-known others have: what is not among them may change
-//! what the check looks at.
+//! The directives of nginx's own modules and of well-known others: any other directive may change what
+//! the check compares.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;

@@ -1,4 +1,4 @@
-//! What publishes the pin of a next key: policies, TLSA records, the forms of apps.
+//! The texts that publish the pin of a next key: policies, TLSA records, the formats of apps.
 
 use hpkp_core::published::tlsa::{Tlsa, matching, selector};
 use hpkp_core::published::{Client, Lifetime, Origin, Published};

@@ -1,4 +1,4 @@
-//! What holds for the host today.
+//! The present state of the host: its pins, keys and certificates.
 
 use std::path::Path;
 
