@@ -205,9 +205,10 @@ fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64>
         match directory.heard() {
             HeardFile::Missing => {}
             HeardFile::Unusable(why) => problems.push(Problem::unknown(format!(
-                    "{}: {why}, so it is not known when other machines were last heard from; remove the file, then run hpkp sync",
-                    store::shown(&directory.heard_path())
-                ))),
+                "{}: {why}, so it is not known when other machines were last heard from; remove the \
+                 file, then run hpkp sync",
+                store::shown(&directory.heard_path())
+            ))),
             HeardFile::Read(all) => {
                 for (writer, one) in all {
                     let at = heard.entry(writer).or_insert(one.at);
