@@ -49,12 +49,6 @@ impl Field {
         self.header.as_deref().map(Header::value)
     }
 
-    /// Whether it is sent for certificates that are chosen during the handshake, too.
-    #[must_use]
-    pub fn is_unguarded(&self) -> bool {
-        self.unguarded
-    }
-
     /// Whether the field is sent on a connection that has presented this. A certificate that was not
     /// loaded is none that has been checked: its successor may lock out whoever notes the field. Nor has
     /// anybody checked that one of the pins is a backup, without which clients ignore the field.

@@ -24,7 +24,8 @@ use crate::{now, own, pass};
 const VARIABLE: &str = "HPKP_STORE";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &SyncArguments) -> Exit {
+#[must_use]
+pub fn run(arguments: &SyncArguments) -> Exit {
     let (place, options) = match given(arguments) {
         Ok(given) => given,
         Err(text) => return wrong_usage(&text),

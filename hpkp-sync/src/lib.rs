@@ -27,14 +27,7 @@ mod store;
 use std::io::Read as _;
 use std::time::SystemTime;
 
-use hpkp_cli::Exit;
-use hpkp_cli::sync::SyncArguments;
-
-/// Runs the command.
-#[must_use]
-pub fn run(arguments: &SyncArguments) -> Exit {
-    command::run(arguments)
-}
+pub use command::run;
 
 /// In seconds since 1970 UTC. A clock before that is at its beginning.
 fn now() -> i64 {

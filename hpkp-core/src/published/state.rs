@@ -538,12 +538,6 @@ impl State {
         self.writers.get(writer).map_or(0, |progress| progress.summary.last.0)
     }
 
-    /// Which of a writer's files was read, where its first line says it.
-    #[must_use]
-    pub fn instance(&self, writer: &WriterName) -> Option<&str> {
-        self.writers.get(writer)?.summary.instance.as_deref()
-    }
-
     /// Whether a writer has written something.
     #[must_use]
     pub fn knows(&self, writer: &WriterName) -> bool {

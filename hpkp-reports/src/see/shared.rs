@@ -46,9 +46,7 @@ impl Pages {
         let days = configuration.retention.days;
         Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
     }
-}
 
-impl Pages {
     /// Whether readers sign in, so that they may sign out.
     pub(super) const fn signs_out(&self) -> bool {
         self.access.has_token()

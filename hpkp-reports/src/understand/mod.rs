@@ -80,9 +80,7 @@ impl Judge {
         }
         verdict
     }
-}
 
-impl Judge {
     /// How many of the verdicts on these reports are not remembered and take signatures.
     #[must_use]
     pub fn costly<'a>(&self, reports: impl Iterator<Item = &'a Received>, now: i64) -> usize {

@@ -117,14 +117,6 @@ impl Directory {
         Ok(Self { path: own_path, own, above })
     }
 
-    /// Whether a directory can be used, where nobody writes in it yet.
-    ///
-    /// # Errors
-    /// See [`Unusable`].
-    pub fn look(path: &str) -> Result<(), Unusable> {
-        private(path, open_directory(CWD, path)).map(drop)
-    }
-
     /// The path of a file of it.
     #[must_use]
     pub fn path_of(&self, file: &str) -> PathBuf {

@@ -216,9 +216,7 @@ impl<H> Servers<H> {
         }
         findings.into_iter().map(|(finding, _)| finding).collect()
     }
-}
 
-impl<H> Servers<H> {
     /// What is wrong with the use of guards: variables that give nothing, and guards whose variables
     /// nobody uses. `around` is what stands in `http`.
     pub(super) fn misused_guards(&self, around: &ServerSettings) -> Vec<Finding> {

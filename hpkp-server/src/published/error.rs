@@ -103,9 +103,7 @@ impl DirectoryError {
     pub fn is_of_another_server(&self) -> bool {
         matches!(self, Self::Copied(_) | Self::Taken(..))
     }
-}
 
-impl DirectoryError {
     /// The file that is wrong, or the directory of those that were not read.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
@@ -118,9 +116,7 @@ impl DirectoryError {
             _ => None,
         }
     }
-}
 
-impl DirectoryError {
     /// What is wrong with the directory at `path`, and how it is put right.
     #[must_use]
     pub fn text(&self, path: &str) -> Text {
