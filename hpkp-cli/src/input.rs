@@ -13,7 +13,6 @@ use crate::output;
 /// Why something was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
-    /// The system's error.
     #[error("{}", output::os(.0))]
     Io(#[from] io::Error),
     /// Larger than it may be.

@@ -144,23 +144,18 @@ impl fmt::Display for KeyKind {
 /// Why a server's certificates are not known.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// The name has no address, or looking it up failed.
     #[error("cannot resolve the host name: {}", output::os(.0))]
     Name(io::Error),
-    /// No connection.
     #[error("cannot connect: {}", output::os(.0))]
     Connect(io::Error),
-    /// Nothing came in time.
     #[error("no answer within the time limit (--timeout)")]
     TimedOut,
     /// The server ended the handshake before it presented a certificate: with an alert, or by
     /// closing the connection.
     #[error("{}", refused(.0))]
     Refused(String),
-    /// The server does not switch to TLS.
     #[error("{0}")]
     Starttls(StarttlsError),
-    /// A handshake in which no certificate was presented.
     #[error("the server sent no certificate")]
     NoCertificate,
     /// The TLS library could not begin.

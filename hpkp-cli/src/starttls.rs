@@ -25,7 +25,6 @@ pub(crate) enum StarttlsError {
     /// The server's answer is not one of this protocol, or a refusal.
     #[error("unexpected answer: {}", Excerpt::new(.0))]
     Unexpected(String),
-    /// The server does not offer it.
     #[error("the server does not offer STARTTLS")]
     NotOffered,
 }

@@ -45,7 +45,6 @@ impl Response {
 pub(super) enum HttpError {
     #[error("{}", not_read(.0))]
     Io(io::Error),
-    /// The connection ended before the header section did.
     #[error("the server closed the connection without an HTTP response")]
     Ended,
     #[error("the header section of the HTTP response is larger than {} KiB; browsers refuse it too", MAX_SECTION >> 10)]

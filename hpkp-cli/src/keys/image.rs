@@ -42,13 +42,10 @@ const AGAIN: &str = "scan the page flat, at 300 dpi, in grey, or type its lines:
 /// Why a picture gives no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PictureError {
-    /// More than [`MAX_PIXELS`].
     #[error("the picture has more than {} million pixels; scan at 300 dpi", MAX_PIXELS / 1_000_000)]
     TooLarge,
-    /// Not a whole picture.
     #[error("the picture is damaged or truncated")]
     Damaged,
-    /// No QR code is in it.
     #[error("no QR code found in the picture; {AGAIN}")]
     NoCode,
     /// A QR code is in it, and too much of it is wrong.

@@ -98,16 +98,12 @@ pub(super) enum LineError {
     /// A symbol is wrong, or two have changed places.
     #[error("line {line}: typing mistake (wrong checksum); compare it with the page")]
     Checksum { line: String },
-    /// The same line twice, and differently.
     #[error("line {line}: typed twice, and differently")]
     Twice { line: u16 },
-    /// Lines that were not typed.
     #[error("missing: {}", named(.lines))]
     Missing { lines: Vec<u16> },
-    /// The end was not typed.
     #[error("missing: the last line, which begins with \"end\"")]
     NoEnd,
-    /// Every line is right, and the end does not belong to them.
     #[error("the line \"end\" does not belong to the other lines: they are of different pages")]
     End,
 }

@@ -59,13 +59,11 @@ pub(super) fn code(text: &str) -> Result<QRCode, String> {
 /// Why parts are no key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PartsError {
-    /// Parts of two keys.
     #[error("the QR codes are parts of different keys")]
     Mixed,
     /// Parts that were not read, of so many.
     #[error("missing: QR {} of {}; scan all of them, in one picture or several", numbered(.0), .1)]
     Missing(Vec<usize>, usize),
-    /// All parts are there, and they are not what was printed.
     #[error("the parts in the QR codes do not belong together")]
     Damaged,
 }

@@ -13,28 +13,22 @@ use crate::private_key;
 /// Why no private key was got out of a file. No text of it quotes the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
-    /// Nothing at all.
     #[error("empty; expected a private key")]
     Empty,
-    /// Something else, such as a certificate; what it is.
     #[error("contains {0}, not a private key")]
     NotPrivate(String),
-    /// Nothing that is known.
     #[error("not a private key (PEM, DER or PKCS #12)")]
     NotRecognised,
-    /// The PEM block ends too early.
     #[error("truncated: the PEM block has no END line")]
     Truncated,
     /// The base64, or what it holds, is damaged.
     #[error("the private key is damaged")]
     Damaged,
-    /// Of no use to a TLS server, in the format of OpenSSH.
     #[error(
         "the private key has the format of OpenSSH, which no TLS server loads; convert a copy of it: ssh-keygen \
         -p -m PKCS8 -f FILE"
     )]
     OpenSsh,
-    /// The passphrase does not open it.
     #[error("the passphrase does not open this key, or the key is damaged")]
     WrongPassphrase,
     /// The passphrase could not be got.
