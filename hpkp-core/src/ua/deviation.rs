@@ -44,7 +44,7 @@ pub enum Situation {
     MissingName,
     /// `=` without a value after it.
     MissingValue,
-    /// More text where a `;` should stand.
+    /// More text where a `;` is expected.
     MissingSeparator,
     /// A byte that may not stand outside quotes.
     IllegalOctet {
@@ -58,7 +58,7 @@ pub enum Situation {
         /// That byte.
         octet: u8,
     },
-    /// A directive other than a pin stands twice (section 2.1, rule 2).
+    /// A directive other than a pin appears twice (section 2.1, rule 2).
     RepeatedDirective,
     /// An enforced field without `max-age` (section 2.1.2).
     MissingMaxAge,
@@ -76,9 +76,9 @@ pub enum Situation {
     MalformedPin(PinError),
     /// A pin whose base64 is not canonical; the pin it stands for is taken (RFC 4648 section 3.5).
     PinWithStrayBits,
-    /// The pin is the SHA-256 of nothing, which no key has.
+    /// The pin is the SHA-256 of empty input, which no key has.
     PinOfNothing,
-    /// A pin that stood before; it counts once.
+    /// A pin that appeared before; it counts once.
     RepeatedPin,
     /// A pin of another algorithm than SHA-256, ignored (section 2.1.1).
     UnknownAlgorithm,
