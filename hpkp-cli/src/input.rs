@@ -37,13 +37,12 @@ impl InputError {
     }
 }
 
-/// What stands in the file that somebody named: a FIFO is read too, since a shell's `<(...)` is
-/// one.
+/// The content of a file that the user named: a FIFO is read too, since a shell's `<(...)` is one.
 pub(crate) fn named(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
     all(File::open(path)?, limit)
 }
 
-/// What stands in a file that was found in a directory. Nobody asked for a FIFO there, so the
+/// The content of a file that was found in a directory. The user did not name a FIFO there, so the
 /// command does not wait for one. The buffer is wiped: it may be a private key.
 pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file =
@@ -59,12 +58,12 @@ pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Inp
     wiped(file, usize::try_from(metadata.len()).unwrap_or(limit), limit)
 }
 
-/// What comes on standard input.
+/// The content of standard input.
 pub(crate) fn standard(limit: usize) -> Result<Vec<u8>, InputError> {
     all(io::stdin().lock(), limit)
 }
 
-/// What stands in a file that may have a private key, in a buffer that is wiped.
+/// The content of a file that may have a private key, in a buffer that is wiped.
 pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -75,7 +74,7 @@ pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, In
     wiped(file, length.min(limit), limit)
 }
 
-/// What comes on standard input and may have a private key, in a buffer that is wiped.
+/// The content of standard input, which may have a private key, in a buffer that is wiped.
 pub(crate) fn secret_standard(limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     wiped(Unbuffered::new(), 0, limit)
 }

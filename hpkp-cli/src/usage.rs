@@ -64,7 +64,7 @@ fn meant(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Reports wrong usage, and where the right one is described.
+/// Reports wrong usage, and the command that prints help.
 #[must_use]
 pub fn wrong(text: &str) -> Exit {
     let lines = text.lines().filter(|line| !line.trim().is_empty());

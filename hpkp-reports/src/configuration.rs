@@ -23,7 +23,7 @@ const MAX_CONNECTIONS: u64 = 100_000;
 /// The smallest database that can be configured, in bytes.
 const MIN_SIZE: u64 = 100 << 10;
 
-/// What the file says.
+/// The content of the configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -53,7 +53,7 @@ pub struct Configuration {
     pub keep_addresses: bool,
     /// TLS for both listeners.
     pub tls: Option<Tls>,
-    /// What strangers may use up.
+    /// The limits of what strangers may use.
     #[serde(default)]
     pub limits: Limits,
     /// How long groups are kept.
@@ -107,7 +107,7 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What strangers may use up.
+/// The limits of what strangers may use.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {

@@ -46,7 +46,7 @@ pub(super) fn endpoints(
         });
         return Ok(endpoints);
     }
-    // Of the records nothing but ports is needed here; whether they can be read is told later.
+    // Only the ports are needed of the records here; later code reports if they cannot be read.
     let judge = records.and_then(|records| records.as_ref().ok());
     let ports =
         |name: &str| judge.map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default();

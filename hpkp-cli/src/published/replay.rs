@@ -96,7 +96,7 @@ impl Replay {
     }
 
     /// The answer for certificates that have been read: those of each file in `arguments`, and those
-    /// that are sent after each of them.
+    /// that are sent after each of these files.
     pub(super) fn of(
         store: &Store,
         host: &HostName,

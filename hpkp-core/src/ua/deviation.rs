@@ -51,7 +51,7 @@ pub enum Situation {
     /// `=` without a value after it.
     #[error("the value after '=' is missing")]
     MissingValue,
-    /// More text where a `;` should stand.
+    /// More text where a `;` is expected.
     #[error("a ';' is missing")]
     MissingSeparator,
     /// A byte that may not stand outside quotes.
@@ -69,7 +69,7 @@ pub enum Situation {
         /// That byte.
         octet: u8,
     },
-    /// A directive other than a pin stands twice (section 2.1, rule 2).
+    /// A directive other than a pin appears twice (section 2.1, rule 2).
     #[error("only pins may be repeated")]
     RepeatedDirective,
     /// An enforced field without `max-age` (section 2.1.2).
@@ -96,10 +96,10 @@ pub enum Situation {
     /// A pin whose base64 is not canonical; the pin it stands for is taken (RFC 4648 section 3.5).
     #[error("the base64 is not canonical; Firefox and wget2 do not match such a pin")]
     PinWithStrayBits,
-    /// The pin is the SHA-256 of nothing, which no key has.
+    /// The pin is the SHA-256 of empty input, which no key has.
     #[error("this is the SHA-256 of nothing, which no key has")]
     PinOfNothing,
-    /// A pin that stood before; it counts once.
+    /// A pin that appeared before; it counts once.
     #[error("duplicate pin; it counts once")]
     RepeatedPin,
     /// A pin of another algorithm than SHA-256, ignored (section 2.1.1).

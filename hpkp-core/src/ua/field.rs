@@ -13,7 +13,7 @@ use super::uri::ReceivedUri;
 use super::{FieldKind, MAX_FIELD, have_a_key_in_common};
 use crate::pin::{Pin, PinError};
 
-/// What a field value says, once nothing in it voids it.
+/// The content of a valid field value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The distinct SHA-256 pins, in the order of their first appearance.
@@ -33,7 +33,7 @@ pub struct Field {
 /// What an enforced field asks of a UA, on a connection without faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asks {
-    /// To note the host (section 2.5).
+    /// Note the host (section 2.5).
     Note,
     /// To forget the host: `max-age=0` (section 2.3.1), or no pin of a known algorithm is left
     /// (section 2.1.1).

@@ -63,7 +63,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Marks of clients: a hash with a secret that nobody has tomorrow, and that is nowhere but in memory.
+/// Marks of clients: a hash with a secret that changes each day and is only in memory.
 #[derive(Debug, Default)]
 pub struct Marks(Mutex<(i64, RandomState)>);
 

@@ -15,7 +15,7 @@ use crate::store::backend::Backend;
 use crate::store::{Reader, StoreError, Writer};
 use crate::understand::Judge;
 
-/// What pages need.
+/// The state that all pages need.
 #[derive(Debug)]
 pub struct Pages {
     pub(super) reader: Arc<Reader>,

@@ -40,7 +40,7 @@ const PROBE: Duration = Duration::from_secs(10);
 /// How often a transaction that another collector was in the way of is tried.
 const TRIES: u32 = 5;
 
-/// What the writer needs to know.
+/// The settings of the writer.
 #[derive(Clone, Debug)]
 pub struct WriterSettings {
     /// The store.

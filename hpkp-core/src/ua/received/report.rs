@@ -1,4 +1,4 @@
-//! A report that was received, whatever its format, and why nothing of a body is taken.
+//! A report that was received, in any format, and the reasons for which a body is refused.
 
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ pub struct Received {
     pub text: Arc<str>,
 }
 
-/// What a body holds.
+/// The content of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The reports.
@@ -83,7 +83,7 @@ pub struct Contents {
     pub passed_over: usize,
 }
 
-/// Why nothing of a body is taken.
+/// Why a body is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// More than [`MAX_BODY`] bytes.
@@ -98,7 +98,7 @@ pub enum Refusal {
     /// JSON, and no report of a known format that says which host and what was wrong.
     #[error("the body is not a report of a known format")]
     NotAReport,
-    /// So many items in envelopes, none of a kind that is known, or none that can be used.
+    /// This number of items in envelopes, none of a known kind, or none that can be used.
     #[error("the body has {0} reports of other kinds alone")]
     OtherKinds(usize),
 }
