@@ -36,6 +36,8 @@ static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 pub struct Journal {
     path: String,
     writer: WriterName,
+    /// Whether its file could be read. Nothing is added to one that cannot, and what is served is noted beside it.
+    is_read: bool,
 }
 
 /// Which records concern a configuration.
@@ -56,14 +58,16 @@ pub(crate) fn concern_of_kept(deployment: &Deployment) -> Concern {
 
 /// Reads all directories of a configuration. What cannot be read is a problem of the records;
 /// without a directory there are none. Of other machines' records those are read that `concern` has. The second is
-/// where to write, if that can be written to.
+/// where to write.
 #[must_use]
 pub fn read(
     settings: &[RecordsSetting],
     mut concern: Concern,
 ) -> (Option<Records>, Option<Journal>) {
     let Some(first) = settings.first() else { return (None, None) };
-    let mut reading = Reading::default();
+    let directories = directories(settings);
+    let mut reading =
+        Reading { options: check::directory_options(&directories), ..Reading::default() };
     let opened: Vec<_> = settings.iter().map(|setting| Directory::open(&setting.path)).collect();
     let writer = |setting: &RecordsSetting| {
         setting.writer.clone().map(|writer| writer.map_or_else(default_writer, Ok))
@@ -97,7 +101,7 @@ pub fn read(
                     errors.iter().all(|error| error.file().is_some_and(is_other))
                 });
                 let path = setting.path.clone();
-                journal = is_read.then_some(Journal { path, writer });
+                journal = Some(Journal { path, writer, is_read });
             }
             Some(Err(text)) => {
                 reading.find(Code::RecordsUnreadable, Text::new(text), &setting.at);
@@ -108,20 +112,40 @@ pub fn read(
     let setting = settings.iter().zip(&opened).find(|(setting, _)| setting.writer.is_some());
     let mut unrecorded = None;
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
-        unrecorded = reading.own(setting, directory, &journal.writer, noted);
+        unrecorded = match journal.is_read {
+            true => reading.own(setting, directory, &journal.writer, noted),
+            false => last_accepted(directory, &journal.writer),
+        };
     }
-    let directory = setting.map_or(first, |(setting, _)| setting);
-    reading.others(&directory.path, &first.at, &concern);
+    reading.others(&first.at, &concern);
     let records = Records {
         state: reading.contents.state,
-        writer: journal.as_ref().map(|journal| journal.writer.clone()),
-        directory: directory.path.clone(),
+        writer: journal.as_ref().filter(|one| one.is_read).map(|one| one.writer.clone()),
+        directories,
         at: first.at.clone(),
         problems: reading.problems,
         unrecorded,
         freshness,
     };
     (Some(records), journal)
+}
+
+/// What tells the configuration that was accepted last, where the file of its records cannot be read.
+fn last_accepted(directory: &Directory, writer: &WriterName) -> Option<Digest> {
+    if let Ok(Some(digest)) = directory.held(writer) {
+        return Some(digest);
+    }
+    match directory.reserved(writer) {
+        Ok(last @ (Reserved::Recorded(_) | Reserved::Unrecorded(_))) => Some(last.digest()),
+        Ok(Reserved::None | Reserved::Damaged) | Err(_) => None,
+    }
+}
+
+/// The directories of a configuration: first the one that is written to, as a command takes them.
+fn directories(settings: &[RecordsSetting]) -> Vec<String> {
+    let own = settings.iter().filter(|setting| setting.writer.is_some());
+    let others = settings.iter().filter(|setting| setting.writer.is_none());
+    own.chain(others).map(|setting| setting.path.clone()).collect()
 }
 
 /// When other machines were heard from, for each directory whose directive asks for it. A directory that cannot be
@@ -158,6 +182,8 @@ struct Own {
 struct Reading {
     contents: Contents,
     problems: Vec<(Code, Text, Location)>,
+    /// The directories as `hpkp published` takes them.
+    options: String,
 }
 
 impl Reading {
@@ -269,7 +295,7 @@ impl Reading {
             .last_resort(format!("continue with this file: rm {}", ShellWord::new(&reserve)));
             self.find(Code::RecordsMissing, text, at);
         }
-        self.lost(directory, writer, at);
+        self.lost(writer, at);
         unrecorded
     }
 
@@ -337,7 +363,7 @@ impl Reading {
     }
 
     /// Records of other writers that were read before and are missing.
-    fn lost(&mut self, directory: &Directory, writer: &WriterName, at: &Location) {
+    fn lost(&mut self, writer: &WriterName, at: &Location) {
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
         for lost in lost {
@@ -346,13 +372,13 @@ impl Reading {
                  earlier copy, so it is not known which pins clients hold"
             ))
             .fix(format!("copy or restore the file {lost}{SUFFIX} again"))
-            .fix(end_of(directory.path(), &lost));
+            .fix(end_of(&self.options, &lost));
             self.find(Code::RecordsMissing, text, at);
         }
     }
 
     /// Findings about events in copies that their writers may not make.
-    fn others(&mut self, directory: &str, at: &Location, concern: &Concern) {
+    fn others(&mut self, at: &Location, concern: &Concern) {
         let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
         let overreach = self.contents.state.overreach(now(), is_meant);
         let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
@@ -379,7 +405,7 @@ impl Reading {
                     let how = "if it is intended, record it on this machine too, with hpkp published end or waive";
                     text = text.fix(how);
                 }
-                excess.gone.iter().fold(text, |text, gone| text.fix(end_of(directory, gone)))
+                excess.gone.iter().fold(text, |text, gone| text.fix(end_of(&self.options, gone)))
             })
             .collect();
         for text in texts {
@@ -389,10 +415,9 @@ impl Reading {
 }
 
 /// The command that records that a writer is gone.
-fn end_of(directory: &str, writer: &WriterName) -> String {
+fn end_of(options: &str, writer: &WriterName) -> String {
     format!(
-        "only if {writer} is gone for good: hpkp published -d {} end --writer {writer} --why REASON",
-        ShellWord::new(directory)
+        "only if {writer} is gone for good: hpkp published {options} end --writer {writer} --why REASON"
     )
 }
 
@@ -690,8 +715,9 @@ impl Journal {
             }
         };
         // A predecessor may have recorded its end since the records were read.
-        let changed = is_new
-            && published::last_seq(&directory, &self.writer)? != state.last_seq(&self.writer);
+        let changed = !self.is_read
+            || is_new
+                && published::last_seq(&directory, &self.writer)? != state.last_seq(&self.writer);
         let newer = if changed { Some(self.read_anew(&directory)?) } else { None };
         self.append(&directory, newer.as_ref().unwrap_or(state), events, published::append)
     }

@@ -12,9 +12,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use hpkp_core::check::Concern;
+use hpkp_core::check::{Concern, Records};
 use hpkp_core::finding::{Check, Finding};
-use hpkp_core::published::State;
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal;
 use hpkp_server::kept::{self, Replacement};
@@ -67,7 +66,7 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
     let mut trial = Trial { openssl, results: HashMap::new() };
     let is_start = phase == Phase::Start || gate::is_overridden();
     // Read once, where a certificate cannot be loaded.
-    let mut state: Option<Option<State>> = None;
+    let mut records: Option<Option<Records>> = None;
     let mut broken = Vec::new();
     // SAFETY: as above; a server block has a configuration of every module, and so has `http`.
     unsafe {
@@ -91,21 +90,20 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
                 continue;
             };
             let names = server::names(ngx::elements(&raw const (**block).server_names));
-            let state = state.get_or_insert_with(|| {
+            let records = records.get_or_insert_with(|| {
                 // Of keys alone that are compromised, which concern everybody.
-                let records = journal::read(&main.global.published, Concern::none()).0;
-                records.map(|records| records.state)
+                journal::read(&main.global.published, Concern::none()).0
             });
             let found = kept::in_place_of_broken(
                 (&setting, &writer),
                 &names,
-                state.as_ref(),
+                records.as_ref().map(|records| &records.state),
                 &trial.openssl,
             );
-            let records = main.global.published.first().map_or("", |setting| setting.path.as_str());
+            let options = records.as_ref().map(Records::options).unwrap_or_default();
             match found {
                 Ok(found) if put((*cycle).pool, &mut *ssl, &found) => {
-                    broken.push(finding(&setting, records, &names, (&files, why), &found));
+                    broken.push(finding(&setting, &options, &names, (&files, why), &found));
                 }
                 Ok(_) => {}
                 Err(reasons) => {
@@ -129,14 +127,14 @@ fn is_wanted(check: Option<Check>, is_start: bool) -> bool {
 
 fn finding(
     setting: &KeepSetting,
-    records: &str,
+    options: &str,
     names: &[String],
     (files, why): (&Files, PairError),
     found: &Replacement,
 ) -> Finding {
     let file = if why == PairError::Certificate { &files.0 } else { &files.1 };
     let said = (&*file.to_string_lossy(), &*why.to_string());
-    kept::broken_finding(setting, records, label_of(names), said, found)
+    kept::broken_finding(setting, options, label_of(names), said, found)
 }
 
 fn label_of(names: &[String]) -> &str {

@@ -128,7 +128,7 @@ impl Site {
         });
         deployment.listeners.push(Listener::new(443, Choice::Nginx, vec![0], 0));
         deployment.records = Some(Records {
-            directory: "records".to_owned(),
+            directories: vec!["records".to_owned()],
             state: state.clone(),
             writer: Some(writer()),
             at: at(),

@@ -186,7 +186,7 @@ fn ask_beside(
     let freshness = heard.map(|at| everybody_heard(state, at));
     let mut deployment = deployment(config);
     deployment.records = Some(Records {
-        directory: "/var/lib/hpkp".to_owned(),
+        directories: vec!["/var/lib/hpkp".to_owned()],
         state: state.clone(),
         writer: Some(writer.clone()),
         at: at(),

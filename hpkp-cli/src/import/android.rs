@@ -16,8 +16,8 @@ use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, host,
-    note_address, shown, text, xml,
+    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, has_final_dot,
+    host, note_address, shown, text, xml,
 };
 
 /// Reads a Network Security Configuration.
@@ -143,6 +143,9 @@ impl Reader<'_> {
             note_address(&mut self.imported, line, &name);
             return Ok(());
         };
+        if has_final_dot(&mut self.imported, line, &name, Client::Android) {
+            return Ok(());
+        }
         if self.domains.iter().any(|domain| domain.host == host) {
             return Err(Problem::twice(host.as_str()).at(line));
         }
@@ -331,6 +334,27 @@ mod tests {
         let read = read.unwrap();
         assert_eq!(sets(&read), [set("b.example", &[b()])]);
         assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [4, 10]);
+    }
+
+    /// Such an entry applies to no host, so it neither pins one nor takes one out of its parent's pins.
+    #[test]
+    fn a_domain_with_a_final_dot_applies_to_nothing() {
+        let text = format!(
+            "<domain-config><domain includeSubdomains=\"true\">a.example</domain><pin-set>{}</pin-set>\n\
+             <domain-config><domain>www.a.example.</domain><pin-set>{}</pin-set></domain-config>\n\
+             </domain-config><domain-config><domain>a.example.</domain><pin-set/></domain-config>",
+            pin(A),
+            pin(B)
+        );
+        let imported = imported(&text);
+        assert_eq!(
+            sets(&imported),
+            [PinSet { include_subdomains: true, ..set("a.example", &[a()]) }]
+        );
+        let notes: Vec<String> = imported.notes.iter().map(ToString::to_string).collect();
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].starts_with("line 4: \"www.a.example.\" ends with a dot"), "{notes:?}");
+        assert!(notes[0].ends_with("NOT recorded"), "{notes:?}");
     }
 
     #[test]

@@ -500,6 +500,27 @@ fn note_address(imported: &mut Imported, line: usize, name: &str) {
     );
 }
 
+/// Whether an entry is for a name with the dot of the root at its end, as DNS writes them. These clients
+/// compare it as it is written, so it is not an entry for the host without the dot.
+fn has_final_dot(imported: &mut Imported, line: usize, name: &str, client: Client) -> bool {
+    if !name.ends_with('.') {
+        return false;
+    }
+    let shown = shown::shown(name);
+    let why = match client {
+        Client::Android | Client::Apple => {
+            "this client removes such a dot from the hosts that it connects to, so that the entry applies to \
+             none; its pins are NOT recorded"
+        }
+        _ => {
+            "to this client that is another host than the one without it; its pins are NOT recorded. If the \
+             app connects to URLs with such a dot: hpkp published add HOST --pin PIN --origin TEXT"
+        }
+    };
+    imported.note(line, format!("\"{shown}\" ends with a dot: {why}"));
+    true
+}
+
 /// Pins, each once.
 fn distinct(pins: impl IntoIterator<Item = Pin>) -> Vec<Pin> {
     let mut seen = HashSet::new();

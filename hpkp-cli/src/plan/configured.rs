@@ -89,8 +89,9 @@ pub(super) fn read(
     future.state.extend(events);
     let then = OnRecord::new(&future, &writer);
     let not_loaded = (then != before).then_some((shown, then.policy));
-    let directory = records.map(|records| absolute(&records.directory)).unwrap_or_default();
-    Ok(Today { future, now, directory, presented, policy_name, not_loaded, notes })
+    let directories = records.map(|records| &records.directories[..]).unwrap_or_default();
+    let directories = directories.iter().map(|path| absolute(path)).collect();
+    Ok(Today { future, now, directories, presented, policy_name, not_loaded, notes })
 }
 
 /// The server blocks that answer for a host, by their places.

@@ -1,12 +1,12 @@
 //! The steps to each goal.
 
+use hpkp_core::check::directory_options;
 use hpkp_core::date;
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
 use hpkp_core::sorted::distinct;
-use hpkp_core::text::ShellWord;
 
 use super::blocked::why_blocked;
 use super::future::{Future, Relied};
@@ -397,10 +397,10 @@ impl Planner<'_> {
         if leaves.len() <= self.site.certificates.len() {
             return Err(Failure::no(format!(
                 "the records of {} show no rotation yet; change the key once while max_age is short: hpkp plan \
-                 {} --to backup -d {}",
+                 {} --to backup {}",
                 self.site.host,
                 self.site.host,
-                ShellWord::new(&self.site.directory)
+                directory_options(&self.site.directories)
             )));
         }
         if max_age > MaxAge::USER_AGENTS_CAP {
@@ -599,14 +599,14 @@ impl Planner<'_> {
         let policy = policy.or_else(|| self.site.policy.clone());
         self.step(at, what, keys.clone(), policy);
         let command = format!(
-            "hpkp published -d {} why {} --cert fullchain.pem",
-            ShellWord::new(&self.site.directory),
+            "hpkp published {} why {} --cert fullchain.pem",
+            directory_options(&self.site.directories),
             self.site.host
         );
         let is_next = |key: &&Key| self.site.next_keys.iter().any(|next| next.pin == key.pin);
         let next = keys.iter().find(is_next).map(|_| {
-            let directory = ShellWord::new(&self.site.directory);
-            format!("hpkp key next {} --csr next.csr -d {directory}", self.site.host)
+            let options = directory_options(&self.site.directories);
+            format!("hpkp key next {} --csr next.csr {options}", self.site.host)
         });
         if let Some(step) = self.plan.steps.last_mut() {
             step.commands.splice(0..0, next.into_iter().chain([command]));
@@ -636,6 +636,6 @@ impl Planner<'_> {
 
     /// Why time alone does not free the host.
     fn blocked(&self, blocking: &[(&Record<Published>, Retention)]) -> Failure {
-        Failure::no(why_blocked(blocking, &self.site.directory))
+        Failure::no(why_blocked(blocking, &directory_options(&self.site.directories)))
     }
 }

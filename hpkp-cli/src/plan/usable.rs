@@ -39,8 +39,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) kind: Option<Slot>,
     /// Other names in its certificate; a star stands for one label.
     pub(crate) names: &'a [String],
-    /// The directory with records, for commands.
-    pub(crate) directory: &'a str,
+    /// The directories with records, as commands take them.
+    pub(crate) options: &'a str,
 }
 
 /// When a key may be used, in seconds since 1970 UTC.
@@ -114,7 +114,7 @@ fn when(future: &Future, now: i64, planned: &Planned<'_>) -> When {
     let waits = |(_, retention): &(_, Retention)| matches!(retention, Retention::WhilePublished(_));
     match blocking.iter().all(waits) {
         true => When::NotPublished(if_published(future, now, pin, &relied)),
-        false => When::Blocked(why_blocked(&blocking, planned.directory)),
+        false => When::Blocked(why_blocked(&blocking, planned.options)),
     }
 }
 

@@ -7,7 +7,7 @@ use hpkp_core::published::{
     Configuration, Exempt, Fingerprint, Lifetime, Matching, Origin, Published,
 };
 use hpkp_core::sorted::distinct;
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 use super::add;
 use super::store::{Store, shown};
@@ -139,12 +139,10 @@ fn note_earlier(store: &Store, new: &Published) {
     let earlier = live.filter(|record| record.body.owner() == owner && record.body != *new);
     for record in earlier {
         output::complain(&format!(
-            "{}: other TLSA records of {} are on record; once DNS no longer has them: hpkp published -d {} \
-             end {} --why REASON",
+            "{}: other TLSA records of {} are on record; once DNS no longer has them: {}",
             record.id,
             owner.as_deref().unwrap_or_default(),
-            ShellWord::new(store.path()),
-            record.id
+            store.command(&format!("end {} --why REASON", record.id))
         ));
     }
 }

@@ -171,7 +171,7 @@ impl Replay {
         }));
         if self.answer == Answer::No {
             let beside = || advice::directory_of_keys(arguments.cert.first());
-            let keys = keys.map_or_else(beside, advice::absolute);
+            let keys = keys.map_or_else(beside, super::store::absolute);
             lines.extend(advice::remedies(store, &refusing, &keys));
         }
         // What the answer above does not say.
@@ -316,7 +316,7 @@ pub(crate) fn records(store: &Store, state: State) -> Records {
     Records {
         state,
         writer: None,
-        directory: store.path().to_owned(),
+        directories: store.absolute_paths(),
         at: Location { file: store.paths().into(), line: 0 },
         problems: Vec::new(),
         unrecorded: None,

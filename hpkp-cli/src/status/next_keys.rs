@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use hpkp_core::check::directory_options;
 use hpkp_core::published::Matching;
 
 use super::report::{HostReport, NextKeyReport, NextKeyState, Problem, Time};
@@ -25,7 +26,7 @@ pub(super) fn add(
                     let of_host = |host: &&mut HostReport| {
                         host.name.0 == key.host && host.name.1 != Matching::OneLabel
                     };
-                    add_one(store, path, &key, (hosts.iter_mut().find(of_host), is_all), problems);
+                    add_one(store, &key, (hosts.iter_mut().find(of_host), is_all), problems);
                 }
             }
             Err(error) => problems
@@ -36,13 +37,13 @@ pub(super) fn add(
 
 fn add_one(
     store: &Store,
-    path: &str,
     key: &NextKey,
     (host, is_all): (Option<&mut HostReport>, bool),
     problems: &mut Vec<Problem>,
 ) {
     let kind = kind_of(&key.kind);
-    let planned = Planned { host: &key.host, pin: key.pin, kind, names: &[], directory: path };
+    let options = directory_options(&store.absolute_paths());
+    let planned = Planned { host: &key.host, pin: key.pin, kind, names: &[], options: &options };
     let Usable { published_since, is_in_use, when, .. } = usable(&store.state, store.now, &planned);
     let is_there = key.file.exists();
     // What was never written is no key, and one in use is not the next.

@@ -10,7 +10,6 @@ use crate::path::Chain;
 use crate::published::state::Live;
 use crate::published::tlsa::{Combination, matching, usage};
 use crate::published::{Rrset, Tlsa};
-use crate::text::ShellWord;
 
 /// How many digits of a record's data a line has.
 const MAX_DIGITS: usize = 128;
@@ -47,14 +46,14 @@ pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -
             )
         }));
         lines.push(format!(
-            "then import the zone: hpkp published -d {} import --format tlsa --origin ORIGIN ZONE",
-            ShellWord::new(&records.directory)
+            "then import the zone: hpkp published {} import --format tlsa --origin ORIGIN ZONE",
+            records.options()
         ));
         lines.push(format!(
-            "then, and {} before the certificate changes, end the earlier records: hpkp published -d {} end \
+            "then, and {} before the certificate changes, end the earlier records: hpkp published {} end \
              {} --why REASON",
             waiting(set),
-            ShellWord::new(&records.directory),
+            records.options(),
             live.record.id
         ));
         if set.names_leaf_certificate() {

@@ -116,9 +116,9 @@ fn remedies(
 fn gone(records: &Records, silent: &Silent<'_>) -> String {
     let some = silent.keys().take(NAMED).map(|name| format!("--writer {name}"));
     format!(
-        "only if {} gone for good: hpkp published -d {} end {} --why REASON",
+        "only if {} gone for good: hpkp published {} end {} --why REASON",
         if silent.len() == 1 { "that machine is" } else { "those machines are" },
-        ShellWord::new(&records.directory),
+        records.options(),
         some.collect::<Vec<_>>().join(" ")
     )
 }

@@ -12,6 +12,7 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::heard::AllHeard;
 use crate::published::{HostName, Matching, State, WriterName};
+use crate::text::ShellWord;
 
 /// All that a configuration says and has loaded.
 #[derive(Debug, Default)]
@@ -253,8 +254,8 @@ pub struct Records {
     pub state: State,
     /// The writer name of this server; none where it writes no records.
     pub writer: Option<WriterName>,
-    /// A directory to which `hpkp published` can add what the operator decides.
-    pub directory: String,
+    /// Where they were read: first the directory to which `hpkp published` can add what the operator decides.
+    pub directories: Vec<String>,
     /// The directive that names them, or the place that findings name where there is none.
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.
@@ -265,6 +266,21 @@ pub struct Records {
     pub unrecorded: Option<Digest>,
     /// How long other machines may be silent, for each directory whose directive says it.
     pub freshness: Vec<Freshness>,
+}
+
+impl Records {
+    /// The directories as `hpkp published` takes them: it reads all, and writes to the first.
+    #[must_use]
+    pub fn options(&self) -> String {
+        directory_options(&self.directories)
+    }
+}
+
+/// Directories as `hpkp published` takes them.
+#[must_use]
+pub fn directory_options(directories: &[String]) -> String {
+    let option = |directory: &String| format!("-d {}", ShellWord::new(directory));
+    directories.iter().map(option).collect::<Vec<_>>().join(" ")
 }
 
 /// How long the writers of the copies in one directory may be silent, and when they were heard from.

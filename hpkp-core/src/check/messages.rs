@@ -122,6 +122,12 @@ pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> Text {
     let count = policy.spec.distinct_sources();
     let pins = if count == 1 { "pin" } else { "different pins" };
     match code {
+        // Such a policy needs no backup, and with none of its own it gets both pins.
+        Code::TooFewPins if policy.spec.is_unpinning() && count == 1 => Text::new(format!(
+            "policy \"{name}\" has {count} {pins}; some clients (Chromium) ignore a header without the pin of \
+             the key in use and another pin, and forget nothing"
+        ))
+        .fix("remove the pin: a policy that tells clients to forget gets the pins that they need"),
         Code::TooFewPins => with_backup_key(Text::new(format!(
             "policy \"{name}\" has {count} {pins}; clients ignore a header without the pin of the key \
              in use and a backup pin (RFC 7469 section 2.5)"

@@ -422,8 +422,8 @@ impl UnmetPins<'_> {
         match &commands("end", "--why REASON", self.records, &open)[..] {
             [end] if open.len() <= NAMED_IDS => format!("{release}, run: {end}"),
             _ => format!(
-                "{release}, end its records by their ids, which this prints: hpkp published -d {} list",
-                ShellWord::new(&self.records.directory)
+                "{release}, end its records by their ids, which this prints: hpkp published {} list",
+                self.records.options()
             ),
         }
     }
@@ -519,7 +519,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
         let names: BTreeSet<String> = found.iter().map(name).collect();
         chosen = names.iter().map(|name| format!("--host {}", ShellWord::new(name))).collect();
     }
-    let room = MAX_LINE.saturating_sub(OTHERS_OF_A_LINE + records.directory.len()).max(MIN_CHOSEN);
+    let room = MAX_LINE.saturating_sub(OTHERS_OF_A_LINE + records.options().len()).max(MIN_CHOSEN);
     let mut all: Vec<String> = Vec::new();
     for one in chosen {
         match all.last_mut().filter(|line| line.len() + one.len() < room) {
@@ -650,7 +650,7 @@ pub(super) fn other_block(
 
 /// The command that records an operator's decision about events, without its reason.
 fn command(verb: &str, records: &Records, ids: &str) -> String {
-    format!("hpkp published -d {} {verb} {ids}", ShellWord::new(&records.directory))
+    format!("hpkp published {} {verb} {ids}", records.options())
 }
 
 /// What other machines present that new pins do not match: of all hosts of the policy.

@@ -111,8 +111,8 @@ impl Judge {
     }
 
     /// Where the records are, for the commands of messages.
-    pub(super) fn records(&self) -> Option<&str> {
-        self.deployment.records.as_ref().map(|records| records.directory.as_str())
+    pub(super) fn records(&self) -> Option<String> {
+        self.deployment.records.as_ref().map(|records| records.options())
     }
 
     pub(super) fn state(&self) -> Option<&hpkp_core::published::State> {

@@ -1,7 +1,7 @@
 //! The messages of the log about a guard.
 
 use hpkp_core::finding::{Code, Finding, Text};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 use super::given::Pair;
 use super::judge::Judge;
@@ -76,8 +76,7 @@ pub(super) fn served(
     if let (Some(pin), Some(records)) = (pin, judge.records()) {
         text = text.fix(format!(
             "if the key sha256/{pin} was replaced because others may have it, record that: \
-             hpkp published -d {} compromised sha256/{pin} --why REASON",
-            ShellWord::new(records)
+             hpkp published {records} compromised sha256/{pin} --why REASON"
         ));
     }
     let text = text

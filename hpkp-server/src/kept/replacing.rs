@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use hpkp_core::certificate::Certificate;
-use hpkp_core::check::{Alarm, Certificates, Deployment, Verdict};
+use hpkp_core::check::{Alarm, Certificates, Deployment, Records, Verdict};
 use hpkp_core::finding::{Check, Class, Code, Finding, Text};
 use hpkp_core::path::Chain;
 use hpkp_core::published::State;
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 use super::index::{Entry, HostPort, Index};
 use super::{Directory, Keeping, hosts_of, pair, users};
@@ -98,8 +98,7 @@ impl Replacement {
         let text = pins.iter().fold(text, |text, pin| {
             text.fix(format!(
                 "if the key {pin} was replaced because others may have it, record that, then restart: \
-                 hpkp published -d {} compromised {pin} --why REASON",
-                ShellWord::new(records)
+                 hpkp published {records} compromised {pin} --why REASON"
             ))
         });
         let served = self.leaves.iter().zip(&self.paths).map(|(leaf, path)| {
@@ -296,7 +295,7 @@ impl Keeping {
 
     /// What there is to say, for each context.
     fn told(&self, deployment: &Deployment, before: &Verdict, wanted: &[Wanted]) -> Vec<Finding> {
-        let records = deployment.records.as_ref().map_or("", |records| records.directory.as_str());
+        let records = deployment.records.as_ref().map(Records::options).unwrap_or_default();
         let one = |one: &Wanted| {
             let alarmed = self.alarmed(before, one.context, &one.users);
             let labels: BTreeSet<&str> =
@@ -304,7 +303,7 @@ impl Keeping {
             let (code, text) = match one.candidates.get(one.tried) {
                 Some(found) => {
                     let text = served(one, found, &reasons(before, &labels));
-                    (Code::KeptCertificateServed, found.described(text, records))
+                    (Code::KeptCertificateServed, found.described(text, &records))
                 }
                 None => (Code::KeptCertificateNotUsed, not_used(one)),
             };
