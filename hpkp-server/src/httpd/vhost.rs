@@ -102,16 +102,12 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
     for positions in on_address.values() {
         // By name, the first that has it: a table, or many hosts on one address would take long.
         let mut taken: HashMap<String, usize> = HashMap::new();
-        let with_patterns: Vec<usize> =
-            positions.iter().copied().filter(|p| !all[*p].patterns.is_empty()).collect();
+        let mut with_patterns: Vec<usize> = Vec::new();
         for (order, &position) in positions.iter().enumerate() {
             let server = &all[position];
             let is_taken = |name: &String| {
                 taken.contains_key(&name.to_ascii_lowercase())
-                    || with_patterns
-                        .iter()
-                        .take_while(|p| **p != position)
-                        .any(|p| all[*p].answers_to(name))
+                    || with_patterns.iter().any(|before| all[*before].answers_to(name))
             };
             let mut names = server.names.iter().filter(|name| Choice::Httpd.finds(name));
             if order == 0 || !names.all(is_taken) {
@@ -119,6 +115,9 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
             }
             for name in &server.names {
                 taken.entry(name.to_ascii_lowercase()).or_insert(position);
+            }
+            if !server.patterns.is_empty() {
+                with_patterns.push(position);
             }
         }
     }
