@@ -15,7 +15,7 @@ describe_httpd() {
     esac
 }
 
-# one_vhost VARIANT: a configuration in which both ways to send the header send the same octets.
+# one_vhost VARIANT: a configuration in which both ways to send the header send the same bytes.
 one_vhost() {
     local load="LoadModule hpkp_module $httpd_module" policy='' header=''
     case $1 in

@@ -17,7 +17,7 @@ describe() {
     esac
 }
 
-# one_server VARIANT: a configuration in which both ways to send the header send the same octets.
+# one_server VARIANT: a configuration in which both ways to send the header send the same bytes.
 one_server() {
     local load='load_module '$nginx_module';' policy='' header=''
     case $1 in

@@ -20,6 +20,13 @@ journal() { journalctl --no-pager -q -o cat -u "$1"; }
 is_active() { systemctl is-active -q "$1"; }
 enabled() { systemctl is-enabled "$1" 2>/dev/null || true; }
 value() { systemctl show -P "$2" "$1"; }
+# fail TEXT: and what systemd knows, which nobody can ask for when the root is gone.
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    systemctl list-timers --all --no-pager >&2
+    journalctl --no-pager -q -n 60 -u $server -u 'hpkp-*' >&2
+    exit 1
+}
 
 # --- The server -----------------------------------------------------------------------------------
 

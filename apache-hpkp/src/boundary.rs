@@ -1,5 +1,5 @@
-//! Where httpd calls Rust, see [`hpkp_server::boundary`]: when a configuration can be refused, and
-//! where a panic is logged.
+//! The boundary between httpd and Rust, see [`hpkp_server::boundary`]: when a configuration can be
+//! refused, and where a panic is logged.
 
 use hpkp_server::boundary;
 pub(crate) use hpkp_server::boundary::{OnPanic, has_failed, reset};
@@ -8,7 +8,7 @@ use crate::bindings::{APLOG_ALERT, APLOG_EMERG};
 use crate::{log, phase};
 
 /// Runs a hook that has to do with reading a configuration; after a panic, logs it and gives what
-/// `after` makes of the circumstances. An error in a living parent would end the
+/// `after` makes of the circumstances. An error in a running parent would end the
 /// site, and one in a process that shall stop a server would keep it from that.
 pub(crate) fn catch_config_hook<T>(
     name: &str,

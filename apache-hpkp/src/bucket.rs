@@ -8,7 +8,7 @@ use crate::bindings::{
     apr_bucket, apr_bucket_brigade, apr_bucket_heap_create, apr_read_type_e_APR_BLOCK_READ,
 };
 
-/// Puts, in the place of the octets of each bucket with data, what `change` writes; until it gives
+/// Puts, in the place of the bytes of each bucket with data, what `change` writes; until it gives
 /// false, or one cannot be read. Whether neither was so.
 ///
 /// # Safety
@@ -27,7 +27,7 @@ pub(crate) unsafe fn rewrite(
         let mut bucket = (*list).next;
         while bucket != sentinel {
             let kind = (*bucket).type_;
-            // APR_BUCKET_METADATA, which has no octets.
+            // APR_BUCKET_METADATA, which has no bytes.
             if (*kind).is_metadata == 1 {
                 bucket = (*bucket).link.next;
                 continue;
@@ -57,7 +57,7 @@ pub(crate) unsafe fn rewrite(
     true
 }
 
-/// Puts a bucket with a copy of `octets`, if there are any, in the place of `bucket`.
+/// Puts a bucket with a copy of `bytes`, if there are any, in the place of `bucket`.
 ///
 /// # Safety
 /// `bucket` is in a live brigade that only this thread uses; it is gone afterwards.

@@ -1,5 +1,5 @@
-//! The module's configuration: one object for each server. What stands once for all servers is in
-//! the main server's.
+//! The module's configuration: one object for each server. Settings that exist once for all servers
+//! are in the main server's object.
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};

@@ -1,4 +1,4 @@
-//! What is kept of a TLS connection: which context it uses, known once the handshake has named the
+//! The state of a TLS connection: which context it uses, known once the handshake has named the
 //! host, and whether what is sent on it may be an interim response.
 
 use std::ffi::{c_char, c_int, c_void};

@@ -1,11 +1,11 @@
-//! httpd's strings as Rust sees them, and ours as httpd does.
+//! Conversions between httpd's strings and Rust's.
 
 use std::ffi::{CStr, CString, c_char};
 
-/// A string's text; octets that are not UTF-8 are replaced, and null is empty.
+/// A string's text; bytes that are not UTF-8 are replaced, and null is empty.
 ///
 /// # Safety
-/// `string` is null or ends with a null octet.
+/// `string` is null or ends with a null byte.
 pub(crate) unsafe fn text(string: *const c_char) -> String {
     if string.is_null() {
         return String::new();
@@ -14,7 +14,7 @@ pub(crate) unsafe fn text(string: *const c_char) -> String {
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 
-/// `text` for C: what follows a null octet is left out.
+/// `text` for C: what follows a null byte is left out.
 pub(crate) fn c_string(text: &str) -> CString {
     let end = text.bytes().position(|octet| octet == 0).unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()

@@ -1,5 +1,5 @@
-//! The directives (`docs/reference/directives.md`): where they may stand. Their values are read by
-//! [`hpkp_server::httpd`]. httpd names an error's file and line.
+//! The directives (`docs/reference/directives.md`): where they are allowed. Their values are read
+//! by [`hpkp_server::httpd`]. httpd names an error's file and line.
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr;
@@ -172,7 +172,7 @@ fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
 /// `pool` is live.
 unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
     let text = cstr::c_string(text);
-    // SAFETY: by the caller's promise; the copy gets its null octet.
+    // SAFETY: by the caller's promise; the copy gets its null byte.
     unsafe { apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()) }
 }
 

@@ -1,5 +1,5 @@
 //! The output filters: one puts the fields into a response at the last moment, when httpd's own filter
-//! is about to write the header; the other takes what others put into interim responses out of them.
+//! is about to write the header; the other removes fields of these names from interim responses.
 
 use std::ffi::{CStr, c_int};
 use std::ptr;

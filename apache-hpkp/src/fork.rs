@@ -1,9 +1,9 @@
-//! Processes that httpd forks: none keeps a descriptor of ours.
+//! Closes this module's descriptors in processes that httpd forks.
 //!
-//! What is closed when another program is executed stays open in a process that goes on with this
-//! one: a daemon of mod_cgid, mod_fcgid or mod_wsgi, a child that serves. No hook tells about the
-//! daemons. Such a process would keep a terminal open for whoever waits for its end, and the claim to
-//! the records, of which the server that has it is the only one to know.
+//! Descriptors that are closed on exec stay open in a process that runs on without exec: a daemon of
+//! mod_cgid, mod_fcgid or mod_wsgi, or a child that serves. No hook announces the daemons. Such a
+//! process would keep the terminal open for a caller that waits until it is closed, and it would keep
+//! the lock on the records after the server has ended.
 
 use std::sync::OnceLock;
 

@@ -1,9 +1,9 @@
 //! The gate: the check of a whole configuration.
 //!
-//! At a test, and before `-k graceful` sends its signal, it stands in `check_config`, where httpd
-//! can still be refused, and sees the files of certificates. At a start and a reload it stands
-//! behind all others in `post_config`, and sees what mod_ssl has loaded. In a living parent an error
-//! there would end the site, so nothing is refused.
+//! At a test, and before `-k graceful` sends its signal, it runs in `check_config`, where a
+//! configuration can still be refused, and reads the files of certificates. At a start and a reload
+//! it runs after all other modules in `post_config`, and sees what mod_ssl has loaded. In a running
+//! parent an error there would end the server, so nothing is refused.
 
 use std::collections::HashMap;
 use std::env;

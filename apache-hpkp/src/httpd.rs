@@ -87,7 +87,7 @@ pub(crate) unsafe fn location(directive: *const ap_directive_t) -> Location {
 /// The words of a directive's arguments, without their quotation marks.
 ///
 /// # Safety
-/// `pool` is a live pool, and `arguments` is null or ends with a null octet.
+/// `pool` is a live pool, and `arguments` is null or ends with a null byte.
 pub(crate) unsafe fn words(pool: *mut apr_pool_t, mut arguments: *const c_char) -> Vec<String> {
     let mut words = Vec::new();
     // SAFETY: by the caller's promise; each word is copied, and `arguments` moves to the end.
@@ -114,14 +114,14 @@ pub(crate) unsafe fn full_path(pool: *mut apr_pool_t, path: &str) -> String {
 
 /// Whether a module is loaded, by the name that `<IfModule>` takes.
 pub(crate) fn is_loaded(name: &CStr) -> bool {
-    // SAFETY: the name ends with a null octet.
+    // SAFETY: the name ends with a null byte.
     !unsafe { ap_find_linked_module(name.as_ptr()) }.is_null()
 }
 
 /// The OpenSSL whose functions mod_ssl calls: another module may have brought another one. Without
 /// mod_ssl there is none.
 pub(crate) fn openssl() -> Result<OpenSsl, OpenSslError> {
-    // SAFETY: the name ends with a null octet. What is found lies in mod_ssl's own file, or in the
+    // SAFETY: the name ends with a null byte. What is found lies in mod_ssl's own file, or in the
     // program where mod_ssl is part of it; it is not followed.
     let ssl = unsafe { ap_find_linked_module(c"mod_ssl.c".as_ptr()) };
     OpenSsl::used_by(ssl.cast_const().cast())

@@ -1,5 +1,5 @@
-//! Who runs a test: some init scripts test before they stop a server, and kill it when the test fails
-//! without starting it again.
+//! Finds out who runs a test: some init scripts test before they stop a server, and if the test fails
+//! they kill the server and do not start it again.
 //!
 //! Debian's does so where there is no systemd: `service apache2 restart` with a configuration that is
 //! refused would end a site that works. It empties the environment before, so only the processes above

@@ -1,9 +1,9 @@
 //! Last good certificates in the place of those that would lock clients out, or that mod_ssl cannot load.
 //!
-//! A start and a reload in the living parent can refuse nothing any more, and mod_ssl ends the server over
-//! a certificate that it cannot load. So before any module prepares what it serves, the files that mod_ssl
-//! is going to load are checked as a test checks them; and when mod_ssl asks for the files of a server, it
-//! is given those that were kept, which it loads as any other.
+//! A start and a reload in the running parent can no longer refuse anything, and mod_ssl ends the server
+//! if it cannot load a certificate. So before any module prepares its configuration, the files that
+//! mod_ssl is going to load are checked as at a test. When mod_ssl asks for the files of a server, it gets
+//! the kept ones and loads them like any other.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
@@ -69,7 +69,7 @@ struct Decided {
 
 static DECIDED: Mutex<Option<Decided>> = Mutex::new(None);
 
-/// What was found in this reading; it is told once.
+/// What was found in this reading; it is logged once.
 pub(crate) fn found() -> Vec<Finding> {
     let mut decided = DECIDED.lock().unwrap_or_else(PoisonError::into_inner);
     decided.as_mut().map_or_else(Vec::new, |decided| std::mem::take(&mut decided.findings))

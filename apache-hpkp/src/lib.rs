@@ -1,12 +1,11 @@
 //! The Apache httpd module: directives in, output filter out.
 //!
-//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives
-//! of mod_ssl and mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` has the contexts that it did load. `vhost` tells which of them clients see, `gate`
-//! hands all of it to the core's check and refuses or goes on; before mod_ssl loads certificates, `kept` has
-//! it load last good ones in the place of those that would lock clients out, `missing` also where files are
-//! not there; at last, `shutdown` records that the
-//! server has stopped. `connection` keeps which context a connection uses, and `filter` adds the field
-//! to responses.
+//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives of mod_ssl
+//! and mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` has the contexts
+//! that it did load. `vhost` tells which of them clients see, and `gate` passes all of it to the core's check, and
+//! refuses or continues. Before mod_ssl loads certificates, `kept` replaces those that would lock clients out with
+//! last good ones, and `missing` does so for files that do not exist. At the end, `shutdown` records that the server
+//! has stopped. `connection` keeps which context a connection uses, and `filter` adds the field to responses.
 //!
 //! Every entry from C goes through `boundary`.
 
@@ -66,7 +65,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     filter::reset();
     // SAFETY: httpd calls this once for each time it loads the module, in one thread.
     unsafe { gate::register_test() };
-    // After a failure the test refuses, or a living parent goes on without the module.
+    // After a failure the test refuses, or a running parent goes on without the module.
     boundary::catch_config_hook(
         "register_hooks",
         |_| (),

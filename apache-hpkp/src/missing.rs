@@ -1,9 +1,9 @@
-//! Files of certificates and keys that are not there, where last good certificates are kept.
+//! Files of certificates and keys that do not exist, if last good certificates are kept.
 //!
-//! mod_ssl refuses a directive whose file does not exist or is empty: before any hook could give it
-//! another file, and a living parent ends over it. So before the directives are obeyed, such a one is given
-//! the name of a file of the configuration, which exists. Behind that, its own name is put back, and `kept`
-//! decides: a last good certificate takes the place, or mod_ssl is given the configured name after all.
+//! mod_ssl refuses a directive whose file does not exist or is empty, before any hook could give it another
+//! file, and a running parent ends for that. So before the directives are executed, such a directive gets
+//! the name of an existing file of the configuration. Afterwards its own name is put back, and `kept`
+//! decides: mod_ssl gets a last good certificate or the configured name.
 
 use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};

@@ -1,5 +1,5 @@
-//! The directives of mod_ssl, mod_md and other modules for TLS, found in the tree that httpd made of the configuration, where they
-//! stand with all macros, variables and included files in their places. At `-t` no certificate is loaded:
+//! The directives of mod_ssl, mod_md and other modules for TLS, found in httpd's tree of the configuration, in which
+//! all macros, variables and included files have been replaced. At `-t` no certificate is loaded:
 //! [`hpkp_server::httpd`] reads the files that mod_ssl is going to load.
 
 use std::ffi::c_char;

@@ -1,4 +1,4 @@
-//! Where httpd stands in its life.
+//! The phase of httpd's life.
 
 use std::ffi::c_int;
 use std::sync::OnceLock;
@@ -73,7 +73,7 @@ pub(crate) fn serving() -> Phase {
     if is_restart() { Phase::Restart } else { Phase::Start }
 }
 
-/// Whether this is the living parent of a server that has served before: an error there ends the
+/// Whether this is the running parent of a server that has served before: an error there ends the
 /// site.
 pub(crate) fn is_restart() -> bool {
     query(AP_SQ_CONFIG_GEN) > 1

@@ -1,4 +1,4 @@
-//! What is recorded when the server ends.
+//! Records that the server has stopped.
 
 use std::ffi::{c_int, c_void};
 use std::io::Write as _;

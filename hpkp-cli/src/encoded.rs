@@ -1,4 +1,4 @@
-//! The certificates in a file, for what is said of them beside their pins.
+//! The certificates in a file, for their descriptions beside the pins.
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::pem::{self, PemError};

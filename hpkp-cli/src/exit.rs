@@ -1,8 +1,8 @@
-//! How the command ends. The numbers are API.
+//! The exit codes of the command. The numbers are API.
 
 use std::process::ExitCode;
 
-/// What the exit code says.
+/// The meaning of the exit code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Exit {
     /// 0: all is well.
@@ -28,8 +28,8 @@ impl Exit {
         }
     }
 
-    /// The code for two answers in one: what is wrong comes before what is not known, since
-    /// nothing that is still unknown can put it right.
+    /// The code for two answers together: a negative answer comes before an unknown one, because
+    /// more knowledge would not make it positive.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let gravity = |exit| match exit {

@@ -3,7 +3,7 @@
 use crate::exit::Exit;
 use crate::input::InputError;
 
-/// Why a command ends without an answer: how it ends, and what it says.
+/// Why a command ends without an answer: its exit code and its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,

@@ -1,6 +1,5 @@
 //! Files and standard input, each with a limit.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, StdinLock};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -12,29 +11,19 @@ use crate::exit::Exit;
 use crate::output;
 
 /// Why something was not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
-    /// The system's error.
-    Io(io::Error),
+    #[error("{}", output::os(.0))]
+    Io(#[from] io::Error),
     /// Larger than it may be.
+    #[error("larger than {} MiB, the limit for this kind of file", .limit >> 20)]
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
     /// Something in a directory that is no regular file any more.
+    #[error("not a regular file")]
     NotAFile,
-}
-
-impl fmt::Display for InputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => f.write_str(&output::os(error)),
-            Self::TooLarge { limit } => {
-                write!(f, "larger than {} MiB, the limit for this kind of file", limit >> 20)
-            }
-            Self::NotAFile => f.write_str("not a regular file"),
-        }
-    }
 }
 
 impl InputError {
@@ -48,19 +37,12 @@ impl InputError {
     }
 }
 
-impl From<io::Error> for InputError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// What stands in the file that somebody named: a FIFO is read too, since a shell's `<(...)` is
-/// one.
+/// The content of a file that the user named: a FIFO is read too, since a shell's `<(...)` is one.
 pub(crate) fn named(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
     all(File::open(path)?, limit)
 }
 
-/// What stands in a file that was found in a directory. Nobody asked for a FIFO there, so the
+/// The content of a file that was found in a directory. The user did not name a FIFO there, so the
 /// command does not wait for one. The buffer is wiped: it may be a private key.
 pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file =
@@ -76,12 +58,12 @@ pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Inp
     wiped(file, usize::try_from(metadata.len()).unwrap_or(limit), limit)
 }
 
-/// What comes on standard input.
+/// The content of standard input.
 pub(crate) fn standard(limit: usize) -> Result<Vec<u8>, InputError> {
     all(io::stdin().lock(), limit)
 }
 
-/// What stands in a file that may have a private key, in a buffer that is wiped.
+/// The content of a file that may have a private key, in a buffer that is wiped.
 pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -92,7 +74,7 @@ pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, In
     wiped(file, length.min(limit), limit)
 }
 
-/// What comes on standard input and may have a private key, in a buffer that is wiped.
+/// The content of standard input, which may have a private key, in a buffer that is wiped.
 pub(crate) fn secret_standard(limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     wiped(Unbuffered::new(), 0, limit)
 }

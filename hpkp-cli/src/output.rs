@@ -73,8 +73,8 @@ pub(crate) fn unbuffered(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// How a command ends whose output was `written`: a result that nobody received is none. A reader
-/// that has seen enough, such as `head`, is no failure.
+/// The exit code of a command whose output was `written`: output that could not be written is a
+/// failure. A reader that closes its end early, such as `head`, is not.
 pub fn ended(exit: Exit, written: io::Result<()>) -> Exit {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,5 @@
-//! The same work on many things, some of them at a time: one that hangs does not keep the others waiting.
+//! Does the same work on many items, several at a time: an item that hangs does not delay the
+//! others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! What a TLS server presents: its chains as they come over the wire, verified by nobody.
+//! The chains that a TLS server presents, as they come over the network, without verification.
 
 use std::fmt;
 use std::io;
@@ -61,6 +61,14 @@ impl Address {
         const SCHEME: &str = "https://";
         let scheme = text.get(..SCHEME.len())?;
         scheme.eq_ignore_ascii_case(SCHEME).then(|| &text[SCHEME.len()..])
+    }
+
+    /// As it was named: `HOST:PORT`.
+    pub(crate) fn shown(&self) -> String {
+        match self.host.as_str() {
+            host if host.contains(':') => format!("[{host}]:{}", self.port),
+            host => format!("{host}:{}", self.port),
+        }
     }
 
     fn without_port(text: &str) -> Option<Host> {
@@ -134,23 +142,25 @@ impl fmt::Display for KeyKind {
 }
 
 /// Why a server's certificates are not known.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
-    /// The name has no address, or looking it up failed.
+    #[error("cannot resolve the host name: {}", output::os(.0))]
     Name(io::Error),
-    /// No connection.
+    #[error("cannot connect: {}", output::os(.0))]
     Connect(io::Error),
-    /// Nothing came in time.
+    #[error("no answer within the time limit (--timeout)")]
     TimedOut,
     /// The server ended the handshake before it presented a certificate: with an alert, or by
     /// closing the connection.
+    #[error("{}", refused(.0))]
     Refused(String),
-    /// The server does not switch to TLS.
+    #[error("{0}")]
     Starttls(StarttlsError),
-    /// A handshake in which no certificate was presented.
+    #[error("the server sent no certificate")]
     NoCertificate,
     /// The TLS library could not begin.
-    Library(ErrorStack),
+    #[error("OpenSSL error: {}", Excerpt::new(&.0.to_string()))]
+    Library(#[from] ErrorStack),
 }
 
 impl ConnectError {
@@ -163,31 +173,12 @@ impl ConnectError {
     }
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(error) => write!(f, "cannot resolve the host name: {}", output::os(error)),
-            Self::Connect(error) => write!(f, "cannot connect: {}", output::os(error)),
-            Self::TimedOut => f.write_str("no answer within the time limit (--timeout)"),
-            // What OpenSSL says of a text.
-            Self::Refused(why) if why.contains("wrong version number") => {
-                f.write_str("the server does not speak TLS on this port (wrong version number)")
-            }
-            Self::Refused(why) => {
-                write!(f, "the server sent no certificate: {}", Excerpt::new(why))
-            }
-            Self::Starttls(error) => error.fmt(f),
-            Self::NoCertificate => f.write_str("the server sent no certificate"),
-            Self::Library(error) => {
-                write!(f, "OpenSSL error: {}", Excerpt::new(&error.to_string()))
-            }
-        }
-    }
-}
-
-impl From<ErrorStack> for ConnectError {
-    fn from(error: ErrorStack) -> Self {
-        Self::Library(error)
+/// What the end of a handshake says.
+fn refused(why: &str) -> String {
+    // What OpenSSL says of a text.
+    match why.contains("wrong version number") {
+        true => "the server does not speak TLS on this port (wrong version number)".to_owned(),
+        false => format!("the server sent no certificate: {}", Excerpt::new(why)),
     }
 }
 

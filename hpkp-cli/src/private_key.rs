@@ -1,4 +1,4 @@
-//! Private keys: their pins, and nothing else of them.
+//! The pins of private keys, and no other part of them.
 
 use data_encoding::BASE64;
 use hpkp_core::pem::{self, Block};
@@ -91,7 +91,7 @@ fn old_encryption(block: &Block<'_>, passphrase: Option<&Passphrase>) -> KeyPin 
     key.map_or(KeyPin::Encrypted, |key| pin_of(&key))
 }
 
-/// `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and an octet string. OpenSSL would
+/// `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and a byte string. OpenSSL would
 /// ask for a passphrase.
 pub(crate) fn is_encrypted_pkcs8(der: &[u8]) -> bool {
     const OCTET_STRING: u8 = 0x04;

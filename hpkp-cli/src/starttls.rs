@@ -1,6 +1,5 @@
 //! The plain beginning of protocols that switch to TLS.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 
 use hpkp_core::text::Excerpt;
@@ -15,35 +14,26 @@ const MAX_LINE: usize = 16 << 10;
 const MAX_LINES: usize = 256;
 
 /// Why a server does not switch to TLS.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum StarttlsError {
-    Io(io::Error),
+    #[error("{}", not_read(.0))]
+    Io(#[from] io::Error),
+    #[error("the server closed the connection before TLS")]
     Ended,
+    #[error("the server's answer is too long")]
     TooLong,
     /// The server's answer is not one of this protocol, or a refusal.
+    #[error("unexpected answer: {}", Excerpt::new(.0))]
     Unexpected(String),
-    /// The server does not offer it.
+    #[error("the server does not offer STARTTLS")]
     NotOffered,
 }
 
-impl fmt::Display for StarttlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                f.write_str("no answer within the time limit (--timeout)")
-            }
-            Self::Io(error) => write!(f, "cannot read the answer: {}", output::os(error)),
-            Self::Ended => f.write_str("the server closed the connection before TLS"),
-            Self::TooLong => f.write_str("the server's answer is too long"),
-            Self::Unexpected(line) => write!(f, "unexpected answer: {}", Excerpt::new(line)),
-            Self::NotOffered => f.write_str("the server does not offer STARTTLS"),
-        }
-    }
-}
-
-impl From<io::Error> for StarttlsError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
+/// Why nothing was read.
+fn not_read(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "no answer within the time limit (--timeout)".to_owned(),
+        _ => format!("cannot read the answer: {}", output::os(error)),
     }
 }
 

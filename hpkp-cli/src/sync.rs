@@ -9,6 +9,7 @@ use std::process;
 pub use crate::arguments::SyncArguments;
 use crate::arguments::{Arguments, Command};
 pub use crate::output::{JSON_VERSION, complain, ended, json, line, os, printable};
+pub use crate::usage::wrong as wrong_usage;
 use crate::{Exit, failure::Failure, usage};
 
 /// The program.
@@ -31,12 +32,6 @@ pub fn arguments(words: impl Iterator<Item = OsString>) -> Result<SyncArguments,
         Arguments { command: Command::Sync(arguments) } => Ok(arguments),
         _ => Err(Exit::Usage),
     }
-}
-
-/// Reports wrong usage.
-#[must_use]
-pub fn wrong_usage(text: &str) -> Exit {
-    usage::wrong(text)
 }
 
 /// Becomes the program.

@@ -64,8 +64,9 @@ fn meant(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Reports wrong usage, and where the right one is described.
-pub(crate) fn wrong(text: &str) -> Exit {
+/// Reports wrong usage, and the command that prints help.
+#[must_use]
+pub fn wrong(text: &str) -> Exit {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     for line in lines.filter(|line| !line.starts_with("For more information")) {
         let line = line.strip_prefix("error: ").unwrap_or(line);

@@ -157,7 +157,7 @@ fn deployment(
         0,
     ));
     deployment.records = Some(Records {
-        directory: "/var/lib/hpkp".to_owned(),
+        directories: vec!["/var/lib/hpkp".to_owned()],
         state: State::default(),
         writer: Some(writer.clone()),
         at: at(),

@@ -17,7 +17,7 @@ use crate::published::state::{State, Stopped};
 /// How many ids one `ended` event names.
 const IDS: usize = 1_000;
 
-/// After how many seconds of silence a writer says that it lives.
+/// After how many seconds without a record a writer writes a `seen` event.
 const HEARTBEAT: i64 = 24 * 3_600;
 
 /// The events that `writer` appends when the configuration of `deployment` has been accepted with
@@ -58,8 +58,8 @@ pub fn accepted(
     sealed(written.into_iter().chain(seen), state, writer, now)
 }
 
-/// What says that a server is back with what it stopped with, and which of `wanted` that is; `None`
-/// where it is so little that it is written anew.
+/// The `again` event of a server that starts with the configuration with which it stopped, and the
+/// members of `wanted` that it covers. `None` where they are so few that they are written anew.
 fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Body>)> {
     let kept: Vec<&Body> = wanted.iter().filter(|body| stopped.of.contains_key(body)).collect();
     let is_kept: HashSet<EventId> =
@@ -72,8 +72,8 @@ fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Bod
     (fits && !kept.is_empty()).then_some((again, kept))
 }
 
-/// That the writer lives, and what it has read, where that is worth a line: others have written more or
-/// less since, something is of a time to come, or nothing was written for a day.
+/// The `seen` event: that the writer runs, and what it has read. It is written where the records of
+/// others have changed, a record has a time in the future, or nothing was written for a day.
 fn seen(state: &State, writer: &WriterName, is_silent: bool, now: i64) -> Option<Body> {
     let mut of = state.sights(writer);
     let is_told = of == state.last_seen(writer);
@@ -87,8 +87,9 @@ fn seen(state: &State, writer: &WriterName, is_silent: bool, now: i64) -> Option
     Some(Body::Seen(Seen { of, succeeded: Vec::new() }))
 }
 
-/// [`accepted`]'s events of a server that takes over from another one which still runs: what that
-/// one publishes goes on, and later configurations are compared with the new server's alone.
+/// The events of [`accepted`] for a server that takes over from another one which still runs. The
+/// pins of the old server stay published, and later configurations are compared only with the new
+/// server's.
 #[must_use]
 pub fn without_ends(events: Vec<Event>, state: &State, writer: &WriterName) -> Vec<Event> {
     let Current { left, .. } = current(state, writer);
@@ -116,7 +117,7 @@ pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
     sealed(ended(&over, &Why::Stopped), state, writer, now)
 }
 
-/// Why something has no place in a record.
+/// The reason why something does not fit into a record.
 #[must_use]
 pub fn too_large() -> String {
     format!(
@@ -125,7 +126,7 @@ pub fn too_large() -> String {
     )
 }
 
-/// What is found where a configuration could not be recorded, and no header is lost by it.
+/// The finding about a configuration that could not be recorded and all of whose headers are sent.
 #[must_use]
 pub fn not_recorded(records: &Records, why: &str) -> Finding {
     let text = format!(
@@ -136,8 +137,8 @@ pub fn not_recorded(records: &Records, why: &str) -> Finding {
 }
 
 impl Verdict {
-    /// Takes out the headers of hosts whose pins no record has room for; gives the finding. The others
-    /// are recorded all the same.
+    /// Removes the headers of hosts whose pins do not fit into a record, and returns the finding. The
+    /// other hosts are recorded all the same.
     pub fn withhold_unrecordable(&mut self, deployment: &Deployment) -> Option<Finding> {
         let policies = deployment.policies_by_name();
         let is_recordable = |policy: &Policy, verdict: &HostVerdict| {
@@ -148,8 +149,8 @@ impl Verdict {
         })
     }
 
-    /// The hosts whose certificates no record has room for. What is on record of them is of an earlier
-    /// configuration, so that the whole of this one counts as not recorded.
+    /// The hosts whose certificates do not fit into a record. Their records are of an earlier
+    /// configuration, so this configuration as a whole counts as not recorded.
     #[must_use]
     pub fn unrecordable<'a>(&self, deployment: &'a Deployment) -> Vec<&'a str> {
         let presented = presented(&self.hosts).into_iter();
@@ -165,8 +166,8 @@ impl Verdict {
         hosts.filter(|(_, verdict)| has_one(verdict)).map(|(host, _)| host.label.as_str()).collect()
     }
 
-    /// Takes out the headers whose pins are not on record, since `why` has kept [`accepted`]'s
-    /// events from being written; gives the finding. A header that was on record before stays.
+    /// Removes the headers whose pins are not on record, because the events of [`accepted`] could
+    /// not be written (`why`), and returns the finding. A header that was on record before stays.
     pub fn withhold_unrecorded(
         &mut self,
         deployment: &Deployment,
@@ -363,12 +364,12 @@ fn published<'a>(
     })
 }
 
-/// What the writer has said of its configurations and not ended.
+/// The events of the writer about its configurations that have not ended.
 #[derive(Default)]
 struct Current {
-    /// Of the last one.
+    /// Those of the last configuration.
     of: HashMap<Body, EventId>,
-    /// Of earlier ones, with which another server may still run.
+    /// Those of earlier configurations, with which another server may still run.
     left: Vec<EventId>,
 }
 

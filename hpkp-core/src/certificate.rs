@@ -16,7 +16,7 @@ use crate::published::{Fingerprint, Slot};
 use crate::spki;
 use crate::text::Excerpt;
 
-/// The largest certificate that is looked at, in octets.
+/// The size of the largest certificate that is parsed, in bytes.
 pub const MAX_CERTIFICATE: usize = 256 * 1024;
 
 /// A parsed certificate.
@@ -41,36 +41,25 @@ pub struct Certificate {
     common_names: Box<[String]>,
 }
 
-/// A distinguished name in a form in which equal names are equal octets: strings in lower case,
+/// A distinguished name in a form in which equal names are equal bytes: strings in lower case,
 /// their spaces folded, whatever string type they have (RFC 5280 section 7.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Name(Box<[u8]>);
 
 /// Why a certificate cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// Larger than [`MAX_CERTIFICATE`].
+    #[error("a certificate is larger than {MAX_CERTIFICATE} bytes")]
     TooLarge,
     /// Not an X.509 certificate in DER.
+    #[error("cannot parse a certificate")]
     Malformed,
 }
 
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => {
-                write!(f, "a certificate is larger than {MAX_CERTIFICATE} bytes")
-            }
-            Self::Malformed => f.write_str("cannot parse a certificate"),
-        }
-    }
-}
-
-impl std::error::Error for CertificateError {}
-
 impl Certificate {
-    /// Parses one certificate. What stands behind it is passed over, as OpenSSL's own
-    /// `TRUSTED CERTIFICATE` has something there.
+    /// Parses one certificate. Data after it is ignored, because OpenSSL's own `TRUSTED
+    /// CERTIFICATE` has some.
     ///
     /// # Errors
     /// See [`CertificateError`].
@@ -128,7 +117,7 @@ impl Certificate {
         })
     }
 
-    /// Its octets.
+    /// Its bytes, in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.der
@@ -141,14 +130,15 @@ impl Certificate {
         self.pin
     }
 
-    /// The object identifier of its key's algorithm, its content octets alone. A server that is
-    /// given several certificates has one for each.
+    /// The object identifier of its key's algorithm: only the content bytes. A server takes one
+    /// certificate for each algorithm.
     #[must_use]
     pub fn key_algorithm(&self) -> &[u8] {
         &self.key_algorithm
     }
 
-    /// Which of a server's certificates it is, where that can be told.
+    /// The kind of its key, by which a server distinguishes its certificates; none where that is
+    /// not known.
     #[must_use]
     pub fn slot(&self) -> Option<Slot> {
         self.slot
@@ -227,18 +217,18 @@ impl Certificate {
         self.der.get(self.spki.clone()).unwrap_or_default()
     }
 
-    /// The hashes that are taken for its pin and are none.
+    /// The hashes of it that people use by mistake in place of its pin.
     pub(crate) fn other_hashes(&self) -> Vec<OtherHash> {
         other_hash::of_certificate(&self.der, self.spki())
     }
 
-    /// What it says of who issued it: the issuer's name and its key identifier.
+    /// The hash of the issuer's name and key identifier that it has.
     #[must_use]
     pub fn issuer_fingerprint(&self) -> Fingerprint {
         Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
     }
 
-    /// What tells it from every other certificate.
+    /// The hash that distinguishes it from every other certificate.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of([self.der()])
@@ -270,7 +260,7 @@ impl Certificate {
     }
 }
 
-/// How a certificate is called.
+/// The name of a certificate in messages.
 fn label(subject: &X509Name<'_>, san: Option<&str>) -> String {
     let subject = subject.to_string();
     match (subject.is_empty(), san) {
@@ -280,7 +270,7 @@ fn label(subject: &X509Name<'_>, san: Option<&str>) -> String {
     }
 }
 
-/// How the issuer of a certificate is called.
+/// The name of a certificate's issuer in messages.
 fn issuer_label(issuer: &X509Name<'_>) -> String {
     match issuer.to_string() {
         empty if empty.is_empty() => "(no name)".to_owned(),

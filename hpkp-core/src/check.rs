@@ -57,7 +57,7 @@ pub use digest::{Digest, DigestError};
 pub use digesting::digest;
 pub use input::{
     Alarm, Certificates, Context, Deployment, Freshness, HeardFile, Host, Names, NotServedHere,
-    Noticed, PolicyUse, Records, RenewalKey, Serving, Skipped, TrustSetting,
+    Noticed, PolicyUse, Records, RenewalKey, Serving, Skipped, TrustSetting, directory_options,
 };
 pub use listener::{Choice, Listener, NamePattern};
 pub use name_set::{NameSet, SeenName};

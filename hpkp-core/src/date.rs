@@ -76,7 +76,8 @@ pub fn duration(seconds: i64) -> String {
     format!("{} {name}{plural}", seconds / unit)
 }
 
-/// A duration in the largest unit of which it has two at least, cut: how long ago something was.
+/// A rounded-down duration in the largest unit of which it has at least two: how long ago something
+/// was.
 #[must_use]
 pub fn about(seconds: i64) -> String {
     let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);

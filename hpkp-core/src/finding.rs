@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::text::Excerpt;
 
-/// Where a directive stands in the server's configuration.
+/// The place of a directive in the server's configuration.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The file, as the server names it.
@@ -59,13 +59,13 @@ impl Class {
     }
 }
 
-/// What is known of a code.
+/// A row of the table of codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// The code.
     pub code: Code,
-    /// Its text, as it stands in log lines.
+    /// Its text in log lines.
     pub text: &'static str,
     /// Its class in an enforced policy.
     pub class: Class,
@@ -75,12 +75,17 @@ pub struct Entry {
     pub reference: &'static str,
 }
 
+// A code's title is its documentation, too; comments add what it does not say.
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident, $title:literal, $reference:literal;)*) => {
         /// The stable code of a finding.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
-            $($(#[$doc])* $name,)*
+            $(
+                #[doc = concat!($title, ".")]
+                $(#[$doc])*
+                $name,
+            )*
         }
 
         /// All codes. `docs/reference/findings.md` has them in this order.
@@ -95,82 +100,60 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A pin is not the base64 of a SHA-256.
     MalformedPin = "malformed-pin", Invalid,
         "A pin is not the base64 of a SHA-256 hash", "RFC 7469 2.1.1";
-    /// A pin is the SHA-256 of nothing.
     EmptyInputPin = "empty-input-pin", Invalid,
         "A pin is the SHA-256 hash of empty input", "RFC 7469 2.4";
-    /// Fewer pins than the policy needs.
     TooFewPins = "too-few-pins", Invalid,
         "The policy has fewer pins than clients require", "RFC 7469 2.5";
-    /// More pins than every user agent stores.
     TooManyPins = "too-many-pins", Invalid,
         "The policy has more pins than every client stores", "docs/explanation/design.md";
-    /// An enforced policy without `max_age`.
     MissingMaxAge = "missing-max-age", Invalid,
         "An enforced policy has no max-age", "RFC 7469 2.1.2";
-    /// A `max_age` that is no time.
     InvalidMaxAge = "invalid-max-age", Invalid,
         "The value of max-age is invalid", "RFC 7469 2.1.2";
     /// A `report_uri` that some user agent would void the header for.
     InvalidReportUri = "invalid-report-uri", Invalid,
         "The report URI is invalid", "RFC 7469 2.1.4";
-    /// A report-only policy that cannot report.
     ReportOnlyWithoutReportUri = "report-only-without-report-uri", Invalid,
         "A report-only policy has no report URI", "RFC 7469 2.1";
-    /// A policy that is used and not defined.
     UnknownPolicy = "unknown-policy", Invalid,
         "A policy is used and not defined", "docs/reference/directives.md";
-    /// A name is said to be served elsewhere, and a server block here has it.
     NotServedHereConflict = "not-served-here-conflict", Invalid,
         "A name is declared as not served here and is served here", "docs/reference/directives.md";
-    /// The variables of a guard where they can give nothing.
     GuardVariableMisplaced = "guard-variable-misplaced", Invalid,
         "A variable of a guard is used where it gives no certificate", "docs/reference/directives.md";
-    /// A keyword in place of a pin, where published pins are not recorded.
     KeywordPinWithoutPublishedPins = "keyword-pin-without-published-pins", Invalid,
         "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
-    /// A received field that RFC 7469 voids.
     InvalidHeader = "invalid-header", Invalid,
         "Clients ignore the header that the server sends, because its text is invalid", "RFC 7469 2.1";
-    /// The server itself refuses the text of the configuration, and says so without a code. Found by the
-    /// command alone.
+    /// The server says so without a code. Found by the command alone.
     InvalidConfiguration = "invalid-configuration", Invalid,
         "The server would refuse the text of the configuration", "docs/reference/command.md";
-    /// A pin's file holds a private key. What a file holds may change under a running server, so
-    /// it must not keep the next start from succeeding, as the text of the configuration may.
+    /// What a file holds may change under a running server, so it must not keep the next start from succeeding,
+    /// as the text of the configuration may.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
         "The file of a pin contains a private key", "docs/reference/directives.md";
-    /// A pin's file holds a key with inherited parameters.
     UnpinnableKey = "unpinnable-key", Unsure,
         "The key has inherited parameters and cannot be pinned", "RFC 7469 2.4";
     /// A pin's file cannot be read, or holds no key that can be parsed; or a keyword stands for no
     /// certificate.
     UnreadablePinSource = "unreadable-pin-source", Unsure,
         "The file of a pin cannot be used", "docs/reference/directives.md";
-    /// A file of trusted certificates cannot be read.
     UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure,
         "A file of trusted certificates cannot be used", "docs/reference/directives.md";
-    /// A certificate that the server loaded cannot be parsed.
     UnreadableCertificate = "unreadable-certificate", Unsure,
         "A certificate of the server cannot be parsed", "RFC 5280 4.1";
-    /// A file or a certificate exceeds a limit.
     OversizedInput = "oversized-input", Unsure,
         "A file or a certificate exceeds a size limit", "docs/reference/findings.md";
-    /// The records of published pins cannot be read.
     RecordsUnreadable = "records-unreadable", Unsure,
         "The records of published pins cannot be read", "docs/reference/records.md";
-    /// Records that were read once are not there any more.
     RecordsMissing = "records-missing", Unsure,
         "Records that were read before have disappeared", "docs/reference/records.md";
-    /// Another machine that has a host has not been heard of for too long.
     PeerSilent = "peer-silent", Unsure,
-        "Another machine that serves this name has not been heard of for too long", "docs/reference/records.md";
-    /// The file that says when others were heard of cannot be used.
+        "Another machine that serves this name has been silent for too long", "docs/reference/records.md";
     HeartbeatsUnreadable = "heartbeats-unreadable", Unsure,
-        "It cannot be told when other machines were last heard of", "docs/reference/records.md";
-    /// Somebody else may have changed records of this machine.
+        "The times at which other machines were last heard from cannot be read", "docs/reference/records.md";
     RecordsUnsafePermissions = "records-unsafe-permissions", Unsure,
         "Other users can change the records", "docs/reference/records.md";
     /// The directory for last good certificates cannot be used, or others may look into it.
@@ -182,10 +165,8 @@ codes! {
     /// The server's OpenSSL lacks a function or is a version that is not supported.
     UnsupportedOpenssl = "unsupported-openssl", Unsure,
         "The server's TLS library is not supported", "docs/explanation/design.md";
-    /// The name of a server has no address.
     NameNotResolved = "name-not-resolved", Unsure,
         "A host name cannot be resolved", "docs/how-to/outside.md";
-    /// No connection to a server.
     ServerNotReached = "server-not-reached", Unsure,
         "A server cannot be reached", "docs/how-to/outside.md";
     /// A server that speaks no TLS, or ends the handshake.
@@ -194,124 +175,95 @@ codes! {
     /// A server that speaks TLS and no HTTP.
     NoHttpResponse = "no-http-response", Unsure,
         "A server sends no valid HTTP response", "docs/how-to/outside.md";
-    /// Redirects that do not end.
     TooManyRedirects = "too-many-redirects", Unsure,
         "Redirects do not end", "docs/how-to/outside.md";
-    /// A DNS resolver without a usable answer.
     ResolverFailed = "resolver-failed", Unsure,
         "The DNS resolver gives no usable answer", "docs/how-to/outside.md";
-    /// The command cannot tell what a part of the configuration means. Found by the command alone.
+    /// Found by the command alone.
     ConfigurationNotUnderstood = "configuration-not-understood", Unsure,
         "The command cannot tell what the server makes of the configuration", "docs/reference/command.md";
-    /// A loaded certificate has no path through a pinned key.
     NoPinInChain = "no-pin-in-chain", Lockout,
         "No pin of the policy matches a key in the certificate chain", "RFC 7469 2.6";
-    /// A certificate has no path through a key that clients may hold a pin of.
     PublishedPinsUnmet = "published-pins-unmet", Lockout,
-        "The certificate fails the pins that clients hold", "RFC 7469 2.6";
-    /// The same for pins that were published for a domain above the host.
+        "No key in the certificate chain matches the pins that clients hold", "RFC 7469 2.6";
     SuperdomainPinsUnmet = "superdomain-pins-unmet", Lockout,
-        "The certificate fails the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
-    /// Another server block of the name presents no key that the policy pins.
+        "No key in the certificate chain matches the pins that clients hold for a parent domain", "RFC 7469 2.1.3";
     SameHostPinMismatch = "same-host-pin-mismatch", Lockout,
-        "Another server block of this name fails the policy", "RFC 7469 2.2.2";
-    /// Another server of the host presents no key that the policy pins.
+        "Another server block of this name presents keys that the policy does not pin", "RFC 7469 2.2.2";
     PeerServerPinMismatch = "peer-server-pin-mismatch", Lockout,
-        "Another machine that serves this name fails the policy", "RFC 7469 2.2.2";
-    /// A certificate on the path has expired.
+        "Another machine that serves this name presents keys that the policy does not pin", "RFC 7469 2.2.2";
     CertificateExpired = "certificate-expired", Lockout,
         "A certificate that the server presents has expired", "RFC 5280 4.1.2.5";
-    /// A certificate on the path is not valid yet.
     CertificateNotYetValid = "certificate-not-yet-valid", Lockout,
         "A certificate that the server presents is not valid yet", "RFC 5280 4.1.2.5";
-    /// No path to a trusted root.
     CertificateUntrusted = "certificate-untrusted", Lockout,
         "The certificate chain leads to no trusted root", "RFC 5280 6.1";
-    /// The certificate is for other names.
     CertificateNameMismatch = "certificate-name-mismatch", Lockout,
         "The certificate is not for this host name", "RFC 6125 6.4";
     /// No pin lies outside the loaded chains.
     NoBackupPin = "no-backup-pin", Withhold,
         "The policy has no backup pin", "RFC 7469 2.5";
-    /// The pins of a header cannot be recorded.
     PublishedPinsWriteFailed = "published-pins-write-failed", Withhold,
         "The pins of a header could not be recorded", "docs/reference/records.md";
-    /// The certificate is chosen during the handshake.
     CertificateNotKnownAtLoad = "certificate-not-known-at-load", Withhold,
         "The certificate is chosen during the handshake", "docs/explanation/design.md";
-    /// The certificate is known at the start only, not at a test.
     CertificateCheckedAtStart = "certificate-checked-at-start", Warning,
         "The certificate is checked at the start, not by the config test", "docs/explanation/design.md";
-    /// The certificate is compared with the pins at each handshake, not at a test.
     CertificateCheckedAtHandshake = "certificate-checked-at-handshake", Warning,
         "The certificate is checked at the handshake, not by the config test", "docs/how-to/acme.md";
-    /// A directive that guards certificates, of which no server presents what it gives.
     GuardNotUsed = "guard-not-used", Warning,
         "No server presents the certificate that a guard gives", "docs/reference/directives.md";
-    /// The last good certificate is presented in the place of one that would lock clients out.
     KeptCertificateServed = "kept-certificate-served", Warning,
         "The last good certificate is presented in place of the configured one", "docs/reference/directives.md";
-    /// A certificate locks clients out, and no last good certificate can take its place.
     KeptCertificateNotUsed = "kept-certificate-not-used", Warning,
         "No last good certificate can take the place of the configured one", "docs/reference/directives.md";
-    /// What is presented now could not be kept.
     CertificateNotKept = "certificate-not-kept", Warning,
         "The certificate of the accepted configuration could not be kept", "docs/reference/directives.md";
     /// The certificate is chosen during the handshake, and the header is sent where it satisfies the
     /// policy.
     CertificateNotGuarded = "certificate-not-guarded", Warning,
         "The header is sent for certificates that are chosen during the handshake", "docs/reference/directives.md";
-    /// Code of another module in the server can replace the loaded certificate.
     CertificateMayBeReplaced = "certificate-may-be-replaced", Warning,
         "Another module can replace the certificate", "docs/explanation/design.md";
     /// Some path through the chain avoids every pinned key.
     PartialPathMatch = "partial-path-match", Warning,
         "The result of pin validation depends on the path that a client builds", "RFC 7469 2.6";
-    /// Only keys that the server does not send are pinned.
     RootOnlyMatch = "root-only-match", Warning,
         "The policy pins only keys that the server does not send", "RFC 7469 2.6";
     /// A pin matches a served certificate that lies on no path.
     SuperfluousCertificateMatch = "superfluous-certificate-match", Warning,
         "A pin matches only a certificate outside every certificate path", "RFC 7469 2.6";
-    /// `max_age` above what user agents remember.
     MaxAgeTooLong = "max-age-too-long", Warning,
         "max-age exceeds what browsers remember", "RFC 7469 4.1";
-    /// Reports would go to a host that the policy itself pins.
     ReportUriOnPinnedHost = "report-uri-on-pinned-host", Warning,
         "Reports go to a host that is pinned itself", "RFC 7469 2.1.4";
-    /// A certificate among the trusted ones that is left out, since it cannot be used.
     TrustedCertificateSkipped = "trusted-certificate-skipped", Warning,
         "A trusted certificate cannot be used and is left out", "docs/explanation/design.md";
-    /// A pin is the hash of something that is no key.
     PinNotSpkiHash = "pin-not-spki-hash", Warning,
         "A pin is the hash of something other than a public key", "RFC 7469 2.4";
-    /// A key that the server presents is on record as compromised.
     CompromisedKeyLoaded = "compromised-key-loaded", Warning,
         "The server presents a key that is recorded as compromised", "docs/incident.md";
-    /// A policy pins a key that is on record as compromised and is not loaded.
     CompromisedKeyPinned = "compromised-key-pinned", Warning,
         "The policy pins a key that is recorded as compromised", "docs/incident.md";
     /// User agents note no IP addresses.
     IpAddressHost = "ip-address-host", Warning,
         "The server name is an IP address", "RFC 7469 2.3.3";
-    /// A policy in a server that does not listen on TLS.
     NoTls = "no-tls", Warning,
         "A policy is used in a server without TLS", "RFC 7469 2.2.2";
-    /// The same pin twice.
     DuplicatePin = "duplicate-pin", Warning,
         "The policy has the same pin twice", "docs/reference/directives.md";
     /// Some path avoids every key that clients may hold a pin of, as one did before.
     PublishedPinsPartlyMet = "published-pins-partly-met", Warning,
-        "Some certificate paths fail the pins that clients hold", "RFC 7469 2.6";
+        "Some certificate paths contain no key that matches the pins that clients hold", "RFC 7469 2.6";
     /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
     /// and did not meet them before either.
     WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning,
-        "A server that answers for a name only through its certificate or port fails the pins held for it", "docs/explanation/design.md";
+        "A server that answers for a name only through its certificate or port matches no pin held for it", "docs/explanation/design.md";
     /// Clients hold pins for a host that no server block has any more, and the certificate of the one
     /// that answers is not for it.
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
         "Clients hold pins for a host that was removed", "docs/explanation/design.md";
-    /// Pins are published for a port of a host on which nothing that has the host is looked at.
+    /// Clients hold pins for a port on which no checked server has the host.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
         "Clients hold pins for a port on which no checked server has the host", "docs/reference/directives.md";
     /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
@@ -321,93 +273,75 @@ codes! {
     /// Of TLSA records, one kind has no match, though another has: clients support different kinds.
     TlsaCombinationUnmet = "tlsa-combination-unmet", Warning,
         "One kind of TLSA record matches nothing, though another matches", "RFC 7671 8";
-    /// TLSA records none of which a client can use.
     TlsaNotUsable = "tlsa-not-usable", Warning,
         "No client can use the TLSA records of a name", "RFC 6698 4.1";
-    /// Names whose pins are not compared, since they are said to be served elsewhere.
     NotServedHere = "not-served-here", Warning,
         "Pins are not compared for names declared as served elsewhere", "docs/reference/directives.md";
     /// The last accepted configuration was recorded in a format that cannot tell certificates of the same
     /// keys apart.
     RecordsEarlierFormat = "records-earlier-format", Warning,
         "The last accepted configuration was recorded in an earlier format", "docs/reference/records.md";
-    /// A header is sent and nothing records it.
     PublishedPinsNoWriter = "published-pins-no-writer", Warning,
         "A header is sent and no records are written", "docs/reference/directives.md";
-    /// The clock stands before the newest record of this server.
     ClockBehindRecords = "clock-behind-records", Warning,
         "The clock is behind the newest record", "docs/reference/records.md";
-    /// Clients are locked out whom an operator has given up.
     Waived = "waived", Warning,
         "Clients are locked out under a recorded waiver", "docs/incident.md";
-    /// The last line of a file of records was never finished.
     TruncatedRecord = "truncated-record", Warning,
         "The last line of a file of records is incomplete", "docs/reference/records.md";
     /// The index of other machines' records cannot be used, so all of these are read.
     RecordsIndexUnusable = "records-index-unusable", Warning,
         "The index of copied records cannot be used", "docs/reference/records.md";
-    /// What is served could not be recorded, and no header is lost by it.
+    /// The configuration in use could not be recorded; all headers are sent all the same.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning,
         "The accepted configuration could not be recorded", "docs/reference/records.md";
-    /// This server cannot append to its records.
     RecordsNotWritable = "records-not-writable", Warning,
         "This server cannot append to its records", "docs/reference/records.md";
-    /// A copy of another machine's records says what is not its to say.
     PeerRecordIgnored = "peer-record-ignored", Warning,
         "A copied record claims more than its writer may decide", "docs/reference/records.md";
-    /// A time for silence is configured, and another machine was never heard of.
     PeerNeverHeard = "peer-never-heard", Warning,
         "No heartbeat of another machine has been received", "docs/reference/records.md";
-    /// Other servers have written into this directory, and this one has not yet.
     OtherWriters = "other-writers", Warning,
         "Another writer name was used in this directory before", "docs/reference/records.md";
     /// A server that speaks TLS, or leads to one, cannot be looked at.
     TlsServerNotChecked = "tls-server-not-checked", Warning,
         "A TLS server cannot be checked", "docs/explanation/design.md";
-    /// The command does not know a directive or a module. Found by the command alone.
+    /// Or a module. Found by the command alone.
     UnknownDirective = "unknown-directive", Warning,
         "The command does not know a directive of the configuration", "docs/reference/command.md";
-    /// A public port is declared for a port on which nothing here speaks TLS.
     PublicPortUnused = "public-port-unused", Warning,
         "A public port is declared for a port without TLS", "docs/reference/directives.md";
-    /// The field in a response without TLS.
     HeaderOverPlainHttp = "header-over-plain-http", Warning,
         "The header is sent over plain HTTP", "RFC 7469 2.2.2";
-    /// The field more than once in one response.
     RepeatedHeader = "repeated-header", Warning,
         "A response has the header more than once", "RFC 7469 2.2.1";
-    /// Responses with different fields.
     HeaderDiffers = "header-differs", Warning,
         "Responses of one host have different headers", "RFC 7469 2.3.1";
     /// A pinned intermediate that the CA does not always issue from.
     IntermediateInRotation = "intermediate-in-rotation", Warning,
         "The CA may issue the next certificate from an intermediate that is not pinned", "docs/reference/ca-table.md";
-    /// TLSA records of which the resolver does not say that they were validated.
     TlsaNotValidated = "tlsa-not-validated", Warning,
-        "The resolver does not vouch for the TLSA records", "RFC 6698 4.1";
+        "The resolver has not validated the TLSA records", "RFC 6698 4.1";
     /// Keys change faster than clients learn of them.
     MaxAgeExceedsRenewal = "max-age-exceeds-renewal", Warning,
         "Renewals make new keys, sooner than clients forget the old pins", "RFC 7469 4.1";
-    /// No key that is not published yet can be used before the certificate expires.
     CertificateExpiresBeforeNewKey = "certificate-expires-before-new-key", Warning,
         "The certificate expires before a key that is not published yet may be used", "docs/how-to/rotation.md";
-    /// A pinned root that some clients do not trust.
     PinnedRootNotInAllStores = "pinned-root-not-in-all-stores", Warning,
         "Some stores do not have a pinned root", "docs/reference/ca-table.md";
-    /// All pins are of keys of one CA.
     PinsOfOneCa = "pins-of-one-ca", Warning,
         "All pins belong to keys of one CA", "RFC 7469 4.2";
 }
 
 impl Code {
-    /// What is known of it.
+    /// Its row in the table.
     #[must_use]
     pub const fn entry(self) -> &'static Entry {
         // The enumeration and the table are made of the same rows.
         &CODES[self as usize]
     }
 
-    /// The code's text, as it stands in log lines.
+    /// The code's text in log lines.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         self.entry().text
@@ -499,7 +433,7 @@ pub struct Finding {
     pub at: Location,
     /// What it says.
     pub text: Text,
-    /// What the server does now; none where it goes on as if nothing had been found.
+    /// What the server does now; none where it continues as if nothing had been found.
     pub outcome: Option<&'static str>,
 }
 
@@ -621,7 +555,7 @@ mod tests {
         }
     }
 
-    /// The safe action before the details, and what locks clients out behind all else.
+    /// The safe action comes before the details, and the command that locks clients out comes last.
     #[test]
     fn the_dangerous_line_is_the_last() {
         let text = Text::new("wrong")

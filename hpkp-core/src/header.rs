@@ -41,9 +41,9 @@ impl Header {
     /// Renders `policy` as a field of `kind`. `max_age` has no meaning in a report-only field and
     /// is left out there (RFC 7469 section 2.1.2).
     ///
-    /// # Errors
-    /// What the policy lacks or has too much of, and what is wrong with its files: without the pin
-    /// of one of them the field would be another policy. Nothing, where its keywords are not bound.
+    /// # Errors What the policy lacks or has too much of, and what is wrong with its files: without
+    /// the pin of one file the field would be another policy. The list is empty if the keywords of
+    /// the policy are not replaced yet.
     pub fn render(policy: &Policy, kind: Kind) -> Result<Self, Vec<Code>> {
         let mut wrong = missing_or_excessive(policy, kind);
         let pins = policy.distinct_pins();

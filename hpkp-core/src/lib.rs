@@ -31,6 +31,7 @@ pub mod pin;
 pub mod policy;
 pub mod published;
 pub mod report_uri;
+pub mod sorted;
 pub mod spki;
 mod spki_walk;
 pub mod text;

@@ -1,6 +1,5 @@
 //! How long clients remember a policy (RFC 7469 section 2.1.2).
 
-use std::fmt;
 use std::str::FromStr;
 
 /// A `max-age`, in whole seconds.
@@ -54,32 +53,22 @@ impl FromStr for MaxAge {
     }
 }
 
+const WANTED: &str = "expected a whole number of seconds, or a number with the unit s, m, \
+                      h, d or w, such as 1d";
+
 /// Why a text is no `max_age`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MaxAgeError {
     /// It does not begin with a digit: empty, negative, a word.
+    #[error("no digit at the beginning; {WANTED}")]
     NoNumber,
     /// What follows the digits is no unit: a fraction, a typing error, several parts.
+    #[error("unknown unit after the digits; {WANTED}")]
     Unit,
     /// More than [`MaxAge::MAX`].
+    #[error("more than {} seconds; {WANTED}", MaxAge::MAX.seconds())]
     TooLarge,
 }
-
-impl fmt::Display for MaxAgeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str = "expected a whole number of seconds, or a number with the unit s, m, \
-                              h, d or w, such as 1d";
-        match self {
-            Self::NoNumber => write!(f, "no digit at the beginning; {WANTED}"),
-            Self::Unit => write!(f, "unknown unit after the digits; {WANTED}"),
-            Self::TooLarge => {
-                write!(f, "more than {} seconds; {WANTED}", MaxAge::MAX.seconds())
-            }
-        }
-    }
-}
-
-impl std::error::Error for MaxAgeError {}
 
 #[cfg(test)]
 mod tests {

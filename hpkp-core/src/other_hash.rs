@@ -1,8 +1,8 @@
-//! Hashes that are taken for a pin and are none: of a whole certificate, of a PEM text, of the bare
+//! Hashes that people use by mistake as a pin: of a whole certificate, of a PEM text, of the bare
 //! key without its algorithm.
 //!
-//! No client ever forms such a hash from a key, so a pin that is one of them matches nothing. What a
-//! hash was made of cannot be told from the hash, only from an object that gives it.
+//! No client ever forms such a hash from a key, so a pin that is one of them matches nothing. A hash
+//! does not show what it was made of; only an object with this hash does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ pub(crate) enum HashOf {
     RequestText,
     /// The PEM text of a public key: the step that makes DER of it was left out.
     PublicKeyText,
-    /// The key's own octets: `RSAPublicKey`, the point of an EC key.
+    /// The key's own bytes: `RSAPublicKey`, the point of an EC key.
     BareKey,
     /// The PEM text of an `RSAPublicKey`.
     BareKeyText,
@@ -35,6 +35,8 @@ pub(crate) enum HashOf {
     Modulus,
     /// A whole file.
     File,
+    /// The PEM text of a certificate and of those above it, as one file has them.
+    ChainText,
 }
 
 impl HashOf {
@@ -53,6 +55,7 @@ impl HashOf {
             Self::BareKeyText => "the PEM text of the public key in PKCS #1 form",
             Self::Modulus => "the modulus as printed by openssl",
             Self::File => "the whole file",
+            Self::ChainText => "the PEM text of the certificate and those above it (fullchain.pem)",
         }
     }
 }
@@ -71,6 +74,17 @@ pub(crate) fn of_certificate(der: &[u8], spki: &[u8]) -> Vec<OtherHash> {
     hashes.extend(of_text("CERTIFICATE", der, HashOf::CertificateText));
     of_key(spki, &mut hashes);
     hashes
+}
+
+/// The hashes that may be made of a file with a certificate and those above it.
+pub(crate) fn of_chain<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> [OtherHash; 2] {
+    let mut whole = Sha256::new();
+    let mut before = whole.clone();
+    for der in certificates {
+        before = add_text(whole, "CERTIFICATE", der);
+        whole = before.clone().chain_update("\n");
+    }
+    [whole, before].map(|text| (Pin::from_octets(text.finalize().into()), HashOf::ChainText))
 }
 
 /// The hashes that may be made of a file, from which a pin is read, in place of that pin.
@@ -124,8 +138,14 @@ fn of_key(spki: &[u8], hashes: &mut Vec<OtherHash>) {
 
 /// Of the text that openssl writes, with and without its last line feed.
 fn of_text(label: &str, der: &[u8], what: HashOf) -> [OtherHash; 2] {
+    let text = add_text(Sha256::new(), label, der);
+    let whole = text.clone().chain_update("\n");
+    [whole, text].map(|text| (Pin::from_octets(text.finalize().into()), what))
+}
+
+/// Adds the text that openssl writes, without its last line feed.
+fn add_text(mut text: Sha256, label: &str, der: &[u8]) -> Sha256 {
     let base64 = STANDARD.encode(der);
-    let mut text = Sha256::new();
     for part in ["-----BEGIN ", label, "-----\n"] {
         text.update(part);
     }
@@ -136,6 +156,5 @@ fn of_text(label: &str, der: &[u8], what: HashOf) -> [OtherHash; 2] {
     for part in ["-----END ", label, "-----"] {
         text.update(part);
     }
-    let whole = text.clone().chain_update("\n");
-    [whole, text].map(|text| (Pin::from_octets(text.finalize().into()), what))
+    text
 }

@@ -3,7 +3,7 @@
 //!
 //! Paths are not enumerated: their number grows exponentially with cross-signed certificates. All
 //! that pinning asks is reachability, and that is linear: can an anchor be reached from the leaf
-//! through a pinned key, and can one be reached around the pinned keys?
+//! through a pinned key, and can one be reached without passing a pinned key?
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
 use crate::published::{CertificateIdentity, KeyGraph, KeyNode, PinValidation};
+use crate::sorted::distinct;
 
 /// The certificates that a server sends for one of its keys, the leaf first. At least one.
 #[derive(Clone, Debug)]
@@ -66,7 +67,7 @@ impl Chain {
         &self.certificates
     }
 
-    /// What tells these certificates from others of the same keys.
+    /// The hashes that distinguish these certificates from others of the same keys.
     #[must_use]
     pub fn identity(&self) -> CertificateIdentity {
         CertificateIdentity {
@@ -142,8 +143,8 @@ impl Trust {
     }
 }
 
-/// Verifies the signature of a certificate. The core has no cryptography of its own for this; a
-/// server lends its library.
+/// Verifies the signature of a certificate. The core has no cryptography of its own for this and
+/// uses the server's library.
 pub trait VerifySignature {
     /// Whether `issuer`'s key made the signature of `certificate`.
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool;
@@ -186,7 +187,7 @@ struct Node {
     issuers: Vec<usize>,
     /// Whether a path from the leaf to an anchor goes through it.
     on_path: bool,
-    /// Whether clients may take it: it has not expired, or no path is without an expired one.
+    /// Whether clients may use it: it has not expired, or every path has an expired certificate.
     usable: bool,
 }
 
@@ -227,9 +228,7 @@ impl Paths {
     pub fn certificates(&self) -> Vec<PathCertificate> {
         let of = |node: &Node| {
             // One that is sent and trusted has been found twice.
-            let mut issuers = node.issuers.clone();
-            issuers.sort_unstable();
-            issuers.dedup();
+            let issuers = distinct(node.issuers.clone());
             PathCertificate {
                 certificate: node.certificate.clone(),
                 served: node.served,
@@ -252,7 +251,7 @@ impl Paths {
         graph.finish(chain, now)
     }
 
-    /// What the pins for which `is_pinned` says yes come to on these paths.
+    /// Whether a key that `is_pinned` accepts is on all of these paths, on some or on none.
     pub(crate) fn validate(&self, is_pinned: impl Fn(Pin) -> bool) -> PinValidation {
         PinValidation::of_paths(
             self.nodes.len(),
@@ -274,8 +273,8 @@ impl Paths {
         self.nodes.iter().filter(|node| node.on_path).filter_map(|node| node.certificate.pin())
     }
 
-    /// The keys that clients may take, to be recorded: those on paths, and those sent besides, which
-    /// some clients take without an anchor. None where they are more than [`KeyGraph::MAX`].
+    /// The keys that clients may use, to be recorded: those on paths, and other keys that are sent,
+    /// which some clients accept without an anchor. None if there are more than [`KeyGraph::MAX`].
     #[must_use]
     pub fn keys(&self) -> Option<KeyGraph> {
         let usable = || self.nodes.iter().enumerate().filter(|(_, node)| node.usable);

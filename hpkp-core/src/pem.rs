@@ -10,7 +10,7 @@ const DASHES: &[u8] = b"-----";
 /// One encapsulated object, still in base64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'a> {
-    /// What stands between `BEGIN ` and the dashes, such as `CERTIFICATE`.
+    /// The text between `BEGIN ` and the dashes, such as `CERTIFICATE`.
     pub label: &'a [u8],
     body: &'a [u8],
     text: &'a [u8],
@@ -21,12 +21,12 @@ pub struct Block<'a> {
 pub enum PemError {
     /// A `BEGIN` line has no `END` line with the same label: the file is cut off.
     NoEnd,
-    /// What stands between the lines is no base64.
+    /// The text between the lines is not base64.
     NotBase64,
 }
 
 impl<'a> Block<'a> {
-    /// The object's octets.
+    /// The object's bytes.
     ///
     /// # Errors
     /// [`PemError::NotBase64`].
@@ -47,7 +47,7 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// What stands between the lines: base64 with white space.
+    /// The text between the lines: base64 with white space.
     #[must_use]
     pub fn body(&self) -> &'a [u8] {
         self.body
@@ -75,7 +75,7 @@ impl<'a> Block<'a> {
 /// How many characters stand in a line that is written (RFC 7468 section 2).
 const LINE: usize = 64;
 
-/// How many bytes [`append`] adds for so many of DER.
+/// How many bytes [`append`] adds for this number of bytes of DER.
 #[must_use]
 pub fn length(label: &str, der: usize) -> usize {
     let base64 = der.div_ceil(3) * 4;

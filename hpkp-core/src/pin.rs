@@ -16,13 +16,13 @@ use crate::text::Excerpt;
 pub struct Pin([u8; Pin::OCTETS]);
 
 impl Pin {
-    /// Octets in a pin.
+    /// Bytes in a pin.
     pub const OCTETS: usize = 32;
 
     /// Characters of a pin in base64, its padding included.
     pub const TEXT_LEN: usize = 44;
 
-    /// The SHA-256 of no octets: what a shell pipeline prints when its first command failed.
+    /// The SHA-256 of empty input: what a shell pipeline prints when its first command failed.
     pub const OF_NOTHING: Self = Self([
         0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9,
         0x24, 0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52,
@@ -35,13 +35,13 @@ impl Pin {
         Self(Sha256::digest(spki).into())
     }
 
-    /// A pin from the octets of the hash.
+    /// A pin from the bytes of the hash.
     #[must_use]
     pub const fn from_octets(octets: [u8; Self::OCTETS]) -> Self {
         Self(octets)
     }
 
-    /// The octets of the hash.
+    /// The bytes of the hash.
     #[must_use]
     pub const fn octets(&self) -> &[u8; Self::OCTETS] {
         &self.0
@@ -64,7 +64,7 @@ impl Pin {
 impl fmt::Display for Pin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; Self::TEXT_LEN];
-        // The buffer has exactly the length that 32 octets need, so this cannot fail.
+        // The buffer has exactly the length that 32 bytes need, so this cannot fail.
         let len = STANDARD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
         f.write_str(std::str::from_utf8(&text[..len]).map_err(|_| fmt::Error)?)
     }
@@ -116,56 +116,80 @@ impl FromStr for Pin {
     }
 }
 
-/// Names written where `sha256` stands. Bare base64 could begin with one of them and a slash, with
-/// a chance of about one in a hundred million; `sha256/` before it makes such a pin readable.
+/// Names of other algorithms in the place of `sha256`. Bare base64 could begin with one of them and
+/// a slash, with a chance of about one in a hundred million; `sha256/` before it makes such a pin
+/// readable.
 const OTHER_ALGORITHMS: [&str; 7] =
     ["sha1", "sha224", "sha384", "sha512", "sha-256", "sha-1", "md5"];
 
 const SMART_QUOTES: [char; 8] = ['“', '”', '„', '‘', '’', '‚', '«', '»'];
 
+const EXPECTED: &str =
+    "expected sha256/ and the base64 (44 characters) of the SHA-256 hash of the SPKI";
+
 /// Why a text is not a pin. Each variant is one situation with a remedy of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PinError {
     /// No text at all.
+    #[error("empty; {EXPECTED}")]
     Empty,
-    /// Longer than any spelling of a pin; not looked at.
+    /// Longer than any spelling of a pin; not parsed.
+    #[error("{octets} bytes long; {EXPECTED}")]
     TooLong {
-        /// Octets in the text.
+        /// Bytes in the text.
         octets: usize,
     },
     /// The SHA-256 of the empty string.
+    #[error(
+        "this is the SHA-256 hash of empty input: the command that should have printed the key failed; make the \
+        pin again and check each command of the pipeline"
+    )]
     OfNothing,
     /// Hexadecimal digits, with or without colons.
+    #[error(
+        "this is a hash in hexadecimal, most often of the whole certificate, which is not a pin; {EXPECTED}"
+    )]
     Hex,
     /// The URL-safe alphabet of base64 (`-` and `_`).
+    #[error("this is base64 for URLs, replace - by + and _ by /; {EXPECTED}")]
     UrlSafe,
     /// Base64 without its padding.
+    #[error("base64 without padding; {EXPECTED}")]
     Unpadded,
     /// The unused bits of the last character are not zero (RFC 4648 section 3.5).
+    #[error(
+        "the last character before the padding is not canonical base64, most likely a typing error; {EXPECTED}"
+    )]
     StrayBits,
-    /// Base64, but not of 32 octets.
+    /// Base64, but not of 32 bytes.
+    #[error("base64 of {octets} bytes{}, not of 32; {EXPECTED}", other_hash(*.octets))]
     WrongLength {
-        /// Octets that the text stands for.
+        /// Bytes that the text stands for.
         octets: usize,
     },
     /// Typographic quotation marks.
+    #[error("contains the typographic quotation mark {quote:?} (U+{:04X}), as word processors write it; \
+        {EXPECTED}", u32::from(*.quote))]
     SmartQuote {
         /// The first one found.
         quote: char,
     },
     /// `pin-sha256=` without `"…"` round the value.
+    #[error("the value of pin-sha256= must be in double quotation marks; {EXPECTED}")]
     Unquoted,
     /// A hash algorithm other than SHA-256 (RFC 7469 section 2.1.1 defines no other).
+    #[error("unsupported algorithm \"{}\", RFC 7469 defines only sha256; {EXPECTED}", Excerpt::new(.name))]
     Algorithm {
         /// The name as written.
         name: String,
     },
     /// Not base64 at all.
+    #[error("invalid base64; {EXPECTED}")]
     NotBase64,
 }
 
 impl PinError {
-    /// The longest literal that is looked at, in octets.
+    /// The longest literal that is looked at, in bytes.
     const MAX_LITERAL: usize = 512;
 
     /// What `text`, which is not canonical base64, looks like.
@@ -191,61 +215,16 @@ impl PinError {
     }
 }
 
-impl fmt::Display for PinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const EXPECTED: &str =
-            "expected sha256/ and the base64 (44 characters) of the SHA-256 hash of the SPKI";
-        match self {
-            Self::Empty => write!(f, "empty; {EXPECTED}"),
-            Self::TooLong { octets } => write!(f, "{octets} bytes long; {EXPECTED}"),
-            Self::OfNothing => f.write_str(
-                "this is the SHA-256 hash of empty input: the command that should have printed the key \
-                 failed; make the pin again and check each command of the pipeline",
-            ),
-            Self::Hex => write!(
-                f,
-                "this is a hash in hexadecimal, most often of the whole certificate, which is not a pin; \
-                 {EXPECTED}"
-            ),
-            Self::UrlSafe => {
-                write!(f, "this is base64 for URLs, replace - by + and _ by /; {EXPECTED}")
-            }
-            Self::Unpadded => write!(f, "base64 without padding; {EXPECTED}"),
-            Self::StrayBits => write!(
-                f,
-                "the last character before the padding is not canonical base64, most likely a typing \
-                 error; {EXPECTED}"
-            ),
-            Self::WrongLength { octets } => {
-                let hash = match octets {
-                    20 => " (a SHA-1 hash?)",
-                    28 => " (a SHA-224 hash?)",
-                    48 => " (a SHA-384 hash?)",
-                    64 => " (a SHA-512 hash?)",
-                    _ => "",
-                };
-                write!(f, "base64 of {octets} bytes{hash}, not of 32; {EXPECTED}")
-            }
-            Self::SmartQuote { quote } => write!(
-                f,
-                "contains the typographic quotation mark {quote:?} (U+{:04X}), as word processors write \
-                 it; {EXPECTED}",
-                u32::from(*quote)
-            ),
-            Self::Unquoted => {
-                write!(f, "the value of pin-sha256= must be in double quotation marks; {EXPECTED}")
-            }
-            Self::Algorithm { name } => write!(
-                f,
-                "unsupported algorithm \"{}\", RFC 7469 defines only sha256; {EXPECTED}",
-                Excerpt::new(name)
-            ),
-            Self::NotBase64 => write!(f, "invalid base64; {EXPECTED}"),
-        }
+/// What a value of so many octets may be.
+fn other_hash(octets: usize) -> &'static str {
+    match octets {
+        20 => " (a SHA-1 hash?)",
+        28 => " (a SHA-224 hash?)",
+        48 => " (a SHA-384 hash?)",
+        64 => " (a SHA-512 hash?)",
+        _ => "",
     }
 }
-
-impl std::error::Error for PinError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! A pinning policy, as it is written and as it is known once its files have been read.
+//! A pinning policy: as it is configured, and with the pins from its files.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::report_uri::ReportUri;
 use crate::spki::{self, SpkiError};
 use crate::text::{Excerpt, ShellWord};
 
-/// The most pins that a policy may have: Firefox stores no more (a record of 1,024 octets) and
+/// The most pins that a policy may have: Firefox stores no more (a record of 1,024 bytes) and
 /// drops a larger policy as a whole.
 pub const MAX_PINS: usize = 22;
 
-/// What a pin is taken from.
+/// The source of a pin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PinSource {
     /// The pin itself.
     Literal(Pin),
     /// The first key in a file: of a bundle, that is the leaf's.
     File(String),
-    /// The key with this role in whatever the server has loaded.
+    /// The key with this role in the loaded chains.
     Role(Role),
 }
 
@@ -90,13 +90,13 @@ impl PinSource {
 /// A `pin` directive.
 #[derive(Clone, Debug)]
 pub struct PinSetting {
-    /// Its value.
+    /// Its source.
     pub source: PinSource,
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
 }
 
-/// A policy as it is written.
+/// A policy as it is configured.
 #[derive(Clone, Debug)]
 pub struct PolicySpec {
     /// Its name.
@@ -129,7 +129,7 @@ impl PolicySpec {
 
     /// Reads the files that the policy names and takes the pins out of them.
     ///
-    /// `read` gives a file's octets, at most [`spki::MAX_FILE`] of them and one more.
+    /// `read` gives a file's bytes, at most [`spki::MAX_FILE`] of them and one more.
     #[must_use]
     pub fn resolve(mut self, mut read: impl FnMut(&str) -> Result<Vec<u8>, String>) -> Policy {
         let is_completed = self.complete_unpinning();
@@ -163,9 +163,9 @@ impl PolicySpec {
         }
     }
 
-    /// Puts pins into a policy that has none and tells clients to forget; whether it did. Chromium
-    /// passes over such a header unless one of its pins is of a key in the chain and another is not;
-    /// which ones they are does not matter, since nobody remembers them.
+    /// Adds pins to a policy that has none and tells clients to forget, and returns whether it did.
+    /// Chromium ignores such a header unless one of its pins is of a key in the chain and another is
+    /// not; which pins they are does not matter, since nobody remembers them.
     fn complete_unpinning(&mut self) -> bool {
         if !self.is_unpinning() || !self.pins.is_empty() {
             return false;
@@ -201,8 +201,8 @@ impl PolicySpec {
     }
 }
 
-/// What the pin of no key is the hash of, in a policy that tells clients to forget: no public key
-/// begins like that.
+/// The text whose hash stands for a pin without a key, in a policy that tells clients to forget: no
+/// public key begins like that.
 const NO_KEY: &[u8] = b"hpkp: the pin of no key, for max-age=0";
 
 fn first_key(
@@ -266,8 +266,8 @@ pub struct PolicyProblem {
 }
 
 impl PolicyProblem {
-    /// A keyword for which there is no pin, since there is no such certificate or, where it was
-    /// `found`, no pin of it.
+    /// A keyword for which there is no pin: there is no such certificate, or, if it was `found`, no
+    /// pin can be formed of its key.
     fn of_role(role: Role, found: bool, at: &Location) -> Self {
         let keyword = role.as_str();
         let (code, text) = if found {
@@ -291,27 +291,28 @@ impl PolicyProblem {
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub(crate) spec: PolicySpec,
-    /// What its uses call it.
+    /// The name under which hosts use it.
     key: String,
-    /// Whether it is known what its keywords stand for.
+    /// Whether its keywords have been replaced with pins.
     pub(crate) is_bound: bool,
     /// In the order of the directives, with duplicates.
     pub(crate) pins: Vec<ResolvedPin>,
     pub(crate) problems: Vec<PolicyProblem>,
-    /// Whether its pins are not the operator's: it has none and tells clients to forget.
+    /// Whether its pins were added: the operator gave none, and the policy tells clients to forget.
     pub(crate) is_completed: bool,
-    /// Of the objects in its files: what is taken for their pins and is none, and the file.
+    /// Hashes of the objects in its files that people use by mistake as their pins, and the file.
     pub(crate) other_hashes: Arc<[(Pin, HashOf, Arc<str>)]>,
 }
 
 impl Policy {
-    /// What uses of the policy call it: its name and, where keywords are bound, what to.
+    /// The name under which hosts use the policy: its name and, if its keywords were replaced, the
+    /// pins.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.key
     }
 
-    /// The policy where its keywords stand for keys of these chains, before its other pins.
+    /// The policy with its keywords replaced by the keys of these chains, before its other pins.
     pub(crate) fn bound(&self, chains: &[&Chain]) -> Self {
         let mut bound = Self { is_bound: true, pins: Vec::new(), ..self.clone() };
         for (role, at) in self.spec.roles() {

@@ -1,14 +1,13 @@
 //! Where violation reports go (RFC 7469 section 2.1.4).
 //!
-//! User agents part here: Chromium voids the whole header for a URI that it cannot parse, Firefox
-//! for an octet outside ASCII. Accepted is what none of them misreads: an absolute `http` or
+//! User agents differ here: Chromium voids the whole header for a URI that it cannot parse, Firefox
+//! for a byte outside ASCII. Accepted is what none of them misreads: an absolute `http` or
 //! `https` URI of RFC 3986 characters, whose host is a plain name or an address.
 
-use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A URI that may stand in `report-uri="..."` as it is.
+/// A URI that `report-uri="..."` can contain as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportUri {
     text: String,
@@ -16,7 +15,7 @@ pub struct ReportUri {
 }
 
 impl ReportUri {
-    /// The longest that is accepted, in octets.
+    /// The longest that is accepted, in bytes.
     pub const MAX: usize = 1024;
 
     /// The URI as written.
@@ -107,63 +106,44 @@ fn is_plain_name(host: &str) -> bool {
         && (!looks_like_a_number || name.parse::<Ipv4Addr>().is_ok())
 }
 
-/// Why a text is no URI for reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+const WANTED: &str =
+    "expected an absolute URI on another host, such as https://reports.example.net/hpkp";
+
+/// Why a text is not a URI for reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportUriError {
     /// Longer than [`ReportUri::MAX`].
+    #[error("{octets} bytes long, more than {}; {WANTED}", ReportUri::MAX)]
     TooLong {
-        /// Octets in the text.
+        /// Bytes in the text.
         octets: usize,
     },
-    /// An octet that RFC 3986 allows nowhere, or not there.
+    /// A byte that RFC 3986 allows nowhere, or not there.
+    #[error("contains the byte 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; \
+        {WANTED}", .octet.escape_ascii())]
     Octet {
         /// The first one found.
         octet: u8,
     },
     /// No scheme and host.
+    #[error("no scheme and host; {WANTED}")]
     NotAbsolute,
     /// A scheme other than `http` and `https`.
+    #[error("the scheme is neither https nor http; {WANTED}")]
     Scheme,
     /// A `#`.
+    #[error("contains a fragment (#), which clients never send; {WANTED}")]
     Fragment,
     /// A user name or password before an `@`.
+    #[error("contains a user name or password; {WANTED}")]
     UserInfo,
     /// A `%` without two hexadecimal digits.
+    #[error("contains a % without two hexadecimal digits; {WANTED}")]
     PercentEncoding,
     /// A host or port that some user agent cannot read.
+    #[error("not every client can read the host or port; {WANTED}")]
     Host,
 }
-
-impl fmt::Display for ReportUriError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str =
-            "expected an absolute URI on another host, such as https://reports.example.net/hpkp";
-        match self {
-            Self::TooLong { octets } => {
-                write!(f, "{octets} bytes long, more than {}; {WANTED}", ReportUri::MAX)
-            }
-            Self::Octet { octet } => write!(
-                f,
-                "contains the byte 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; {WANTED}",
-                octet.escape_ascii()
-            ),
-            Self::NotAbsolute => write!(f, "no scheme and host; {WANTED}"),
-            Self::Scheme => write!(f, "the scheme is neither https nor http; {WANTED}"),
-            Self::Fragment => {
-                write!(f, "contains a fragment (#), which clients never send; {WANTED}")
-            }
-            Self::UserInfo => write!(f, "contains a user name or password; {WANTED}"),
-            Self::PercentEncoding => {
-                write!(f, "contains a % without two hexadecimal digits; {WANTED}")
-            }
-            Self::Host => {
-                write!(f, "not every client can read the host or port; {WANTED}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ReportUriError {}
 
 #[cfg(test)]
 mod tests {

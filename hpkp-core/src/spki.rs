@@ -1,7 +1,7 @@
 //! `SubjectPublicKeyInfo`s from files: certificates, certificate signing requests (PKCS #10) and public
 //! keys, PEM or DER.
 //!
-//! A pin is the hash of the octets as they stand in the file; nothing is encoded anew
+//! A pin is the hash of the bytes as they stand in the file; nothing is encoded anew
 //! (RFC 7469 section 2.4).
 
 use std::fmt;
@@ -17,7 +17,7 @@ use crate::published::Slot;
 use crate::spki_walk::{self, Located};
 use crate::text::Excerpt;
 
-/// The largest file that a pin is read from, in octets. A certificate has a few thousand.
+/// The largest file that a pin is read from, in bytes. A certificate has a few thousand.
 pub const MAX_FILE: usize = 1 << 20;
 
 /// What a key was found in.
@@ -131,7 +131,7 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
         // PKCS #1 has two integers in a public key, more in a private one (RFC 8017 appendix A).
         (Tag::Integer, Some(Tag::Integer)) if first_length > 1 => Err(SpkiError::Pkcs1PublicKey),
         // PKCS #1, PKCS #8, PKCS #12 and SEC 1 begin with a version; an encrypted PKCS #8 has an
-        // octet string behind its algorithm.
+        // byte string behind its algorithm.
         (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
         (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
         // A certificate and a request have one shape: what parses is what it is.
@@ -280,40 +280,61 @@ fn damage(der: &[u8], kind: Kind) -> SpkiError {
     if cut { SpkiError::Truncated } else { SpkiError::Malformed { kind } }
 }
 
+const WANTED: &str = "expected a certificate, a certificate signing request or a public key";
+
 /// Why no pin can be read from a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpkiError {
     /// Larger than [`MAX_FILE`].
+    #[error("larger than {MAX_FILE} bytes; {WANTED}")]
     TooLarge,
     /// Nothing but white space.
+    #[error("empty; {WANTED}")]
     Empty,
     /// Neither PEM nor DER.
+    #[error("neither PEM nor DER; {WANTED}")]
     NotRecognised,
     /// A private key: it belongs offline, and a backup key's most of all.
+    #[error(
+        "contains a private key, which does not belong where a server reads its pins; {WANTED} (openssl pkey -in \
+        KEY -pubout)"
+    )]
     PrivateKey,
     /// A PKCS #1 `RSAPublicKey`, which is not the `SubjectPublicKeyInfo` that a pin is made of.
+    #[error(
+        "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it (openssl rsa \
+        -RSAPublicKey_in -in KEY -pubout)"
+    )]
     Pkcs1PublicKey,
     /// The object or the PEM block ends too early.
+    #[error("truncated")]
     Truncated,
     /// A PEM block holds something other than base64.
+    #[error("invalid base64 in a PEM block")]
     NotBase64,
     /// The object is not what its label or its shape says.
+    #[error("cannot parse the {kind}")]
     Malformed {
         /// What it should be.
         kind: Kind,
     },
-    /// Octets stand behind the object.
+    /// There is data after the object.
+    #[error("{count} bytes follow the {kind}")]
     TrailingOctets {
         /// The object.
         kind: Kind,
-        /// How many octets.
+        /// How many bytes.
         count: usize,
     },
     /// A DSA or EC key whose parameters are inherited from its issuer (RFC 7469 section 2.4).
+    #[error(
+        "the key has inherited parameters, so clients cannot form a pin of it (RFC 7469 section 2.4)"
+    )]
     InheritedParameters,
     /// A PEM file with nothing in it that has a key.
+    #[error("contains \"{label}\" and no public key; {WANTED}")]
     NoKey {
-        /// The first label passed over, made safe to show.
+        /// The first label that was ignored, made safe to show.
         label: String,
     },
 }
@@ -326,43 +347,6 @@ impl From<PemError> for SpkiError {
         }
     }
 }
-
-impl fmt::Display for SpkiError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const WANTED: &str =
-            "expected a certificate, a certificate signing request or a public key";
-        match self {
-            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes; {WANTED}"),
-            Self::Empty => write!(f, "empty; {WANTED}"),
-            Self::NotRecognised => write!(f, "neither PEM nor DER; {WANTED}"),
-            Self::PrivateKey => write!(
-                f,
-                "contains a private key, which does not belong where a server reads its pins; {WANTED} \
-                 (openssl pkey -in KEY -pubout)"
-            ),
-            Self::Pkcs1PublicKey => write!(
-                f,
-                "contains an RSA public key in PKCS #1 form, whose hash is not a pin; convert it (openssl \
-                 rsa -RSAPublicKey_in -in KEY -pubout)"
-            ),
-            Self::Truncated => f.write_str("truncated"),
-            Self::NotBase64 => f.write_str("invalid base64 in a PEM block"),
-            Self::Malformed { kind } => write!(f, "cannot parse the {kind}"),
-            Self::TrailingOctets { kind, count } => {
-                write!(f, "{count} bytes follow the {kind}")
-            }
-            Self::InheritedParameters => f.write_str(
-                "the key has inherited parameters, so clients cannot form a pin of it (RFC 7469 section \
-                 2.4)",
-            ),
-            Self::NoKey { label } => {
-                write!(f, "contains \"{label}\" and no public key; {WANTED}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for SpkiError {}
 
 #[cfg(test)]
 mod tests {

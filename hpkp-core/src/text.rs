@@ -26,7 +26,7 @@ impl fmt::Display for Excerpt<'_> {
         for &octet in self.0 {
             let escaped = octet.escape_ascii();
             // A quotation mark is escaped by `escape_ascii` to suit string literals; a log line
-            // needs that only for the octets that are not printable, and for the backslash.
+            // needs that only for the bytes that are not printable, and for the backslash.
             let plain = (octet.is_ascii_graphic() || octet == b' ') && octet != b'\\';
             let width = if plain { 1 } else { escaped.len() };
             if shown + width > Self::MAX {
@@ -90,7 +90,7 @@ pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
     }
 }
 
-/// Whether `text` is like `glob`, in which `*` stands for any bytes and `?` for one.
+/// Whether `text` matches `glob`, in which `*` stands for any bytes and `?` for one.
 #[must_use]
 pub fn glob_fits(glob: &str, text: &str) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());

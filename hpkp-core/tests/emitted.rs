@@ -21,7 +21,7 @@ use proptest::prelude::*;
 /// What goes into a policy.
 #[derive(Clone, Debug)]
 struct Parts {
-    /// The octets of the hashes; they may repeat.
+    /// The bytes of the hashes; they may repeat.
     pins: Vec<Pin>,
     max_age: Option<u32>,
     include_subdomains: Option<bool>,
@@ -161,7 +161,7 @@ fn is_refused_rightly(parts: &Parts, kind: Kind, wrong: &[Code]) -> Result<(), T
 }
 
 fn pin() -> impl Strategy<Value = Pin> {
-    // Octets that give `+`, `/` and letters alike; few enough of them for repetitions.
+    // Bytes that give `+`, `/` and letters alike; few enough of them for repetitions.
     let of_one =
         prop::sample::select(vec![0_u8, 1, 0x7f, 0xfb, 0xff]).prop_map(|octet| [octet; 32]);
     prop_oneof![1 => of_one, 4 => any::<[u8; 32]>()].prop_map(Pin::from_octets)

@@ -116,19 +116,19 @@ Examples:
   hpkp-reports import report.eml
   hpkp-reports import --mta -                as the command of a mail server's alias
 
-Exit codes: 0 the collector has taken all of it, 1 no report that it takes, 2 wrong usage, 3 it could not be done now. \
+Exit codes: 0 the collector has taken all of it, 1 it accepts no report of the file, 2 wrong usage, 3 it could not be done now. \
 With --mta: 0 and 75.")]
 pub(crate) struct ImportArguments {
     /// Message or report; - for standard input.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
 
-    /// Where the collector takes reports.
+    /// URL at which the collector accepts reports.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8470/r/mail")]
     pub(crate) to: String,
 
-    /// End as a mail server expects it: with 75 where it should keep the message and try again, and with 0 where the
-    /// message has no report, so that nobody gets a bounce.
+    /// Exit as a mail server expects: with 75 if it should keep the message and try again, and with 0 if the message
+    /// has no report, so that nobody gets a bounce.
     #[arg(long)]
     pub(crate) mta: bool,
 }

@@ -23,7 +23,7 @@ const MAX_CONNECTIONS: u64 = 100_000;
 /// The smallest database that can be configured, in bytes.
 const MIN_SIZE: u64 = 100 << 10;
 
-/// What the file says.
+/// The content of the configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
@@ -45,7 +45,7 @@ pub struct Configuration {
     /// Trusted certificates of the public CAs: a directory or a file.
     #[serde(default = "default_trust")]
     pub trusted_certificates: PathBuf,
-    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    /// Proxies whose `X-Forwarded-For` is trusted: addresses and networks.
     #[serde(default)]
     pub trusted_proxies: Proxies,
     /// Whether client addresses are stored.
@@ -53,7 +53,7 @@ pub struct Configuration {
     pub keep_addresses: bool,
     /// TLS for both listeners.
     pub tls: Option<Tls>,
-    /// What strangers may use up.
+    /// The limits of what strangers may use.
     #[serde(default)]
     pub limits: Limits,
     /// How long groups are kept.
@@ -62,7 +62,7 @@ pub struct Configuration {
     /// The web pages.
     #[serde(default)]
     pub pages: Pages,
-    /// Who is told of what is urgent.
+    /// Who gets alarms.
     #[serde(default)]
     pub alarms: Alarms,
 }
@@ -107,7 +107,7 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// What strangers may use up.
+/// The limits of what strangers may use.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -182,7 +182,7 @@ impl Default for Pages {
     }
 }
 
-/// Who is told of what is urgent.
+/// Who gets alarms.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alarms {
@@ -398,21 +398,14 @@ fn address_or_off<'de, D: serde::Deserializer<'de>>(
 }
 
 /// What is wrong with a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
 pub struct ConfigurationError {
     /// The whole text: file, line, key, value and what is wrong.
     pub text: String,
     /// Whether the file could not be read, in contrast to being wrong.
     pub is_unreadable: bool,
 }
-
-impl fmt::Display for ConfigurationError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for ConfigurationError {}
 
 impl Configuration {
     /// Reads a configuration file.
@@ -463,7 +456,7 @@ impl Configuration {
     /// What no single value shows: the key and what is wrong.
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.hosts.is_empty() {
-            return Err(("hosts", "no host is listed, so no report would be taken".to_owned()));
+            return Err(("hosts", "no host is listed, so no report would be accepted".to_owned()));
         }
         let is_open = self.pages.listen.is_some_and(|listen| !listen.ip().is_loopback());
         if is_open && self.pages.token_file.is_none() && self.pages.user_header.is_none() {
@@ -471,7 +464,7 @@ impl Configuration {
             return Err(("pages.listen", text.to_owned()));
         }
         if self.pages.user_header.is_some() && self.trusted_proxies.is_empty() {
-            let text = "the header is believed of a trusted proxy only: set trusted_proxies";
+            let text = "the header is trusted only from a proxy: set trusted_proxies";
             return Err(("pages.user_header", text.to_owned()));
         }
         let limits = &self.limits;

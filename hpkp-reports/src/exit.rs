@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// What the exit code says.
+/// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 0: all is well.

@@ -106,7 +106,9 @@ fn post(agent: &Agent, to: &str, report: &[u8]) -> Result<(), Failure> {
     let text = format!("{to} answered with status {}", answer.status().as_u16());
     match answer.status().as_u16() {
         200..=299 => Ok(()),
-        400 | 413 | 415 | 422 => Err(Failure::Invalid(format!("{text}: no report that it takes"))),
+        400 | 413 | 415 | 422 => {
+            Err(Failure::Invalid(format!("{text}: it accepts no report of this file")))
+        }
         _ => Err(Failure::Failed(text)),
     }
 }

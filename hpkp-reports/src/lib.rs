@@ -4,7 +4,7 @@
 //!
 //! 1. `receive`: a connection → limits → a body → reports of hosts on the list;
 //! 2. `understand`: a report → is this an attack, a proxy, or our own mistake? → alarms;
-//! 3. `store`: judged reports → groups in a database, on the disk before anybody is told so;
+//! 3. `store`: judged reports → groups in a database, on the disk before the sender gets an answer;
 //! 4. `see`: groups → pages, metrics.
 //!
 //! `serve` puts them together, as a `configuration` says.

@@ -32,7 +32,7 @@ pub(crate) fn readable(text: &str) -> String {
     readable
 }
 
-/// The octet beyond ASCII that a text begins with: `\xd7`.
+/// The byte beyond ASCII that a text begins with: `\xd7`.
 fn escaped_octet(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("\\x")?.get(..2)?;
     u8::from_str_radix(digits, 16).ok().filter(|octet| *octet >= 0x80)

@@ -1,4 +1,4 @@
-//! Proxies that are believed: addresses and networks.
+//! Trusted proxies: addresses and networks.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::output::of_item;
 /// Bits of an IPv6 address before the IPv4 address that it may stand for (RFC 4291 section 2.5.5.2).
 const MAPPED: u8 = 96;
 
-/// Proxies that are believed.
+/// Trusted proxies.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Proxies(Vec<Network>);
@@ -21,7 +21,7 @@ pub struct Proxies(Vec<Network>);
 struct Network(IpNet);
 
 impl Proxies {
-    /// Whether none is believed.
+    /// Whether none is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -48,7 +48,7 @@ impl TryFrom<String> for Network {
         };
         let network = canonical(network);
         if network.prefix_len() == 0 {
-            return Err(of_item(&text, "everybody would be believed"));
+            return Err(of_item(&text, "the header of everybody would be trusted"));
         }
         if network.addr() != network.network() {
             let what =

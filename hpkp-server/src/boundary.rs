@@ -1,5 +1,5 @@
-//! Where C calls Rust. A panic ends here: past an `extern "C"` function it would abort the process,
-//! which in the parent is the whole site.
+//! The boundary between C and Rust. A panic ends here: beyond an `extern "C"` function it would
+//! abort the process, and in the parent that ends the whole server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,20 +11,20 @@ use hpkp_core::text::Excerpt;
 /// then nothing is sent until a configuration has been read without a failure.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// What the last panic said; a panic's payload does not know its place.
+/// The message and place of the last panic; a panic's payload does not have its place.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
 /// What is done after a panic in a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPanic {
-    /// Refuse the configuration: the old one goes on, or it was a test.
+    /// Refuse the configuration: the old one stays in force, or it was a test.
     Reject,
-    /// Go on without the header.
+    /// Continue without the header.
     Continue,
 }
 
 impl OnPanic {
-    /// One value where the configuration is refused, the other where it goes on.
+    /// `reject` if the configuration is refused, else `go_on`.
     pub fn either<T>(self, reject: T, go_on: T) -> T {
         match self {
             Self::Reject => reject,
@@ -33,8 +33,8 @@ impl OnPanic {
     }
 }
 
-/// Runs a hook that has to do with reading a configuration. After a panic, asks what is to be done,
-/// hands that and what the panic said to `report`, and gives what `after` makes of it.
+/// Runs a hook that takes part in reading a configuration. After a panic it asks what to do, passes
+/// that and the message of the panic to `report`, and returns the result of `after`.
 pub fn catch_config_hook<T>(
     name: &str,
     on_panic: impl FnOnce() -> OnPanic,
@@ -53,8 +53,8 @@ pub fn catch_config_hook<T>(
     })
 }
 
-/// Runs a hook that serves a request. After a panic, hands what it said to `report` and gives
-/// `fallback`. The panic hook is there: a configuration has been read before.
+/// Runs a hook that serves a request. After a panic it passes the message to `report` and returns
+/// `fallback`. The panic hook is installed already: a configuration has been read before.
 pub fn catch_request_hook<T>(
     name: &str,
     fallback: T,
@@ -67,7 +67,8 @@ pub fn catch_request_hook<T>(
     })
 }
 
-/// Runs a hook that chooses what a handshake presents; after a panic, has `report` log it and gives none.
+/// Runs a hook that chooses the certificate of a handshake; after a panic it has `report` log the
+/// panic and returns none.
 pub fn catch_handshake_hook<T>(
     name: &str,
     report: impl FnOnce(&str),

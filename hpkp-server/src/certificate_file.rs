@@ -7,11 +7,11 @@ use hpkp_core::text::Excerpt;
 
 use crate::file;
 
-/// The largest file of certificates, in octets. The servers have no such limit; the longest chain that is
+/// The largest file of certificates, in bytes. The servers have no such limit; the longest chain that is
 /// accepted takes a hundredth of it.
 const MAX_FILE: usize = 32 << 20;
 
-/// The certificates in a PEM file, in DER. Other objects in it are passed over, as OpenSSL does.
+/// The certificates in a PEM file, in DER. Other objects in it are ignored, as OpenSSL does.
 ///
 /// # Errors
 /// What cannot be read or is no PEM, and what is too large.
@@ -30,7 +30,7 @@ pub fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
     certificates_of(&octets).map_err(unreadable)
 }
 
-/// The certificates in a text in PEM, in DER. Other objects in it are passed over, as OpenSSL does.
+/// The certificates in a text in PEM, in DER. Other objects in it are ignored, as OpenSSL does.
 ///
 /// # Errors
 /// What is wrong with the text.

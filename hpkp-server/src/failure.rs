@@ -6,16 +6,16 @@ use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 
 use crate::living::{self, Pid};
 
-/// Where a server stands in its life when the check runs.
+/// The phase of a server's life in which the check runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// A configuration test.
     Test,
-    /// A reload that can be refused: the old configuration goes on.
+    /// A reload that can be refused: the old configuration stays in force.
     Reload,
     /// Nothing is serving yet.
     Start,
-    /// A reload inside the living parent, where an error ends the site (httpd).
+    /// A reload inside the running parent, where an error ends the server (httpd).
     Restart,
 }
 
@@ -29,21 +29,21 @@ pub enum OnStart {
     Refuse,
 }
 
-/// What is done about one finding. Where the configuration goes on, the header of the hosts
-/// concerned has already been taken out of the verdict, unless the class is a warning.
+/// What is done about one finding. If the configuration passes, the header of the hosts concerned
+/// has already been removed from the verdict, unless the class is a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The configuration is refused.
     Refuse,
-    /// It goes on in spite of something grave.
+    /// It passes in spite of a lock-out or an unsure answer.
     Alarm,
-    /// It goes on, and a header is not sent.
+    /// It passes, and a header is not sent.
     Withhold,
-    /// It goes on.
+    /// It passes.
     Warn,
 }
 
-/// The table.
+/// The answer to one finding: the table.
 #[must_use]
 pub const fn answer(class: Class, check: Check, phase: Phase, on_start: OnStart) -> Answer {
     match (class, phase) {
@@ -63,7 +63,7 @@ pub const fn answer(class: Class, check: Check, phase: Phase, on_start: OnStart)
 /// A line for the server's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
-    /// How grave it is.
+    /// How serious it is.
     pub answer: Answer,
     /// The text; it begins `hpkp: [code] host:`.
     pub text: String,
@@ -71,7 +71,7 @@ pub struct LogLine {
     pub at: Option<Location>,
 }
 
-/// What a verdict comes to.
+/// The result of a verdict in one phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// Whether the configuration is refused.
@@ -98,9 +98,9 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     judgement
 }
 
-/// As [`judge`], where another server may be serving what this one is about to: then a start is
-/// judged like a reload, since a refusal leaves the other one serving. `find` gives its process; it
-/// is asked only where that matters, and again while the other one may be ending.
+/// As [`judge`], for a start beside which another server may be running: then the start is judged
+/// like a reload, since after a refusal the other server keeps running. `find` returns its process;
+/// it is called only if that matters, and again while the other server may be ending.
 #[must_use]
 pub fn judge_beside(
     verdict: &Verdict,
@@ -129,7 +129,7 @@ pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogL
     lines(finding, answer(finding.class, finding.check, phase, OnStart::Warn), phase)
 }
 
-/// The log lines of what was found during a handshake, and somebody has to mend.
+/// The log lines of a finding from a handshake that an operator has to correct.
 pub fn lines_of_alarm(finding: &Finding) -> impl Iterator<Item = LogLine> {
     lines(finding, Answer::Alarm, Phase::Restart)
 }

@@ -1,39 +1,35 @@
 //! Files that a configuration names. Every one has a size limit, and none can make the server
 //! wait: a FIFO is refused, not opened for reading until somebody writes.
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Why a file was not read.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The system's error.
-    Io(io::Error),
+    #[error("{}", reason(.0))]
+    Io(#[from] io::Error),
     /// Not a regular file; what it is.
+    #[error("is a {0}, not a file")]
     NotAFile(&'static str),
 }
 
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => f.write_str(&reason(error)),
-            Self::NotAFile(what) => write!(f, "is a {what}, not a file"),
-        }
+/// What was found; `None` where nothing is there.
+///
+/// # Errors
+/// The system's other errors.
+pub fn if_there<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-impl std::error::Error for FileError {}
-
-impl From<io::Error> for FileError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// What the operating system says of an error, without its number: "connection refused".
+/// The text of an operating-system error, without its number: "connection refused".
 #[must_use]
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -48,8 +44,9 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
-/// A directory that contains the file `key`, and those with the keys before it: where the file is a
-/// symbolic link, as certbot makes them, the directory above both. None where it is not in a file.
+/// A directory that contains the file `key`, and earlier keys: if the file is a symbolic link, as
+/// certbot makes them, the directory above the link and its target. None if the key is not in a
+/// file.
 #[must_use]
 pub fn directory_of_keys(key: &str) -> Option<String> {
     let named = Path::new(key).parent().filter(|parent| parent.is_absolute())?;
@@ -61,7 +58,7 @@ pub fn directory_of_keys(key: &str) -> Option<String> {
     directory.to_str().map(str::to_owned)
 }
 
-/// The octets of the regular file at `path`: all of them, or the first `limit + 1` of a larger
+/// The bytes of the regular file at `path`: all of them, or the first `limit + 1` of a larger
 /// one, so that the caller sees that it is too large.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// As long as it lives, a write of this thread beyond the limit is an error and nothing more.
+/// As long as this value exists, a write of this thread beyond the limit is only an error.
 pub(crate) struct WithoutSignal {
     /// The signals that were blocked before; none where nothing was changed.
     before: Option<libc::sigset_t>,

@@ -1,7 +1,7 @@
-//! What a configuration of Apache httpd says, without httpd: its directives, its virtual hosts, the
-//! certificates that mod_ssl and mod_md are going to load, and what the check compares. The module takes
-//! these from what httpd has read, the command from the text; from here on both take one way, so that they
-//! give one answer.
+//! A configuration of Apache httpd, without httpd: its directives, its virtual hosts, the certificates
+//! that mod_ssl and mod_md are going to load, and the input of the check. The module fills these in from
+//! what httpd has read, the command from the text. From here on both use the same code, so they give the
+//! same answer.
 
 mod directives;
 mod managed;
@@ -27,7 +27,7 @@ pub use other_tls::OtherTls;
 pub use tls::{NOT_YET, Tls, TlsDirectives, is_file_with_content};
 pub use vhost::{Address, Server, listeners, mark_asked};
 
-/// What the directives are called here.
+/// The names of the directives in httpd.
 const NAMES: Names = Names {
     max_age: "HPKPMaxAge",
     report_uri: "HPKPReportURI",
@@ -101,7 +101,7 @@ pub fn deployment<H>(
     (deployment, journal)
 }
 
-/// What is done about last good certificates, if the configuration wants some. `kept` is for each of the
+/// The setting of last good certificates, if the configuration has one. `kept` is for each of the
 /// deployment's contexts; the first server is the main one, whose directives count for what is no
 /// server's. For `is_start` see [`Keeping`].
 #[must_use]

@@ -1,7 +1,7 @@
 //! Interim responses (RFC 9110 section 15.2): a field in them that only the server itself may send is
-//! taken out of the octets on their way to the client.
+//! taken out of the bytes on their way to the client.
 
-/// The longest name that is looked for, in octets.
+/// The longest name that is looked for, in bytes.
 const LONGEST: usize = b"public-key-pins-report-only".len();
 
 /// How much of a status line is needed: `HTTP/1.1 103`.
@@ -44,7 +44,7 @@ impl InterimHeaders {
         self.state == State::Through
     }
 
-    /// Appends to `out` what of `octets`, and of what came before, is sent now.
+    /// Appends to `out` what of `bytes`, and of what came before, is sent now.
     pub fn pass(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         for (at, octet) in octets.iter().copied().enumerate() {
             match self.state {
@@ -123,7 +123,7 @@ fn is_ours(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// What is passed on of `octets`, given whole, octet by octet, and in two pieces cut anywhere.
+    /// What is passed on of `bytes`, given whole, byte by byte, and in two pieces cut anywhere.
     #[track_caller]
     fn passed(octets: &str, expected: &str) {
         let octets = octets.as_bytes();

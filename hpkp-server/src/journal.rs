@@ -24,11 +24,11 @@ use crate::published::{
 };
 use crate::setting::{GlobalSettings, RecordsSetting};
 
-/// How often records are worked out anew because somebody else has written meanwhile.
+/// How often a write is tried if another process has written meanwhile.
 const TRIES: usize = 5;
 
-/// Whether this server has had its one chance to wait for its predecessor. Later it would wait while
-/// others are served, or, in httpd's restarts, are not.
+/// Whether this server has already waited for its predecessor. It waits only once: later it would
+/// delay clients.
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 
 /// Where a server writes what it publishes and presents.
@@ -36,6 +36,8 @@ static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 pub struct Journal {
     path: String,
     writer: WriterName,
+    /// Whether its file could be read. Nothing is added to one that cannot, and what is served is noted beside it.
+    is_read: bool,
 }
 
 /// Which records concern a configuration.
@@ -56,14 +58,16 @@ pub(crate) fn concern_of_kept(deployment: &Deployment) -> Concern {
 
 /// Reads all directories of a configuration. What cannot be read is a problem of the records;
 /// without a directory there are none. Of other machines' records those are read that `concern` has. The second is
-/// where to write, if that can be written to.
+/// where to write.
 #[must_use]
 pub fn read(
     settings: &[RecordsSetting],
     mut concern: Concern,
 ) -> (Option<Records>, Option<Journal>) {
     let Some(first) = settings.first() else { return (None, None) };
-    let mut reading = Reading::default();
+    let directories = directories(settings);
+    let mut reading =
+        Reading { options: check::directory_options(&directories), ..Reading::default() };
     let opened: Vec<_> = settings.iter().map(|setting| Directory::open(&setting.path)).collect();
     let writer = |setting: &RecordsSetting| {
         setting.writer.clone().map(|writer| writer.map_or_else(default_writer, Ok))
@@ -79,7 +83,7 @@ pub fn read(
     let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
-    // Also before: what was heard of since needs records that may not be read yet.
+    // Also before: what was heard from since needs records that may not be read yet.
     let with_opened = settings.iter().zip(&opened);
     let freshness = with_opened
         .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?))
@@ -97,7 +101,7 @@ pub fn read(
                     errors.iter().all(|error| error.file().is_some_and(is_other))
                 });
                 let path = setting.path.clone();
-                journal = is_read.then_some(Journal { path, writer });
+                journal = Some(Journal { path, writer, is_read });
             }
             Some(Err(text)) => {
                 reading.find(Code::RecordsUnreadable, Text::new(text), &setting.at);
@@ -108,14 +112,16 @@ pub fn read(
     let setting = settings.iter().zip(&opened).find(|(setting, _)| setting.writer.is_some());
     let mut unrecorded = None;
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
-        unrecorded = reading.own(setting, directory, &journal.writer, noted);
+        unrecorded = match journal.is_read {
+            true => reading.own(setting, directory, &journal.writer, noted),
+            false => last_accepted(directory, &journal.writer),
+        };
     }
-    let directory = setting.map_or(first, |(setting, _)| setting);
-    reading.others(&directory.path, &first.at, &concern);
+    reading.others(&first.at, &concern);
     let records = Records {
         state: reading.contents.state,
-        writer: journal.as_ref().map(|journal| journal.writer.clone()),
-        directory: directory.path.clone(),
+        writer: journal.as_ref().filter(|one| one.is_read).map(|one| one.writer.clone()),
+        directories,
         at: first.at.clone(),
         problems: reading.problems,
         unrecorded,
@@ -124,7 +130,25 @@ pub fn read(
     (Some(records), journal)
 }
 
-/// When other machines were heard of, for each directory whose directive asks for it. A directory that cannot be
+/// What tells the configuration that was accepted last, where the file of its records cannot be read.
+fn last_accepted(directory: &Directory, writer: &WriterName) -> Option<Digest> {
+    if let Ok(Some(digest)) = directory.held(writer) {
+        return Some(digest);
+    }
+    match directory.reserved(writer) {
+        Ok(last @ (Reserved::Recorded(_) | Reserved::Unrecorded(_))) => Some(last.digest()),
+        Ok(Reserved::None | Reserved::Damaged) | Err(_) => None,
+    }
+}
+
+/// The directories of a configuration: first the one that is written to, as a command takes them.
+fn directories(settings: &[RecordsSetting]) -> Vec<String> {
+    let own = settings.iter().filter(|setting| setting.writer.is_some());
+    let others = settings.iter().filter(|setting| setting.writer.is_none());
+    own.chain(others).map(|setting| setting.path.clone()).collect()
+}
+
+/// When other machines were heard from, for each directory whose directive asks for it. A directory that cannot be
 /// opened has a finding of its own.
 #[must_use]
 pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
@@ -133,7 +157,7 @@ pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
     opened.filter_map(|(setting, directory)| freshness(setting, &directory)).collect()
 }
 
-/// When the machines were heard of of which a directory has copies, where that matters.
+/// When the machines were last heard from of which a directory has copies, where that matters.
 fn freshness(setting: &RecordsSetting, directory: &Directory) -> Option<Freshness> {
     Some(Freshness {
         max_staleness: setting.max_staleness?,
@@ -158,6 +182,8 @@ struct Own {
 struct Reading {
     contents: Contents,
     problems: Vec<(Code, Text, Location)>,
+    /// The directories as `hpkp published` takes them.
+    options: String,
 }
 
 impl Reading {
@@ -216,7 +242,7 @@ impl Reading {
                  which takes longer",
                 Excerpt::new(&file)
             ))
-            .fix(format!("write it anew: rm {}, then run hpkp sync", ShellWord::new(&file)));
+            .fix(format!("remove the file, and the next hpkp sync writes it anew: rm {}", ShellWord::new(&file)));
             self.find(Code::RecordsIndexUnusable, text, at);
         }
         for (file, why) in own.unsafe_files {
@@ -231,7 +257,7 @@ impl Reading {
         errors
     }
 
-    /// What is wrong with the server's own file, and what it serves that is not on record.
+    /// Problems of the server's own file, and the configuration in use that is not on record.
     fn own(
         &mut self,
         setting: &RecordsSetting,
@@ -248,8 +274,8 @@ impl Reading {
         ) = can_append
         {
             let text = Text::new(format!(
-                "{error}; until then nothing is recorded, and a header with pins that are not on record \
-                 is not sent"
+                "{error}; until this is corrected, nothing is recorded, and a header with pins that are \
+                 not on record is not sent"
             ));
             self.find(Code::RecordsNotWritable, text, at);
         }
@@ -269,12 +295,12 @@ impl Reading {
             .last_resort(format!("continue with this file: rm {}", ShellWord::new(&reserve)));
             self.find(Code::RecordsMissing, text, at);
         }
-        self.lost(directory, writer, at);
+        self.lost(writer, at);
         unrecorded
     }
 
-    /// What the reserved file says of the configuration that is served, and whether it fits the server's
-    /// own file.
+    /// What the reserve says about the configuration in use, and whether it agrees with the server's own
+    /// file.
     fn reserved(
         &mut self,
         setting: &RecordsSetting,
@@ -307,8 +333,8 @@ impl Reading {
                 if !is_known && noted != Some(0) =>
             {
                 let text = Text::new(format!(
-                    "\"{own}\" had records and has none any more, so it is not known which pins clients \
-                     hold"
+                    "\"{own}\" had records and is now empty or missing, so it is not known which pins \
+                     clients hold"
                 ))
                 .fix(format!("restore it from a backup{}", files_of_commands(directory, writer)))
                 .last_resort(format!(
@@ -337,7 +363,7 @@ impl Reading {
     }
 
     /// Records of other writers that were read before and are missing.
-    fn lost(&mut self, directory: &Directory, writer: &WriterName, at: &Location) {
+    fn lost(&mut self, writer: &WriterName, at: &Location) {
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
         for lost in lost {
@@ -346,13 +372,13 @@ impl Reading {
                  earlier copy, so it is not known which pins clients hold"
             ))
             .fix(format!("copy or restore the file {lost}{SUFFIX} again"))
-            .fix(end_of(directory.path(), &lost));
+            .fix(end_of(&self.options, &lost));
             self.find(Code::RecordsMissing, text, at);
         }
     }
 
-    /// What copies say that is not theirs to say.
-    fn others(&mut self, directory: &str, at: &Location, concern: &Concern) {
+    /// Findings about events in copies that their writers may not make.
+    fn others(&mut self, at: &Location, concern: &Concern) {
         let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
         let overreach = self.contents.state.overreach(now(), is_meant);
         let records = |count: usize| format!("{count} record{}", if count == 1 { "" } else { "s" });
@@ -379,7 +405,7 @@ impl Reading {
                     let how = "if it is intended, record it on this machine too, with hpkp published end or waive";
                     text = text.fix(how);
                 }
-                excess.gone.iter().fold(text, |text, gone| text.fix(end_of(directory, gone)))
+                excess.gone.iter().fold(text, |text, gone| text.fix(end_of(&self.options, gone)))
             })
             .collect();
         for text in texts {
@@ -388,11 +414,10 @@ impl Reading {
     }
 }
 
-/// The command for a writer that does not come back.
-fn end_of(directory: &str, writer: &WriterName) -> String {
+/// The command that records that a writer is gone.
+fn end_of(options: &str, writer: &WriterName) -> String {
     format!(
-        "only if {writer} is gone for good: hpkp published -d {} end --writer {writer} --why REASON",
-        ShellWord::new(directory)
+        "only if {writer} is gone for good: hpkp published {options} end --writer {writer} --why REASON"
     )
 }
 
@@ -407,7 +432,7 @@ fn files_of_commands(directory: &Directory, writer: &WriterName) -> String {
     format!(", and with it the records of the hpkp command, if there are any: {}", all.join(" or "))
 }
 
-/// What is found where nobody can say whether the last configuration is on record.
+/// The finding that it is not known whether the last configuration is on record.
 fn unknown_reserve(reserve: &str, why: &str) -> Text {
     Text::new(format!(
         "cannot use \"{}\" ({why}), so it is not known whether the last accepted configuration is on \
@@ -418,13 +443,14 @@ fn unknown_reserve(reserve: &str, why: &str) -> Text {
     .fix(format!("if the next reload does not repair it: rm {}", ShellWord::new(reserve)))
 }
 
-/// What is found where a server writes into a directory for the first time, where others have.
+/// The finding about a server that writes for the first time into a directory in which others have
+/// written.
 fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Text {
     let named = others.iter().take(NAMED);
     let gone = named.map(|name| format!(" --writer {name}")).collect::<String>();
     Text::new(format!(
-        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; the \
-         pins that they published count as held",
+        "this server writes as {writer} for the first time, and {} wrote into \"{}\" before; clients may \
+         still hold the pins that they published",
         listed(others),
         Excerpt::new(path)
     ))
@@ -465,7 +491,7 @@ fn noted(reserved: Result<(), String>) -> String {
     }
 }
 
-/// What is said of a directory of which one file or more cannot be used.
+/// The finding about a directory with one or more files that cannot be used.
 fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {
     let more = match files {
         0 | 1 => String::new(),
@@ -480,7 +506,7 @@ fn unusable(path: &str, error: &DirectoryError, files: usize) -> Text {
     Text { what, ..text }
 }
 
-/// Under which name a server with these settings writes its records; none where it writes none.
+/// The writer name of a server with these settings; none if it writes no records.
 #[must_use]
 pub fn writer_of(settings: &[RecordsSetting]) -> Option<WriterName> {
     let writer = settings.iter().find_map(|setting| setting.writer.clone())?;
@@ -498,8 +524,8 @@ fn default_writer() -> Result<WriterName, String> {
     })
 }
 
-/// What a server that takes over from another one leaves open: clients may still be told what the
-/// other publishes, and it may come back.
+/// The server from which a new one takes over: it may still send its header to clients, and it may
+/// come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predecessor {
     /// There is none.
@@ -509,8 +535,8 @@ pub enum Predecessor {
 }
 
 impl Journal {
-    /// Writes what `verdict` comes to, before any response carries its pins. What cannot be
-    /// recorded is taken out of the verdict; the finding says so.
+    /// Records the result of `verdict`, before any response has its pins. Headers that cannot be
+    /// recorded are removed from the verdict; the finding says so.
     pub fn record(
         &self,
         deployment: &Deployment,
@@ -569,8 +595,8 @@ impl Journal {
         events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
-    /// Notes what is served in the reserve; what is not on record and cannot be noted there is held as long as this
-    /// server runs.
+    /// Notes the configuration in use in the reserve. If it is not on record and cannot be noted there, it is
+    /// remembered as long as this server runs.
     fn reserve(&self, served: Reserved) -> Result<(), String> {
         let (error, digest) = match (self.note(served), served) {
             (Err(error), Reserved::Unrecorded(digest)) => (error, digest),
@@ -605,8 +631,9 @@ impl Journal {
         directory.reserve(&self.writer, served, last).map_err(|error| failed(&reason(&error)))
     }
 
-    /// Which other server of this kind writes under this name and serves. None where none does, and
-    /// where nobody knows. An nginx and an httpd that share a name are two servers.
+    /// The process of another running server of this kind that writes under this name. None if
+    /// there is none, or if that is not known. An nginx and an httpd that share a name are two
+    /// servers.
     #[must_use]
     pub fn claimant(&self) -> Option<Pid> {
         let directory = Directory::open(&self.path).ok()?;
@@ -616,8 +643,7 @@ impl Journal {
         }
     }
 
-    /// Writes that the server has stopped for good, unless a successor already serves: what is
-    /// published is the successor's now.
+    /// Records that the server has stopped, unless a successor already runs and publishes the pins.
     ///
     /// # Errors
     /// A line for the log where it could not be written: then what it published counts as published
@@ -639,7 +665,7 @@ impl Journal {
         }
     }
 
-    /// What this machine's files say. Those of others, and copies, may be wrong.
+    /// The state that follows from this machine's files. Files of others, and copies, may be wrong.
     fn read_own(&self) -> Result<State, DirectoryError> {
         let directory = Directory::open(&self.path)?;
         let own = directory.own_path(&self.writer);
@@ -689,8 +715,9 @@ impl Journal {
             }
         };
         // A predecessor may have recorded its end since the records were read.
-        let changed = is_new
-            && published::last_seq(&directory, &self.writer)? != state.last_seq(&self.writer);
+        let changed = !self.is_read
+            || is_new
+                && published::last_seq(&directory, &self.writer)? != state.last_seq(&self.writer);
         let newer = if changed { Some(self.read_anew(&directory)?) } else { None };
         self.append(&directory, newer.as_ref().unwrap_or(state), events, published::append)
     }

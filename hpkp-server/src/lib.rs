@@ -1,14 +1,14 @@
-//! What both server modules need and neither server owns.
+//! The code that both server modules share.
 //!
-//! Data flow: [`setting`] reads the values of directives, [`openssl`] the certificates of an `SSL_CTX`,
-//! [`mod@file`] and [`trust`] what the configuration names; [`loader`] joins them for the core's check.
-//! [`nginx`] and [`httpd`] have what one server alone needs and the command needs, too: it asks the same
-//! question of the configuration's text. [`failure`] says what is done about the findings, and
-//! [`session`] writes what a connection has [`presented`] into its TLS session ([`chosen`] during the handshake or loaded), and
-//! [`sending`] answers for each request whether the header goes out. [`published`] keeps the records of what clients were
-//! told, [`journal`] what becomes of them with a configuration; [`kept`] has the last good certificates, and
-//! [`guard`] presents one in place of a certificate that is chosen during the handshake; [`living`] finds other servers that serve
-//! at the same time, and [`owner`] says who else may have changed a file. Every entry from C goes through [`boundary`].
+//! Data flow: [`setting`] reads the values of directives, [`openssl`] the certificates of an `SSL_CTX`, [`mod@file`]
+//! and [`trust`] what the configuration names; [`loader`] joins them for the core's check. [`nginx`] and [`httpd`]
+//! have what one server alone needs and the command needs, too: it asks the same question of the configuration's
+//! text. [`failure`] decides what is done about the findings, [`session`] writes what a connection has [`presented`]
+//! into its TLS session ([`chosen`] during the handshake or loaded), and [`sending`] decides for each request whether
+//! the header is sent. [`published`] has the directory of records, [`journal`] the records that a configuration adds;
+//! [`kept`] has the last good certificates, and [`guard`] presents one in place of a certificate that is chosen
+//! during the handshake; [`living`] finds other servers that run at the same time, and [`owner`] who else may have
+//! changed a file. Every entry from C goes through [`boundary`].
 
 pub mod boundary;
 pub mod certificate_file;

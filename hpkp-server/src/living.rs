@@ -1,7 +1,7 @@
-//! Which other servers of this machine serve right now, as `/proc` shows it.
+//! Which other servers run on this machine now, as `/proc` shows.
 //!
-//! Whoever cannot be looked at (another user's process, another namespace) is not found: what
-//! follows from that is the caller's to say.
+//! A process that is not visible here (another user's, or in another namespace) is not found: the
+//! caller must take that into account.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 pub type Pid = libc::pid_t;
 
 /// How long a server that is ending may take. nginx needs three to four seconds to kill a worker that
-/// does not heed the order to end.
+/// ignores the order to end.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Asks until nobody is found any more, or the patience is at an end; then, who was found last.
+/// Calls `find` until it finds no process, or [`PATIENCE`] is over; then returns the process that
+/// was found last.
 pub fn stays(mut find: impl FnMut() -> Option<Pid>) -> Option<Pid> {
     let started = Instant::now();
     loop {

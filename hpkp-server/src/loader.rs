@@ -1,5 +1,5 @@
-//! What a configuration names and has loaded, as the core's check wants it: each file and each
-//! certificate is read once.
+//! Reads what a configuration names and has loaded for the core's check: each file and each
+//! certificate once.
 
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -31,7 +31,7 @@ pub struct Loader<'a> {
 /// A chain in DER, the leaf first, and the file that the leaf is from.
 pub type NamedChain = (Vec<Vec<u8>>, Option<Arc<CertificateFile>>);
 
-/// By what a server tells from which file it has loaded a certificate.
+/// The data by which a server remembers from which file it has loaded a certificate.
 #[derive(Debug)]
 pub struct Names {
     /// The index of the data that it attaches to certificates.
@@ -198,7 +198,7 @@ pub fn resolve(policies: &[PolicySpec]) -> Vec<Policy> {
     policies.iter().map(|policy| policy.clone().resolve(read)).collect()
 }
 
-/// Seconds since 1970 UTC; 0 where the clock stands before, so that nothing has expired.
+/// Seconds since 1970 UTC; 0 if the clock is before that, so that nothing has expired.
 pub(crate) fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0)

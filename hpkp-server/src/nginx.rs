@@ -1,6 +1,6 @@
-//! What a configuration of nginx says, without nginx: its directives, its server blocks, and what the
-//! check compares. The module fills these in from what nginx has read, the command from the text; from
-//! here on both take one way, so that they give one answer.
+//! A configuration of nginx, without nginx: its directives, its server blocks, and the input of the
+//! check. The module fills these in from what nginx has read, the command from the text. From here on
+//! both use the same code, so they give the same answer.
 
 mod address;
 mod built;
@@ -29,12 +29,12 @@ pub use http::{Server, Servers};
 use outside::Settings;
 pub use outside::{Outside, OutsideServer};
 
-/// A whole configuration. An `H` is how its reader knows a server.
+/// A whole configuration. `H` is the reader's own handle for a server.
 #[derive(Debug)]
 pub struct Configuration<'a, H> {
-    /// What stands in `http` once.
+    /// The settings of `http` that exist once.
     pub global: &'a GlobalSettings,
-    /// What stands in `http` for all servers.
+    /// The settings of `http` that all servers inherit.
     pub around: &'a ServerSettings,
     /// What is done about servers outside `http`.
     pub check: Check,
@@ -42,7 +42,7 @@ pub struct Configuration<'a, H> {
     pub servers: &'a Servers<H>,
     /// Those of `stream` and `mail`, where records are compared.
     pub outside: &'a Outside<H>,
-    /// The files of other modules that can choose certificates in a way that nothing shows.
+    /// The files of other modules that can choose certificates without a directive.
     pub unseen_choosers: &'a [PathBuf],
 }
 
@@ -91,8 +91,8 @@ impl<'a, H> Configuration<'a, H> {
         built
     }
 
-    /// What is done about last good certificates, if the configuration wants some. `keys` gives what a
-    /// server names as its keys; for `is_start` see [`Keeping`].
+    /// The setting of last good certificates, if the configuration has one. `keys` gives what a server
+    /// names as its keys; for `is_start` see [`Keeping`].
     #[must_use]
     pub fn keeping(
         &self,

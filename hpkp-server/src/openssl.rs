@@ -215,41 +215,26 @@ functions! {
 }
 
 /// Why the process's OpenSSL cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenSslError {
     /// This function was not found.
+    #[error("the OpenSSL library of the server has no function {0}")]
     Missing(&'static str),
     /// Another library, or a version before 1.1.1; what it calls itself.
+    #[error("unsupported TLS library \"{}\"; OpenSSL 1.1.1 or later is required", hpkp_core::text::Excerpt::new(.0))]
     Unsupported(String),
     /// It cannot be told which of the libraries in the process the server uses.
+    #[error(
+        "cannot determine which TLS library the server uses, so its certificates cannot be read"
+    )]
     NotFound,
     /// The server's own library lacks this function; another one in the process may have it.
+    #[error(
+        "the TLS library of the server ({}) has no function {}; the module does not use that of another library",
+        hpkp_core::text::Excerpt::new(.1.as_os_str().as_bytes()), .0
+    )]
     NotOfTheServer(&'static str, PathBuf),
 }
-
-impl fmt::Display for OpenSslError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing(name) => write!(f, "the OpenSSL library of the server has no function {name}"),
-            Self::Unsupported(version) => write!(
-                f,
-                "unsupported TLS library \"{}\"; OpenSSL 1.1.1 or later is required",
-                hpkp_core::text::Excerpt::new(version)
-            ),
-            Self::NotFound => f.write_str(
-                "cannot determine which TLS library the server uses, so its certificates cannot be read",
-            ),
-            Self::NotOfTheServer(name, path) => write!(
-                f,
-                "the TLS library of the server ({}) has no function {name}; the module does not use \
-                 that of another library",
-                hpkp_core::text::Excerpt::new(path.as_os_str().as_bytes())
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OpenSslError {}
 
 /// The most certificates read of one chain; one more than is accepted, so that the excess shows.
 const MAX_CHAIN: c_int = hpkp_core::path::Chain::MAX as c_int + 1;
@@ -279,7 +264,7 @@ mod ctrl {
 impl OpenSsl {
     /// The OpenSSL whose functions the object that holds `user` calls: the server's program, or its
     /// module for TLS. All functions come from that very libssl, and from the libcrypto that it
-    /// calls; what other objects in the process have by the same names is passed over.
+    /// calls; what other objects in the process have by the same names is ignored.
     ///
     /// # Errors
     /// See [`OpenSslError`].
@@ -360,7 +345,7 @@ impl OpenSsl {
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
     }
 
-    /// The host that the client of a connection has named, in its octets; none where it has named none.
+    /// The host that the client of a connection has named, in its bytes; none where it has named none.
     ///
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from; what it has been named does not
@@ -589,7 +574,7 @@ impl OpenSsl {
         }
     }
 
-    /// A certificate's octets; none where OpenSSL cannot encode it.
+    /// A certificate's bytes; none where OpenSSL cannot encode it.
     ///
     /// # Safety
     /// `certificate` is a live `X509`.
@@ -667,7 +652,7 @@ impl OpenSsl {
     fn parse_der<'a>(&'a self, der: &[u8]) -> Option<OwnedX509<'a>> {
         let mut start = der.as_ptr();
         let length = c_long::try_from(der.len()).ok()?;
-        // SAFETY: `start` points to `length` octets; null asks for a new object, owned by us.
+        // SAFETY: `start` points to `length` bytes; null asks for a new object, owned by us.
         let x509 = unsafe { (self.d2i_X509)(std::ptr::null_mut(), &raw mut start, length) };
         (!x509.is_null()).then_some(OwnedX509 { openssl: self, x509 })
     }
@@ -742,7 +727,7 @@ impl fmt::Debug for ChainStore<'_> {
 
 impl Drop for ChainStore<'_> {
     fn drop(&mut self) {
-        // SAFETY: `chain_store` made the object and gave us the only reference; null is passed over.
+        // SAFETY: `chain_store` made the object and gave us the only reference; null is ignored.
         unsafe { (self.openssl.X509_STORE_free)(self.store) };
     }
 }

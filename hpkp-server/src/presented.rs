@@ -37,14 +37,11 @@ pub fn short(pin: Pin) -> ShortPin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresentedId([u8; 16]);
 
-/// Octets in front of the pins: the id and the origin.
+/// Bytes in front of the pins: the id and the origin.
 const HEAD: usize = 17;
 
 /// The most pins that are kept. A chain has a handful of keys on its paths.
 const MAX_PINS: usize = 16;
-
-/// The most octets that are kept.
-pub const MAX: usize = HEAD + MAX_PINS * size_of::<ShortPin>();
 
 /// What a connection has presented, as it is written into its session: the id, the origin, and the pins
 /// of the keys on the candidate paths of the certificate.
@@ -87,7 +84,7 @@ impl Presented {
 pub struct Seen<'a>(&'a [u8]);
 
 impl<'a> Seen<'a> {
-    /// What these octets of a session say; none where they are not ours.
+    /// What these bytes of a session say; none where they are not ours.
     #[inline]
     #[must_use]
     pub fn new(octets: &'a [u8]) -> Option<Self> {
@@ -153,7 +150,10 @@ mod tests {
     #[test]
     fn it_is_short() {
         let pins: Vec<Pin> = (0..200).map(pin).collect();
-        assert_eq!(Presented::new(Origin::Loaded, &pins).octets().len(), MAX);
+        assert_eq!(
+            Presented::new(Origin::Loaded, &pins).octets().len(),
+            HEAD + MAX_PINS * size_of::<ShortPin>()
+        );
         assert_eq!(Presented::new(Origin::Loaded, &pins[..3]).octets().len(), 65);
     }
 

@@ -1,5 +1,5 @@
 //! What each host sends, precomputed: a request asks one question, whether the certificate that its
-//! connection has presented satisfies the host's policy, and gets shared octets.
+//! connection has presented satisfies the host's policy, and gets shared bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,12 +47,6 @@ impl Field {
     #[must_use]
     pub fn value(&self) -> Option<&str> {
         self.header.as_deref().map(Header::value)
-    }
-
-    /// Whether it is sent for certificates that are chosen during the handshake, too.
-    #[must_use]
-    pub fn is_unguarded(&self) -> bool {
-        self.unguarded
     }
 
     /// Whether the field is sent on a connection that has presented this. A certificate that was not

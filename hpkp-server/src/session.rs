@@ -219,7 +219,7 @@ unsafe fn write(used: &Used, watch: &Watch, ssl: *const Ssl) {
 /// As for [`write`].
 unsafe fn keep(used: &Used, ssl: *const Ssl, presented: &Presented) {
     let octets = presented.octets();
-    // SAFETY: by the caller's promise; OpenSSL copies the octets.
+    // SAFETY: by the caller's promise; OpenSSL copies the bytes.
     unsafe {
         let session = (used.openssl.SSL_get_session)(ssl);
         if !session.is_null() {

@@ -252,8 +252,7 @@ pub fn set_keep(
         ("", _) => return Err(SettingError::Text("missing directory".to_owned())),
         (path, Some(global)) => global.keep = Some(KeepSetting { path: full_path(path), at }),
         (_, None) => {
-            let text =
-                "within a server it can only be \"off\"; the directory is one for all servers";
+            let text = "within a server, only \"off\" is allowed; all servers share one directory";
             return Err(SettingError::Text(text.to_owned()));
         }
     }
@@ -281,7 +280,7 @@ pub fn add_not_served_here(
             Some((name, number)) if !name.contains(':') => (name, Some(port(number)?)),
             _ if udp => {
                 return Err(SettingError::Text(format!(
-                    "invalid host \"{excerpt}\": \"/udp\" stands after a port"
+                    "invalid host \"{excerpt}\": \"/udp\" is allowed only after a port"
                 )));
             }
             _ => (argument, None),

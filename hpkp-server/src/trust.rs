@@ -13,7 +13,7 @@ use hpkp_core::text::Excerpt;
 
 use crate::file::{self, reason};
 
-/// The largest file of trusted certificates, in octets. Mozilla's whole store has a quarter of one
+/// The largest file of trusted certificates, in bytes. Mozilla's whole store has a quarter of one
 /// mebibyte.
 const MAX_FILE: usize = 16 << 20;
 

@@ -1,7 +1,5 @@
 //! OpenSSH's files of allowed signers (ssh-keygen(1), ALLOWED SIGNERS): `PRINCIPALS [OPTIONS] KEYTYPE KEY`.
 
-use std::fmt;
-
 use hpkp_core::date;
 use hpkp_core::text::glob_fits;
 use ssh_key::PublicKey;
@@ -61,14 +59,9 @@ fn patterns(text: &str) -> Option<Vec<Pattern>> {
 }
 
 /// Why a file is none: in which line, counted from 1, and what is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {}: {}", .0, .1)]
 pub(crate) struct AllowedError(usize, &'static str);
-
-impl fmt::Display for AllowedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.0, self.1)
-    }
-}
 
 /// Reads a file. A line that cannot be understood makes it unusable, since it may be the one that restricts a key.
 pub(crate) fn read(text: &str) -> Result<Vec<Allowed>, AllowedError> {

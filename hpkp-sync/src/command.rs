@@ -1,4 +1,5 @@
-//! The command: which store, and a pass, or passes around another command, or passes for ever.
+//! The command: chooses the store, and runs one pass, passes around another command, or passes
+//! without end.
 
 use std::fs;
 use std::io::Read as _;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use hpkp_cli::Exit;
 use hpkp_cli::sync::{SyncArguments, complain, ended, json, line, os, wrong_usage};
 use hpkp_core::published::HostName;
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::ShellWord;
 use hpkp_server::published::Directory;
 
@@ -23,7 +25,8 @@ use crate::{now, own, pass};
 const VARIABLE: &str = "HPKP_STORE";
 
 /// Runs the command.
-pub(crate) fn run(arguments: &SyncArguments) -> Exit {
+#[must_use]
+pub fn run(arguments: &SyncArguments) -> Exit {
     let (place, options) = match given(arguments) {
         Ok(given) => given,
         Err(text) => return wrong_usage(&text),
@@ -241,7 +244,7 @@ impl Run<'_> {
             }
         };
         if !after.has_looked {
-            let text = "the command has run, and other machines do not know what it changed; to fix: hpkp sync";
+            let text = "the command has run, and other machines do not know its changes; to fix: hpkp sync";
             after.add(Code::NotWritten, text);
         }
         report.then(after);
@@ -298,9 +301,7 @@ impl Run<'_> {
     /// Takes the leases, in one order on all machines. If one cannot be had, none is kept.
     fn leases(&self, store: &mut dyn Store) -> Result<Vec<Lease>, StoreError> {
         let names = self.arguments.lease.iter().filter_map(|name| name.parse::<HostName>().ok());
-        let mut names: Vec<HostName> = names.collect();
-        names.sort();
-        names.dedup();
+        let names: Vec<HostName> = distinct(names);
         let token: String = crate::random(16).iter().map(|byte| format!("{byte:02x}")).collect();
         let host = hpkp_server::host_name::host_name();
         let term = Term {

@@ -1,12 +1,13 @@
-//! Files that are there whole, and still there after a crash, or not at all.
+//! Writes files that are there whole, also after a crash, or not at all.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hpkp_server::file::if_there;
 use rustix::fs::{FlockOperation, OFlags};
 
 /// Through no symbolic link, and without waiting for a FIFO.
@@ -24,6 +25,13 @@ pub(crate) enum Access {
 /// Opens a regular file, no symbolic link, to be read. A FIFO does not make this wait.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     regular(File::options().read(true).custom_flags(AS_IT_IS).open(path)?)
+}
+
+/// The bytes of a regular file, or the first `most` and one more.
+pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn regular(file: File) -> io::Result<File> {
@@ -63,10 +71,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<(
 pub(crate) fn write_beside(path: &Path, bytes: &[u8], access: Access) -> io::Result<File> {
     let new = beside(path);
     // What is left of an attempt that was cut off is nobody's, and may be a link to somewhere.
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    if_there(fs::remove_file(&new))?;
     let mode = if access == Access::All { 0o644 } else { 0o600 };
     let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
     // Whatever the umask is: a server that runs as another user reads the copies.

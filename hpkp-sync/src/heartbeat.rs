@@ -1,5 +1,5 @@
-//! A heartbeat: a writer lives, and says how far its records go. It is no event in its file, which would grow by a
-//! line every few minutes.
+//! A heartbeat: says that a writer runs, and up to which event its records go. It is not an event in the writer's
+//! file, which would grow by a line every few minutes.
 
 use std::collections::BTreeMap;
 

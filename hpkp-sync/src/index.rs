@@ -1,8 +1,9 @@
 //! The index of the copies of other machines' files: where the records of each host are. Servers read by it what
 //! concerns them, and not the whole fleet.
 //!
-//! It is made anew from the copies themselves at the end of each pass, whoever has made these: a copy that looks as it
-//! did keeps its section. One that cannot be used has none, so that servers read it and say what is wrong with it.
+//! At the end of each pass it is made anew from the copies, whatever has written them; a copy that has not changed
+//! keeps its section. A copy that cannot be used has no section, so that servers read it and report what is wrong
+//! with it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ pub(crate) fn refresh(directory: &Directory, report: &mut Report) {
 }
 
 fn refreshed(path: &Path, peers: &Path, report: &mut Report) -> io::Result<()> {
-    let before = bytes(path).unwrap_or_default();
+    let before = disk::read(path, index::MAX_FILE).unwrap_or_default();
     let sections = Index::open(&before).and_then(Index::sections);
     let is_usable = sections.is_ok();
     let sections = sections.unwrap_or_default();
@@ -72,12 +73,6 @@ fn refreshed(path: &Path, peers: &Path, report: &mut Report) -> io::Result<()> {
         return Ok(());
     }
     disk::replace(path, text.as_bytes(), disk::Access::All)
-}
-
-fn bytes(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    disk::open(path)?.take(index::MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Whose copies there are.

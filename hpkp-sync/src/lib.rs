@@ -1,10 +1,10 @@
 //! `hpkp sync`: carries the records of this machine's writers into a store, and those of all other machines into the
 //! directory `peers`. Servers and configuration tests read files alone; this is the program that uses a network.
 //!
-//! Data flow: `own` reads this machine's files, a `store` says what it has, `records` compares and joins the two,
-//! `peers` puts the copies in place, `memory` remembers what has been carried, and `heartbeat`s tell who lives.
-//! `mismatch` says what does not fit together. `index` says where in the copies the records of a host are, so that
-//! servers need not read all of them. `pass` is one pass of all this, `command` what happens around it.
+//! Data flow: `own` reads this machine's files, a `store` lists its content, `records` compares and joins the two,
+//! `peers` puts the copies in place, `memory` remembers what has been carried, and `heartbeat`s say which writers
+//! run. `mismatch` reports what does not fit together. `index` says where in the copies the records of a host are,
+//! so that servers need not read all of them. `pass` is one pass of all this, `command` what happens around it.
 
 #![forbid(unsafe_code)]
 
@@ -27,14 +27,7 @@ mod store;
 use std::io::Read as _;
 use std::time::SystemTime;
 
-use hpkp_cli::Exit;
-use hpkp_cli::sync::SyncArguments;
-
-/// Runs the command.
-#[must_use]
-pub fn run(arguments: &SyncArguments) -> Exit {
-    command::run(arguments)
-}
+pub use command::run;
 
 /// In seconds since 1970 UTC. A clock before that is at its beginning.
 fn now() -> i64 {

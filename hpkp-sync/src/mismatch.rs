@@ -1,9 +1,8 @@
-//! What two servers that changed something at the same moment could not know of each other: whether what each presents
-//! satisfies the pins that clients have noted from the other. The next configuration test looks at far more; this is
-//! said as soon as the records are there.
+//! Finds out whether two servers that changed something at the same moment lock each other's clients out: whether the
+//! keys of each satisfy the pins that clients have noted from the other. The next configuration test checks far more;
+//! this is reported as soon as the records are there.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::Read as _;
 use std::path::Path;
 
 use hpkp_core::published::file::{Lines, MAX_FILE};
@@ -29,10 +28,7 @@ pub(crate) fn look(directory: &Directory, report: &mut Report) {
         report.received.iter().filter_map(|moved| moved.writer.parse().ok()).collect();
     for writer in names {
         let path = Path::new(directory.path()).join(PEERS).join(format!("{writer}{SUFFIX}"));
-        let mut bytes = Vec::new();
-        let read = disk::open(&path)
-            .and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
-        if read.is_ok() {
+        if let Ok(bytes) = disk::read(&path, MAX_FILE) {
             let state = &mut contents.state;
             let _ = Lines::of(writer).push(&bytes, &mut |event| state.take(event, Standing::Peer));
         }

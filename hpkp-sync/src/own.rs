@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -60,10 +59,7 @@ pub(crate) fn read(
 }
 
 fn one(path: &Path, writer: &WriterName) -> Result<Records, String> {
-    let mut bytes = Vec::new();
-    let read =
-        disk::open(path).and_then(|file| file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes));
-    read.map_err(|error| hpkp_cli::sync::os(&error))?;
+    let bytes = disk::read(path, MAX_FILE).map_err(|error| hpkp_cli::sync::os(&error))?;
     Records::read(bytes, writer).map_err(|error| error.to_string())
 }
 

@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hpkp_core::published::heard::{self, AllHeard, Heard};
 use hpkp_core::published::{EventId, WriterName};
+use hpkp_server::file::if_there;
 use hpkp_server::published::{Directory, PEERS};
 
 use crate::heartbeat::{Heartbeat, MAX_SEEN};
@@ -674,15 +675,11 @@ fn compare(
     }
 }
 
-/// The file that says when others were last heard of; none is as good as an empty one.
+/// The file that says when others were last heard from; none is as good as an empty one.
 fn read_heard(path: &Path) -> Result<AllHeard, String> {
-    let mut bytes = Vec::new();
-    let file = match disk::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AllHeard::new()),
-        Err(error) => return Err(hpkp_cli::sync::os(&error)),
-    };
-    let read = file.take(heard::MAX_FILE as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| hpkp_cli::sync::os(&error))?;
-    heard::read(&bytes).map_err(|error| error.to_string())
+    let bytes = if_there(disk::read(path, heard::MAX_FILE));
+    match bytes.map_err(|error| hpkp_cli::sync::os(&error))? {
+        Some(bytes) => heard::read(&bytes).map_err(|error| error.to_string()),
+        None => Ok(AllHeard::new()),
+    }
 }

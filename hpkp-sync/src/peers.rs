@@ -1,12 +1,14 @@
-//! Copies of other machines' files: written whole, on the disk before they count, and never with less than before.
+//! Copies of other machines' files: written whole, on the disk before they are used, and never with
+//! fewer records than before.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
+use hpkp_server::file::if_there;
 use hpkp_server::published::{MAX_NAMES, PEERS, SUFFIX};
 
 use crate::disk;
@@ -70,14 +72,9 @@ impl Peers {
 
     /// A copy; none where there is none, or an empty one.
     pub(crate) fn read(&self, writer: &WriterName) -> Result<Option<Records>, String> {
-        let mut bytes = Vec::new();
-        let file = match disk::open(&self.file(writer)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(hpkp_cli::sync::os(&error)),
-        };
-        let read = file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| hpkp_cli::sync::os(&error))?;
+        let bytes = if_there(disk::read(&self.file(writer), MAX_FILE));
+        let bytes = bytes.map_err(|error| hpkp_cli::sync::os(&error))?;
+        let Some(bytes) = bytes else { return Ok(None) };
         let records = Records::read(bytes, writer).map_err(|error| error.to_string())?;
         Ok((!records.lines.is_empty()).then_some(records))
     }

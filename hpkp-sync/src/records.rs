@@ -1,4 +1,4 @@
-//! The records of one writer: which there are, and what two states of them have in common.
+//! The records of one writer: a list of them, and what two states have in common.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! What a pass did, and what is wrong.
+//! The report about a pass: what it did, and its findings.
 
 use hpkp_cli::Exit;
 use hpkp_cli::sync::{JSON_VERSION, complain};

@@ -12,8 +12,11 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use hpkp_cli::sync::os;
 use hpkp_core::published::{EventId, WriterName};
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::Excerpt;
+use hpkp_server::file::if_there;
 use hpkp_server::owner::Unsafe;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::{Signer as OpenSslSigner, Verifier};
@@ -165,7 +168,7 @@ impl Signer {
     /// [`SignatureError::Key`].
     pub fn read(path: &Path) -> Result<Self, SignatureError> {
         let error = |why: String| SignatureError::Key(path.display().to_string(), why);
-        let (bytes, metadata) = read(path, MAX_KEY).map_err(|why| error(io_text(&why)))?;
+        let (bytes, metadata) = read(path, MAX_KEY).map_err(|why| error(os(&why)))?;
         if metadata.mode() & 0o077 != 0 {
             return Err(error("other users can read the private key; chmod 0600".to_owned()));
         }
@@ -194,9 +197,7 @@ impl Signer {
         number: u64,
         events: impl Iterator<Item = (u64, EventId)>,
     ) -> Result<Signed, SignatureError> {
-        let mut events: Vec<(u64, EventId)> = events.collect();
-        events.sort_unstable();
-        events.dedup();
+        let events = distinct(events);
         let seqs = Ranges::of(events.iter().map(|(seq, _)| *seq));
         if seqs.0.len() > MAX_RANGES {
             return Err(SignatureError::TooManyGaps);
@@ -247,11 +248,8 @@ impl PeerKeys {
     /// [`SignatureError::Keys`]: nobody's records may be taken then.
     pub fn read(path: &Path) -> Result<Option<Self>, SignatureError> {
         let error = |why: String| SignatureError::Keys(path.display().to_string(), why);
-        let (bytes, metadata) = match read(path, MAX_KEYS) {
-            Ok(read) => read,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(error(io_text(&why))),
-        };
+        let found = if_there(read(path, MAX_KEYS)).map_err(|why| error(os(&why)))?;
+        let Some((bytes, metadata)) = found else { return Ok(None) };
         match Unsafe::of(&metadata) {
             Some(Unsafe::Owner) => {
                 return Err(error("the file belongs to another user".to_owned()));
@@ -291,9 +289,7 @@ impl PeerKeys {
         let seqs = Ranges::read(&signed.events).ok_or(Refusal::Malformed)?;
         self.verify_statement((writer, number), signed, &seqs, now)?;
         // The signature is right. What it stands for?
-        let mut all: Vec<(u64, EventId)> = events.collect();
-        all.sort_unstable();
-        all.dedup();
+        let mut all = distinct(events);
         let count = all.len();
         all.retain(|(seq, _)| seqs.contains(*seq));
         if digest(&all) != signed.sha256 {
@@ -357,23 +353,33 @@ impl PeerKeys {
 }
 
 /// Why records of a writer are not taken over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// No key counts for it.
+    #[error("peers.keys has no key for this writer")]
     UnknownWriter,
     /// Its heartbeat has no signature.
+    #[error("the records are not signed")]
     Unsigned,
     /// The signature is no text that can be read.
+    #[error("the signature cannot be read")]
     Malformed,
     /// The signature is of another namespace.
+    #[error("the signature is for another purpose than hpkp-records")]
     OtherPurpose,
     /// It is by a key that does not count for this writer.
+    #[error("the signature is by a key that peers.keys does not have for this writer")]
     OtherKey,
     /// It is by a key that does not count at this time, or not for records.
+    #[error(
+        "the signature is by a key that peers.keys does not allow for hpkp-records at this time"
+    )]
     NotValidNow,
     /// It is wrong: the heartbeat was changed, or is of another writer.
+    #[error("the signature is wrong: the heartbeat was changed, or belongs to another writer")]
     Invalid,
     /// It is right, and stands for other events: some lack or were changed.
+    #[error("the signature covers other records: some are missing in the store, or were changed")]
     OtherContent,
 }
 
@@ -390,61 +396,22 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::UnknownWriter => "peers.keys has no key for this writer",
-            Self::Unsigned => "the records are not signed",
-            Self::Malformed => "the signature cannot be read",
-            Self::OtherPurpose => "the signature is for another purpose than hpkp-records",
-            Self::OtherKey => "the signature is by a key that peers.keys does not have for this writer",
-            Self::NotValidNow => {
-                "the signature is by a key that peers.keys does not allow for hpkp-records at this time"
-            }
-            Self::Invalid => "the signature is wrong: the heartbeat was changed, or belongs to another writer",
-            Self::OtherContent => {
-                "the signature covers other records: some are missing in the store, or were changed"
-            }
-        })
-    }
-}
-
 /// Why nothing can be signed or verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
     /// A private key cannot be used: its file, and why.
+    #[error("cannot sign with \"{}\": {}", Excerpt::new(.0), .1)]
     Key(String, String),
     /// The file of the others' keys cannot be used: which, and why.
+    #[error("cannot use \"{}\": {}; no records of other machines are taken over", Excerpt::new(.0), .1)]
     Keys(String, String),
     /// The numbers of the events have too many gaps.
+    #[error("cannot sign: the numbers of the records have more than {MAX_RANGES} gaps")]
     TooManyGaps,
     /// OpenSSL does not sign.
+    #[error("cannot sign: OpenSSL fails")]
     Library,
 }
-
-impl fmt::Display for SignatureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Key(file, why) => {
-                write!(f, "cannot sign with \"{}\": {why}", Excerpt::new(file))
-            }
-            Self::Keys(file, why) => write!(
-                f,
-                "cannot use \"{}\": {why}; no records of other machines are taken over",
-                Excerpt::new(file)
-            ),
-            Self::TooManyGaps => {
-                write!(
-                    f,
-                    "cannot sign: the numbers of the records have more than {MAX_RANGES} gaps"
-                )
-            }
-            Self::Library => f.write_str("cannot sign: OpenSSL fails"),
-        }
-    }
-}
-
-impl std::error::Error for SignatureError {}
 
 fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
     let file = disk::open(path)?;
@@ -455,10 +422,6 @@ fn read(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
         return Err(io::Error::other(format!("larger than {most} bytes")));
     }
     Ok((bytes, metadata))
-}
-
-fn io_text(error: &io::Error) -> String {
-    hpkp_cli::sync::os(error)
 }
 
 #[cfg(test)]

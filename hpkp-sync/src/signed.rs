@@ -1,4 +1,5 @@
-//! What signatures mean for a pass: this machine signs its heartbeats, and takes over what the others have signed.
+//! Signatures in a pass: this machine signs its heartbeats, and copies only what the others have
+//! signed.
 
 use std::collections::HashSet;
 use std::path::Path;

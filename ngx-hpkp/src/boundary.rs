@@ -1,5 +1,5 @@
-//! Where nginx calls Rust, see [`hpkp_server::boundary`]: when a configuration can be refused, and
-//! where a panic is logged.
+//! The boundary between nginx and Rust, see [`hpkp_server::boundary`]: when a configuration can be
+//! refused, and where a panic is logged.
 
 use hpkp_server::boundary;
 pub(crate) use hpkp_server::boundary::{OnPanic, has_failed, reset};

@@ -1,11 +1,11 @@
 //! Certificates that other modules choose during the handshake, such as Lua's
-//! `ssl_certificate_by_lua_block`: what is loaded for such a server is a placeholder.
+//! `ssl_certificate_by_lua_block`: the loaded certificate of such a server is a placeholder.
 //!
 //! Neither nginx nor OpenSSL can be asked which servers have such a hook, so the directives that set
 //! one are noted when nginx reads them. nginx gives a directive to the first module that has it; so
 //! each module with such a directive is replaced, in this one configuration, by a copy whose
-//! directive comes here first and goes on to the original. Nothing of the module itself is changed,
-//! and the copies go away with the configuration.
+//! directive calls this module first and then the original. The module itself is not changed, and
+//! the copies are removed with the configuration.
 //!
 //! A module without such a directive shows only that its file calls the function that sets the hook.
 
@@ -62,7 +62,7 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 /// Puts `handler` in the place of those of all directives of concern of the modules of a kind; `block` is
-/// nginx's own module of that block. An error is want of memory, which nginx has told.
+/// nginx's own module of that block. An error is a lack of memory, which nginx has logged.
 ///
 /// # Safety
 /// `cycle` is the one whose configuration is being read: the list of its modules is its own, ends with

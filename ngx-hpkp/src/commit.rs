@@ -1,4 +1,5 @@
-//! What a configuration does when it takes effect, and when the server ends.
+//! Records what is published and presented when a configuration takes effect, and when the server
+//! ends.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! The directives (`docs/reference/directives.md`): where they may stand. Their values are read by
-//! [`hpkp_server::nginx`].
+//! The directives (`docs/reference/directives.md`): where they are allowed. Their values are read
+//! by [`hpkp_server::nginx`].
 
 use std::ffi::{c_char, c_void};
 use std::ptr;

@@ -1,9 +1,9 @@
 //! Certificates that nginx cannot load, replaced by the last good ones before it tries.
 //!
-//! nginx loads certificates while it merges the servers of its module for TLS, and gives the configuration
-//! up where it cannot. So this stands before that module in the list, where all directives have been read
-//! and nothing has been merged. What is put there is the name of a kept file: nginx reads it as it reads
-//! any other, and no key passes through here.
+//! nginx loads certificates while it merges the servers of its module for TLS, and rejects the
+//! configuration if it cannot load one. So this module comes before that one in the list, when all
+//! directives have been read and nothing has been merged. It puts the name of a kept file in the place of
+//! the configured one: nginx reads that file like any other, and no key passes through here.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
@@ -12,9 +12,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use hpkp_core::check::Concern;
+use hpkp_core::check::{Concern, Records};
 use hpkp_core::finding::{Check, Finding};
-use hpkp_core::published::State;
 use hpkp_server::failure::{self, Phase};
 use hpkp_server::journal;
 use hpkp_server::kept::{self, Replacement};
@@ -67,7 +66,7 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
     let mut trial = Trial { openssl, results: HashMap::new() };
     let is_start = phase == Phase::Start || gate::is_overridden();
     // Read once, where a certificate cannot be loaded.
-    let mut state: Option<Option<State>> = None;
+    let mut records: Option<Option<Records>> = None;
     let mut broken = Vec::new();
     // SAFETY: as above; a server block has a configuration of every module, and so has `http`.
     unsafe {
@@ -91,21 +90,20 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
                 continue;
             };
             let names = server::names(ngx::elements(&raw const (**block).server_names));
-            let state = state.get_or_insert_with(|| {
+            let records = records.get_or_insert_with(|| {
                 // Of keys alone that are compromised, which concern everybody.
-                let records = journal::read(&main.global.published, Concern::none()).0;
-                records.map(|records| records.state)
+                journal::read(&main.global.published, Concern::none()).0
             });
             let found = kept::in_place_of_broken(
                 (&setting, &writer),
                 &names,
-                state.as_ref(),
+                records.as_ref().map(|records| &records.state),
                 &trial.openssl,
             );
-            let records = main.global.published.first().map_or("", |setting| setting.path.as_str());
+            let options = records.as_ref().map(Records::options).unwrap_or_default();
             match found {
                 Ok(found) if put((*cycle).pool, &mut *ssl, &found) => {
-                    broken.push(finding(&setting, records, &names, (&files, why), &found));
+                    broken.push(finding(&setting, &options, &names, (&files, why), &found));
                 }
                 Ok(_) => {}
                 Err(reasons) => {
@@ -129,14 +127,14 @@ fn is_wanted(check: Option<Check>, is_start: bool) -> bool {
 
 fn finding(
     setting: &KeepSetting,
-    records: &str,
+    options: &str,
     names: &[String],
     (files, why): (&Files, PairError),
     found: &Replacement,
 ) -> Finding {
     let file = if why == PairError::Certificate { &files.0 } else { &files.1 };
     let said = (&*file.to_string_lossy(), &*why.to_string());
-    kept::broken_finding(setting, records, label_of(names), said, found)
+    kept::broken_finding(setting, options, label_of(names), said, found)
 }
 
 fn label_of(names: &[String]) -> &str {
@@ -248,13 +246,13 @@ unsafe fn put(
     true
 }
 
-/// A path as nginx has it, with a null octet behind it; without data where there is no memory.
+/// A path as nginx has it, with a null byte behind it; without data where there is no memory.
 ///
 /// # Safety
 /// `pool` is live.
 unsafe fn terminated(pool: *mut ngx_pool_t, path: &Path) -> ngx_str_t {
     let octets = path.as_os_str().as_bytes();
-    // SAFETY: by the caller's promise; the copy has room for the octets and the null octet.
+    // SAFETY: by the caller's promise; the copy has room for the bytes and the null byte.
     unsafe {
         let data: *mut u8 = ngx_palloc(pool, octets.len() + 1).cast();
         if !data.is_null() {

@@ -329,7 +329,7 @@ unsafe fn elements(mut part: *mut ngx_list_part_t) -> impl Iterator<Item = *mut 
     })
 }
 
-/// What the access log is told of a request.
+/// The status of the header of a request, for the access log.
 pub(crate) enum HeaderStatus<'a> {
     /// No policy, or no TLS.
     Off,
@@ -369,7 +369,7 @@ pub(crate) unsafe fn header_status<'a>(r: *mut ngx_http_request_t) -> HeaderStat
     }
 }
 
-/// Whether our own octets are in the response's header: what was sent, not what was meant to be.
+/// Whether our own bytes are in the response's header: what was sent, not what was meant to be.
 ///
 /// # Safety
 /// `r` is a live request.

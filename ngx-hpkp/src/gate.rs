@@ -1,12 +1,12 @@
 //! The gate: the check of a whole configuration, after nginx has read all of it and before anything
 //! of it takes effect.
 //!
-//! It stands in a `postconfiguration` of its own, before that of the first filter. There every
-//! server is known, with its addresses and certificates. Any later, and a refusal takes a working
-//! server down in the end: `postconfiguration` builds the one chain of filters anew, in the master
-//! that goes on with the old configuration, and each worker that it has to replace inherits what
-//! stands there. A refusal half-way leaves half a chain; one at the end leaves a chain with modules
-//! that have just been unloaded, where the refused configuration was the first to name them.
+//! It has a `postconfiguration` of its own, before that of the first filter. There every server is
+//! known, with its addresses and certificates. A later refusal would in the end take a working
+//! server down: `postconfiguration` builds the chain of filters anew, in the master that continues
+//! with the old configuration, and each worker that the master has to replace inherits that chain.
+//! A refusal half-way leaves half a chain; a refusal at the end leaves a chain with modules that
+//! have just been unloaded, if the refused configuration was the first to name them.
 
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
-//! `hpkp_guard`: the variables that give a certificate and its key at each handshake, those that it was
-//! given if clients accept them, else the last good ones.
+//! `hpkp_guard`: the variables with a certificate and its key at each handshake: the given ones if
+//! clients accept them, else the last good ones.
 //!
 //! Data flow: the directive (`given`) keeps the two values and asks for the memory that workers share (`zone`);
-//! the master makes what workers need when the configuration takes effect (`worker`); nginx asks for the
-//! variables (`variables`) once for each full handshake, in a request of its own that has no client.
+//! when the configuration takes effect, the master makes the object that workers use (`worker`); nginx asks for
+//! the variables (`variables`) once for each full handshake, in a request of its own that has no client.
 
 mod given;
 mod variables;

@@ -1,6 +1,6 @@
 //! The second gate, for blocks of servers outside `http` that follow it in the file.
 //!
-//! nginx reads its configuration in order. Where `stream` or `mail` comes behind `http`, the check waits
+//! nginx reads its configuration in order. If `stream` or `mail` comes after `http`, the check waits
 //! until all has been read. A reload has been rehearsed before, see `rehearsal`.
 
 use std::ffi::{c_char, c_void};

@@ -1,12 +1,12 @@
 //! The nginx module: directives in, header filter out.
 //!
-//! Data flow: `directive` reads the configuration into `conf`, and `chosen` notes what other modules'
-//! directives do to certificates; `early` looks whether nginx can load these; once all of it has been read, `gate` hands what `server` and `outside`
-//! find in nginx's objects to the core's check and refuses or goes on; `late` is its second
-//! place, and `rehearsal` goes there ahead of a server that must not be refused so late.
-//! `commit` records what is published when the configuration takes effect and makes each server's
-//! `response`; `filter` adds the field to responses; `variable` gives the access log its variables. `guard` chooses what a
-//! handshake presents where variables name it.
+//! Data flow: `directive` reads the configuration into `conf`, and `chosen` notes directives of other modules that
+//! change certificates; `early` checks whether nginx can load these; when all of the configuration has been read,
+//! `gate` passes what `server` and `outside` find in nginx's objects to the core's check, and refuses or continues.
+//! `late` is a second place for the check, and `rehearsal` runs the check of that place in a child, for a server that
+//! must not be refused so late. `commit` records what is published when the configuration takes effect and makes each
+//! server's `response`; `filter` adds the field to responses; `variable` has the variables for the access log.
+//! `guard` chooses the certificate of a handshake if variables name it.
 //!
 //! Every entry from C goes through `boundary`.
 

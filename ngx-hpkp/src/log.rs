@@ -21,7 +21,7 @@ pub(crate) unsafe fn write(log: *mut ngx_log_t, level: u32, text: &str, at: Opti
         Some(at) => format!("{text} (configured at {at})"),
         None => text.to_owned(),
     };
-    // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many octets.
+    // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many bytes.
     unsafe {
         ngx_log_error_core(level, log, 0, c"%*s".as_ptr(), line.len(), line.as_ptr());
     }
@@ -48,7 +48,7 @@ pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
 pub(crate) unsafe fn directive_error(cf: *mut ngx_conf_t, text: &str) {
-    // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many octets.
+    // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many bytes.
     unsafe {
         ngx_conf_log_error(
             NGX_LOG_EMERG as ngx_uint_t,

@@ -1,5 +1,5 @@
-//! nginx's containers, strings and configuration slots as Rust sees them. All that follows a raw
-//! pointer of nginx's data structures for more than one module stands here.
+//! nginx's containers, strings and configuration slots as Rust sees them. All code that follows raw
+//! pointers of nginx's data structures for more than one module is here.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
@@ -27,12 +27,12 @@ pub(crate) const fn string(text: &str) -> ngx_str_t {
     ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() }
 }
 
-/// A static string of nginx. The names of directives are compared up to the terminating null octet.
+/// A static string of nginx. The names of directives are compared up to the terminating null byte.
 pub(crate) const fn c_string(text: &'static CStr) -> ngx_str_t {
     ngx_str_t { len: text.count_bytes(), data: text.as_ptr().cast_mut().cast() }
 }
 
-/// A string's text; octets that are not UTF-8 are replaced.
+/// A string's text; bytes that are not UTF-8 are replaced.
 pub(crate) fn text(string: &ngx_str_t) -> String {
     String::from_utf8_lossy(string.as_bytes()).into_owned()
 }
@@ -88,7 +88,7 @@ pub(crate) unsafe fn words(cf: *const ngx_conf_t) -> Option<Vec<String>> {
 /// # Safety
 /// `cycle` is the cycle being configured.
 pub(crate) unsafe fn full_path(cycle: *mut ngx_cycle_t, path: &str) -> String {
-    // nginx wants a terminating null octet behind the string and changes the string's pointer.
+    // nginx wants a terminating null byte behind the string and changes the string's pointer.
     let mut octets = path.as_bytes().to_vec();
     octets.push(0);
     let mut name = ngx_str_t { len: path.len(), data: octets.as_mut_ptr() };

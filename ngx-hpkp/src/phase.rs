@@ -1,4 +1,4 @@
-//! Where nginx stands in its life, from its globals.
+//! The phase of nginx's life, from its globals.
 
 use std::ffi::CStr;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The rehearsal of a reload: a child of the master reads the rest of the file and checks all, before the
-//! master goes on.
+//! master continues.
 //!
-//! Where `stream` or `mail` comes behind `http`, their certificates are not there yet when `http` ends, so
+//! If `stream` or `mail` comes after `http`, their certificates are not loaded yet when `http` ends, so
 //! the whole check waits until all has been read, see `late`. By then nginx has rebuilt its chain of
 //! filters, and a refusal would leave it in the master of a running server (see `gate`). If the child
 //! refuses, the master refuses at the first gate, where nothing has been touched.

@@ -1,4 +1,4 @@
-//! What a server's responses need, made once when its configuration takes effect.
+//! The data that a server's responses need, made once when its configuration takes effect.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The rest of the configuration file behind the block `http`: whether other blocks may follow.
+//! The rest of the configuration file after the block `http`: whether other blocks may follow.
 //!
 //! Only words are looked for, so quotes and blocks need not be understood. What looks like a comment
 //! and is none, in a text over several lines, may hide a block; `late` sees then that there is one.

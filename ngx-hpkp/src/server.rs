@@ -93,9 +93,7 @@ impl OwnContext {
         });
         named.collect()
     }
-}
 
-impl OwnContext {
     /// What the directives name as keys. A certificate without one has it in its own file, which nginx
     /// demands to be named.
     ///

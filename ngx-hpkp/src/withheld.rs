@@ -1,7 +1,7 @@
-//! Headers that an unguarded host withholds: counted over all workers, and told once an hour.
+//! Headers that an unguarded host withholds: counted over all workers, and logged once an hour.
 //!
-//! The counters lie in memory that the master shares with all workers that it will ever start, so they
-//! go on over reloads.
+//! The counters are in memory that the master shares with all its workers, so they continue over
+//! reloads.
 
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
@@ -23,8 +23,8 @@ const SLOTS: usize = 256;
 /// Of one host.
 struct Slot {
     count: AtomicU64,
-    /// When it was told last, in seconds since 1970 UTC; 0 where it has not been.
-    told: AtomicI64,
+    /// When it was last logged, in seconds since 1970 UTC; 0 where it has not been.
+    logged_at: AtomicI64,
 }
 
 /// The first of all slots; null until a configuration needs them.
@@ -76,13 +76,15 @@ impl Withheld {
         let count = slot.count.fetch_add(1, Ordering::Relaxed) + 1;
         // SAFETY: nginx keeps its time there from the start on.
         let now = unsafe { (*ngx_cached_time).sec };
-        let told = slot.told.load(Ordering::Relaxed);
+        let logged_at = slot.logged_at.load(Ordering::Relaxed);
         // A clock that was put back must not silence it for longer.
-        if told != 0 && (told..told.saturating_add(INTERVAL)).contains(&now) {
+        if logged_at != 0 && (logged_at..logged_at.saturating_add(INTERVAL)).contains(&now) {
             return;
         }
-        let is_ours =
-            slot.told.compare_exchange(told, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let is_ours = slot
+            .logged_at
+            .compare_exchange(logged_at, now, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
         if is_ours {
             let text = self.text(count, seen);
             // SAFETY: by the caller's promise, a request has a connection, which has a log.
@@ -95,7 +97,7 @@ impl Withheld {
             Some(leaf) => {
                 let mut octets = [0; Pin::OCTETS];
                 octets[..leaf.len()].copy_from_slice(leaf);
-                // Sixteen octets are known, of which fifteen are twenty characters.
+                // Sixteen bytes are known, of which fifteen are twenty characters.
                 let pin = Pin::from_octets(octets).to_string();
                 format!(
                     "the connection presented a certificate (key sha256/{}...) that fails policy \"{}\"",

@@ -452,7 +452,7 @@ fn conditions_of_httpd() {
     }
     httpd(&pki, "live.pem", "<IfVersion >= 2.4.99>\n</IfVersion>\n");
     is(at, &["--config", "httpd.conf"], 0, &["unknown-directive"]);
-    // As httpd reads them: what is behind the bracket, and sections in one that is passed over.
+    // As httpd reads them: what is behind the bracket, and sections in one that is ignored.
     for (text, code) in [
         ("<IfDefine NO> # no\n<Directory /> # all\n</Directory>\n</IfDefine>\n", 0),
         ("<IfDefine NO>\n</IfModule>\n</IfDefine>\n", 1),

@@ -9,7 +9,7 @@ use hpkp_tests::site::A;
 use crate::records::{Records, pin};
 use crate::{Said, said};
 
-/// Runs the command with no file larger than `blocks` of 512 octets. What would be larger is an
+/// Runs the command with no file larger than `blocks` of 512 bytes. What would be larger is an
 /// error of the write, or, with `kill`, the end of the process by a signal.
 fn limited(records: &Records, blocks: u64, kill: bool, arguments: &[&str]) -> Said {
     let ignore = if kill { "" } else { "trap '' XFSZ; " };

@@ -63,7 +63,7 @@ pub(crate) fn presents(pki: &Pki, host: &str) {
     pki.write("records/peers/web-2.jsonl", format!("{before}{}\n", event.line()));
 }
 
-/// web-2 was heard of at this time.
+/// web-2 was heard from at this time.
 pub(crate) fn heard(pki: &Pki, at: i64) {
     let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
     let all = AllHeard::from([("web-2".parse().expect("a name"), Heard { number: 3, at, last })]);
@@ -144,7 +144,7 @@ fn status_says_how_long_ago() {
     let out = status(&records, &[]).fine();
     assert!(
         out.contains("web-2 (copy): last accepted configuration")
-            && out.contains("last heard of 2 hours ago"),
+            && out.contains("last heard from 2 hours ago"),
         "{out}"
     );
     let metrics = status(&records, &["--prometheus"]).fine();
@@ -158,7 +158,7 @@ fn status_says_how_long_ago() {
     let report = status(&records, &["--json"]).json();
     assert_eq!(report["writers"][0].get("silent_for"), None, "{report}");
     assert!(!status(&records, &["--prometheus"]).fine().contains("hpkp_peer_silence_seconds{"));
-    assert!(status(&records, &[]).fine().contains("which the clock has not reached"));
+    assert!(status(&records, &[]).fine().contains("which is in the future by this machine"));
 }
 
 #[test]

@@ -217,7 +217,7 @@ fn pins_below_a_wildcard_are_compared() {
     assert_eq!(said.json()["hosts"]["*.example.com"]["answer"], "no");
 }
 
-/// Another machine that has the host may have begun to publish pins since it was heard of.
+/// Another machine that has the host may have begun to publish pins since it was heard from.
 #[test]
 fn a_new_key_waits_for_a_silent_machine() {
     let place = Place::new();
@@ -245,7 +245,7 @@ fn a_new_key_waits_for_a_silent_machine() {
     assert!(said.err.contains("[peer-silent]"), "{said:?}");
 }
 
-/// A machine that was heard of in time, and one that nobody waits for.
+/// A machine that was heard from in time, and one that nobody waits for.
 #[test]
 fn a_new_key_passes_while_machines_are_heard_of() {
     for more in [&["--max-staleness", "2h"][..], &[]] {

@@ -664,7 +664,7 @@ fn a_private_half_that_does_not_belong_to_the_public_one_restores_nothing() {
     let out = run(dir.path(), &["key", "new", "k"]).fine();
     let key = pki.path("k");
     let mut der = openssl(&["pkey", "-in", key.to_str().expect("UTF-8"), "-outform", "der"]);
-    // The private number is the octet string of 32 bytes; the public point stands behind it.
+    // The private number is the byte string of 32 bytes; the public point stands behind it.
     let place = der.windows(2).position(|pair| pair == [0x04, 0x20]).expect("the private number");
     der[place + 20] ^= 1;
     pki.write("damaged", &der);

@@ -128,7 +128,7 @@ impl Site {
         });
         deployment.listeners.push(Listener::new(443, Choice::Nginx, vec![0], 0));
         deployment.records = Some(Records {
-            directory: "records".to_owned(),
+            directories: vec!["records".to_owned()],
             state: state.clone(),
             writer: Some(writer()),
             at: at(),
@@ -553,7 +553,12 @@ fn a_plan_starts_from_the_configuration() {
             && key == "a"
             && days == 20
             && names.iter().copied().collect::<HashSet<_>>() == on_record;
-        prop_assert_eq!(first.starts_with("load the configuration"), !is_loaded, "{}", json);
+        prop_assert_eq!(
+            first.starts_with("load the present configuration"),
+            !is_loaded,
+            "{}",
+            json
+        );
         let text = json["steps"][0]["policy"]["nginx"].as_str().unwrap_or_default();
         prop_assert_eq!(text.split(' ').nth(1), Some("web"), "{}", json);
         let (last, pins) = site.follow(&json, state, key);

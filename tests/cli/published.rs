@@ -378,7 +378,7 @@ fn a_directory_that_is_not_right_is_not_used() {
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("a mode");
     records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x", "--writer", "w"]);
 
-    // What was never finished is passed over, with a word; anything else that is wrong is an error.
+    // What was never finished is ignored, with a word; anything else that is wrong is an error.
     let file = directory.join("w.jsonl");
     let whole = std::fs::read_to_string(&file).expect("records");
     std::fs::write(&file, format!("{whole}{{\"at\":")).expect("a file");

@@ -140,7 +140,7 @@ fn pictures_of_other_kinds_are_named() {
                 "scan",
             ],
         );
-        said.failed(1, &format!("a picture in {kind} is not read"));
+        said.failed(1, &format!("pictures in {kind} are not supported"));
         assert!(said.err.contains("PNG or JPEG"), "{said:?}");
     }
 }

@@ -105,7 +105,9 @@ fn an_argument_of_another_kind_gets_a_hint() {
     records
         .run(&["why", "a.example", "--cert", &a])
         .failed(3, "this is a pin, and a file is expected");
-    records.run(&["why", id(&record)]).failed(0, "hpkp published -d records show ");
+    let absolute =
+        format!("hpkp published -d {} show ", records.0.path().join("records").display());
+    records.run(&["why", id(&record)]).failed(0, &absolute);
     assert!(records.run(&["why", "https://a.example/"]).fine().contains(id(&record)));
     // A file that is called like a host does not hide it.
     std::fs::write(records.0.path().join("a.example"), "x").expect("a file");

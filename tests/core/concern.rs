@@ -410,7 +410,7 @@ fn copy(of: &Deployment) -> Deployment {
         records: Some(Records {
             state: State::default(),
             writer: records.writer.clone(),
-            directory: records.directory.clone(),
+            directories: records.directories.clone(),
             at: at(),
             problems: vec![],
             unrecorded: None,

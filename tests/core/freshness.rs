@@ -1,4 +1,4 @@
-//! Other machines that have not been heard of for too long.
+//! Other machines that have not been heard from for too long.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use super::published::{BLOCK, Block, DAY, Never, World, at, codes};
 
 const WWW: &[&str] = &["www.example.com"];
 
-/// A server, of whose directory the directive asks for other machines to be heard of.
+/// A server, of whose directory the directive asks for other machines to be heard from.
 struct Fleet {
     world: World,
     heard: HeardFile,
@@ -64,7 +64,7 @@ impl Fleet {
         self.peer(writer, Body::Presents(body));
     }
 
-    /// Another machine is heard of now.
+    /// Another machine is heard from now.
     fn hears(&mut self, writer: &str) {
         let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
         let heard = Heard { number: 1, at: self.world.now, last };
@@ -180,9 +180,9 @@ fn a_new_key_that_no_pin_vouches_for() {
     assert_eq!(codes(&verdict), SILENT);
     let text = verdict.findings[0].lines().collect::<Vec<_>>().join("\n");
     for part in [
-        "www.example.com: web-2 (last on 20",
-        ", 2 days ago) has not been heard of for more than 1 day (max_staleness)",
-        "a new key for it may lock clients out",
+        "www.example.com: web-2 (last heard from at 20",
+        ", 2 days ago) has been silent for more than 1 day (max_staleness)",
+        "a new key for this host may lock clients out",
         "to fix: run hpkp sync on the machine of web-2, then on this one",
         "only if that machine is gone for good: hpkp published -d /var/lib/hpkp end --writer web-2 --why",
     ] {
@@ -213,7 +213,7 @@ fn only_machines_that_have_the_host_count() {
     fleet.publishes("web-3", "other.example.org", &["old"], true);
     fleet.later(2 * DAY);
     fleet.hears("web-2");
-    // web-3 was never heard of, and has nothing to do with this host.
+    // web-3 was never heard from, and has nothing to do with this host.
     assert_eq!(fleet.codes(&[block("old", &["old", "new", "third"])]), []);
     // A domain above, with includeSubDomains.
     let mut fleet = two();
@@ -322,7 +322,7 @@ fn a_clock_that_was_set_back_makes_nobody_fresh() {
     let verdict = fleet.check(&[block("old", &["old", "new", "third"])]);
     assert!(codes(&verdict).contains(&SILENT[0]), "{:?}", codes(&verdict));
     let silent = verdict.findings.iter().find(|finding| finding.code == Code::PeerSilent);
-    assert!(silent.expect("a finding").text.what.contains("has not reached"));
+    assert!(silent.expect("a finding").text.what.contains("is in the future"));
     let found = fleet.codes(&[block("old", &["old", "new"])]);
     assert!(found.contains(&WARNED[0]) && !found.contains(&SILENT[0]), "{found:?}");
 }

@@ -32,6 +32,7 @@ fn a_module_brings_no_tls_library_and_nothing_of_a_command() {
         "rustix",
         "serde",
         "serde_json",
+        "thiserror",
         // Overwrites the buffers in which private keys were.
         "zeroize",
     ];

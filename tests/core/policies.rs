@@ -94,7 +94,7 @@ impl Site {
             state.add(&Event::new(0, seq, "ops".parse().expect("a name"), body));
         }
         let records = Records {
-            directory: "/var/lib/hpkp".into(),
+            directories: vec!["/var/lib/hpkp".into()],
             state,
             writer: Some("web-1".parse().expect("a name")),
             at: at(9),
@@ -166,11 +166,13 @@ fn the_hash_of_something_else_is_no_backup() {
     let pki = site.pki.clone();
     pki.key("rsa", RSA);
     pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
-    site.chains.push(vec!["rsa.pem"]);
+    site.chains.push(vec!["rsa.pem", "ca.pem"]);
     let path = |file: &str| pki.path(file).to_str().expect("a path").to_owned();
     let spki = |file: &str| openssl(&["pkey", "-in", &path(file), "-pubout", "-outform", "der"]);
     let ec = spki("leaf.key");
     let bare = ["rsa", "-in", &path("rsa.key"), "-RSAPublicKey_out", "-outform", "der"];
+    // As ACME clients write them, into one file.
+    let whole = ["rsa.pem", "ca.pem"].map(|file| openssl(&["x509", "-in", &path(file)])).concat();
     let shapes = [
         openssl(&["x509", "-in", &path("leaf.pem"), "-outform", "der"]),
         openssl(&["x509", "-in", &path("ca.pem"), "-outform", "der"]),
@@ -181,6 +183,8 @@ fn the_hash_of_something_else_is_no_backup() {
         openssl(&bare),
         openssl(&bare[..4]),
         ec[ec.len() - 65..].to_vec(),
+        whole.clone(),
+        whole.trim_ascii_end().to_vec(),
     ];
     let [backup, _] = literals();
     let (leaf, rsa) = (site.pin("leaf.pem"), site.pin("rsa.pem"));
@@ -197,6 +201,20 @@ fn the_hash_of_something_else_is_no_backup() {
         assert_eq!(codes(&verdict), expected[1..], "{number}");
         assert!(value(&verdict).is_some());
     }
+}
+
+#[test]
+fn a_pin_too_few_for_un_pinning_is_one_too_many() {
+    let mut site = Site::new();
+    let live = site.pin("leaf.pem");
+    for (max_age, advice) in [("1d", "create a backup key"), ("0", "remove the pin")] {
+        site.max_age = max_age;
+        let verdict = site.pinned(&[live]).check();
+        assert_eq!(codes(&verdict), [("too-few-pins", Class::Invalid)]);
+        let lines: Vec<String> = verdict.findings[0].lines().collect();
+        assert!(lines.join("\n").contains(advice), "{lines:?}");
+    }
+    assert_eq!(codes(&site.pinned(&[]).check()), []);
 }
 
 #[test]

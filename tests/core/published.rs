@@ -145,7 +145,7 @@ impl World {
             }
         }
         deployment.records = Some(Records {
-            directory: "/var/lib/hpkp".to_owned(),
+            directories: vec!["/var/lib/hpkp".to_owned()],
             state: self.state.clone(),
             writer: self.writer.map(|writer| writer.parse().expect("a name")),
             at: at(),

@@ -135,7 +135,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     site.httpd.stop();
 }
 
-/// mod_ssl refuses a directive whose file does not exist or is empty, which would end the living parent.
+/// mod_ssl refuses a directive whose file does not exist or is empty, which would end the running parent.
 #[test]
 fn a_file_that_is_not_there() {
     let mut site = Site::running();
@@ -296,7 +296,7 @@ fn what_cannot_be_kept_is_refused_with_its_reason() {
         "",
         "SSLOpenSSLConfCmd Certificate backup.pem\nSSLOpenSSLConfCmd PrivateKey backup.key",
     );
-    refused(CANNOT, "loaded behind all others");
+    refused(CANNOT, "loaded after all others");
     let (plain, key) = (site.httpd.path("plain.key"), site.httpd.path("live.key"));
     fs::copy(&key, &plain).expect("a copy");
     let (plain, key) = (plain.to_str().expect("a path"), key.to_str().expect("a path"));
@@ -308,7 +308,7 @@ fn what_cannot_be_kept_is_refused_with_its_reason() {
     fs::copy(plain, key).expect("a copy");
     site.configure("", "HPKPKeepCertificates kept");
     let said = site.httpd.test();
-    assert!(said.text.contains("within a server it can only be \"off\""), "{}", said.text);
+    assert!(said.text.contains("within a server, only \"off\" is allowed"), "{}", said.text);
     site.configure("", "");
     fs::set_permissions(site.httpd.path("kept"), fs::Permissions::from_mode(0o750))
         .expect("a mode");

@@ -99,7 +99,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     httpd.stop();
 }
 
-/// A signal that no test has come before runs the configuration in the living parent, where an
+/// A signal that no test has come before runs the configuration in the running parent, where an
 /// error would end the site.
 #[test]
 fn a_lock_out_in_the_living_parent_never_ends_the_site() {
@@ -357,7 +357,7 @@ fn a_module_that_comes_and_goes() {
         assert_eq!(httpd.graceful(), Reload::Accepted);
         assert_eq!(pins(&httpd), (200, 0));
     }
-    // The first use with a lock-out, in the living parent.
+    // The first use with a lock-out, in the running parent.
     httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     assert!(matches!(httpd.restart(libc::SIGUSR1), Restart::Served(_)));

@@ -3,8 +3,9 @@
 
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
-use hpkp_tests::nginx::{Nginx, tls_server, with_http2};
+use hpkp_tests::nginx::{Nginx, Reload, tls_server, with_http2};
 
+use hpkp_tests::recorded::held_by_an_app;
 use hpkp_tests::site::{A, B, prepared};
 
 /// A server with certificates `a` and `b` for hosts of these names, besides `live`.
@@ -178,6 +179,36 @@ fn handshakes_that_are_rejected_present_nothing() {
     // The connection is a's, the host one that rejects: it has no certificate to be compared.
     let response = ask(&nginx, port, "a.example", "x.example", "--http1.1");
     assert_eq!(response.pins().len(), 1, "a's certificate satisfies the policy of x");
+    nginx.stop();
+}
+
+/// Those who got in are told to go, as if the server were gone.
+#[test]
+fn a_pinned_host_that_rejects_handshakes_is_closed() {
+    let mut nginx = two_hosts();
+    let (pki, port) = (nginx.pki(), free_port());
+    pki.records("records");
+    held_by_an_app(&nginx.path("records/apps.jsonl"), "a.example", &pki.pin("a.pem"));
+    let server = |host, file| tls_server(port, host, file, "return 200 x;");
+    let configure = |nginx: &Nginx, a: &str| {
+        let b = server("b.example", "b");
+        nginx.configure(&format!("hpkp_published_pins records writer=web-1;\n{b}{a}"));
+    };
+    configure(&nginx, &server("a.example", "a"));
+    nginx.test().accepted(&[]);
+    nginx.start();
+    configure(
+        &nginx,
+        &format!(
+            "server {{ listen 127.0.0.1:{port} ssl; server_name a.example; ssl_reject_handshake on; }}"
+        ),
+    );
+    let said = nginx.test();
+    said.accepted(&["pinned-port-closed"]);
+    assert!(said.text.contains(&format!("served a.example:{port} with TLS")), "{}", said.text);
+    nginx.expect_in_log(&["hpkp: [pinned-port-closed]"]);
+    assert_eq!(nginx.reload(), Reload::Accepted);
+    nginx.test().accepted(&[]);
     nginx.stop();
 }
 

@@ -436,7 +436,7 @@ fn a_list_that_is_damaged() {
     fs::write(&index, "hpkp-kept 1\nx\n").expect("a file");
     let said = site.nginx.test();
     assert_eq!((said.code, said.codes()), (Some(1), vec!["kept-certificates-unusable"]));
-    let (_, command) = said.text.split_once("the next reload: ").expect("a command");
+    let (_, command) = said.text.split_once("the next reload writes it anew: ").expect("a command");
     let command = command.lines().next().expect("a line");
     let done = std::process::Command::new("sh").args(["-c", command]).status().expect("sh");
     assert!(done.success() && !index.exists(), "{command}");
@@ -470,7 +470,7 @@ fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
     }
     site.configure("", "hpkp_keep_certificates elsewhere;");
     let said = site.nginx.test();
-    assert!(said.text.contains("within a server it can only be \"off\""), "{}", said.text);
+    assert!(said.text.contains("within a server, only \"off\" is allowed"), "{}", said.text);
     // Without records nothing is kept.
     site.nginx.configure(&format!(
         "hpkp_keep_certificates kept;\nhpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",

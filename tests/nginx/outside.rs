@@ -166,7 +166,7 @@ fn a_port_with_holders_that_is_closed_is_told() {
         nginx.test().accepted(&["not-served-here"]);
         configure(&nginx, place, "", &mail(&format!("listen {listen} ssl;"), "dns"));
         nginx.test().accepted(&[]);
-        // It is told once: then this is the last accepted configuration.
+        // It is logged once: then this is the last accepted configuration.
         nginx.expect_in_log(&[&format!("hpkp: [{CLOSED}]")]);
         configure(&nginx, place, "", "");
         assert_eq!(nginx.reload(), Reload::Accepted);

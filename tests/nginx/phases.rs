@@ -229,7 +229,7 @@ fn another_value_in_the_environment_changes_nothing() {
     nginx.test().refused("no-pin-in-chain", 10);
 }
 
-/// A server on one port with a file of a thousand octets, a field of `add_header` and, where `hpkp`
+/// A server on one port with a file of a thousand bytes, a field of `add_header` and, where `hpkp`
 /// says so, a policy.
 fn with_file(port: u16, hpkp: Option<&[&str]>) -> String {
     let more = "add_header X-Mine yes always; location /file.txt { root html; }";
@@ -251,7 +251,7 @@ fn replaced_workers_serve(nginx: &Nginx, port: u16, pins: usize) {
     assert_eq!((range.status, range.all("content-length")), (206, vec!["10"]));
     assert_eq!(range.all("x-mine"), ["yes"]);
     assert_eq!(range.pins().len(), pins);
-    // curl would say that it got less than a thousand octets.
+    // curl would say that it got less than a thousand bytes.
     let whole = curl.get(&url);
     assert_eq!((whole.status, whole.all("content-length")), (200, vec!["1000"]));
 }

@@ -175,7 +175,7 @@ pub fn ask(
     ask_beside(config, state, unrecorded, writer, (now, None))
 }
 
-/// The same, where all other machines were heard of at a time, if there is one, and may be silent for an hour.
+/// The same, where all other machines were heard from at a time, if there is one, and may be silent for an hour.
 fn ask_beside(
     config: &Config,
     state: &State,
@@ -186,7 +186,7 @@ fn ask_beside(
     let freshness = heard.map(|at| everybody_heard(state, at));
     let mut deployment = deployment(config);
     deployment.records = Some(Records {
-        directory: "/var/lib/hpkp".to_owned(),
+        directories: vec!["/var/lib/hpkp".to_owned()],
         state: state.clone(),
         writer: Some(writer.clone()),
         at: at(),
@@ -380,7 +380,7 @@ impl Site for Core {
         let plain = ask(config, self.state(), unrecorded, &writer, now);
         let mut of = |at| ask_beside(config, self.state(), unrecorded, &writer, (now, Some(at)));
         let (fresh, silent) = (of(now - 3_600), of(now - 3_601));
-        assert_eq!(fresh.verdict.findings, plain.verdict.findings, "all are heard of");
+        assert_eq!(fresh.verdict.findings, plain.verdict.findings, "all are heard from");
         let is_other = |finding: &&Finding| finding.code != Code::PeerSilent;
         let rest: Vec<&Finding> = silent.verdict.findings.iter().filter(is_other).collect();
         let all: Vec<&Finding> = plain.verdict.findings.iter().collect();

@@ -17,6 +17,7 @@ super::scenarios! {
     the_printed_waiver_covers_all_hosts
     the_printed_command_finds_the_key
     the_printed_end_is_of_the_app
+    the_printed_commands_name_all_directories
     a_missing_directory_is_restored_or_made
     the_file_of_the_command_is_restored_too
     a_certificate_without_a_subject_is_called_by_its_name
@@ -148,6 +149,41 @@ fn the_printed_end_is_of_the_app<S: Site>() {
     fixture.passes(&["live"], &[], &[]);
 }
 
+fn the_printed_commands_name_all_directories<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let apps = fixture.site.path("apps");
+    let apps = apps.to_str().expect("UTF-8");
+    let hpkp = || Command::new(env!("CARGO_BIN_EXE_hpkp"));
+    succeed(hpkp().args(["published", "init", apps]));
+    for pins in [&[A][..], &[A, B]] {
+        let add = ["published", "-d", apps, "add", "localhost", "--origin", "app"];
+        let pins = pins.iter().flat_map(|pin| ["--pin", *pin]);
+        succeed(hpkp().args(add).args(pins).args(["--writer", "apps"]));
+    }
+    // The app's pins come with the configuration, and what the operator decides goes to the other directory.
+    fixture.published = &["apps read_only", "records writer=web-1"];
+    for verb in [" end ", " waive "] {
+        let said = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
+        let all = commands(&said, "hpkp published -d ");
+        let of_verb = all.iter().find(|line| line.contains(verb)).expect("a command");
+        let directories = format!(" -d {} -d {apps} ", fixture.site.path("records").display());
+        says(of_verb, &[&directories]);
+        // One of the two ids alone, so that there is something to waive.
+        let ids = of_verb.split_once(verb).map(|(_, ids)| ids.split(' ').collect::<Vec<_>>());
+        match (verb, &ids.expect("ids")[..]) {
+            (" end ", [first, second, ..]) => {
+                assert_eq!((first.len(), second.len()), (32, 32), "{of_verb}");
+                paste(&of_verb.replace(&format!("{second} "), ""));
+            }
+            _ => _ = paste(of_verb),
+        }
+    }
+    fixture.passes(&["live"], &[], &["waived"]);
+    let why = ["published", "-d", "records", "-d", apps, "why", "localhost", "--cert", "live.pem"];
+    let asked = hpkp().current_dir(fixture.site.path(".")).args(why).output().expect("the command");
+    assert_eq!(asked.status.code(), Some(0), "{asked:?}");
+}
+
 fn a_missing_directory_is_restored_or_made<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     fixture.published = &["volume writer=web-1"];
@@ -225,7 +261,7 @@ fn the_printed_verify_names_the_damage<S: Site>() {
     let own = fixture.site.path(OWN);
     let records = fs::read_to_string(&own).expect("records");
     fs::write(&own, format!("{records}broken\n")).expect("records");
-    let said = fixture.refuses(&["live"], &[&live, B], &["records-unreadable"]);
+    let said = fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
     // It ends with 1, since there is damage.
     let found = paste(&format!("{} 2>&1 || test $? = 1", the_command(&said, "hpkp published -d ")));
     says(&found, &[OWN, "is not a valid record"]);

@@ -15,6 +15,7 @@ use crate::fixture::{Fixture, says};
 super::scenarios! {
     a_block_removed_so_that_a_pattern_answers
     a_catch_all_with_a_wildcard_certificate
+    a_host_before_a_pattern_that_has_it_too
     a_host_several_labels_below_a_pattern
     a_host_that_has_moved_to_another_machine
     a_port_behind_a_mapping
@@ -94,6 +95,27 @@ fn a_block_removed_so_that_a_pattern_answers<S: Site>() {
     let fallen = [first.clone(), wild(&["wild"])];
     fixture.refuses_all(&Layout { blocks: &fallen, ..LAYOUT }, UNMET);
     fixture.takes_all(&Layout { blocks: &[first, wild(&["wild-a"])], ..LAYOUT }, &[]);
+}
+
+/// httpd asks the first block that has a name, and nginx the one that has it in full.
+fn a_host_before_a_pattern_that_has_it_too<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let pki = fixture.pki.clone();
+    pki.leaf("first", "first.example", "ca");
+    pki.leaf("a", "a.example.com", "ca");
+    pki.leaf("other", "a.example.com", "ca");
+    pki.leaf("wild", "pattern.example,DNS:*.example.com", "ca");
+    let port = fixture.port;
+    let with = |certificate| {
+        let a = block(port, &["a.example.com"], certificate);
+        let wild = block(port, pattern::<S>(), &["wild"]);
+        [block(port, &["first.example"], &["first"]), a, wild]
+    };
+    let before = with(&["a"]);
+    fixture.up_with(&Layout { blocks: &before, ..LAYOUT }, &[]);
+    app(&fixture, "a.example.com", &pki.pin("a.pem"));
+    fixture.refuses_all(&Layout { blocks: &with(&["other"]), ..LAYOUT }, UNMET);
+    fixture.takes_all(&Layout { blocks: &before, ..LAYOUT }, &[]);
 }
 
 fn a_wildcard_in_the_certificate_of_the_default_server<S: Site>() {

@@ -3,12 +3,15 @@
 use std::fs;
 
 use hpkp_tests::layout::Site;
-use hpkp_tests::site::B;
+use hpkp_tests::site::{A, B};
 
+use crate::apps::published;
 use crate::fixture::{Fixture, OWN};
 
 super::scenarios! {
     the_directory_is_gone
+    what_is_served_while_the_own_file_is_damaged
+    what_is_the_same_while_the_own_file_is_damaged
 }
 
 fn the_directory_is_gone<S: Site>() {
@@ -28,7 +31,7 @@ fn the_directory_is_gone<S: Site>() {
 
     // A stopped server would lock out everybody.
     fs::rename(&there, &away).expect("a directory moved");
-    fixture.expect(&unreadable);
+    fixture.expect(&["records-unreadable", "configuration-not-recorded"]);
     fixture.site.up();
     assert!(!fs::exists(&there).expect("its parent"), "nobody makes it");
     assert_eq!(fixture.get().pins().len(), 0);
@@ -36,4 +39,48 @@ fn the_directory_is_gone<S: Site>() {
     fixture.takes(&["live"], &pins, &[]);
     assert_eq!(fixture.get().pins().len(), 1);
     assert!(fs::exists(fixture.site.path(OWN)).expect("a directory"));
+}
+
+/// What could not be recorded is not forgotten when the file is whole again.
+fn what_is_served_while_the_own_file_is_damaged<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    fixture.up(&["live"], &[], &[]);
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let renewed = fixture.pki.pin("renewed.pem");
+    let own = fixture.site.path(OWN);
+    let records = fs::read(&own).expect("records");
+    fs::write(&own, [&records[..], b"broken\n"].concat()).expect("records");
+    fixture.refuses(&["renewed"], &[], &["records-unreadable"]);
+    fixture.expect(&["records-unreadable", "configuration-not-recorded"]);
+    fixture.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
+    fixture.site.down();
+    fixture.one(&["renewed"], &[], |layout| fixture.site.lay_out(layout));
+    fixture.site.up();
+
+    // An app takes up the key that is served.
+    fs::write(&own, records).expect("records");
+    published(&fixture, &["add", "localhost", "--origin", "app", "--pin", &renewed]);
+    fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
+    fixture.takes(&["renewed"], &[], &[]);
+    fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
+}
+
+/// What is as it was passes; pins that are not known to be on record are not sent.
+fn what_is_the_same_while_the_own_file_is_damaged<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    let pins = [live.as_str(), B];
+    fixture.up(&["live"], &pins, &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
+    let own = fixture.site.path(OWN);
+    let records = fs::read(&own).expect("records");
+    fs::write(&own, [&records[..], b"\n"].concat()).expect("records");
+    fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
+    fixture.passes(&["live"], &pins, &["records-unreadable"]);
+    fixture.reload(&["records-unreadable", "configuration-not-recorded"]);
+    assert_eq!(fixture.get().pins().len(), 0);
+    fixture.passes(&["live"], &pins, &["records-unreadable"]);
+    fs::write(&own, records).expect("records");
+    fixture.takes(&["live"], &pins, &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
 }

@@ -134,7 +134,8 @@ fn faults() -> Vec<Fault> {
 
 fn unreadable<S: Site>() {
     let mut pinned = PinnedSite::<S>::running();
-    pinned.site.expect_in_log(&["hpkp: [records-unreadable]"]);
+    let codes = ["hpkp: [records-unreadable]", "hpkp: [configuration-not-recorded]"];
+    pinned.site.expect_in_log(&codes);
     let before = pinned.snapshot();
     let records = pinned.site.path("records");
     for Fault { done, undone, said: text } in faults() {

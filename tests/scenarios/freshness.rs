@@ -1,4 +1,4 @@
-//! Another machine that has the host has not been heard of for too long.
+//! Another machine that has the host has not been heard from for too long.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -25,7 +25,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs() as i64
 }
 
-/// `web-2` was heard of so many seconds ago.
+/// `web-2` was heard from so many seconds ago.
 fn heard<S: Site>(fixture: &Fixture<S>, ago: i64) {
     let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
     let heard = Heard { number: 1, at: now() - ago, last };
@@ -33,7 +33,7 @@ fn heard<S: Site>(fixture: &Fixture<S>, ago: i64) {
     fixture.pki.write(HEARD, write(&all));
 }
 
-/// Two servers of a host, each with the records of the other; the second one has been heard of so long ago.
+/// Two servers of a host, each with the records of the other; the second one has been heard from so long ago.
 fn two<S: Site>(ago: i64) -> (Fixture<S>, [String; 3]) {
     let mut other = Fixture::<S>::new();
     other.published = &["records writer=web-2"];
@@ -75,9 +75,9 @@ fn a_silent_machine<S: Site>() {
     says(
         &said,
         &[
-            "localhost: web-2 (last on 20",
-            ", 61 minutes ago) has not been heard of for more than 1 hour (max_staleness)",
-            "new pins for it may lock clients out",
+            "localhost: web-2 (last heard from at 20",
+            ", 61 minutes ago) has been silent for more than 1 hour (max_staleness)",
+            "new pins for this host may lock clients out",
             "nothing was changed",
             "run hpkp sync on the machine of web-2",
             "end --writer web-2 --why REASON",
@@ -86,7 +86,7 @@ fn a_silent_machine<S: Site>() {
     // A backup key that all clients hold, for a stolen one.
     fixture.refuses(&["third"], &[&third, &live], &["published-pins-unmet", "peer-silent"]);
     fixture.takes(&["next"], &[&live, &next], SILENT);
-    // It is heard of again.
+    // It is heard from again.
     heard(&fixture, 0);
     fixture.takes(&["next"], &[&live, &next, &third], &[]);
     assert_eq!(fixture.get().pins().len(), 1);
@@ -142,7 +142,7 @@ fn a_start_beside_a_silent_machine<S: Site>() {
     fixture.takes(&["live"], &[&live, &next, &third], SILENT);
     assert_eq!(fixture.get().pins().len(), 0);
     fixture.refuses(&["live"], &[&live, &third], SILENT);
-    // It goes out when the other machine is heard of.
+    // It goes out when the other machine is heard from.
     heard(&fixture, 0);
     fixture.takes(&["live"], &[&live, &next, &third], &[]);
     assert_eq!(fixture.get().pins().len(), 1);

@@ -70,7 +70,7 @@ pub struct Httpd {
     modules: Vec<String>,
 }
 
-/// What became of a restart inside the living parent.
+/// What became of a restart inside the running parent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Restart {
     /// The new configuration is in force; the new lines of the error log.
@@ -281,7 +281,7 @@ impl Httpd {
         self.outcome(log, &old)
     }
 
-    /// Waits for what becomes of a restart that was asked for when the log had `before` octets and
+    /// Waits for what becomes of a restart that was asked for when the log had `before` bytes and
     /// the server the workers `old`: the new configuration is in force when they are gone.
     #[track_caller]
     fn outcome(&mut self, before: usize, old: &[libc::pid_t]) -> Restart {

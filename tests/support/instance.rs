@@ -52,7 +52,7 @@ pub struct Instance {
     expected: Vec<String>,
     /// Whether root's processes heed the permissions of files.
     heeds_permissions: bool,
-    /// What a process may use: octets of memory, seconds of a processor.
+    /// What a process may use: bytes of memory, seconds of a processor.
     limits: Option<(libc::rlim_t, libc::rlim_t)>,
 }
 
@@ -105,7 +105,7 @@ impl Instance {
         self.heeds_permissions = true;
     }
 
-    /// From now on, what is started ends when it uses more than so many octets of memory or seconds
+    /// From now on, what is started ends when it uses more than so many bytes of memory or seconds
     /// of a processor. They count for each process by itself, whatever else the machine does.
     pub fn limit(&mut self, octets: libc::rlim_t, seconds: libc::rlim_t) {
         self.limits = Some((octets, seconds));

@@ -138,7 +138,7 @@ impl Nginx {
     }
 
     /// Waits for what becomes of a reload that the master `pid` was asked for when the log had `before`
-    /// octets.
+    /// bytes.
     #[track_caller]
     pub fn outcome(&self, pid: libc::pid_t, before: usize) -> Reload {
         let new = || self.log().split_off(before);

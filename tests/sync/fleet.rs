@@ -64,6 +64,8 @@ struct Version {
     knew: Instant,
     /// When a pass ended that has written its records.
     written: Option<Instant>,
+    /// The version since which the server has this key, and the one since which it has these pins.
+    since: (usize, usize),
 }
 
 /// What is known of a server.
@@ -171,7 +173,8 @@ impl<'a> Fleet<'a> {
         let pins: Vec<String> = pins.collect();
         let now = Instant::now();
         let webs = (0..servers).map(|number| Web::new(at.path(), number)).collect();
-        let first = Version { key: 0, pins: [0, 1, 2].into(), knew: now, written: None };
+        let initial = [0, 1, 2].into();
+        let first = Version { key: 0, pins: initial, knew: now, written: None, since: (0, 0) };
         let known = (0..servers).map(|_| {
             Mutex::new(Known {
                 versions: vec![first.clone()],
@@ -423,9 +426,14 @@ impl<'a> Fleet<'a> {
             if known.is_restored || (key == now.key && pins == now.pins) {
                 return;
             }
+            let number = known.versions.len();
+            let since = (
+                if key == now.key { now.since.0 } else { number },
+                if pins == now.pins { now.since.1 } else { number },
+            );
             let knew = known.synced;
-            known.versions.push(Version { key, pins, knew, written: None });
-            (old, known.versions.len() - 1)
+            known.versions.push(Version { key, pins, knew, written: None, since });
+            (old, number)
         };
         self.configure(at, number);
         if dice.percent(30) {
@@ -502,13 +510,17 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Whether neither of two servers could know of the other's configuration when it changed its own.
+    /// Whether neither of two servers could know of the other's configuration when it took these pins, or this key.
     fn is_excused(&self, (from, pins): (usize, usize), (at, key): (usize, usize)) -> bool {
         if from == at {
             return false;
         }
-        let pins = self.known[from].lock().unwrap().versions[pins].clone();
-        let key = self.known[at].lock().unwrap().versions[key].clone();
+        // What a server goes on with is never refused, so the change that brought it counts.
+        let [pins, key] = [(from, pins), (at, key)].map(|(web, number)| {
+            let versions = &self.known[web].lock().unwrap().versions;
+            let (key, pins) = versions[number].since;
+            versions[if web == from { pins } else { key }].clone()
+        });
         let knew =
             |one: &Version, other: &Version| other.written.is_some_and(|when| when < one.knew);
         !knew(&pins, &key) && !knew(&key, &pins)

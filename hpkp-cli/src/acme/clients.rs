@@ -1,4 +1,4 @@
-//! What the ACME clients of a machine are going to do, by their configuration.
+//! Reads from the configuration of a machine's ACME clients which keys their next renewals use.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -293,7 +293,7 @@ fn lego(directory: &Path, found: &mut Found) {
             waiting: None,
             next_key: NextKey::Unknown,
             because: "lego makes a new key unless its command has --reuse-key".to_owned(),
-            fix: "add --reuse-key behind \"renew\" where lego is called (cron, timers)".to_owned(),
+            fix: "add --reuse-key after \"renew\" where lego is called (cron, timers)".to_owned(),
             days: Some(30),
             at: None,
             certificate: file,
@@ -342,7 +342,8 @@ fn mod_md(directory: &Path, found: &mut Found) {
             waiting: None,
             next_key: NextKey::New,
             because: "mod_md makes a key for every certificate".to_owned(),
-            fix: "MDMessageCmd /usr/share/hpkp/acme/mod_md-message stops it; let another client renew".to_owned(),
+            fix: "set MDMessageCmd /usr/share/hpkp/acme/mod_md-message, which stops such a renewal, and \
+                  let another client renew".to_owned(),
             days: None,
             at: None,
         });

@@ -167,7 +167,7 @@ fn line(view: &View) -> std::io::Result<()> {
         _ => output::NOTE,
     };
     let key = match view.next_key {
-        "kept" => "renews with a key that is there",
+        "kept" => "renews with an existing key",
         "new" => "renews with a new key",
         _ => "may renew with a new key",
     };

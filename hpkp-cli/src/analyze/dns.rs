@@ -1,9 +1,8 @@
 //! A stub resolver: addresses and TLSA records from one DNS server, over UDP, then TCP.
 //!
-//! It validates no signatures. What the server says of them (the AD bit, RFC 4035 section 3.2.3) is
-//! passed on as what it is: the word of that server, over a path that nothing protects.
+//! It validates no signatures. It passes on whether the server claims to have validated them (the
+//! AD bit, RFC 4035 section 3.2.3), over a path that nothing protects.
 
-use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -24,7 +23,7 @@ const MAX_DATAGRAM: u16 = 1_232;
 /// How often a query is sent over UDP within the time limit.
 const ATTEMPTS: u32 = 3;
 
-/// The most answers to other queries that are passed over.
+/// The most answers to other queries that are ignored.
 const MAX_STRAY: usize = 100;
 
 /// A DNS server.
@@ -47,48 +46,41 @@ pub(super) struct Answer<T> {
 }
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum DnsError {
-    Io(io::Error),
+    #[error("{}", output::os(.0))]
+    Io(#[from] io::Error),
     /// Nothing came; so many answers to other queries, or none at all, came in its place.
-    Silent {
-        stray: usize,
-    },
+    #[error("{}", silence(*.stray))]
+    Silent { stray: usize },
+    #[error("the answer is malformed")]
     Malformed,
     /// The server refuses or fails.
+    #[error("{}", refusal(*.0))]
     Code(ResponseCode),
+    #[error("more than {MAX_ALIASES} aliases (CNAME), or a circle of them")]
     Aliases,
+    #[error("not a name that DNS can have")]
     Name,
+    #[error("more than {MAX_RECORDS} records")]
     TooMany,
 }
 
-impl fmt::Display for DnsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => f.write_str(&output::os(error)),
-            Self::Silent { stray: 0 } => f.write_str("no answer within the time limit (--timeout)"),
-            Self::Silent { stray } => write!(
-                f,
-                "no valid answer within the time limit (--timeout); passed over: {stray} with another id \
-                 or question"
-            ),
-            Self::Malformed => f.write_str("the answer is malformed"),
-            Self::Code(ResponseCode::ServFail) => f.write_str(
-                "SERVFAIL: the resolver cannot answer, or the records fail DNSSEC validation",
-            ),
-            Self::Code(code) => write!(f, "the resolver answers: {code}"),
-            Self::Aliases => {
-                write!(f, "more than {MAX_ALIASES} aliases (CNAME), or a circle of them")
-            }
-            Self::Name => f.write_str("not a name that DNS can have"),
-            Self::TooMany => write!(f, "more than {MAX_RECORDS} records"),
-        }
+fn silence(stray: usize) -> String {
+    match stray {
+        0 => "no answer within the time limit (--timeout)".to_owned(),
+        _ => format!(
+            "no valid answer within the time limit (--timeout); ignored: {stray} with another id or question"
+        ),
     }
 }
 
-impl From<io::Error> for DnsError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
+fn refusal(code: ResponseCode) -> String {
+    match code {
+        ResponseCode::ServFail => {
+            "SERVFAIL: the resolver cannot answer, or the records fail DNSSEC validation".to_owned()
+        }
+        _ => format!("the resolver answers: {code}"),
     }
 }
 

@@ -61,7 +61,7 @@ impl Findings {
         }
     }
 
-    /// The gravest first. A finding that all of the `count` addresses share names none.
+    /// The most serious first. A finding that all of the `count` addresses share names none.
     pub(super) fn finish(self, count: usize) -> Vec<FindingView> {
         let views = self.all.into_iter().map(|(found, addresses)| FindingView {
             code: found.code.as_str(),

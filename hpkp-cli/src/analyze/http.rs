@@ -1,6 +1,5 @@
 //! A request and the header section of its final response: HTTP/1.1, and nothing of the body.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 
 use hpkp_core::ua::{FieldKind, MAX_FIELD};
@@ -42,38 +41,27 @@ impl Response {
 }
 
 /// Why there is no response.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
+    #[error("{}", not_read(.0))]
     Io(io::Error),
-    /// The connection ended before the header section did.
+    #[error("the server closed the connection without an HTTP response")]
     Ended,
+    #[error("the header section of the HTTP response is larger than {} KiB; browsers refuse it too", MAX_SECTION >> 10)]
     TooLarge,
+    #[error("the HTTP response has more than {MAX_FIELDS} header fields")]
     TooManyFields,
+    #[error("more than {MAX_INTERIM} interim responses (1xx) and no final one")]
     TooManyInterim,
+    #[error("the answer is not HTTP/1.1: {0}")]
     NotHttp(httparse::Error),
 }
 
-impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::TimedOut => {
-                f.write_str("no HTTP response within the time limit (--timeout)")
-            }
-            Self::Io(error) => write!(f, "cannot read the HTTP response: {}", output::os(error)),
-            Self::Ended => f.write_str("the server closed the connection without an HTTP response"),
-            Self::TooLarge => write!(
-                f,
-                "the header section of the HTTP response is larger than {} KiB; browsers refuse it too",
-                MAX_SECTION >> 10
-            ),
-            Self::TooManyFields => {
-                write!(f, "the HTTP response has more than {MAX_FIELDS} header fields")
-            }
-            Self::TooManyInterim => {
-                write!(f, "more than {MAX_INTERIM} interim responses (1xx) and no final one")
-            }
-            Self::NotHttp(error) => write!(f, "the answer is not HTTP/1.1: {error}"),
-        }
+/// Why nothing was read.
+fn not_read(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "no HTTP response within the time limit (--timeout)".to_owned(),
+        _ => format!("cannot read the HTTP response: {}", output::os(error)),
     }
 }
 

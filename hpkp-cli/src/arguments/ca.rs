@@ -68,7 +68,7 @@ Examples:
   hpkp ca updates --since 2026-01-01
   hpkp ca updates --json --since 2026-01-01")]
 pub(crate) struct CaUpdatesArguments {
-    /// First day that counts, such as 2026-01-01; by default all.
+    /// First day to list, such as 2026-01-01; by default all.
     #[arg(long, value_name = "DATE", value_parser = crate::time::begin)]
     pub(crate) since: Option<i64>,
 
@@ -79,7 +79,7 @@ pub(crate) struct CaUpdatesArguments {
 /// Which table, and how to print it.
 #[derive(Debug, Args)]
 pub(crate) struct TableArguments {
-    /// Table to use besides the built-in one; where both have a key, the newer table counts.
+    /// Table to use besides the built-in one. If both have a key, the newer table is used for it.
     #[arg(long, value_name = "FILE")]
     pub(crate) table: Option<PathBuf>,
 

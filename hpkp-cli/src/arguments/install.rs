@@ -45,11 +45,11 @@ pub(crate) struct InstallArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 
-    /// Certificate file in --from, and its name in --to if that differs [default: found by itself].
+    /// Certificate file in --from, and its name in --to if that differs [default: found by its content].
     #[arg(long, value_name = "FILE[=NAME]")]
     pub(crate) cert_name: Vec<String>,
 
-    /// Private key file in --from, and its name in --to if that differs [default: found by itself].
+    /// Private key file in --from, and its name in --to if that differs [default: found by its content].
     #[arg(long, value_name = "FILE[=NAME]")]
     pub(crate) key_name: Vec<String>,
 

@@ -91,16 +91,16 @@ pub(crate) struct NewKeyArguments {
 /// Make the next key of a host, for use when clients know it.
 ///
 /// The first call makes the key and prints what publishes its pin. Later calls say since when the pin is
-/// published, and from when on the key may be used: when no client holds pins without it any more, by the
-/// records. --csr, --to and --client hand the key to the ACME client from then on, and never before. Nothing
-/// is overwritten, and an interrupted call is continued by the next one.
+/// published, and when the key may be used: as soon as, by the records, every client with pins for the host
+/// has this pin too. --csr, --to and --client give the key to the ACME client, and are refused before that
+/// time. Nothing is overwritten. If a call is interrupted, the next one continues it.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("handed").args(["csr", "to", "client", "forget", "export"]))]
 #[command(after_help = "\
 Examples:
-  hpkp key next www.example.com                                make it, or say when it may be used
-  hpkp key next www.example.com --csr next.csr                 its request, once it may be used
-  hpkp key next www.example.com --client                       to the ACME client, then
+  hpkp key next www.example.com                                make the key, or say when to use it
+  hpkp key next www.example.com --csr next.csr                 its request, when that date has come
+  hpkp key next www.example.com --client                       give it to the ACME client then
   hpkp key next www.example.com --export okhttp                for the next release of the app
 
 Exit codes: 0 success, 1 the key may not be used yet, 2 wrong usage, 3 the answer cannot be determined.")]

@@ -106,7 +106,7 @@ pub(crate) enum Goal {
     Root,
     /// Clients remember the pins for longer.
     MaxAge,
-    /// The pins bind the hosts below too.
+    /// The pins apply to all subdomains too.
     Subdomains,
     /// A report-only policy is enforced.
     Enforce,

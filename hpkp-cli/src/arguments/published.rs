@@ -143,7 +143,7 @@ pub(crate) struct WhyArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Vec<String>,
 
-    /// Certificates that are sent after each of them, if they are in another file.
+    /// Certificates that are sent after each --cert, if they are in another file.
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(crate) chain: Vec<String>,
 

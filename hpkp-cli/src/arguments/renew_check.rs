@@ -28,7 +28,7 @@ pub(crate) struct RenewCheckArguments {
     #[arg(long, value_name = "FILE")]
     pub(crate) cert: Option<String>,
 
-    /// Server that presents it, for when the file cannot be read.
+    /// Server that presents the certificate, if the file cannot be read.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) server: Option<String>,
 

@@ -18,7 +18,7 @@ pub(crate) enum Starttls {
 }
 
 impl Starttls {
-    /// How it is called.
+    /// Its name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Smtp => "smtp",

@@ -35,8 +35,9 @@ AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, AZURE_STORAGE_ACCOUNT_NAME,
 AZURE_STORAGE_ACCOUNT_KEY, GOOGLE_APPLICATION_CREDENTIALS, GIT_SSH_COMMAND.
 A password in STORE is refused on the command line, where other users can read it.
 
-Exit codes: 0 all records are where they belong, 1 the command of --then failed,
-2 wrong usage, 3 something could not be read or written.")]
+Exit codes: 0 the store has all records of this machine and all others are copied, 1 the
+command of --then failed, or a server presents a key that does not match the pins of another
+server, 2 wrong usage, 3 something could not be read or written.")]
 pub struct SyncArguments {
     /// Store [default: the first line of --store-file, else $HPKP_STORE].
     #[arg(value_name = "STORE", conflicts_with = "store_file")]
@@ -55,7 +56,8 @@ pub struct SyncArguments {
     pub init: bool,
 
     /// After the copies have arrived, run this command with sh, then sync again. If the store cannot be read,
-    /// or records of this machine or of others are not where they belong, the command does not run.
+    /// a copy cannot be written, or this machine's own records are older than those in the store, the command
+    /// does not run.
     #[arg(long, value_name = "COMMAND", conflicts_with = "watch")]
     pub then: Option<String>,
 

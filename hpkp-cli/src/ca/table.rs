@@ -1,7 +1,6 @@
 //! The table of CA keys: two built-in files, and one that an operator keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::Path;
 
 use hpkp_core::date;
@@ -129,9 +128,11 @@ impl CaStatus {
 }
 
 /// Why a table cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum TableError {
+    #[error("{0}: {1}")]
     Input(String, InputError),
+    #[error("{}: not a valid table of CA keys: {}", .0, output::printable(.1))]
     Invalid(String, String),
 }
 
@@ -140,17 +141,6 @@ impl TableError {
         match self {
             Self::Input(_, error) => error.exit(),
             Self::Invalid(..) => Exit::No,
-        }
-    }
-}
-
-impl fmt::Display for TableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Input(file, error) => write!(f, "{file}: {error}"),
-            Self::Invalid(file, error) => {
-                write!(f, "{file}: not a valid table of CA keys: {}", output::printable(error))
-            }
         }
     }
 }

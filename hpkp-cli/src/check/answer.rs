@@ -4,6 +4,7 @@ use hpkp_core::check::{Certificates, Context};
 use hpkp_core::date;
 use hpkp_core::finding::{Class, Finding, Location};
 use hpkp_core::path::Chain;
+use hpkp_core::sorted::distinct;
 use hpkp_server::failure::{self, Phase};
 use serde::Serialize;
 
@@ -116,13 +117,8 @@ impl Answer {
                 .collect(),
         });
         let servers: Vec<ServerView> = servers.collect();
-        let mut used: Vec<&String> = servers
-            .iter()
-            .flat_map(|server| server.hpkp.iter().chain(&server.hpkp_report_only))
-            .collect();
-        used.sort();
-        used.dedup();
-        let policies = used.len();
+        let used = servers.iter().flat_map(|one| one.hpkp.iter().chain(&one.hpkp_report_only));
+        let policies = distinct(used).len();
         let has_records = deployment.records.is_some();
         Self { name, outcome, judged, servers, has_records, policies, records_alone }
     }

@@ -1,4 +1,4 @@
-//! What comes of every reader.
+//! The result of every reader.
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::Finding;
@@ -24,7 +24,7 @@ impl Checked {
         problems: Problems,
     ) -> Self {
         verdict.findings.extend(problems.into_findings());
-        // As the core has them: the gravest class first.
+        // As the core has them: the most serious class first.
         verdict.findings.sort_by_key(|finding| finding.class);
         Self { deployment, verdict, on_start: on_start.unwrap_or_default() }
     }

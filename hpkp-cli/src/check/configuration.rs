@@ -1,4 +1,4 @@
-//! A configuration before a reader has it.
+//! A configuration before it is parsed.
 
 /// The text of a configuration.
 #[derive(Debug)]

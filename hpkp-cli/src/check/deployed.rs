@@ -1,4 +1,4 @@
-//! A configuration as a server would load it now, for a command that goes on from there.
+//! A configuration as a server would load it now, for a command that starts from it.
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::{Class, Finding};

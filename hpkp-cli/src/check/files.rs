@@ -128,7 +128,7 @@ impl Files {
                     })?;
                     paths.extend(path.to_str().map(str::to_owned));
                     if paths.len() > MAX_FILES {
-                        return Err(format!("the mask means more than {MAX_FILES} files"));
+                        return Err(format!("the pattern matches more than {MAX_FILES} files"));
                     }
                 }
                 Ok(paths)

@@ -1,4 +1,4 @@
-//! What the command line says besides the configuration.
+//! The options of the command line besides the configuration.
 
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::published::WriterName;

@@ -175,7 +175,7 @@ fn loaded(loader: &mut Loader<'_>, files: &[String], keys: &[String]) -> Certifi
 fn read(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
     let Some(text) = path.strip_prefix("data:") else { return certificates_in(path) };
     certificates_of(text.as_bytes()).map_err(|why| {
-        let text = Text::new(format!("cannot use the certificates behind \"data:\": {why}"));
+        let text = Text::new(format!("cannot use the certificates after \"data:\": {why}"));
         Certificates::Unusable(Code::UnreadableCertificate, text)
     })
 }

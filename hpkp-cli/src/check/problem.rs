@@ -1,5 +1,5 @@
 //! What the readers of configurations find: text that the server refuses, and text that only the server
-//! understands. It is never passed over in silence.
+//! understands. Each is reported.
 
 use std::collections::BTreeMap;
 
@@ -50,11 +50,13 @@ impl Problems {
     pub(super) fn into_findings(mut self) -> Vec<Finding> {
         let first = self.unknown.values().map(|(at, _)| at).min_by_key(|at| at.line).cloned();
         if let Some(at) = first.filter(|_| !self.is_known) {
-            let text =
-                Text::new("no directive of this configuration is known; it is of another kind");
+            let text = Text::new(
+                "this command knows no directive of this configuration, so the file is of \
+                           another kind",
+            );
             self.not_understood(
                 &at,
-                text.fix("give the main file, or say what it is: --config-format"),
+                text.fix("give the main file, or the kind of this one: --config-format"),
             );
         }
         let mut found = self.found;

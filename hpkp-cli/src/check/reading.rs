@@ -1,4 +1,4 @@
-//! A configuration is read: whatever kind it is of.
+//! Reads a configuration of any kind.
 
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::{OpenSsl, OpenSslError};

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use hpkp_core::published::Client;
+use hpkp_core::sorted::distinct;
 
 use super::item::{Item, Refusal, day, scope_of};
 use crate::import::{Except, Matching, Scope};
@@ -45,9 +46,7 @@ pub(super) fn okhttp(items: &[Item]) -> Result<String, Refusal> {
 
 /// Hosts that are exempt and have no set of their own: the format wants an entry for each.
 fn exempt(items: &[Item]) -> Vec<&Except> {
-    let mut exempt: Vec<&Except> = items.iter().flat_map(|item| &item.set.except).collect();
-    exempt.sort();
-    exempt.dedup();
+    let mut exempt = distinct(items.iter().flat_map(|item| &item.set.except));
     exempt.retain(|one| !items.iter().any(|item| item.set.host == one.host));
     exempt
 }

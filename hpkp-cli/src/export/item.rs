@@ -1,6 +1,4 @@
-//! A pin set to be written, and what a format has no place for.
-
-use std::fmt;
+//! A pin set to be written, and what a format cannot express.
 
 use hpkp_core::published::Rrset;
 
@@ -53,21 +51,14 @@ pub(super) const fn scope_of(scope: Scope) -> &'static str {
 }
 
 /// Something that a format has no place for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: this format cannot express {}", .name, .what)]
 pub struct Refusal {
     /// The host, or the pattern of hosts.
     pub name: String,
     /// What.
     pub what: &'static str,
 }
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: this format cannot express {}", self.name, self.what)
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// The day on which pins expire, where the moment is one that a reader makes of a day.
 pub(super) fn day(item: &Item) -> Result<Option<String>, Refusal> {

@@ -1,4 +1,4 @@
-//! Lines of JSON, each a set with all there is to say of it.
+//! Lines of JSON, each with one whole set.
 
 use super::item::{Item, Refusal};
 use crate::import::json::Line;

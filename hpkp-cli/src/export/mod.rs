@@ -1,7 +1,7 @@
 //! Pins on record in the formats of other software, so that there is one source of them.
 //!
-//! What a format cannot express is refused by its name and never left out. Each text is read back by the
-//! reader of its format, and given out only where that finds the very sets that were asked for.
+//! If a format cannot express something, that is an error, and nothing is left out. Each text is read
+//! back with the reader of its format, and printed only if that gives exactly the requested sets.
 
 mod apps;
 mod headers;

@@ -8,7 +8,7 @@
 //! - after the day in `expiration`, by the device's time zone, nothing is pinned;
 //! - chains that end at a trust anchor with `overridePins="true"` are not held to pins. Which
 //!   anchor a client's chain ends at is not known here, so the pins count as binding;
-//! - `debug-overrides` counts in apps built for debugging only, and is passed over.
+//! - `debug-overrides` counts in apps built for debugging only, and is ignored.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
@@ -16,8 +16,8 @@ use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
 
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, host,
-    note_address, shown, text, xml,
+    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, has_final_dot,
+    host, note_address, shown, text, xml,
 };
 
 /// Reads a Network Security Configuration.
@@ -143,6 +143,9 @@ impl Reader<'_> {
             note_address(&mut self.imported, line, &name);
             return Ok(());
         };
+        if has_final_dot(&mut self.imported, line, &name, Client::Android) {
+            return Ok(());
+        }
         if self.domains.iter().any(|domain| domain.host == host) {
             return Err(Problem::twice(host.as_str()).at(line));
         }
@@ -162,7 +165,7 @@ impl Reader<'_> {
             if self.certificates.pin_of(Client::Android, &text, line, &mut notes).is_ok() {
                 self.imported.note(
                     line,
-                    "a pin of debug-overrides binds apps built for debugging only; it is NOT recorded",
+                    "a pin of debug-overrides applies only to apps built for debugging; it is NOT recorded",
                 );
             }
         }
@@ -176,8 +179,8 @@ impl Reader<'_> {
         if let Some(element) = overriding {
             self.imported.note(
                 xml::line(element),
-                "overridePins lets chains from these anchors pass without pins; the pins are taken \
-                 to bind all the same",
+                "overridePins lets chains from these anchors pass without pins; the pins are recorded as \
+                 if it did not",
             );
         }
     }
@@ -331,6 +334,27 @@ mod tests {
         let read = read.unwrap();
         assert_eq!(sets(&read), [set("b.example", &[b()])]);
         assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [4, 10]);
+    }
+
+    /// Such an entry applies to no host, so it neither pins one nor takes one out of its parent's pins.
+    #[test]
+    fn a_domain_with_a_final_dot_applies_to_nothing() {
+        let text = format!(
+            "<domain-config><domain includeSubdomains=\"true\">a.example</domain><pin-set>{}</pin-set>\n\
+             <domain-config><domain>www.a.example.</domain><pin-set>{}</pin-set></domain-config>\n\
+             </domain-config><domain-config><domain>a.example.</domain><pin-set/></domain-config>",
+            pin(A),
+            pin(B)
+        );
+        let imported = imported(&text);
+        assert_eq!(
+            sets(&imported),
+            [PinSet { include_subdomains: true, ..set("a.example", &[a()]) }]
+        );
+        let notes: Vec<String> = imported.notes.iter().map(ToString::to_string).collect();
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].starts_with("line 4: \"www.a.example.\" ends with a dot"), "{notes:?}");
+        assert!(notes[0].ends_with("NOT recorded"), "{notes:?}");
     }
 
     #[test]

@@ -259,7 +259,10 @@ fn options(
             }
             "--proxy-pinnedpubkey" => {
                 pass_over_proxy(&value(), line, certificates)?;
-                imported.note(line, "--proxy-pinnedpubkey binds a proxy, no server; passed over");
+                imported.note(
+                    line,
+                    "--proxy-pinnedpubkey applies to a proxy, not to a server; ignored",
+                );
             }
             "--url" => transfer.add(line, &value()),
             "--proto-default" => scheme = Some(value()),
@@ -342,8 +345,8 @@ fn pins(
             (false, true) => pins.push(pin),
             (false, false) => spoilt.push(pin),
             (true, _) => {
-                let text = "a pin that is NOT recorded: there is white space in front of it or behind it, \
-                            so curl does not find it";
+                let text = "a pin that is NOT recorded: curl does not find it, because of white space \
+                            before or after it";
                 notes.push(Note { line, text: text.to_owned() });
             }
         }
@@ -351,13 +354,13 @@ fn pins(
     // Where no curl takes another, the newer ones take these.
     if pins.is_empty() {
         if !spoilt.is_empty() {
-            let text = "curl before 8.18 finds no pin here that a key can match (what stands behind one is \
-                        taken for a part of it), and refuses every server; later ones do not";
+            let text = "curl before 8.18 takes the text after a pin for a part of the pin, so no key \
+                        matches and it refuses every server; later versions do not";
             notes.push(Note { line, text: text.to_owned() });
         }
         pins = spoilt;
     } else if !spoilt.is_empty() {
-        let text = "a pin that is NOT recorded: curl before 8.18 takes the \";\" behind it for a part of \
+        let text = "a pin that is NOT recorded: curl before 8.18 takes the \";\" after it for a part of \
                     it, and does not find it";
         notes.push(Note { line, text: text.to_owned() });
     }
@@ -369,10 +372,10 @@ fn pins(
     Ok(distinct(pins))
 }
 
-/// What is said of a variable.
-const NOT_FOUND: &str = "it is a variable, and its value, or the one of several, was not found in this text; write the \
-    pin and the host in their places, or record them with: hpkp published add HOST --scope leaf --port 443 --pin PIN \
-    --origin TEXT";
+/// The advice about a variable.
+const NOT_FOUND: &str = "it is a variable, and this text does not show its only value; write the pin and \
+                         the host in their places, or record them with: hpkp published add HOST --scope \
+                         leaf --port 443 --pin PIN --origin TEXT";
 
 /// Whether a word stands for another: `$PIN`, `%s`, `{{ pin }}`, `PIN`. A file has a dot or a slash in its name.
 fn is_placeholder(word: &str) -> bool {
@@ -432,9 +435,7 @@ impl Transfer {
                     let name = shown::shown(&name);
                     imported.note(
                         line,
-                        format!(
-                            "{name} has no scheme, so it is http, which has no TLS; passed over"
-                        ),
+                        format!("{name} has no scheme, so it is http, which has no TLS; ignored"),
                     );
                 }
                 _ => {}
@@ -465,7 +466,7 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         url.split_once("://").ok_or_else(|| Problem::unexpected(url, wanted).at(line))?;
     let scheme = scheme.to_ascii_lowercase();
     let Some(port) = default_port(&scheme) else {
-        imported.note(line, format!("{} has no TLS; passed over", shown::shown(url)));
+        imported.note(line, format!("{} has no TLS; ignored", shown::shown(url)));
         return Ok(());
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Ways of pinning that are not read: what a text looks like that has one of them, and what to do with it.
+//! Ways of pinning that have no reader: how to recognise them in a text, and what to do instead.
 
 use super::residue::{Comments, Places};
 use super::{ImportError, Imported, Problem};

@@ -1,7 +1,8 @@
 //! The value of a `Public-Key-Pins` field out of the text in which a configuration has it.
 //!
-//! Operators copy such a value from where it stands: with the directive around it, within quotation
-//! marks, with the escapes of that configuration, over several lines. What is taken off is said.
+//! Operators copy such a value from a configuration: with the directive around it, in quotation
+//! marks, with the escapes of that configuration, over several lines. A message says what was
+//! removed.
 
 use std::fmt;
 
@@ -52,29 +53,18 @@ impl fmt::Display for Wrapping {
 }
 
 /// Why a text has no value that clients enforce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderTextError {
     /// It is `Public-Key-Pins-Report-Only`.
+    #[error(
+        "this is Public-Key-Pins-Report-Only: clients report by it and refuse nothing, so there is nothing to \
+        record"
+    )]
     ReportOnly,
     /// It is several lines with fields of their own.
+    #[error("there is more than one Public-Key-Pins field here; record each by itself")]
     SeveralFields,
 }
-
-impl fmt::Display for HeaderTextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ReportOnly => {
-                "this is Public-Key-Pins-Report-Only: clients report by it and refuse nothing, so \
-                 there is nothing to record"
-            }
-            Self::SeveralFields => {
-                "there is more than one Public-Key-Pins field here; record each by itself"
-            }
-        })
-    }
-}
-
-impl std::error::Error for HeaderTextError {}
 
 /// The value in `text`.
 ///

@@ -18,7 +18,7 @@ use super::{
 /// Keys whose value is a host.
 const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts"];
 
-/// What is said of pins that stand in another text.
+/// The note about pins that are in another text.
 const NOT_KNOWN: &str = "is not in this text as literals, and it is NOT recorded";
 
 /// Reads objects with hosts and their pins.
@@ -26,25 +26,23 @@ const NOT_KNOWN: &str = "is not in this text as literals, and it is NOT recorded
 /// # Errors
 /// See [`Problem`].
 pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    let mut imported = Imported::default();
-    let mut entries: Vec<Entry> = Vec::new();
+    let mut reader = Reader::new(certificates);
     let text = text(bytes)?;
     let is_root = |name: &str| is_host(name) || is_list(name);
-    read_text(text, &is_root, certificates, &mut entries, &mut imported)?;
-    let whole = text.trim_start();
-    if entries.is_empty() && imported.notes.is_empty() && whole.starts_with(['[', '{']) {
+    reader.text(text, &is_root)?;
+    if reader.is_empty() && text.trim_start().starts_with(['[', '{']) {
         // The text itself is the list.
-        let text = format!("\"pins\": {text}");
-        read_text(&text, &is_root, certificates, &mut entries, &mut imported)?;
+        reader.text(&format!("\"pins\": {text}"), &is_root)?;
     }
-    if entries.is_empty() && imported.notes.is_empty() {
+    if reader.is_empty() {
         // Whatever the list is called. What is no list of pins may be anything.
-        let (mut found, mut others) = (Vec::new(), Imported::default());
-        let is_read = read_text(text, &|_| true, certificates, &mut found, &mut others).is_ok();
-        if is_read && !found.is_empty() {
-            (entries, imported) = (found, others);
+        let mut any = Reader::new(certificates);
+        let is_read = any.text(text, &|_| true).is_ok();
+        if is_read && !any.entries.is_empty() {
+            reader = any;
         }
     }
+    let Reader { entries, mut imported, .. } = reader;
     let names: Vec<(HostName, bool)> =
         entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
     for entry in entries {
@@ -66,19 +64,120 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     imported.or_nothing("an object with hosts and their pins")
 }
 
-fn read_text(
-    text: &str,
-    is_root: &dyn Fn(&str) -> bool,
-    certificates: &Certificates,
-    entries: &mut Vec<Entry>,
-    imported: &mut Imported,
-) -> Result<(), ImportError> {
-    for list in literal::property_lists_of(text, is_root)? {
-        let document = xml::document(&list)?;
-        let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
-        read_dictionary(dictionary, certificates, entries, imported)?;
+/// What was read so far.
+struct Reader<'c> {
+    certificates: &'c Certificates,
+    imported: Imported,
+    entries: Vec<Entry>,
+}
+
+impl<'c> Reader<'c> {
+    fn new(certificates: &'c Certificates) -> Self {
+        Self { certificates, imported: Imported::default(), entries: Vec::new() }
     }
-    Ok(())
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.imported.notes.is_empty()
+    }
+
+    fn text(&mut self, text: &str, is_root: &dyn Fn(&str) -> bool) -> Result<(), ImportError> {
+        for list in literal::property_lists_of(text, is_root)? {
+            let document = xml::document(&list)?;
+            let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
+            self.dictionary(dictionary)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the entries of a dictionary: those whose key is a host, and objects that name theirs.
+    fn dictionary(&mut self, node: Node<'_, '_>) -> Result<(), ImportError> {
+        let mut elements = xml::elements(node);
+        while let Some(key) = elements.next() {
+            if key.tag_name().name() == "dict" || key.tag_name().name() == "array" {
+                self.value(key)?;
+                continue;
+            }
+            if key.tag_name().name() != "key" {
+                continue;
+            }
+            let Some(value) = elements.next() else { break };
+            let name = xml::text(key)?;
+            if is_host(&name) {
+                self.entry(&name, xml::line(key), value)?;
+            } else {
+                self.value(value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, node: Node<'_, '_>) -> Result<(), ImportError> {
+        match node.tag_name().name() {
+            "dict" => match named(node)? {
+                Some((line, name)) => self.entry(&name, line, node),
+                None => self.dictionary(node),
+            },
+            "array" => xml::elements(node).try_for_each(|element| self.value(element)),
+            _ => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, name: &str, line: usize, value: Node<'_, '_>) -> Result<(), ImportError> {
+        let (bare, matching) = Matching::of_pattern(name);
+        plist::has_literal_key(value)?;
+        let mut pins = Vec::new();
+        let mut of_sha1 = None;
+        let (mut include_subdomains, mut expires_at) = (false, None);
+        for node in value.descendants().filter(Node::is_element) {
+            match node.tag_name().name() {
+                "key" => settings(node, &mut include_subdomains, &mut expires_at)?,
+                "string" => {
+                    let text = xml::text(node)?;
+                    if text.starts_with("sha1/") {
+                        of_sha1 = of_sha1.or(Some(xml::line(node)));
+                    }
+                    let bare = text.strip_prefix("sha256/").unwrap_or(&text);
+                    let digits = bare.trim_end_matches('=');
+                    let is_pin =
+                        text.starts_with("sha256/") || digits.len() == 43 && !bare.contains('.');
+                    if is_pin {
+                        let line = xml::line(node);
+                        let notes = &mut self.imported.notes;
+                        pins.extend(self.certificates.pin_of(Client::OkHttp, bare, line, notes)?);
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(line) = of_sha1 {
+            if pins.is_empty() {
+                return Err(Problem::Sha1.at(line));
+            }
+            self.imported.note(
+                line,
+                format!("a pin of SHA-1 for {bare} is NOT recorded; those of SHA-256 are"),
+            );
+        }
+        if pins.is_empty() {
+            if value.descendants().any(is_name) {
+                self.imported.note(line, format!("what is pinned for {bare} {NOT_KNOWN}"));
+            }
+            return Ok(());
+        }
+        let Some(host) = host(bare, line)? else {
+            note_address(&mut self.imported, line, bare);
+            return Ok(());
+        };
+        if self.entries.iter().any(|known| known.host == host && known.matching == matching) {
+            return Err(Problem::twice(name).at(line));
+        }
+        if self.entries.len() == MAX_SETS {
+            return Err(Problem::TooManySets.at(line));
+        }
+        let pins = distinct(pins);
+        self.entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
+        Ok(())
+    }
 }
 
 struct Entry {
@@ -110,50 +209,6 @@ fn is_list(name: &str) -> bool {
     ["pin", "cert", "domains", "hosts"].iter().any(|word| name.contains(word))
 }
 
-/// Reads the entries of a dictionary: those whose key is a host, and objects that name theirs.
-fn read_dictionary(
-    node: Node<'_, '_>,
-    certificates: &Certificates,
-    entries: &mut Vec<Entry>,
-    imported: &mut Imported,
-) -> Result<(), ImportError> {
-    let mut elements = xml::elements(node);
-    while let Some(key) = elements.next() {
-        if key.tag_name().name() == "dict" || key.tag_name().name() == "array" {
-            read_value(key, certificates, entries, imported)?;
-            continue;
-        }
-        if key.tag_name().name() != "key" {
-            continue;
-        }
-        let Some(value) = elements.next() else { break };
-        let name = xml::text(key)?;
-        if is_host(&name) {
-            entry(&name, xml::line(key), value, certificates, entries, imported)?;
-        } else {
-            read_value(value, certificates, entries, imported)?;
-        }
-    }
-    Ok(())
-}
-
-fn read_value(
-    node: Node<'_, '_>,
-    certificates: &Certificates,
-    entries: &mut Vec<Entry>,
-    imported: &mut Imported,
-) -> Result<(), ImportError> {
-    match node.tag_name().name() {
-        "dict" => match named(node)? {
-            Some((line, name)) => entry(&name, line, node, certificates, entries, imported),
-            None => read_dictionary(node, certificates, entries, imported),
-        },
-        "array" => xml::elements(node)
-            .try_for_each(|element| read_value(element, certificates, entries, imported)),
-        _ => Ok(()),
-    }
-}
-
 /// The host that an object names, and the line of the key.
 fn named(node: Node<'_, '_>) -> Result<Option<(usize, String)>, ImportError> {
     let mut elements = xml::elements(node);
@@ -169,68 +224,6 @@ fn named(node: Node<'_, '_>) -> Result<Option<(usize, String)>, ImportError> {
         }
     }
     Ok(None)
-}
-
-fn entry(
-    name: &str,
-    line: usize,
-    value: Node<'_, '_>,
-    certificates: &Certificates,
-    entries: &mut Vec<Entry>,
-    imported: &mut Imported,
-) -> Result<(), ImportError> {
-    let (bare, matching) = Matching::of_pattern(name);
-    plist::has_literal_key(value)?;
-    let mut pins = Vec::new();
-    let mut of_sha1 = None;
-    let (mut include_subdomains, mut expires_at) = (false, None);
-    for node in value.descendants().filter(Node::is_element) {
-        match node.tag_name().name() {
-            "key" => settings(node, &mut include_subdomains, &mut expires_at)?,
-            "string" => {
-                let text = xml::text(node)?;
-                if text.starts_with("sha1/") {
-                    of_sha1 = of_sha1.or(Some(xml::line(node)));
-                }
-                let bare = text.strip_prefix("sha256/").unwrap_or(&text);
-                let digits = bare.trim_end_matches('=');
-                let is_pin =
-                    text.starts_with("sha256/") || digits.len() == 43 && !bare.contains('.');
-                if is_pin {
-                    let line = xml::line(node);
-                    let notes = &mut imported.notes;
-                    pins.extend(certificates.pin_of(Client::OkHttp, bare, line, notes)?);
-                }
-            }
-            _ => {}
-        }
-    }
-    if let Some(line) = of_sha1 {
-        if pins.is_empty() {
-            return Err(Problem::Sha1.at(line));
-        }
-        imported
-            .note(line, format!("a pin of SHA-1 for {bare} is NOT recorded; those of SHA-256 are"));
-    }
-    if pins.is_empty() {
-        if value.descendants().any(is_name) {
-            imported.note(line, format!("what is pinned for {bare} {NOT_KNOWN}"));
-        }
-        return Ok(());
-    }
-    let Some(host) = host(bare, line)? else {
-        note_address(imported, line, bare);
-        return Ok(());
-    };
-    if entries.iter().any(|known| known.host == host && known.matching == matching) {
-        return Err(Problem::twice(name).at(line));
-    }
-    if entries.len() == MAX_SETS {
-        return Err(Problem::TooManySets.at(line));
-    }
-    let pins = distinct(pins);
-    entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
-    Ok(())
 }
 
 /// What a key of an entry says besides its pins.

@@ -11,8 +11,8 @@ use roxmltree::Node;
 
 use super::plist::{self, Dictionary};
 use super::{
-    Certificates, ImportError, Imported, Note, PinSet, Problem, Scope, distinct, host,
-    note_address, xml,
+    Certificates, ImportError, Imported, Note, PinSet, Problem, Scope, distinct, has_final_dot,
+    host, note_address, xml,
 };
 
 /// Reads an `Info.plist`, a property list that is its `NSAppTransportSecurity`, a fragment of one, or the
@@ -77,6 +77,9 @@ fn domain(
         note_address(imported, line, name);
         return Ok(());
     };
+    if has_final_dot(imported, line, name, Client::Apple) {
+        return Ok(());
+    }
     for (key, scope, pins) in sets {
         let origin = format!("NSPinnedDomains, {key}");
         let set = PinSet::of_one(host.clone(), pins, origin, (Client::Apple, group));
@@ -145,6 +148,23 @@ mod tests {
 
     fn identity(pin: &str) -> String {
         format!("<dict><key>SPKI-SHA256-BASE64</key><string>\n{pin}\n</string></dict>")
+    }
+
+    /// The system takes the dot off a host that it looks up, and not off what it looks in.
+    #[test]
+    fn a_domain_with_a_final_dot_applies_to_nothing() {
+        let domain = |name: &str, pin: &str| {
+            format!(
+                "<key>{name}</key><dict><key>NSPinnedLeafIdentities</key><array><dict>\
+                 <key>SPKI-SHA256-BASE64</key><string>{pin}</string></dict></array></dict>"
+            )
+        };
+        let text = info(&(domain("a.example.", A) + &domain("a.example", B)));
+        let read = crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
+        let read = read.unwrap();
+        assert_eq!(sets(&read), [PinSet { scope: Scope::Leaf, ..set("a.example", &[b()]) }]);
+        let notes: Vec<String> = read.notes.iter().map(ToString::to_string).collect();
+        assert!(notes[0].contains("\"a.example.\" ends with a dot"), "{notes:?}");
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Pins as other software keeps them: a text in, pin sets out.
+//! Reads pins from the files of other software: a text in, pin sets out.
 //!
-//! A reader never says that fewer clients are bound, or by more pins, than there may be: what it
-//! does not understand is an error that names the line, and what is in doubt is decided for the
-//! stricter answer. Where it binds more clients than there are, or passes something over, a
-//! [`Note`] says so.
+//! A reader never finds fewer clients with pins, or larger sets, than there may be: text that it
+//! does not understand is an error that names the line, and in doubt it gives the stricter answer.
+//! If it may include too many clients, or ignores something, a [`Note`] says so.
 
 pub mod android;
 mod binary_plist;
@@ -212,29 +211,44 @@ impl ImportError {
     }
 }
 
+const CHANGES: &str = "it changes with every renewal, also with the same key, and cannot be \
+    compared with a key; publish the pin of the key instead (hpkp pin)";
+
 /// What is wrong with a text.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// Larger than [`MAX_TEXT`].
+    #[error("the text is larger than {MAX_TEXT} bytes")]
     TooLarge,
     /// More than [`MAX_SETS`].
+    #[error("the text has more than {MAX_SETS} pin sets")]
     TooManySets,
     /// Elements within one another more deeply than any such file has them.
+    #[error("elements are nested more than {} deep", MAX_XML_DEPTH)]
     TooDeep,
     /// Not UTF-8.
+    #[error("the text is not UTF-8")]
     NotUtf8,
     /// Not well-formed XML.
+    #[error("invalid XML: {0}")]
     Xml(String),
     /// XML that declares entities, which such files never need and bombs are made of.
+    #[error("unsupported XML entity declarations")]
     Entities,
     /// A property list in Apple's binary form that cannot be read.
+    #[error(
+        "this property list in binary form cannot be read; convert it with plutil -convert xml1 -o - FILE, or \
+        plistutil -i FILE"
+    )]
     BinaryPlist,
     /// Nothing in the text is of the format.
+    #[error("the text does not contain {wanted}")]
     Nothing {
         /// What was looked for.
         wanted: &'static str,
     },
     /// Something stands where the format has something else.
+    #[error("unexpected \"{found}\", expected {wanted}")]
     Unexpected {
         /// What was found, made safe to show.
         found: String,
@@ -242,11 +256,13 @@ pub enum Problem {
         wanted: &'static str,
     },
     /// Something is there twice, and which one counts is not certain.
+    #[error("duplicate \"{what}\"")]
     Twice {
         /// What, made safe to show.
         what: String,
     },
     /// A name that is no host.
+    #[error("invalid host name \"{name}\": {error}")]
     Host {
         /// The name, made safe to show.
         name: String,
@@ -254,10 +270,16 @@ pub enum Problem {
         error: HostError,
     },
     /// What looks like a pin and was not read.
+    #[error(
+        "this looks like a pin, but its host is not clear; nothing was recorded. Remove it from the text, or \
+        record it with: hpkp published add HOST --pin PIN --origin TEXT"
+    )]
     NotRead,
     /// A pin of SHA-1.
+    #[error("a SHA-1 pin cannot be compared with a key; pin the same key with sha256/")]
     Sha1,
     /// A way of pinning that is not read.
+    #[error("this looks like {what}: {advice}")]
     Foreign {
         /// What the text looks like.
         what: &'static str,
@@ -265,8 +287,10 @@ pub enum Problem {
         advice: &'static str,
     },
     /// Text in front of what is to be XML.
+    #[error("not XML, since other text precedes it; give the XML alone")]
     NoXml,
     /// A text that is no pin.
+    #[error("invalid pin: {error}")]
     Pin {
         /// The text, which is not shown: it may be a secret.
         text: String,
@@ -274,11 +298,19 @@ pub enum Problem {
         error: PinError,
     },
     /// What looks like a pin is the hash of a whole certificate.
+    #[error(
+        "this is not the pin of a key but the SHA-256 of the whole certificate of {subject}; {CHANGES}"
+    )]
     CertificateHash {
         /// The certificate's subject.
         subject: String,
     },
     /// What looks like a pin is the hash of a bare key.
+    #[error(
+        "this is not the pin of a key but the SHA-256 of the bare public key of {subject}, as \
+        SecKeyCopyExternalRepresentation gives it; the pin of that key is sha256/{pin}: record that, for clients that \
+        compare the bare key"
+    )]
     BareKeyHash {
         /// The subject of the certificate with that key.
         subject: String,
@@ -286,6 +318,7 @@ pub enum Problem {
         pin: Pin,
     },
     /// Something that clients may act on and that cannot be held against a server's keys.
+    #[error("\"{what}\" cannot be imported: {why}")]
     Unsupported {
         /// What, made safe to show.
         what: String,
@@ -309,55 +342,6 @@ impl Problem {
 
     fn twice(what: &str) -> Self {
         Self::Twice { what: shown::shown(what) }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const CHANGES: &str = "it changes with every renewal, also with the same key, and cannot be \
-            compared with a key; publish the pin of the key instead (hpkp pin)";
-        match self {
-            Self::TooLarge => write!(f, "the text is larger than {MAX_TEXT} bytes"),
-            Self::TooManySets => write!(f, "the text has more than {MAX_SETS} pin sets"),
-            Self::TooDeep => write!(f, "elements are more than {} deep", MAX_XML_DEPTH),
-            Self::NotUtf8 => f.write_str("the text is not UTF-8"),
-            Self::Xml(error) => write!(f, "invalid XML: {error}"),
-            Self::Entities => f.write_str("unsupported XML entity declarations"),
-            Self::BinaryPlist => f.write_str(
-                "this property list in binary form cannot be read; convert it with \
-                 plutil -convert xml1 -o - FILE, or plistutil -i FILE",
-            ),
-            Self::Nothing { wanted } => write!(f, "the text does not contain {wanted}"),
-            Self::Unexpected { found, wanted } => {
-                write!(f, "unexpected \"{found}\", expected {wanted}")
-            }
-            Self::Twice { what } => write!(f, "duplicate \"{what}\""),
-            Self::Host { name, error } => write!(f, "invalid host name \"{name}\": {error}"),
-            Self::NotRead => f.write_str(
-                "this looks like a pin, but its host is not clear; nothing was recorded. Remove it from the \
-                 text, or record it with: hpkp published add HOST --pin PIN --origin TEXT",
-            ),
-            Self::Sha1 => f.write_str(
-                "a SHA-1 pin cannot be compared with a key; pin the same key with sha256/",
-            ),
-            Self::Foreign { what, advice } => write!(f, "this looks like {what}: {advice}"),
-            Self::NoXml => f.write_str(
-                "not XML, since other text precedes it; give the XML alone",
-            ),
-            Self::Pin { error, .. } => write!(f, "invalid pin: {error}"),
-            Self::BareKeyHash { subject, pin } => write!(
-                f,
-                "this is not the pin of a key but the SHA-256 of the bare public key of {subject}, as \
-                 SecKeyCopyExternalRepresentation gives it; the pin of that key is sha256/{pin}: record that, for \
-                 clients that compare the bare key"
-            ),
-            Self::CertificateHash { subject } => write!(
-                f,
-                "this is not the pin of a key but the SHA-256 of the whole certificate of \
-                 {subject}; {CHANGES}"
-            ),
-            Self::Unsupported { what, why } => write!(f, "\"{what}\" cannot be imported: {why}"),
-        }
     }
 }
 
@@ -510,10 +494,31 @@ fn note_address(imported: &mut Imported, line: usize, name: &str) {
     imported.note(
         line,
         format!(
-            "{} is an IP address; records hold names only, so it was passed over",
+            "{} is an IP address; records have names only, so it was ignored",
             shown::shown(name)
         ),
     );
+}
+
+/// Whether an entry is for a name with the dot of the root at its end, as DNS writes them. These clients
+/// compare it as it is written, so it is not an entry for the host without the dot.
+fn has_final_dot(imported: &mut Imported, line: usize, name: &str, client: Client) -> bool {
+    if !name.ends_with('.') {
+        return false;
+    }
+    let shown = shown::shown(name);
+    let why = match client {
+        Client::Android | Client::Apple => {
+            "this client removes such a dot from the hosts that it connects to, so that the entry applies to \
+             none; its pins are NOT recorded"
+        }
+        _ => {
+            "to this client that is another host than the one without it; its pins are NOT recorded. If the \
+             app connects to URLs with such a dot: hpkp published add HOST --pin PIN --origin TEXT"
+        }
+    };
+    imported.note(line, format!("\"{shown}\" ends with a dot: {why}"));
+    true
 }
 
 /// Pins, each once.

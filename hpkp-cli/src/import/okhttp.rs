@@ -24,7 +24,7 @@ use std::collections::HashMap;
 use self::source::Add;
 use super::{
     Certificates, Except, ImportError, Imported, MAX_SETS, Matching, PinSet, Problem, distinct,
-    host, note_address, text,
+    has_final_dot, host, note_address, text,
 };
 
 /// Reads source text or lines.
@@ -103,7 +103,9 @@ impl Pinner {
             for (line, text) in texts {
                 pins.extend(pin(&text, line, certificates, imported)?);
             }
-            pinner.add(line, &pattern, pins, imported)?;
+            if !has_final_dot(imported, line, &pattern, Client::OkHttp) {
+                pinner.add(line, &pattern, pins, imported)?;
+            }
         }
         Ok(pinner)
     }
@@ -299,6 +301,23 @@ class Api {{
             ]
         );
         assert!(imported.notes[0].to_string().starts_with("line 7: 10.0.2.2"));
+    }
+
+    /// It does not do for the host without the dot, as the pins of another pattern would.
+    #[test]
+    fn a_host_with_a_final_dot_is_another_host() {
+        let text = format!(
+            "CertificatePinner.Builder().add(\"a.example\", \"sha256/{A}\")\n\
+             .add(\"a.example.\", \"sha256/{B}\").add(\"*.b.example.\", \"sha256/{B}\").build()"
+        );
+        let read = checked(&text, &Certificates::default()).unwrap();
+        assert_eq!(sets(&read), [set("a.example", &[a()])]);
+        let notes: Vec<String> = read.notes.iter().map(ToString::to_string).collect();
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].starts_with("line 2: \"a.example.\" ends with a dot"), "{notes:?}");
+        // In a list for no client of its own it is a name as DNS has it.
+        let list = imported(&format!("a.example. sha256/{A}"));
+        assert_eq!(sets(&list), [set("a.example", &[a()])]);
     }
 
     #[test]

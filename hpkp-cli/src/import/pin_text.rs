@@ -1,8 +1,8 @@
 //! A pin as a client's configuration has it, read as that client reads it.
 //!
-//! Clients differ in what they make of white space, of missing padding and of stray bits in the last
-//! character. What one of them takes is a pin here as well, in its canonical form; what one of them
-//! takes for something that no key can match is named as that.
+//! Clients treat white space, missing padding and stray bits in the last character differently. A
+//! text that the client accepts is a pin here too, in its canonical form; a text that the client
+//! reads as something that no key can match is reported as that.
 
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::published::Client;

@@ -1,7 +1,7 @@
 //! Property lists in Apple's XML form: dictionaries, arrays, strings, truth values.
 //!
-//! A key that stands twice in a dictionary is an error: which one Apple takes is not documented,
-//! and the other's pins would be lost.
+//! A key that a dictionary has twice is an error: which one Apple takes is not documented, and the
+//! other's pins would be lost.
 
 use std::borrow::Cow;
 

@@ -1,8 +1,9 @@
-//! What no reader has accounted for: one check at the end of each, which knows no format's grammar.
+//! Finds pins that a reader has not accounted for: one check after each reader, which knows the
+//! grammar of no format.
 //!
-//! Every text that looks like a pin ends as a pin that was read, or is named by its line and column. Its
-//! text is not shown, since it may be a secret. Within the syntax of a pin (`sha256/` in front and the
-//! like) it is an error, unless it stands in a comment; elsewhere it is a note.
+//! Every text that looks like a pin was either read, or is reported by its line and column. The text is
+//! not shown, since it may be a secret. In the syntax of a pin (after `sha256/` and the like) it is an
+//! error, unless it is in a comment; elsewhere it is a note.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -78,7 +79,7 @@ pub(super) fn check(
     for (line, column, Candidate { at, pin, marked }) in left {
         if comments.contains(at) {
             let text =
-                format!("column {column}: a pin in a comment binds nobody; it is not recorded");
+                format!("column {column}: a pin in a comment has no effect; it is not recorded");
             imported.note(line, text);
             continue;
         }

@@ -25,7 +25,7 @@ use super::{
     host, note_address, text,
 };
 
-/// Reads records; those of other types are passed over.
+/// Reads records; those of other types are ignored.
 ///
 /// # Errors
 /// See [`Problem`]; also where no record at all can be used.

@@ -15,8 +15,8 @@ use roxmltree::Node;
 
 use super::plist::{self, Dictionary};
 use super::{
-    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, host,
-    note_address, xml,
+    Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, has_final_dot,
+    host, note_address, xml,
 };
 
 /// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is one, or a source in Swift
@@ -63,6 +63,10 @@ fn read_list(
             continue;
         };
         let settings = Dictionary::new(node)?;
+        if has_final_dot(imported, line, name, Client::TrustKit) {
+            pins(line, host.as_str(), &settings, certificates, imported)?;
+            continue;
+        }
         let include_subdomains = truth(&settings, "TSKIncludeSubdomains", false)?;
         if names.iter().any(|(known, _)| *known == host) {
             return Err(Problem::twice(host.as_str()).at(line));
@@ -108,7 +112,7 @@ fn pins(
     if !truth(settings, "TSKEnforcePinning", true)? {
         imported.note(
             line,
-            format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; passed over"),
+            format!("{name}: TSKEnforcePinning is false, so the app refuses nothing; ignored"),
         );
         pass_over(settings, certificates, imported)?;
         return Ok(None);
@@ -151,7 +155,7 @@ fn pass_over(
         let (text, line) = (xml::text(hash)?, xml::line(hash));
         let mut notes = Vec::new();
         if certificates.pin_of(Client::TrustKit, &text, line, &mut notes).is_ok() {
-            imported.note(line, "a pin by which nothing is refused; it is NOT recorded");
+            imported.note(line, "a pin that the app does not enforce; it is NOT recorded");
         }
     }
     Ok(())
@@ -226,6 +230,19 @@ mod tests {
                 crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
             assert!(read.is_err(), "{key} {read:?}");
         }
+    }
+
+    #[test]
+    fn a_host_with_a_final_dot_is_another_host() {
+        let text = configuration(
+            &[domain("a.example", &hashes(&[A, B])), domain("a.example.", &hashes(&[B, A]))]
+                .concat(),
+        );
+        let read = crate::import::read_with(super::read, text.as_bytes(), &Certificates::default());
+        let read = read.unwrap();
+        assert_eq!(sets(&read), [set("a.example", &[a(), b()])]);
+        let notes: Vec<String> = read.notes.iter().map(ToString::to_string).collect();
+        assert!(notes[0].contains("\"a.example.\" ends with a dot"), "{notes:?}");
     }
 
     #[test]
@@ -323,7 +340,7 @@ mod tests {
             let text = configuration(&domain("a.example", &settings));
             assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(3)), "{settings}");
         }
-        let twice = domain("a.example", &hashes(&[A])) + &domain("A.example.", &hashes(&[B]));
+        let twice = domain("a.example", &hashes(&[A])) + &domain("A.example", &hashes(&[B]));
         let read_twice = read(configuration(&twice).as_bytes(), &at_hand);
         assert_eq!(read_twice, Err(Problem::twice("a.example").at(4)));
     }

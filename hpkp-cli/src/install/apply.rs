@@ -1,4 +1,4 @@
-//! The steps that change something, and the way back.
+//! The steps of an install that change something, and their undoing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -173,7 +173,7 @@ fn look_around(arguments: &InstallArguments, plan: &Plan, report: &mut Report) {
         false => "there was no certificate before",
     };
     let text = format!(
-        "did not look whether the new certificate is served: {why}; name the server with --served"
+        "did not check that the new certificate is served: {why}; name the server with --served"
     );
     report.warn("not-looked", text);
 }

@@ -1,5 +1,5 @@
-//! What tells one state of a directory from another, without anything of a private key: its public
-//! key stands for it.
+//! A digest of the state of a directory, without any part of a private key: its public key stands
+//! for it.
 
 use std::fs;
 use std::io;

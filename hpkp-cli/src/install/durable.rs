@@ -1,4 +1,4 @@
-//! What is to be there after a crash.
+//! Writes that survive a crash.
 
 use std::fs::File;
 use std::io;

@@ -1,10 +1,11 @@
-//! What an install is about to do, written before it does it.
+//! The journal of an install: its next step, written before the step.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use hpkp_server::file::if_there;
 use serde::{Deserialize, Serialize};
 
 use super::durable::sync;
@@ -93,10 +94,8 @@ impl Journal {
     }
 
     pub(super) fn remove(state: &Path) -> io::Result<()> {
-        match fs::remove_file(state.join("journal")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => sync(state),
-        }
+        if_there(fs::remove_file(state.join("journal")))?;
+        sync(state)
     }
 }
 
@@ -104,8 +103,8 @@ fn unreadable(path: &Path, why: &str) -> Stop {
     Stop::undetermined(
         "journal-unreadable",
         format!(
-            "{}: cannot read the journal of an interrupted install: {why}; look whether the files in place are \
-             right, then remove the journal",
+            "{}: cannot read the journal of an interrupted install: {why}; check the files in place, then \
+             remove the journal",
             output::path(path)
         ),
     )

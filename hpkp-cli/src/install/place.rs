@@ -1,7 +1,6 @@
-//! The server's directory, and how it is exchanged as a whole: beside `DIR` lies `.DIR.hpkp`, which its
-//! owner alone can change, with a lock, the new files until they are in place, and a journal from before the
-//! exchange until the server serves them. Whoever finds a journal knows that an install was
-//! interrupted.
+//! The server's directory, and how it is exchanged as a whole: beside `DIR` is `.DIR.hpkp`, which its owner
+//! alone can change, with a lock, the new files until they are in place, and a journal from before the
+//! exchange until the server serves them. Whoever finds a journal knows that an install was interrupted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,6 +12,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use hpkp_server::file::if_there;
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::digest;
@@ -122,13 +122,10 @@ impl Place {
     /// It cannot be read, or there is something that cannot be exchanged.
     pub(crate) fn present(&self) -> Result<Present, Stop> {
         let path = self.path();
-        let metadata = match fs::metadata(&path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Present::default()),
-            Err(error) => return Err(Stop::io(&output::path(&path), &error)),
-        };
-        let mut present = Present { directory: Some(Access::of(&metadata)), ..Present::default() };
         let shown = output::path(&path);
+        let metadata = if_there(fs::metadata(&path)).map_err(|error| Stop::io(&shown, &error))?;
+        let Some(metadata) = metadata else { return Ok(Present::default()) };
+        let mut present = Present { directory: Some(Access::of(&metadata)), ..Present::default() };
         for entry in fs::read_dir(&path).map_err(|error| Stop::io(&shown, &error))? {
             let entry = entry.map_err(|error| Stop::io(&shown, &error))?;
             if present.entries.len() == MAX_ENTRIES {
@@ -350,11 +347,8 @@ impl Place {
     /// Whether the new files of an interrupted install are in place, the old ones are, or neither.
     pub(crate) fn standing(&self, journal: &Journal) -> Result<Standing, Stop> {
         let path = self.path();
-        let there = match digest::of(&path) {
-            Ok(there) => Some(there),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(Stop::io(&output::path(&path), &error)),
-        };
+        let there =
+            if_there(digest::of(&path)).map_err(|error| Stop::io(&output::path(&path), &error))?;
         let link = fs::read_link(&path).ok();
         let is_led = match &journal.form {
             Form::Link(_) => link == journal.new_link,
@@ -391,13 +385,8 @@ impl Place {
         let from = self.state.join("new");
         let number = (1..u32::MAX).find(|n| !self.state.join(format!("left-{n}")).exists());
         let to = self.state.join(format!("left-{}", number.unwrap_or(u32::MAX)));
-        match fs::rename(&from, &to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Stop::io(&output::path(&from), &error));
-            }
-            _ => {}
-        }
-        Ok(to)
+        let done = if_there(fs::rename(&from, &to));
+        done.map(|_| to).map_err(|error| Stop::io(&output::path(&from), &error))
     }
 }
 
@@ -427,11 +416,9 @@ fn split(to: &Path) -> Result<(PathBuf, OsString), Stop> {
 
 fn form(path: &Path) -> Result<Form, Stop> {
     let shown = output::path(path);
-    let metadata = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Form::Absent),
-        Err(error) => return Err(Stop::io(&shown, &error)),
-    };
+    let metadata =
+        if_there(fs::symlink_metadata(path)).map_err(|error| Stop::io(&shown, &error))?;
+    let Some(metadata) = metadata else { return Ok(Form::Absent) };
     if metadata.is_symlink() {
         let target = fs::read_link(path).map_err(|error| Stop::io(&shown, &error))?;
         return match fs::metadata(path) {

@@ -38,7 +38,7 @@ pub(super) fn run(
         Standing::New if !place.has_old(&journal) => {
             journal.reloading = false;
             let text =
-                "an install was interrupted, and the old files are gone since; the new ones stay";
+                "an install was interrupted, and its old files no longer exist; the new files stay";
             ("interrupted", text.to_owned())
         }
         Standing::New => match reason_to_keep(&journal) {
@@ -57,8 +57,8 @@ pub(super) fn run(
             (
                 "changed-since",
                 format!(
-                    "an install was interrupted, and the files were changed by other means since; they stay as \
-                     they are, and what the install left is in {}",
+                    "an install was interrupted, and the files were changed by other means since; they \
+                     stay as they are, and the other files of the install are in {}",
                     output::path(&kept)
                 ),
             )

@@ -1,4 +1,5 @@
-//! What the server presents, before and after: a reload that was asked for is none that was done.
+//! The certificates that the server presents before and after an install: a reload command that
+//! succeeds does not prove a reload.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -187,10 +188,7 @@ impl Endpoint {
 
     /// `HOST:PORT`.
     pub(crate) fn server(&self) -> String {
-        match self.address.host.as_str() {
-            host if host.contains(':') => format!("[{host}]:{}", self.address.port),
-            host => format!("{host}:{}", self.address.port),
-        }
+        self.address.shown()
     }
 }
 

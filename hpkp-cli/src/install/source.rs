@@ -1,4 +1,4 @@
-//! What an ACME client has left in its directory: certbot's and dehydrated's `fullchain.pem` and
+//! The files of an ACME client's directory: certbot's and dehydrated's `fullchain.pem` and
 //! `privkey.pem`, acme.sh's `fullchain.cer` and `NAME.key`, lego's `NAME.crt` and `NAME.key`, uacme's
 //! `NAME/cert.pem` and `private/NAME/key.pem`, or whatever belongs together by its keys.
 
@@ -122,8 +122,8 @@ fn named<'a>(
     let certificates = certificates.iter().map(|name| get(name)).collect::<Result<Vec<_>, _>>()?;
     let keys = keys.iter().map(|name| get(name)).collect::<Result<Vec<_>, _>>()?;
     let others: Vec<&PemFile> = files.values().filter(|file| !file.has_key()).collect();
-    // Each key with its certificate, in whichever order they were named; one that fits none is told
-    // later.
+    // Each key with its certificate, in whichever order they were named; later code reports a key
+    // that fits none.
     let pairs =
         certificates.into_iter().zip(keys.clone()).map(|((certificate, target), beside)| {
             let mut fitting = keys.iter().filter(

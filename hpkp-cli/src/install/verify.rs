@@ -46,7 +46,7 @@ pub(super) fn endpoints(
         });
         return Ok(endpoints);
     }
-    // Of the records nothing but ports is needed here; whether they can be read is told later.
+    // Only the ports are needed of the records here; later code reports if they cannot be read.
     let judge = records.and_then(|records| records.as_ref().ok());
     let ports =
         |name: &str| judge.map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default();
@@ -128,7 +128,7 @@ fn remark(plan: &Plan, place: usize, pair: &Pair, report: &mut Report) {
         }
         if old.len() > 1 && pair.chain.len() == 1 {
             let text = format!(
-                "{file}: no chain follows the certificate, as one does in the files in place"
+                "{file}: no chain follows the certificate, but one does in the files in place"
             );
             report.warn("chain-missing", text);
         }

@@ -1,4 +1,4 @@
-//! What stands on a page, in each form of it.
+//! The content of a page, in each of its forms.
 
 use fast_qr::qr::QRCode;
 use zeroize::Zeroizing;

@@ -1,4 +1,4 @@
-//! `hpkp key drill`: whether the key that came out of the safe is one that clients would accept.
+//! `hpkp key drill`: checks whether clients would accept the key from the safe.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
@@ -293,7 +293,7 @@ fn of_source(
                 continue;
             }
             if !text.starts_with(b"-----BEGIN") {
-                return Err(no(&"the QR code in the picture is none of a key"));
+                return Err(no(&"the QR code in the picture is not that of a key"));
             }
             whole.push(Material { file: text, from: Origin::QrCode });
         }
@@ -305,12 +305,13 @@ fn of_source(
     }
     if bytes.starts_with(b"%PDF-") {
         return Err(no(
-            &"a PDF file is not read; print it and scan the page, or: pdftoppm -r 300 -png FILE scan",
+            &"PDF files are not supported; print the file and scan the page, or: pdftoppm -r 300 -png FILE \
+              scan",
         ));
     }
     if let Some(kind) = image::foreign(&bytes) {
         return Err(no(&format!(
-            "a picture in {kind} is not read; scan the page as PNG or JPEG, or convert the picture"
+            "pictures in {kind} are not supported; scan the page as PNG or JPEG, or convert the picture"
         )));
     }
     match std::str::from_utf8(&bytes) {

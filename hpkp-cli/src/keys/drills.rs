@@ -43,18 +43,6 @@ pub enum Origin {
     Lines,
 }
 
-impl Origin {
-    /// The word for it in JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::QrCode => "qr-code",
-            Self::Lines => "lines",
-        }
-    }
-}
-
 /// A line of the file. Unknown members are ignored.
 #[derive(Debug, Serialize, Deserialize)]
 struct Line {

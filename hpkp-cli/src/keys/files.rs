@@ -1,4 +1,5 @@
-//! New files: never one in the place of another, the whole of it or none, and on the disk before anything is said.
+//! Writes new files: never over an existing one, whole or not at all, and on the disk before a
+//! result is printed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};

@@ -1,6 +1,5 @@
 //! QR codes in pictures: scans and photos, PNG or JPEG.
 
-use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 
 use rqrr::PreparedImage;
@@ -38,36 +37,20 @@ pub(super) fn is_picture(file: &[u8]) -> bool {
     file.starts_with(PNG) || file.starts_with(JPEG)
 }
 
+const AGAIN: &str = "scan the page flat, at 300 dpi, in grey, or type its lines: hpkp key drill -";
+
 /// Why a picture gives no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PictureError {
-    /// More than [`MAX_PIXELS`].
+    #[error("the picture has more than {} million pixels; scan at 300 dpi", MAX_PIXELS / 1_000_000)]
     TooLarge,
-    /// Not a whole picture.
+    #[error("the picture is damaged or truncated")]
     Damaged,
-    /// No QR code is in it.
+    #[error("no QR code found in the picture; {AGAIN}")]
     NoCode,
     /// A QR code is in it, and too much of it is wrong.
+    #[error("the QR code is damaged or blurred; {AGAIN}")]
     Unreadable,
-}
-
-impl fmt::Display for PictureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const AGAIN: &str =
-            "scan the page flat, at 300 dpi, in grey, or type its lines: hpkp key drill -";
-        match self {
-            Self::TooLarge => {
-                write!(
-                    f,
-                    "the picture has more than {} million pixels; scan at 300 dpi",
-                    MAX_PIXELS / 1_000_000
-                )
-            }
-            Self::Damaged => f.write_str("the picture is damaged or truncated"),
-            Self::NoCode => write!(f, "no QR code found in the picture; {AGAIN}"),
-            Self::Unreadable => write!(f, "the QR code is damaged or blurred; {AGAIN}"),
-        }
-    }
 }
 
 /// A picture in shades of grey.

@@ -1,47 +1,33 @@
 //! A file of a directory for records that no server reads: a line of JSON for each thing that happened, in their
 //! order. Software from before there was such a file ignores it.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use hpkp_server::file::if_there;
 use rustix::fs::{FlockOperation, flock};
 
 /// The largest file, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
 
 /// Why such a file cannot be read or written. Each names the file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The system's error.
+    #[error("{}: {}", crate::output::path(.0), crate::output::os(.1))]
     Io(PathBuf, io::Error),
     /// Larger than [`MAX_FILE`].
+    #[error("{}: larger than {} MiB", crate::output::path(.0), MAX_FILE >> 20)]
     TooLarge(PathBuf),
     /// Another kind of file than the command makes; what it is.
+    #[error("{}: {}", crate::output::path(.0), .1)]
     NotOwn(PathBuf, &'static str),
     /// The line with this number is not what the file is for, or one of a newer version.
+    #[error("{}:{}: not the record of a {}", crate::output::path(.0), .1, .2)]
     Damaged(PathBuf, usize, &'static str),
 }
-
-impl fmt::Display for LedgerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |path: &PathBuf| crate::output::path(path);
-        match self {
-            Self::Io(path, error) => write!(f, "{}: {}", shown(path), crate::output::os(error)),
-            Self::TooLarge(path) => {
-                write!(f, "{}: larger than {} MiB", shown(path), MAX_FILE >> 20)
-            }
-            Self::NotOwn(path, what) => write!(f, "{}: {what}", shown(path)),
-            Self::Damaged(path, line, what) => {
-                write!(f, "{}:{line}: not the record of a {what}", shown(path))
-            }
-        }
-    }
-}
-
-impl std::error::Error for LedgerError {}
 
 /// What each line of the file `path` says; nothing where there is no such file. `what` is what a line is a
 /// record of.
@@ -54,11 +40,7 @@ pub(super) fn read<T>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Vec<T>, LedgerError> {
     let io = |error| LedgerError::Io(path.to_owned(), error);
-    let file = match open(path, false) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io(error)),
-    };
+    let Some(file) = if_there(open(path, false)).map_err(io)? else { return Ok(Vec::new()) };
     let metadata = file.metadata().map_err(io)?;
     if !metadata.is_file() {
         return Err(LedgerError::NotOwn(path.to_owned(), "not a regular file"));

@@ -10,7 +10,6 @@
 //! all bytes follows.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use data_encoding::{Encoding, Specification};
 use openssl::sha::Sha256;
@@ -85,60 +84,36 @@ fn sum(base32: &Encoding, symbols: usize, parts: &[&[u8]]) -> String {
 }
 
 /// What is wrong with a line, or with all of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LineError {
     /// Neither a numbered line nor the end; at this place in the input.
+    #[error("line {place} of the input does not begin with the number of a line of the page")]
     NotALine { place: usize },
     /// A character that is no symbol of the key; the first one has the place 1.
+    #[error("line {line}: character {place} of the key is none of 0-9 and a-z without i, l, o, u")]
     Symbol { line: String, place: usize },
     /// Symbols are missing, or there are too many.
+    #[error("line {line}: too short or too long; compare it with the page")]
     Length { line: String },
     /// A symbol is wrong, or two have changed places.
+    #[error("line {line}: typing mistake (wrong checksum); compare it with the page")]
     Checksum { line: String },
-    /// The same line twice, and differently.
+    #[error("line {line}: typed twice, and differently")]
     Twice { line: u16 },
-    /// Lines that were not typed.
+    #[error("missing: {}", named(.lines))]
     Missing { lines: Vec<u16> },
-    /// The end was not typed.
+    #[error("missing: the last line, which begins with \"end\"")]
     NoEnd,
-    /// Every line is right, and the end does not belong to them.
+    #[error("the line \"end\" does not belong to the other lines: they are of different pages")]
     End,
 }
 
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotALine { place } => {
-                write!(
-                    f,
-                    "line {place} of the input does not begin with the number of a line of the page"
-                )
-            }
-            Self::Symbol { line, place } => {
-                write!(
-                    f,
-                    "line {line}: character {place} of the key is none of 0-9 and a-z without i, l, o, u"
-                )
-            }
-            Self::Length { line } => {
-                write!(f, "line {line}: too short or too long; compare it with the page")
-            }
-            Self::Checksum { line } => {
-                write!(f, "line {line}: typing mistake (wrong checksum); compare it with the page")
-            }
-            Self::Twice { line } => write!(f, "line {line}: typed twice, and differently"),
-            Self::Missing { lines } => {
-                let numbers: Vec<String> = lines.iter().take(20).map(ToString::to_string).collect();
-                let more = if lines.len() > numbers.len() { ", ..." } else { "" };
-                let plural = if lines.len() == 1 { "line" } else { "lines" };
-                write!(f, "missing: {plural} {}{more}", numbers.join(", "))
-            }
-            Self::NoEnd => f.write_str("missing: the last line, which begins with \"end\""),
-            Self::End => f.write_str(
-                "the line \"end\" does not belong to the other lines: they are of different pages",
-            ),
-        }
-    }
+/// The numbers of some lines, cut after 20.
+fn named(lines: &[u16]) -> String {
+    let numbers: Vec<String> = lines.iter().take(20).map(ToString::to_string).collect();
+    let more = if lines.len() > numbers.len() { ", ..." } else { "" };
+    let plural = if lines.len() == 1 { "line" } else { "lines" };
+    format!("{plural} {}{more}", numbers.join(", "))
 }
 
 /// The lines that were read so far.
@@ -151,7 +126,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Takes a line. An empty one is passed over.
+    /// Takes a line. An empty one is ignored.
     pub(super) fn push(&mut self, text: &str) -> Result<(), LineError> {
         self.place += 1;
         let text = text.trim();
@@ -268,7 +243,7 @@ pub(super) fn are_in(text: &str) -> bool {
     })
 }
 
-/// The key in a text. Of a page, other lines than those of the key are passed over.
+/// The key in a text. Of a page, other lines than those of the key are ignored.
 pub(super) fn read(text: &str, is_page: bool) -> Result<Zeroizing<Vec<u8>>, Vec<LineError>> {
     let mut reader = Reader::default();
     let mut errors = Vec::new();

@@ -1,8 +1,8 @@
 //! `hpkp key`: backup keys, from their making to the drill that shows that they can be restored, and the next key
 //! of a host, from its making to the day on which it may be used.
 //!
-//! What is read of a key or made of it is in buffers that are wiped. Nothing of it is printed, except on the
-//! page that was asked for.
+//! All data of a key is in buffers that are wiped. No part of a key is printed, except on the page of
+//! `--paper`.
 
 mod content;
 mod drill;

@@ -1,8 +1,8 @@
 //! `hpkp key next`: the next key of a host, from its making to the day on which it may be used.
 //!
-//! Data flow: the record of next keys ([`super::next_keys`]) and the records of pins say what is there; a key is
-//! made, or taken (`make`); when it may be used follows from the records (`plan::usable`); then it is handed over
-//! (`hand_over`); `report` says it all.
+//! Data flow: the record of next keys ([`super::next_keys`]) and the records of pins are read; a key is made, or
+//! taken (`make`); when it may be used follows from the records (`plan::usable`); then it is handed over
+//! (`hand_over`); `report` prints the result.
 
 mod hand_over;
 mod key_file;

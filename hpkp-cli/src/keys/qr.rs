@@ -4,7 +4,6 @@
 //! key begin with a line that says which part it is: `hpkp key 2/3 0123abcd`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use fast_qr::qr::{QRBuilder, QRCode};
 use fast_qr::{ECL, Mode};
@@ -58,32 +57,22 @@ pub(super) fn code(text: &str) -> Result<QRCode, String> {
 }
 
 /// Why parts are no key.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PartsError {
-    /// Parts of two keys.
+    #[error("the QR codes are parts of different keys")]
     Mixed,
     /// Parts that were not read, of so many.
+    #[error("missing: QR {} of {}; scan all of them, in one picture or several", numbered(.0), .1)]
     Missing(Vec<usize>, usize),
-    /// All parts are there, and they are not what was printed.
+    #[error("the parts in the QR codes do not belong together")]
     Damaged,
 }
 
-impl fmt::Display for PartsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Mixed => f.write_str("the QR codes are parts of different keys"),
-            Self::Missing(parts, of) => {
-                let numbers: Vec<String> = parts.iter().map(ToString::to_string).collect();
-                let plural = if parts.len() == 1 { "code" } else { "codes" };
-                write!(
-                    f,
-                    "missing: QR {plural} {} of {of}; scan all of them, in one picture or several",
-                    numbers.join(", ")
-                )
-            }
-            Self::Damaged => f.write_str("the parts in the QR codes do not belong together"),
-        }
-    }
+/// The numbers of some codes.
+fn numbered(parts: &[usize]) -> String {
+    let numbers: Vec<String> = parts.iter().map(ToString::to_string).collect();
+    let plural = if parts.len() == 1 { "code" } else { "codes" };
+    format!("{plural} {}", numbers.join(", "))
 }
 
 /// The parts that were read so far.

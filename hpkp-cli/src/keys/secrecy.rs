@@ -1,4 +1,4 @@
-//! What keeps a key in the memory of the process.
+//! Keeps a key from leaving the memory of the process.
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 

@@ -1,6 +1,4 @@
-//! A private key out of a file's bytes, whatever form it has.
-
-use std::fmt;
+//! Reads a private key from the bytes of a file, in any form.
 
 use hpkp_core::pem::{self, PemError};
 use openssl::pkcs12::Pkcs12;
@@ -13,43 +11,29 @@ use crate::failure::Failure;
 use crate::private_key;
 
 /// Why no private key was got out of a file. No text of it quotes the file.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
-    /// Nothing at all.
+    #[error("empty; expected a private key")]
     Empty,
-    /// Something else, such as a certificate; what it is.
+    #[error("contains {0}, not a private key")]
     NotPrivate(String),
-    /// Nothing that is known.
+    #[error("not a private key (PEM, DER or PKCS #12)")]
     NotRecognised,
-    /// The PEM block ends too early.
+    #[error("truncated: the PEM block has no END line")]
     Truncated,
     /// The base64, or what it holds, is damaged.
+    #[error("the private key is damaged")]
     Damaged,
-    /// Of no use to a TLS server, in the format of OpenSSH.
+    #[error(
+        "the private key has the format of OpenSSH, which no TLS server loads; convert a copy of it: ssh-keygen \
+        -p -m PKCS8 -f FILE"
+    )]
     OpenSsh,
-    /// The passphrase does not open it.
+    #[error("the passphrase does not open this key, or the key is damaged")]
     WrongPassphrase,
     /// The passphrase could not be got.
+    #[error("{}", .0.text)]
     NoPassphrase(Failure),
-}
-
-impl fmt::Display for SecretError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("empty; expected a private key"),
-            Self::NotPrivate(what) => write!(f, "contains {what}, not a private key"),
-            Self::NotRecognised => f.write_str("not a private key (PEM, DER or PKCS #12)"),
-            Self::Truncated => f.write_str("truncated: the PEM block has no END line"),
-            Self::Damaged => f.write_str("the private key is damaged"),
-            Self::OpenSsh => f.write_str(
-                "the private key has the format of OpenSSH, which no TLS server loads; convert a copy of it: ssh-keygen -p -m PKCS8 -f FILE",
-            ),
-            Self::WrongPassphrase => {
-                f.write_str("the passphrase does not open this key, or the key is damaged")
-            }
-            Self::NoPassphrase(Failure { text, .. }) => f.write_str(text),
-        }
-    }
 }
 
 /// How to get the passphrase of an encrypted key.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use hpkp_core::pin::Pin;
+use hpkp_server::file::if_there;
 use zeroize::Zeroizing;
 
 use super::files::sync_directory;
@@ -102,11 +103,7 @@ fn written_beside(
     owner: Option<(u32, u32)>,
 ) -> Result<PathBuf, Failure> {
     let other = beside(path, ".", ".hpkp-new");
-    if let Err(error) = fs::remove_file(&other) {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(cannot(&other, &error));
-        }
-    }
+    if_there(fs::remove_file(&other)).map_err(|error| cannot(&other, &error))?;
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&other);
     let written = written.and_then(|mut file| {
         let own = file.metadata()?;

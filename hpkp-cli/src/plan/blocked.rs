@@ -1,11 +1,11 @@
-//! Why time alone does not let a key be used.
+//! Why a key may not be used however long one waits.
 
 use hpkp_core::published::Published;
 use hpkp_core::published::state::{Record, Retention};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 /// The records that keep it from that, and what to do about each.
-pub(super) fn why_blocked(blocking: &[(&Record<Published>, Retention)], directory: &str) -> String {
+pub(super) fn why_blocked(blocking: &[(&Record<Published>, Retention)], options: &str) -> String {
     let texts = blocking.iter().take(3).map(|(record, retention)| {
         let (id, host) = (record.id, &record.body.host);
         let origin = Excerpt::new(record.body.origin.as_str()).to_string();
@@ -17,8 +17,7 @@ pub(super) fn why_blocked(blocking: &[(&Record<Published>, Retention)], director
             ),
             _ => format!(
                 "pins of {host} do not expire (record {id}, {origin}); release the new pin, and when the \
-                 old release is gone run: hpkp published -d {} end {id} --why REASON",
-                ShellWord::new(directory)
+                 old release is gone run: hpkp published {options} end {id} --why REASON"
             ),
         }
     });

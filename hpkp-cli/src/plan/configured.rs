@@ -1,10 +1,11 @@
-//! Today's configuration: what it will put on record once it is loaded counts as if it were.
+//! Today's configuration: the records that it adds when it is loaded count as if they were there.
 
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::SeenName;
 use hpkp_core::finding::{Class, Code};
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, State, WriterName};
+use hpkp_core::sorted;
 use hpkp_core::text::Excerpt;
 
 use super::certificates::{distinct, on_record};
@@ -27,10 +28,7 @@ impl OnRecord {
     fn new(future: &Future, writer: &WriterName) -> Self {
         let mut own = future.clone();
         own.of_writer = Some(writer.clone());
-        let mut leaves: Vec<Pin> =
-            on_record(&own).iter().flatten().map(|one| one.leaf.pin).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
+        let leaves = sorted::distinct(on_record(&own).iter().flatten().map(|one| one.leaf.pin));
         Self { policy: future.policy(std::slice::from_ref(writer)), leaves }
     }
 }
@@ -91,8 +89,9 @@ pub(super) fn read(
     future.state.extend(events);
     let then = OnRecord::new(&future, &writer);
     let not_loaded = (then != before).then_some((shown, then.policy));
-    let directory = records.map(|records| absolute(&records.directory)).unwrap_or_default();
-    Ok(Today { future, now, directory, presented, policy_name, not_loaded, notes })
+    let directories = records.map(|records| &records.directories[..]).unwrap_or_default();
+    let directories = directories.iter().map(|path| absolute(path)).collect();
+    Ok(Today { future, now, directories, presented, policy_name, not_loaded, notes })
 }
 
 /// The server blocks that answer for a host, by their places.
@@ -134,8 +133,8 @@ fn compared(
             found = read(&published, arguments.writer.clone())?;
         } else {
             notes.push(
-                "no records were read, so pins that clients hold from earlier configurations do not count; name \
-                 the directory with -d"
+                "no records were read, so the plan does not know pins that clients hold from earlier \
+                 configurations; name the directory with -d"
                     .to_owned(),
             );
         }

@@ -1,6 +1,6 @@
-//! The goal `enforce`: whether what was reported under a report-only policy lets it be enforced.
+//! The goal `enforce`: whether a report-only policy may be enforced, by the reports that came in.
 //!
-//! Nobody who reports nothing proves anything: no browser sends these reports today. So it takes days, clients that
+//! Silence proves nothing: no browser sends these reports today. So the plan needs days of reports, clients that
 //! did report, and an explanation for each report.
 
 use std::collections::BTreeMap;
@@ -156,8 +156,8 @@ fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<S
     let Some(since) = received.since else {
         if received.is_enforced {
             return Some(format!(
-                "all reports for {host} are from clients that enforce a policy already; that proves nothing of a \
-                 report-only policy, of which nobody has reported anything"
+                "all reports for {host} are from clients that enforce a policy already; that proves \
+                 nothing about the report-only policy, for which nobody has reported anything"
             ));
         }
         return Some(format!(

@@ -7,6 +7,7 @@ use hpkp_core::published::{
     Body, Ended, Event, HostName, KeyGraph, KeyNode, Lifetime, Matching, Origin, PinValidation,
     Published, Scope, State, Why, WriterName,
 };
+use hpkp_core::sorted::distinct;
 
 use super::model::Policy;
 
@@ -102,9 +103,7 @@ impl Future {
     /// The servers that send pins for the host.
     pub(super) fn writers(&self) -> Vec<WriterName> {
         let records = self.state.published().filter(|record| self.is_own(&record.body));
-        let mut writers: Vec<WriterName> = records.map(|record| record.writer.clone()).collect();
-        writers.sort();
-        writers.dedup();
+        let mut writers = distinct(records.map(|record| record.writer.clone()));
         writers.retain(|writer| !self.current(writer).is_empty());
         writers
     }

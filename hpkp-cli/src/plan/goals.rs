@@ -1,11 +1,12 @@
 //! The steps to each goal.
 
+use hpkp_core::check::directory_options;
 use hpkp_core::date;
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{KeyGraph, Matching, PinValidation, Published, Scope};
-use hpkp_core::text::ShellWord;
+use hpkp_core::sorted::distinct;
 
 use super::blocked::why_blocked;
 use super::future::{Future, Relied};
@@ -124,10 +125,10 @@ impl Planner<'_> {
     fn load(&mut self) {
         let Some((file, policy)) = &self.site.not_loaded else { return };
         self.plan.notes.push(format!(
-            "{file} is not on record as it is: the plan starts from it, so load it first (it has been compared \
-             with the records, and would not be refused)"
+            "{file} is not on record in its present form: the plan starts from it, so load it first (it \
+             was compared with the records, and a reload would pass)"
         ));
-        let what = "load the configuration as it is, which is not on record yet";
+        let what = "load the present configuration, which is not on record yet";
         self.step(self.site.now, what, self.site.keys(), policy.clone());
     }
 
@@ -197,7 +198,7 @@ impl Planner<'_> {
             pins => {
                 let place = |key: &Key| leaves.iter().position(|leaf| leaf.pin == key.pin);
                 let places: Option<Vec<usize>> = pins.iter().map(place).collect();
-                let mixed = "plan for keys that stay and for new keys one after the other";
+                let mixed = "make one plan for the keys that stay and another one for the new keys";
                 self.same_keys_of_other_ca(&places.ok_or_else(|| Failure::usage(mixed))?)
             }
         }
@@ -351,8 +352,7 @@ impl Planner<'_> {
                 ))
             })?);
         }
-        pins.sort_unstable();
-        pins.dedup();
+        let pins = distinct(pins);
         let shown =
             || pins.iter().map(|pin| format!("sha256/{pin}")).collect::<Vec<_>>().join(", ");
         let mut relied = Relied::default();
@@ -392,17 +392,15 @@ impl Planner<'_> {
         let state = &self.site.future.state;
         let of_host = state.presents().filter(|one| one.body.host == self.site.host);
         let presented = of_host.flat_map(|one| &one.body.certificates);
-        let mut leaves: Vec<Pin> = presented.filter_map(|one| *one.served.first()?).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
+        let leaves = distinct(presented.filter_map(|one| *one.served.first()?));
         // Each certificate in use had one key at least.
         if leaves.len() <= self.site.certificates.len() {
             return Err(Failure::no(format!(
                 "the records of {} show no rotation yet; change the key once while max_age is short: hpkp plan \
-                 {} --to backup -d {}",
+                 {} --to backup {}",
                 self.site.host,
                 self.site.host,
-                ShellWord::new(&self.site.directory)
+                directory_options(&self.site.directories)
             )));
         }
         if max_age > MaxAge::USER_AGENTS_CAP {
@@ -460,9 +458,7 @@ impl Planner<'_> {
                 missing.push(format!("{}{}", if is_pattern { "*." } else { "" }, body.host));
             }
         }
-        missing.sort();
-        missing.dedup();
-        missing
+        distinct(missing)
     }
 
     /// Other names whose clients see the change too.
@@ -478,9 +474,7 @@ impl Planner<'_> {
             state.presents().filter(|one| state.is_presented(one) && one.body.host != site.host);
         let others =
             others.filter(|one| one.body.certificates.iter().any(|one| has_leaf(&one.keys)));
-        let mut names: Vec<String> = others.map(|one| one.body.host.to_string()).collect();
-        names.sort();
-        names.dedup();
+        let names = distinct(others.map(|one| one.body.host.to_string()));
         if !names.is_empty() {
             let note = format!(
                 "the same key is presented for other names, which need a plan of their own: {}",
@@ -605,14 +599,14 @@ impl Planner<'_> {
         let policy = policy.or_else(|| self.site.policy.clone());
         self.step(at, what, keys.clone(), policy);
         let command = format!(
-            "hpkp published -d {} why {} --cert fullchain.pem",
-            ShellWord::new(&self.site.directory),
+            "hpkp published {} why {} --cert fullchain.pem",
+            directory_options(&self.site.directories),
             self.site.host
         );
         let is_next = |key: &&Key| self.site.next_keys.iter().any(|next| next.pin == key.pin);
         let next = keys.iter().find(is_next).map(|_| {
-            let directory = ShellWord::new(&self.site.directory);
-            format!("hpkp key next {} --csr next.csr -d {directory}", self.site.host)
+            let options = directory_options(&self.site.directories);
+            format!("hpkp key next {} --csr next.csr {options}", self.site.host)
         });
         if let Some(step) = self.plan.steps.last_mut() {
             step.commands.splice(0..0, next.into_iter().chain([command]));
@@ -642,6 +636,6 @@ impl Planner<'_> {
 
     /// Why time alone does not free the host.
     fn blocked(&self, blocking: &[(&Record<Published>, Retention)]) -> Failure {
-        Failure::no(why_blocked(blocking, &self.site.directory))
+        Failure::no(why_blocked(blocking, &directory_options(&self.site.directories)))
     }
 }

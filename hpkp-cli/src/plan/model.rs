@@ -3,6 +3,7 @@
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{KeyGraph, Lifetime, Published, Slot};
+use hpkp_core::sorted::distinct;
 
 /// The steps to a goal.
 #[derive(Clone, Debug)]
@@ -77,10 +78,7 @@ pub(super) struct Policy {
 impl Policy {
     /// The same with these pins as well.
     pub(super) fn with(&self, pins: impl IntoIterator<Item = Pin>) -> Self {
-        let mut all: Vec<Pin> = self.pins.iter().copied().chain(pins).collect();
-        all.sort_unstable();
-        all.dedup();
-        Self { pins: all, ..self.clone() }
+        Self { pins: distinct(self.pins.iter().copied().chain(pins)), ..self.clone() }
     }
 
     /// Whether a record has just this.

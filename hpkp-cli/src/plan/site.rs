@@ -1,4 +1,5 @@
-//! What holds today: the configuration, the records, the certificates in use, and what the arguments add.
+//! The state today: the configuration, the records, the certificates in use, and what the arguments
+//! add.
 
 use std::ffi::OsString;
 
@@ -39,8 +40,8 @@ pub(super) struct Site {
     pub(super) named: Option<usize>,
     /// The pins of all leaves in use.
     pub(super) leaves: Vec<Pin>,
-    /// The directory with records, for commands.
-    pub(super) directory: String,
+    /// The directories with records, for commands.
+    pub(super) directories: Vec<String>,
     /// The configuration and its policy, where it has what is not on record.
     pub(super) not_loaded: Option<(String, Option<Policy>)>,
     /// What is to be known of the configuration.
@@ -65,9 +66,9 @@ impl Site {
         };
         let InUseToday { certificates, named, leaves } =
             certificates::in_use(arguments, &today, &host)?;
-        let Today { future, now, directory, .. } = today;
+        let Today { future, now, directories, .. } = today;
         let writers = future.writers();
-        let next_keys = next_keys(&directory, &host, &leaves)?;
+        let next_keys = next_keys(directories.first(), &host, &leaves)?;
         if pins.is_empty() && arguments.to == Goal::NewKey {
             pins = next_keys
                 .iter()
@@ -85,7 +86,7 @@ impl Site {
             certificates,
             named,
             leaves,
-            directory,
+            directories,
             not_loaded: today.not_loaded,
             notes: today.notes,
             pins,
@@ -112,10 +113,12 @@ impl Site {
 }
 
 /// The keys of the host that wait.
-fn next_keys(directory: &str, host: &HostName, leaves: &[Pin]) -> Result<Vec<NextKey>, Failure> {
-    if directory.is_empty() {
-        return Ok(Vec::new());
-    }
+fn next_keys(
+    directory: Option<&String>,
+    host: &HostName,
+    leaves: &[Pin],
+) -> Result<Vec<NextKey>, Failure> {
+    let Some(directory) = directory else { return Ok(Vec::new()) };
     let all = next_keys::read(directory.as_ref())
         .map_err(|error| Failure::undetermined(error.to_string()))?;
     let waits = |key: &NextKey| key.host == *host && !leaves.contains(&key.pin);
@@ -129,7 +132,7 @@ fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Today, Failure
     Ok(Today {
         future: Future::new(state, host.clone()),
         now,
-        directory: directories.first().map(|path| absolute(path)).unwrap_or_default(),
+        directories: directories.iter().map(|path| absolute(path)).collect(),
         presented: None,
         policy_name: None,
         not_loaded: None,

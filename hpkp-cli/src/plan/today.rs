@@ -12,8 +12,8 @@ pub(super) struct Today {
     pub(super) future: Future,
     /// In seconds since 1970 UTC.
     pub(super) now: i64,
-    /// The directory with records, for commands.
-    pub(super) directory: String,
+    /// The directories with records, for commands.
+    pub(super) directories: Vec<String>,
     /// The certificates that the configuration has for the host; none without a configuration.
     pub(super) presented: Option<Vec<Server>>,
     pub(super) policy_name: Option<String>,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::Retention;
 use hpkp_core::published::{HostName, KeyGraph, KeyNode, Matching, Slot, State};
+use hpkp_core::sorted::distinct;
 
 use super::blocked::why_blocked;
 use super::certificates::on_record;
@@ -38,8 +39,8 @@ pub(crate) struct Planned<'a> {
     pub(crate) kind: Option<Slot>,
     /// Other names in its certificate; a star stands for one label.
     pub(crate) names: &'a [String],
-    /// The directory with records, for commands.
-    pub(crate) directory: &'a str,
+    /// The directories with records, as commands take them.
+    pub(crate) options: &'a str,
 }
 
 /// When a key may be used, in seconds since 1970 UTC.
@@ -82,9 +83,7 @@ pub(crate) fn usable(state: &State, now: i64, planned: &Planned<'_>) -> Usable {
     }
     let own_writers = state.writers().filter(|(_, is_own)| *is_own);
     let lost = own_writers.flat_map(|(writer, _)| state.lost(writer));
-    let mut missing: Vec<String> = lost.map(|sight| sight.writer.to_string()).collect();
-    missing.sort();
-    missing.dedup();
+    let missing = distinct(lost.map(|sight| sight.writer.to_string()));
     Usable { published_since, is_in_use, when: all, because_of, missing }
 }
 
@@ -115,7 +114,7 @@ fn when(future: &Future, now: i64, planned: &Planned<'_>) -> When {
     let waits = |(_, retention): &(_, Retention)| matches!(retention, Retention::WhilePublished(_));
     match blocking.iter().all(waits) {
         true => When::NotPublished(if_published(future, now, pin, &relied)),
-        false => When::Blocked(why_blocked(&blocking, planned.directory)),
+        false => When::Blocked(why_blocked(&blocking, planned.options)),
     }
 }
 
@@ -160,10 +159,7 @@ pub(crate) fn publication(state: &State, host: &HostName, pin: Pin) -> Option<Pu
 /// The kinds of the keys that servers present for a host.
 pub(crate) fn in_use(state: &State, host: &HostName) -> Vec<Option<Slot>> {
     let servers = on_record(&Future::new(state.clone(), host.clone()));
-    let mut kinds: Vec<Option<Slot>> = servers.iter().flatten().map(|one| one.leaf.kind).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds
+    distinct(servers.iter().flatten().map(|one| one.leaf.kind))
 }
 
 /// The pins of these keys.

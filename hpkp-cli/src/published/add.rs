@@ -9,6 +9,7 @@ use hpkp_core::policy::PinSource;
 use hpkp_core::published::{
     Body, Ended, Event, EventId, HostName, Lifetime, Matching, Origin, Published, Why, WriterName,
 };
+use hpkp_core::sorted::distinct;
 use hpkp_core::spki;
 use hpkp_core::text::Excerpt;
 use hpkp_core::ua::FieldKind;
@@ -74,7 +75,7 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     }
     let apart = text.split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
     if let Some((name, port)) = apart {
-        return Err(wrong(&format!("give the port apart: {name} --port {port}")));
+        return Err(wrong(&format!("give the port separately: {name} --port {port}")));
     }
     arguments::host(text).map_err(|why| wrong(&why))
 }
@@ -117,7 +118,7 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
     };
     let Some(header) = &arguments.header else {
         let pins = arguments.pin.iter().map(|text| pin(text)).collect::<Result<Vec<_>, _>>()?;
-        return Ok(Published { pins: sorted(pins), ..common });
+        return Ok(Published { pins: distinct(pins), ..common });
     };
     if matching != Matching::Exact {
         return Err(Failure::usage(
@@ -163,7 +164,7 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
         ));
     }
     Ok(Published {
-        pins: sorted(field.pins.clone()),
+        pins: distinct(field.pins.clone()),
         include_subdomains: field.include_subdomains,
         lifetime: Lifetime::MaxAge(age),
         ..common
@@ -230,13 +231,6 @@ fn pin(text: &str) -> Result<Pin, Failure> {
         .map_err(|error| chains::unread(&path, &error))?;
     let keys = spki::read(&bytes).map_err(|error| Failure::no(format!("{shown}: {error}")))?;
     keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: contains no key")))
-}
-
-/// Pins as records have them.
-pub(super) fn sorted(mut pins: Vec<Pin>) -> Vec<Pin> {
-    pins.sort_unstable();
-    pins.dedup();
-    pins
 }
 
 /// What was recorded, and what was on record before.

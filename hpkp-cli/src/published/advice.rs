@@ -10,7 +10,7 @@ use hpkp_core::published::{Lifetime, Origin, Published};
 use hpkp_core::text::{Excerpt, ShellWord};
 use hpkp_server::file;
 
-use super::store::Store;
+use super::store::{Store, absolute};
 use super::view;
 use crate::output;
 use crate::time::duration;
@@ -83,10 +83,7 @@ pub(super) fn remedies(
     let ids: BTreeSet<String> = refusing.iter().map(|record| record.id.to_string()).collect();
     let ids = ids.into_iter().collect::<Vec<_>>().join(" ");
     lines.push("last resort, locks out those clients:".to_owned());
-    lines.push(format!(
-        "    hpkp published -d {} waive {ids} --who NAME --why REASON",
-        ShellWord::new(&absolute(store.path()))
-    ));
+    lines.push(format!("    {}", store.command(&format!("waive {ids} --who NAME --why REASON"))));
     lines
 }
 
@@ -131,14 +128,6 @@ fn find_key(store: &Store, refusing: &[&Record<Published>], directory: &str) -> 
     lines
 }
 
-/// A directory by a path that works wherever the command is pasted.
-pub(super) fn absolute(path: impl AsRef<Path>) -> String {
-    let path = path.as_ref();
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
-    found.unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
-}
-
 /// To change the key after the clients have learnt of it.
 pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     let (mut until, mut after, mut open, mut zone) = (None, None, Vec::new(), Vec::new());
@@ -161,11 +150,8 @@ pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<Strin
     {
         ids.sort();
         lines.push(what.to_owned());
-        lines.push(format!(
-            "    hpkp published -d {} end {} --why REASON",
-            ShellWord::new(&absolute(store.path())),
-            ids.join(" ")
-        ));
+        let end = format!("end {} --why REASON", ids.join(" "));
+        lines.push(format!("    {}", store.command(&end)));
     }
     // What is still being sent may expire before what was sent until now.
     let outlasts = |after: &i64| Some(store.now.saturating_add(*after)) >= until;

@@ -1,4 +1,4 @@
-//! What becomes of records: `end`, `waive` and `compromised`.
+//! The commands that change the state of records: `end`, `waive` and `compromised`.
 
 use hpkp_core::published::line::MAX_ENTRIES;
 use hpkp_core::published::state::Record;
@@ -6,6 +6,7 @@ use hpkp_core::published::{
     Body, Compromised, Ended, Event, EventId, Gone, HostName, Lifetime, Matching, Origin,
     Published, Waived, Why,
 };
+use hpkp_core::sorted::distinct;
 
 use super::add;
 use super::store::{Store, shown};
@@ -63,9 +64,7 @@ pub(super) fn end(
 
 /// Says that writers are gone for good.
 fn gone(store: &mut Store, arguments: &EndArguments, json: bool) -> Result<Exit, Failure> {
-    let mut writers = arguments.writer.clone();
-    writers.sort();
-    writers.dedup();
+    let writers = distinct(arguments.writer.clone());
     let mut ids: Vec<EventId> = Vec::new();
     let events = store.append(
         arguments.record_as.as_ref(),
@@ -152,14 +151,9 @@ fn chosen(
         all.extend(here.filter(|one| is_meant(one)).map(|one| one.id));
         if all.len() == before {
             let name = matching.pattern(host);
-            let mut others: Vec<String> = store
-                .state
-                .live(store.now)
-                .filter(|live| live.record.body.binds(host))
-                .map(|live| live.record.body.matching.pattern(&live.record.body.host))
-                .collect();
-            others.sort();
-            others.dedup();
+            let live = store.state.live(store.now).map(|live| &live.record.body);
+            let others = live.filter(|body| body.binds(host));
+            let others = distinct(others.map(|body| body.matching.pattern(&body.host)));
             let hint = match others.as_slice() {
                 [] => String::new(),
                 others => format!("; pins of {} apply to it", others.join(", ")),
@@ -167,7 +161,7 @@ fn chosen(
             return Err(Failure::no(format!("{missing} for {name}{hint}")));
         }
     }
-    Ok(distinct(&all))
+    Ok(distinct(all))
 }
 
 pub(super) fn compromised(
@@ -193,13 +187,6 @@ pub(super) fn compromised(
     let holding: Vec<EventId> =
         live.filter(|record| record.body.pins.contains(&pin)).map(|record| record.id).collect();
     Ok(print(store, &holding, &events, json))
-}
-
-fn distinct(ids: &[EventId]) -> Vec<EventId> {
-    let mut ids = ids.to_vec();
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }
 
 /// What has become of the records.

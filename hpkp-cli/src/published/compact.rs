@@ -1,4 +1,4 @@
-//! `hpkp published compact`: records without what is over for long.
+//! `hpkp published compact`: removes records that expired long ago.
 
 use hpkp_core::date;
 use hpkp_core::published::{State, WriterName, compact};

@@ -6,7 +6,8 @@ use hpkp_core::date;
 use hpkp_core::published::{
     Configuration, Exempt, Fingerprint, Lifetime, Matching, Origin, Published,
 };
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::sorted::distinct;
+use hpkp_core::text::Excerpt;
 
 use super::add;
 use super::store::{Store, shown};
@@ -121,7 +122,7 @@ fn published(set: PinSet, configuration: Configuration, arguments: &ImportArgume
         include_subdomains: set.include_subdomains,
         scope: set.scope,
         port: set.port,
-        pins: add::sorted(set.pins),
+        pins: distinct(set.pins),
         lifetime: set.expires_at.map_or(Lifetime::Open, Lifetime::ExpiresAt),
         origin: Origin::Other(format!("{} ({})", Excerpt::new(&arguments.origin), set.origin)),
         since: arguments.since,
@@ -138,12 +139,10 @@ fn note_earlier(store: &Store, new: &Published) {
     let earlier = live.filter(|record| record.body.owner() == owner && record.body != *new);
     for record in earlier {
         output::complain(&format!(
-            "{}: other TLSA records of {} are on record; once DNS no longer has them: hpkp published -d {} \
-             end {} --why REASON",
+            "{}: other TLSA records of {} are on record; once DNS no longer has them: {}",
             record.id,
             owner.as_deref().unwrap_or_default(),
-            ShellWord::new(store.path()),
-            record.id
+            store.command(&format!("end {} --why REASON", record.id))
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! What the records say: `list`, `show`, `why` and `verify`.
+//! The commands that read records: `list`, `show`, `why` and `verify`.
 
 use std::collections::HashMap;
 
@@ -191,7 +191,8 @@ pub(super) fn verify(store: &Store, json: bool) -> Exit {
     };
     for (file, why) in store.unusable_heard() {
         output::complain(&format!(
-            "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
+            "{}: {why}, so it is not known when other machines were last heard from; remove the file, then \
+             run hpkp sync",
             shown(&file)
         ));
     }

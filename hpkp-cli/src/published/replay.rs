@@ -96,7 +96,7 @@ impl Replay {
     }
 
     /// The answer for certificates that have been read: those of each file in `arguments`, and those
-    /// that are sent after each of them.
+    /// that are sent after each of these files.
     pub(super) fn of(
         store: &Store,
         host: &HostName,
@@ -171,7 +171,7 @@ impl Replay {
         }));
         if self.answer == Answer::No {
             let beside = || advice::directory_of_keys(arguments.cert.first());
-            let keys = keys.map_or_else(beside, advice::absolute);
+            let keys = keys.map_or_else(beside, super::store::absolute);
             lines.extend(advice::remedies(store, &refusing, &keys));
         }
         // What the answer above does not say.
@@ -250,7 +250,7 @@ pub(crate) fn judge(
     (found, refusing)
 }
 
-/// How long other machines may be silent, and when they were heard of. The certificate that is asked about
+/// How long other machines may be silent, and when they were heard from. The certificate that is asked about
 /// counts as a new one.
 fn freshness(store: &Store, max_staleness: i64) -> Vec<Freshness> {
     let of = |directory: &Directory| Freshness {
@@ -316,7 +316,7 @@ pub(crate) fn records(store: &Store, state: State) -> Records {
     Records {
         state,
         writer: None,
-        directory: store.path().to_owned(),
+        directories: store.absolute_paths(),
         at: Location { file: store.paths().into(), line: 0 },
         problems: Vec::new(),
         unrecorded: None,

@@ -1,11 +1,13 @@
-//! The directory with the records, what they come to, and how they grow.
+//! The directory with the records: reading its state and appending to it.
 
 use std::collections::HashSet;
+use std::path::Path;
 
-use hpkp_core::check::HeardFile;
+use hpkp_core::check::{HeardFile, directory_options};
 use hpkp_core::published::clock::Clock;
 use hpkp_core::published::{Body, Event, EventId, State, WriterName};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::sorted::distinct;
+use hpkp_core::text::Excerpt;
 use hpkp_server::host_name::host_name;
 use hpkp_server::owner::Unsafe;
 use hpkp_server::published::{self, Contents, Directory, DirectoryError};
@@ -107,7 +109,7 @@ impl Store {
         &self.directories
     }
 
-    /// The files that say when other machines were heard of and cannot be used, with the reason.
+    /// The files that say when other machines were heard from and cannot be used, with the reason.
     pub(crate) fn unusable_heard(&self) -> impl Iterator<Item = (String, String)> {
         self.directories.iter().filter_map(|directory| match directory.heard() {
             HeardFile::Unusable(why) => Some((directory.heard_path(), why)),
@@ -127,9 +129,12 @@ impl Store {
 
     /// A command of `hpkp published` on these directories, to be pasted.
     pub(crate) fn command(&self, rest: &str) -> String {
-        let directories = self.directories.iter().map(|one| ShellWord::new(one.path()));
-        let options: String = directories.map(|word| format!(" -d {word}")).collect();
-        format!("hpkp published{options} {rest}")
+        format!("hpkp published {} {rest}", directory_options(&self.absolute_paths()))
+    }
+
+    /// The directories, wherever the command runs that is pasted.
+    pub(crate) fn absolute_paths(&self) -> Vec<String> {
+        self.directories.iter().map(|one| absolute(one.path())).collect()
     }
 
     /// The directories.
@@ -147,9 +152,7 @@ impl Store {
         }
         let published = self.state.published().map(|record| record.id);
         let all = published.chain(self.state.presents().map(|record| record.id));
-        let mut all: Vec<(String, EventId)> = all.map(|id| (id.to_string(), id)).collect();
-        all.sort_unstable();
-        all.dedup();
+        let all = distinct(all.map(|id| (id.to_string(), id)));
         prefixes.iter().map(|prefix| resolve_one(&all, prefix.as_str())).collect()
     }
 
@@ -270,6 +273,14 @@ pub(crate) fn failure(path: &str, error: &DirectoryError) -> Failure {
 
 pub(crate) fn shown(path: &str) -> String {
     Excerpt::new(path).to_string()
+}
+
+/// A directory by a path that works wherever the command is pasted.
+pub(super) fn absolute(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let found = path.canonicalize().or_else(|_| std::path::absolute(path));
+    found.unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
 /// The name of this machine and of a `program` on it. A server with a module is named after the machine

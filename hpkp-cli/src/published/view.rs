@@ -1,4 +1,4 @@
-//! Records as they are shown, to people and to scripts.
+//! Records as the command prints them, for people and for scripts.
 
 use hpkp_core::date;
 use hpkp_core::published::state::{Record, Retention};
@@ -194,7 +194,7 @@ impl PublishedView {
             (Some(until), _) if self.held => format!("expires {until}"),
             (Some(until), _) => format!("expired {until}"),
             (None, Some(after)) => {
-                format!("published now, expires {} after that ends", duration(after))
+                format!("published now, expires {} after publication ends", duration(after))
             }
             (None, None) if self.held => "does not expire".to_owned(),
             (None, None) => "expired".to_owned(),

@@ -35,7 +35,7 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
         let level = if failure.exit == Exit::No { Level::Error } else { Level::Unknown };
         problems.push(Problem { level, what: failure.text });
     }
-    let odd = |what: &String| Problem { level: Level::Warning, what: what.clone() };
+    let odd = |what: &String| Problem::warning(what.clone());
     problems.extend(survey.oddities.iter().map(odd));
     problems.extend(clock(store));
     let (directories, reserved) = directories(survey, paths, &mut problems);
@@ -64,10 +64,8 @@ fn all_drills(paths: &[String], problems: &mut Vec<Problem>) -> Vec<Drill> {
     for path in paths {
         match drills::read(path.as_ref()) {
             Ok(drills) => all.extend(drills),
-            Err(error) => problems.push(Problem {
-                level: Level::Unknown,
-                what: format!("cannot read the record of drills: {error}"),
-            }),
+            Err(error) => problems
+                .push(Problem::unknown(format!("cannot read the record of drills: {error}"))),
         }
     }
     all
@@ -81,7 +79,7 @@ fn clock(store: &Store) -> Option<Problem> {
         date::format(store.now),
         date::format(newest)
     );
-    Some(Problem { level: Level::Unknown, what })
+    Some(Problem::unknown(what))
 }
 
 fn directories(
@@ -100,14 +98,11 @@ fn directories(
                     damaged_slots = damaged;
                     reserved.extend(slots.into_iter().map(|(writer, slot)| (writer, slot.into())));
                 }
-                Err(error) => problems.push(Problem {
-                    level: Level::Unknown,
-                    what: format!(
-                        "{}/hpkp-reserve: {}; a failed write may be noted in it",
-                        store::shown(path),
-                        output::os(&error)
-                    ),
-                }),
+                Err(error) => problems.push(Problem::unknown(format!(
+                    "{}/hpkp-reserve: {}; a failed write may be noted in it",
+                    store::shown(path),
+                    output::os(&error)
+                ))),
             }
             if damaged_slots > 0 {
                 let what = format!(
@@ -116,7 +111,7 @@ fn directories(
                     store::shown(path),
                     counted(damaged_slots, "slot")
                 );
-                problems.push(Problem { level: Level::Unknown, what });
+                problems.push(Problem::unknown(what));
             }
         }
         DirectoryReport {
@@ -163,7 +158,7 @@ fn writers(
                 "{writer}: the configuration that this server uses could not be recorded, so this answer \
                  may be of an earlier one; make room on the disk, then reload the server"
             );
-            problems.push(Problem { level: Level::Unknown, what });
+            problems.push(Problem::unknown(what));
         }
         let missing = state.lost(&writer).into_iter().map(|sight| sight.writer.to_string());
         let missing: BTreeSet<String> = missing.filter(|_| own).collect();
@@ -174,7 +169,7 @@ fn writers(
                  server is gone for good: {}",
                 store.command("end --writer NAME --why REASON")
             );
-            problems.push(Problem { level: Level::Unknown, what });
+            problems.push(Problem::unknown(what));
         }
         let last_configuration = state.accepted_at(&writer);
         let withheld = state.last_accepted(&writer).withheld;
@@ -182,10 +177,10 @@ fn writers(
             withheld.keys().map(|(host, matching)| matching.pattern(host)).collect();
         for host in withheld.iter().filter(|_| own) {
             let what = format!(
-                "{host}: {writer} sends no Public-Key-Pins header, since it would have locked clients out, or may have \
-                 while another machine was silent"
+                "{host}: {writer} sends no Public-Key-Pins header: clients would have been locked out, or \
+                 might have been while another machine was silent"
             );
-            problems.push(Problem { level: Level::Warning, what });
+            problems.push(Problem::warning(what));
         }
         WriterReport {
             own,
@@ -209,13 +204,11 @@ fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64>
     for directory in store.directories() {
         match directory.heard() {
             HeardFile::Missing => {}
-            HeardFile::Unusable(why) => problems.push(Problem {
-                level: Level::Unknown,
-                what: format!(
-                    "{}: {why}, so it is not known when other machines were last heard of; remove the file, then run hpkp sync",
-                    store::shown(&directory.heard_path())
-                ),
-            }),
+            HeardFile::Unusable(why) => problems.push(Problem::unknown(format!(
+                "{}: {why}, so it is not known when other machines were last heard from; remove the \
+                 file, then run hpkp sync",
+                store::shown(&directory.heard_path())
+            ))),
             HeardFile::Read(all) => {
                 for (writer, one) in all {
                     let at = heard.entry(writer).or_insert(one.at);

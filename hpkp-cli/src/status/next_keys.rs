@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use hpkp_core::check::directory_options;
 use hpkp_core::published::Matching;
 
-use super::report::{HostReport, Level, NextKeyReport, NextKeyState, Problem, Time};
+use super::report::{HostReport, NextKeyReport, NextKeyState, Problem, Time};
 use crate::keys::next_keys::{self, NextKey, kind_of};
 use crate::output;
 use crate::plan::{Planned, Usable, When, usable};
@@ -25,26 +26,24 @@ pub(super) fn add(
                     let of_host = |host: &&mut HostReport| {
                         host.name.0 == key.host && host.name.1 != Matching::OneLabel
                     };
-                    add_one(store, path, &key, (hosts.iter_mut().find(of_host), is_all), problems);
+                    add_one(store, &key, (hosts.iter_mut().find(of_host), is_all), problems);
                 }
             }
-            Err(error) => problems.push(Problem {
-                level: Level::Unknown,
-                what: format!("cannot read the record of next keys: {error}"),
-            }),
+            Err(error) => problems
+                .push(Problem::unknown(format!("cannot read the record of next keys: {error}"))),
         }
     }
 }
 
 fn add_one(
     store: &Store,
-    path: &str,
     key: &NextKey,
     (host, is_all): (Option<&mut HostReport>, bool),
     problems: &mut Vec<Problem>,
 ) {
     let kind = kind_of(&key.kind);
-    let planned = Planned { host: &key.host, pin: key.pin, kind, names: &[], directory: path };
+    let options = directory_options(&store.absolute_paths());
+    let planned = Planned { host: &key.host, pin: key.pin, kind, names: &[], options: &options };
     let Usable { published_since, is_in_use, when, .. } = usable(&store.state, store.now, &planned);
     let is_there = key.file.exists();
     // What was never written is no key, and one in use is not the next.
@@ -71,20 +70,17 @@ fn add_one(
     };
     if !is_there && (host.is_some() || is_all) {
         let file = output::path(&key.file);
-        problems.push(Problem {
-            level: Level::Unknown,
-            what: format!(
-                "{}: the file of its next key ({file}) is missing or cannot be seen; restore it",
-                key.host
-            ),
-        });
+        problems.push(Problem::unknown(format!(
+            "{}: the file of its next key ({file}) is missing or cannot be seen; restore it",
+            key.host
+        )));
     }
     match host {
         Some(host) => host.next_keys.push(report),
-        None if is_all => problems.push(Problem {
-            level: Level::Warning,
-            what: format!("{}: has a next key ({}), and no pins on record", key.host, report.pin),
-        }),
+        None if is_all => problems.push(Problem::warning(format!(
+            "{}: has a next key ({}), and no pins on record",
+            key.host, report.pin
+        ))),
         None => {}
     }
 }

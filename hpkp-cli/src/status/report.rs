@@ -36,7 +36,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// What is said where no host is on record.
+    /// The line if no host is on record.
     pub(super) fn without_hosts(&self) -> &'static str {
         match self.directories.iter().all(|one| one.usable && one.unread.is_empty()) {
             true => "no recorded pins that clients may still hold",
@@ -334,6 +334,16 @@ pub(super) enum Expiry {
 pub(super) struct Problem {
     pub(super) level: Level,
     pub(super) what: String,
+}
+
+impl Problem {
+    pub(super) fn unknown(what: String) -> Self {
+        Self { level: Level::Unknown, what }
+    }
+
+    pub(super) fn warning(what: String) -> Self {
+        Self { level: Level::Warning, what }
+    }
 }
 
 /// What a problem means for the exit code.

@@ -11,7 +11,7 @@ use hpkp_core::path::Chain;
 use hpkp_core::published::HostName;
 use hpkp_core::ua::host::Host;
 
-use super::report::{Answer, HostReport, Level, Problem, Report, Served, Time};
+use super::report::{Answer, HostReport, Problem, Report, Served, Time};
 use super::target::{Connect, Target};
 use crate::arguments::PortProtocol;
 use crate::encoded;
@@ -137,7 +137,7 @@ impl Asking<'_> {
 
     fn answer(&self, endpoint: &Endpoint) -> (Served, Vec<Chain>) {
         let mut served = Served {
-            address: shown(&endpoint.address),
+            address: endpoint.address.shown(),
             port: endpoint.port,
             answer: Answer::NotAsked,
             chains: Vec::new(),
@@ -263,24 +263,10 @@ fn problems(endpoint: &Endpoint, served: &Served) -> Vec<Problem> {
         true => place,
         false => format!("{place} (at {})", served.address),
     };
-    let errors = served
-        .errors
-        .iter()
-        .map(|error| Problem { level: Level::Unknown, what: format!("{place}: {error}") });
-    let strange = (served.as_on_record == Some(false)).then(|| Problem {
-        level: Level::Warning,
-        what: format!(
+    let errors = served.errors.iter().map(|error| Problem::unknown(format!("{place}: {error}")));
+    let strange = (served.as_on_record == Some(false)).then(|| Problem::warning(format!(
             "{place}: presents a key that no record names; reload the server, or see which other server \
              answers there"
-        ),
-    });
+        )));
     errors.chain(strange).collect()
-}
-
-/// An address with its port.
-fn shown(address: &Address) -> String {
-    match address.host.as_str() {
-        host if host.contains(':') => format!("[{host}]:{}", address.port),
-        host => format!("{host}:{}", address.port),
-    }
 }

@@ -8,6 +8,7 @@ use super::report::{
 use crate::output::{self, BAD, GOOD, NOTE, accent, counted};
 use crate::published::store::{self, Store};
 use crate::time::{about, duration};
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::Excerpt;
 
 /// How many of the things that expire are listed.
@@ -62,11 +63,11 @@ fn writer(writer: &WriterReport) -> String {
         parts.push("stopped".to_owned());
     }
     match (writer.heard, writer.silent_for) {
-        (Some(_), Some(age)) => parts.push(format!("last heard of {} ago", about(age))),
+        (Some(_), Some(age)) => parts.push(format!("last heard from {} ago", about(age))),
         (Some(at), None) => {
             parts.push(accent(
                 NOTE,
-                &format!("last heard of on {at}, which the clock has not reached"),
+                &format!("last heard from at {at}, which is in the future by this machine's clock"),
             ));
         }
         (None, _) => {}
@@ -155,9 +156,7 @@ fn host(host: &HostReport, store: &Store) -> Vec<String> {
 
 /// That a presented key is on record as compromised. Clients accept it all the same.
 fn compromised(host: &HostReport, store: &Store) -> Vec<String> {
-    let mut pins: Vec<&str> = gather::presented_pins(host).collect();
-    pins.sort_unstable();
-    pins.dedup();
+    let pins = distinct(gather::presented_pins(host));
     let why = |pin: &str| store.state.compromised(pin.parse().ok()?).map(Excerpt::new);
     let told = pins.into_iter().filter_map(|pin| Some((pin, why(pin)?)));
     told.map(|(pin, why)| {

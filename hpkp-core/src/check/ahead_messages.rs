@@ -63,8 +63,8 @@ pub(super) fn max_age_exceeds_renewal(
     let age = policy.max_age().map_or(0, |age| i64::from(age.seconds()));
     let how = match seen {
         Some(count) => format!(
-            "the records have {count} new keys of this server that were not published before, the last {} \
-             after the one before",
+            "the records show {count} new keys of this server whose pins were not published before, the \
+             last two {} apart",
             about(interval)
         ),
         None => format!(
@@ -73,7 +73,7 @@ pub(super) fn max_age_exceeds_renewal(
         ),
     };
     let text = Text::new(format!(
-        "{how}; clients remember policy \"{}\" for {} and a day, so that they would refuse the next new key",
+        "{how}; clients remember policy \"{}\" for {} and a day, so they would refuse the next new key",
         policy.shown(),
         date::duration(age)
     ));
@@ -91,8 +91,8 @@ pub(super) fn max_age_exceeds_renewal(
 
 pub(super) fn expires_before_new_key(policy: &Policy, next: &NextKey<'_>) -> Text {
     let text = Text::new(format!(
-        "the certificate expires at {}, before a key may be used whose pin is not published yet (from {} on); \
-         clients that remember policy \"{}\" would refuse a renewal with such a key",
+        "the certificate expires at {}, but a key whose pin is not published yet may be used only from {} \
+         on; clients that remember policy \"{}\" would refuse an earlier renewal with such a key",
         next.leaf.not_after_text(),
         date::format(next.allowed),
         policy.shown()
@@ -139,8 +139,8 @@ pub(super) fn not_in_all_stores(policy: &Policy, roots: &[(Pin, &CaKey, Vec<&str
         )
     });
     Text::new(format!(
-        "policy \"{}\" pins a root that some clients do not trust, no longer or not yet: {}; for them no \
-         certificate path goes through it, so the pin lets none of them in (CA table of {})",
+        "policy \"{}\" pins a root that some clients no longer trust, or do not trust yet: {}; these \
+         clients build no certificate path through it, so the pin does not let them in (CA table of {})",
         policy.shown(),
         names.join(", "),
         ca_table::date()

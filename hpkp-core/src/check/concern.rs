@@ -1,8 +1,8 @@
-//! Which records can concern a configuration: with thousands of other machines, most of what they say is about
-//! hosts that have nothing to do with those that are served here.
+//! Which records can concern a configuration: with thousands of other machines, most records are about hosts
+//! that have nothing to do with those that are served here.
 //!
-//! It errs on one side alone: a record that concerns nothing may be let in, one that does may not be left out. So it
-//! knows no ports of names and no addresses, and takes every name that any block or certificate has.
+//! It may let in a record that concerns nothing, and never leaves out one that does. So it does not know the ports
+//! of names or addresses, and takes every name that any block or certificate has.
 
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
@@ -14,16 +14,16 @@ use crate::published::index::{ByPort, Index, IndexError};
 use crate::published::{ANY_LABEL, Matching, State};
 use crate::text::glob_fits;
 
-/// Names, and ports of clients who come by these alone.
+/// The names that concern a configuration, and the ports of clients that come by a port alone.
 #[derive(Clone, Debug, Default)]
 pub struct Concern {
     /// Everything concerns it.
     is_all: bool,
     /// Hosts, and the domains above them.
     hosts: HashSet<String>,
-    /// Those among them that somebody has, not the domains above.
+    /// Those of them that a block or a certificate has, without the domains above.
     names: HashSet<String>,
-    /// Domains all hosts below which count.
+    /// Domains for which all hosts below are included.
     domains: HashSet<String>,
     /// nginx: what stands before the last dot of names.
     starts: HashSet<String>,
@@ -47,7 +47,7 @@ impl Concern {
         self.is_all
     }
 
-    /// Nothing but what concerns everybody, and what is known of writers.
+    /// Only what concerns every configuration, and the state of the writers.
     #[must_use]
     pub fn none() -> Self {
         Self { ports: Some(BTreeSet::new()), ..Self::default() }
@@ -89,7 +89,8 @@ impl Concern {
         concern
     }
 
-    /// Adds what this machine's own records are about: what answered for a name before may have met pins of it.
+    /// Adds the names of this machine's own records: a host that answered for a name before may
+    /// have matched pins of that name.
     pub fn add_recorded(&mut self, state: &State) {
         for record in state.published() {
             self.add(record.body.host.as_str(), record.body.matching != Matching::Exact);
@@ -108,7 +109,7 @@ impl Concern {
         }
     }
 
-    /// Counts all hosts below its names, too.
+    /// Also includes all hosts below its names.
     pub fn add_all_below(&mut self) {
         self.domains.extend(self.names.iter().cloned());
     }
@@ -157,7 +158,8 @@ impl Concern {
         }
     }
 
-    /// Whether records of a host may concern the configuration, with who comes by a port alone.
+    /// Whether records of a host may concern the configuration; `by_port` describes clients that
+    /// come by a port alone.
     #[must_use]
     pub fn has(&self, host: &str, by_port: ByPort) -> bool {
         self.is_all || self.has_port(by_port) || self.has_host(host)
@@ -223,7 +225,7 @@ impl Concern {
         })
     }
 
-    /// Whether all that concerns `other` concerns this, as far as names show.
+    /// Whether everything that concerns `other` also concerns this, as far as names show.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let has_ports = match (&self.ports, &other.ports) {

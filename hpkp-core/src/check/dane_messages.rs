@@ -10,7 +10,6 @@ use crate::path::Chain;
 use crate::published::state::Live;
 use crate::published::tlsa::{Combination, matching, usage};
 use crate::published::{Rrset, Tlsa};
-use crate::text::ShellWord;
 
 /// How many digits of a record's data a line has.
 const MAX_DIGITS: usize = 128;
@@ -29,7 +28,8 @@ fn owners(found: &[Live<'_>]) -> String {
     owners.into_iter().take(MAX_DETAILS).collect::<Vec<_>>().join(", ")
 }
 
-/// What keeps DANE clients, best first; nothing where no TLSA records are among what they hold.
+/// The actions that lock no DANE clients out, best first; none if these clients hold no TLSA
+/// records.
 pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for live in found {
@@ -46,14 +46,14 @@ pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -
             )
         }));
         lines.push(format!(
-            "then import the zone: hpkp published -d {} import --format tlsa --origin ORIGIN ZONE",
-            ShellWord::new(&records.directory)
+            "then import the zone: hpkp published {} import --format tlsa --origin ORIGIN ZONE",
+            records.options()
         ));
         lines.push(format!(
-            "then, and {} before the certificate changes, end the earlier records: hpkp published -d {} end \
+            "then, and {} before the certificate changes, end the earlier records: hpkp published {} end \
              {} --why REASON",
             waiting(set),
-            ShellWord::new(&records.directory),
+            records.options(),
             live.record.id
         ));
         if set.names_leaf_certificate() {
@@ -92,7 +92,7 @@ fn new_records(kinds: &BTreeSet<Combination>, chains: &[&Chain]) -> BTreeSet<Tls
     pairs.filter_map(record).collect()
 }
 
-/// As a zone has it; of a whole certificate or key what it is.
+/// A record as a zone has it; if it contains a whole certificate or key, a description instead.
 fn shown(record: &Tlsa) -> String {
     let Tlsa { usage, selector, matching: kind, .. } = record;
     match *kind {
@@ -124,7 +124,7 @@ pub(super) fn held(set: &Rrset) -> Vec<String> {
     set.records().iter().take(MAX_DETAILS).map(line).collect()
 }
 
-/// Of the records of one owner, kinds that nothing matches though another kind has a match.
+/// Kinds of records of one owner that nothing matches, although another kind matches.
 pub(super) fn combination_unmet(
     live: &Live<'_>,
     unmet: &BTreeSet<Combination>,

@@ -1,22 +1,22 @@
-//! What tells one configuration from another where records cannot.
+//! A digest that distinguishes configurations that are not on record.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What tells a configuration from others: for each host, the names by which it is reached, the
-/// certificates that it presents and the policy that it has. Trust anchors and records are no part of it.
-/// Kept where a configuration takes effect and cannot be recorded
-/// ([`Records::unrecorded`](super::Records::unrecorded)).
+/// A digest of a configuration: for each host, the names by which it is reached, the certificates that it
+/// presents and its policy, but neither trust anchors nor records. It is kept if a configuration takes
+/// effect and cannot be recorded ([`Records::unrecorded`](super::Records::unrecorded)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest {
-    /// Of all that pins of keys see: a renewal with the same key changes nothing in it.
+    /// The digest of all that pins of keys depend on: a renewal with the same key does not change
+    /// it.
     pub(super) keys: u64,
-    /// Of the leaf certificates, which some TLSA records compare.
+    /// The digest of the leaf certificates, which some TLSA records compare.
     pub(super) leaves: u64,
 }
 
 impl Digest {
-    /// That of no configuration: nothing is known to be as it was.
+    /// The digest of no configuration, so that nothing counts as unchanged.
     pub const NONE: Self = Self { keys: 0, leaves: 0 };
 
     pub(super) fn has_same_keys(self, other: Self) -> bool {

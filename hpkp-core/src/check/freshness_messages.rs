@@ -1,4 +1,4 @@
-//! What is said of machines that have not been heard of for too long.
+//! The words for findings about machines that have been silent for too long.
 
 use std::collections::BTreeSet;
 
@@ -31,20 +31,21 @@ pub(super) fn silent(
     let names = || listed(silent.keys().map(ToString::to_string));
     let what = match first {
         Silence::Since { .. } | Silence::Ahead { .. } => format!(
-            "{} {has} not been heard of for more than {} (max_staleness), so it is not known which pins clients of \
-             this host hold and which keys are presented to them by now",
+            "{} {has} been silent for more than {} (max_staleness) and may meanwhile have published pins \
+             or presented keys that are not on record here",
             who(),
             date::duration(freshness.max_staleness)
         ),
         Silence::Unreadable { file, why } => format!(
-            "cannot use \"{}\" ({why}), so it is not known when {} {} heard of last, which pins clients of \
-             this host hold and which keys are presented to them by now",
+            "cannot use \"{}\" ({why}), so it is not known when {} {} last heard from, and which pins and \
+             keys {} published and presented since",
             Excerpt::new(file),
             names(),
-            if silent.len() == 1 { "was" } else { "were" }
+            if silent.len() == 1 { "was" } else { "were" },
+            if silent.len() == 1 { "it has" } else { "they have" }
         ),
         Silence::Never => format!(
-            "no heartbeat of {} has been received so far, so nothing is refused if {} silent",
+            "no heartbeat of {} has been received so far, so max_staleness refuses nothing while {} silent",
             names(),
             if silent.len() == 1 { "it is" } else { "they are" }
         ),
@@ -69,9 +70,9 @@ pub(super) fn silent(
 fn consequence(changes: &BTreeSet<Change>) -> &'static str {
     let has = |change| changes.contains(&change);
     match (has(Change::Keys), has(Change::Pins)) {
-        (true, true) => "new keys and new pins for it may lock clients out",
-        (true, false) => "a new key for it may lock clients out",
-        (false, true) => "new pins for it may lock clients out",
+        (true, true) => "new keys and new pins for this host may lock clients out",
+        (true, false) => "a new key for this host may lock clients out",
+        (false, true) => "new pins for this host may lock clients out",
         (false, false) if has(Change::PinsWithheld) => {
             "the pins of this host, which are not published yet, stay unpublished, and no header is sent"
         }
@@ -111,29 +112,29 @@ fn remedies(
     }
 }
 
-/// The command that says of silent writers that they are gone.
+/// The command that records that silent writers are gone.
 fn gone(records: &Records, silent: &Silent<'_>) -> String {
     let some = silent.keys().take(NAMED).map(|name| format!("--writer {name}"));
     format!(
-        "only if {} gone for good: hpkp published -d {} end {} --why REASON",
+        "only if {} gone for good: hpkp published {} end {} --why REASON",
         if silent.len() == 1 { "that machine is" } else { "those machines are" },
-        ShellWord::new(&records.directory),
+        records.options(),
         some.collect::<Vec<_>>().join(" ")
     )
 }
 
-/// A writer, with when it was heard of last.
+/// A writer, with when it was heard from last.
 fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
     match silence {
         Silence::Since { at, .. } => {
             format!(
-                "{writer} (last on {}, {} ago)",
+                "{writer} (last heard from at {}, {} ago)",
                 date::format(at),
                 date::about(now.saturating_sub(at))
             )
         }
         Silence::Ahead { at } => format!(
-            "{writer} (last on {}, which the clock of this machine, {}, has not reached)",
+            "{writer} (last heard from at {}, which is in the future: the clock of this machine shows {})",
             date::format(at),
             date::format(now)
         ),
@@ -141,7 +142,7 @@ fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
     }
 }
 
-/// There is no file: nobody was ever heard of.
+/// There is no file: no machine was ever heard from.
 pub(super) fn missing(freshness: &Freshness) -> Text {
     Text::new(format!(
         "\"{}\" does not exist: this machine has received no heartbeat of any other, so max_staleness refuses \
@@ -154,16 +155,16 @@ pub(super) fn missing(freshness: &Freshness) -> Text {
 /// The file cannot be used, and no host here is concerned.
 pub(super) fn unreadable(freshness: &Freshness, why: &str) -> Text {
     Text::new(format!(
-        "cannot use \"{}\" ({why}), so it is not known when other machines were last heard of",
+        "cannot use \"{}\" ({why}), so it is not known when other machines were last heard from",
         Excerpt::new(&freshness.file)
     ))
     .fix(remove(&freshness.file))
 }
 
-/// What ends a damaged file.
+/// The command that removes a damaged file.
 fn remove(file: &str) -> String {
     format!(
-        "remove the file, then run hpkp sync, from which on all machines in the store count as heard of: rm {}",
+        "remove the file, then run hpkp sync; all machines in the store then count as heard from: rm {}",
         ShellWord::new(file)
     )
 }

@@ -87,18 +87,12 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 // What is as it was locks nobody out who was not locked out before.
-                let is_unchanged = || match code {
-                    Code::RecordsUnreadable | Code::RecordsUnsafePermissions => {
-                        self.is_host_unchanged(published, host)
-                    }
-                    // Of records that are missing, what was published is not known; the digest has the policies.
-                    Code::RecordsMissing => {
-                        published.unrecorded == Some(true)
-                            || self.is_host_unchanged(published, host)
-                    }
-                    _ => false,
+                let class = match code {
+                    Code::RecordsUnreadable
+                    | Code::RecordsUnsafePermissions
+                    | Code::RecordsMissing => self.class_of_files(records, published, *code, host),
+                    _ => code.class(),
                 };
-                let class = if is_unchanged() { Class::Warning } else { code.class() };
                 self.find_as(scope, Kind::Enforced, host, (*code, class), || text.clone());
             }
         }
@@ -115,6 +109,25 @@ impl<'a> Checker<'a> {
         if published.has_keys_alone() {
             let code = Code::RecordsEarlierFormat;
             self.find_of_none(&records.at, code, text::earlier_format);
+        }
+    }
+
+    /// What records that cannot be used mean for a host.
+    fn class_of_files(
+        &self,
+        records: &Records,
+        published: &Published<'a>,
+        code: Code,
+        host: usize,
+    ) -> Class {
+        // Where it is not known what was published, the digest of that configuration has the policies.
+        let is_same = published.unrecorded == Some(true);
+        let is_pinning = self.deployment.hosts[host].enforced.is_some();
+        match is_same || self.is_host_unchanged(published, host) {
+            // The server's own records cannot be read, so nothing is added to them either.
+            true if is_same && records.writer.is_none() && is_pinning => Class::Withhold,
+            true => Class::Warning,
+            false => code.class(),
         }
     }
 
@@ -155,6 +168,12 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Whether a server on TLS presents nothing to anybody.
+    fn refuses_handshakes(&self, host: usize) -> bool {
+        let host = &self.deployment.hosts[host];
+        host.tls && host.contexts.is_empty()
+    }
+
     /// The records that bind `host_set` against the hosts to which they lead clients.
     fn compare_name(
         &self,
@@ -170,7 +189,9 @@ impl<'a> Checker<'a> {
             let record = &live.record.body;
             let same = record.configuration.and_then(|of| entries.get(&(of, &live.record.writer)));
             let enough = enough(record, &any_of(host_set), same.into_iter().flatten().copied());
-            let led = published.led_to(&targets, host_set, live, relation);
+            let mut led = published.led_to(&targets, host_set, live, relation);
+            // A server that refuses the handshake lets nobody in.
+            led.retain(|(host, _), _| !self.refuses_handshakes(*host));
             let mut is_gone = led.is_empty();
             if led.keys().all(|(_, claim)| matches!(claim, Claim::AnyName | Claim::PatternOnly)) {
                 let names = published.unlistened(&targets, host_set, live, relation);

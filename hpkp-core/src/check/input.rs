@@ -12,6 +12,7 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::heard::AllHeard;
 use crate::published::{HostName, Matching, State, WriterName};
+use crate::text::ShellWord;
 
 /// All that a configuration says and has loaded.
 #[derive(Debug, Default)]
@@ -24,18 +25,17 @@ pub struct Deployment {
     pub hosts: Vec<Host>,
     /// What messages call the directives.
     pub names: Names,
-    /// Where they answer on TLS. Without them no name leads to a block, and each block is held
-    /// against its own policy alone.
+    /// The addresses on which they answer with TLS. Without listeners no name leads to a block, and
+    /// each block is compared only with its own policy.
     pub listeners: Vec<Listener>,
     /// What the records of published pins say; none where the caller has nothing to do with them.
     pub records: Option<Records>,
     /// Names that clients do not reach here, as the operator says (`hpkp_not_served_here`).
     pub not_served_here: Vec<NotServedHere>,
-    /// What the server's module has found in the configuration itself.
+    /// Findings of the server's module about the configuration itself.
     pub noticed: Vec<Noticed>,
-    /// The hosts (by position) whose certificates are chosen during the handshake and whose header the
-    /// operator has sent all the same, where the certificate presented satisfies the policy
-    /// (`hpkp NAME unguarded`).
+    /// The hosts (by position) whose certificates are chosen during the handshake, and whose header is
+    /// sent on each connection whose certificate satisfies the policy (`hpkp NAME unguarded`).
     pub unguarded: BTreeSet<usize>,
     /// The hosts (by position) whose certificates are chosen during the handshake and compared with the
     /// pins there, in the worker (`hpkp_guard`).
@@ -90,7 +90,7 @@ pub struct NotServedHere {
     pub at: Location,
 }
 
-/// The names of those directives of a server that findings speak of.
+/// The names that a server has for the directives in messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Names {
     /// How long clients remember a policy.
@@ -101,12 +101,13 @@ pub struct Names {
     pub trusted_certificate: &'static str,
     /// The directory with records.
     pub published_pins: &'static str,
-    /// That a name is served elsewhere.
+    /// The directive that declares that a name is served elsewhere.
     pub not_served_here: &'static str,
-    /// What makes a default server refuse clients of names that no server has, where there is such
-    /// a directive.
+    /// The directive that makes a default server refuse clients of names that no server has; none
+    /// where the server has no such directive.
     pub reject_handshake: Option<&'static str>,
-    /// What says that renewals keep the key, with its argument, where there is such a directive.
+    /// The directive that declares that renewals keep the key, with its argument; none where the
+    /// server has no such directive.
     pub same_key: Option<&'static str>,
 }
 
@@ -125,12 +126,12 @@ impl Default for Names {
     }
 }
 
-/// What one TLS context presents.
+/// A TLS context: the certificates of one server block.
 #[derive(Debug)]
 pub struct Context {
     /// Its certificates.
     pub certificates: Certificates,
-    /// Whom the clients of the server that owns it trust.
+    /// The trust anchors of the clients of the server that owns it.
     pub trust: Arc<TrustSetting>,
 }
 
@@ -146,7 +147,7 @@ pub enum Certificates {
         /// What can be done, as a clause.
         remedy: &'static str,
     },
-    /// They are known at the start only, and this is a test; why, as a clause.
+    /// This is a test, and they are known only at the start; the reason, as a clause.
     Later(String),
     /// One of them cannot be used; the code and what is wrong.
     Unusable(Code, Text),
@@ -175,7 +176,7 @@ pub struct Skipped {
 /// A server block.
 #[derive(Debug)]
 pub struct Host {
-    /// How it is called in messages: its first name, or where it listens.
+    /// Its name in messages: its first name, or where it listens.
     pub label: String,
     /// Its names as the server's configuration has them, wildcards included.
     pub names: Vec<String>,
@@ -189,9 +190,9 @@ pub struct Host {
     pub enforced: Option<PolicyUse>,
     /// The policy for `Public-Key-Pins-Report-Only`.
     pub report_only: Option<PolicyUse>,
-    /// What the running configuration goes on with in spite of, for this very host with the same
-    /// keys and the same policy: refusing the new one would protect nobody, and would keep the
-    /// other hosts from being renewed.
+    /// Lock-outs and unsure answers with which the running configuration serves this host with the
+    /// same keys and the same policy. To refuse the new configuration for them would protect
+    /// nobody, and would keep the other hosts from being renewed.
     pub accepted: Vec<Alarm>,
     /// The leaves that the running server presents for it while this configuration is a candidate
     /// to take its place; empty where nothing is serving yet.
@@ -221,8 +222,8 @@ impl Host {
 pub struct Alarm {
     /// What was found.
     pub code: Code,
-    /// The name for which it was, where it is about one: the same for another name is another matter.
-    /// The port is none where it is found of a policy, whose pins hold for all.
+    /// The name that it is about, if it is about one name; the same finding for another name is
+    /// another alarm. The port is none for a finding about a policy, whose pins apply to all ports.
     pub name: Option<(HostName, Matching, Option<u16>)>,
 }
 
@@ -242,55 +243,70 @@ pub struct PolicyUse {
     pub policy: String,
     /// Where the directive stands.
     pub at: Location,
-    /// Whether it stands in this very server block, not in one around it.
+    /// Whether it is in this very server block, not inherited.
     pub own: bool,
 }
 
 /// What the records say, and what is wrong with them.
 #[derive(Debug)]
 pub struct Records {
-    /// The state that they come to.
+    /// The state that follows from them.
     pub state: State,
-    /// Under which name this server writes its own; none where it writes none.
+    /// The writer name of this server; none where it writes no records.
     pub writer: Option<WriterName>,
-    /// A directory to which `hpkp published` can add what the operator decides.
-    pub directory: String,
+    /// Where they were read: first the directory to which `hpkp published` can add what the operator decides.
+    pub directories: Vec<String>,
     /// The directive that names them, or the place that findings name where there is none.
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.
     pub problems: Vec<(Code, Text, Location)>,
-    /// What tells the configuration that was accepted last from others
-    /// ([`super::digest()`]), where it is served and could not be recorded, or its record is lost. The records
-    /// are of one before it, so only the very same is unchanged. None where it is on record.
+    /// The digest ([`super::digest()`]) of the configuration that was accepted last, if it is served and could
+    /// not be recorded, or its record is lost. The records are then of an earlier configuration, so only a
+    /// configuration with this digest is unchanged. None where it is on record.
     pub unrecorded: Option<Digest>,
     /// How long other machines may be silent, for each directory whose directive says it.
     pub freshness: Vec<Freshness>,
 }
 
-/// How long the writers of the copies in one directory may be silent, and when they were heard of.
+impl Records {
+    /// The directories as `hpkp published` takes them: it reads all, and writes to the first.
+    #[must_use]
+    pub fn options(&self) -> String {
+        directory_options(&self.directories)
+    }
+}
+
+/// Directories as `hpkp published` takes them.
+#[must_use]
+pub fn directory_options(directories: &[String]) -> String {
+    let option = |directory: &String| format!("-d {}", ShellWord::new(directory));
+    directories.iter().map(option).collect::<Vec<_>>().join(" ")
+}
+
+/// How long the writers of the copies in one directory may be silent, and when they were heard from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Freshness {
     /// The longest silence, in seconds.
     pub max_staleness: i64,
     /// The directive.
     pub at: Location,
-    /// The path of the file that says when they were heard of.
+    /// The path of the file that says when they were heard from.
     pub file: String,
-    /// Who has a copy in the directory.
+    /// The writers that have a copy in the directory.
     pub peers: BTreeSet<WriterName>,
     /// What the file says.
     pub heard: HeardFile,
-    /// Whether certificates come without a configuration, one by one, so that each counts as new.
+    /// Whether certificates arrive one by one at the handshake, so that each counts as new.
     pub at_handshake: bool,
 }
 
-/// What is known of when others were heard of.
+/// When other machines were heard from, as far as the file can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeardFile {
-    /// The last receipt of each that was ever heard of.
+    /// The last receipt of each that was ever heard from.
     Read(AllHeard),
-    /// There is no such file: nobody was ever heard of.
+    /// There is no such file: no machine was ever heard from.
     Missing,
-    /// It cannot be used; why.
+    /// It cannot be used, for this reason.
     Unusable(String),
 }

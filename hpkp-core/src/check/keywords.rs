@@ -8,9 +8,9 @@ use crate::path::Chain;
 use crate::policy::Policy;
 
 impl Deployment {
-    /// Puts, for each host whose policy has keywords, the pins in their place. Hosts that present
-    /// the same share a policy as before. Where what a host presents is not known, its policy stays
-    /// as it is, and nothing is sent of it.
+    /// Replaces the keywords in the policy of each host with pins. Hosts that present the same keys
+    /// still share a policy. If the keys of a host are not known, its policy keeps the keywords,
+    /// and its header is not sent.
     pub fn bind_keywords(&mut self) {
         let with_keywords: HashMap<String, Policy> = self
             .policies

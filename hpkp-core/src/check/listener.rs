@@ -41,7 +41,7 @@ impl Listener {
         }
     }
 
-    /// Whether it takes datagrams (QUIC), which nginx writes behind the address.
+    /// Whether it takes datagrams (QUIC); then `/udp` follows the address.
     pub(super) fn is_udp(&self) -> bool {
         self.address.as_deref().is_some_and(is_udp)
     }
@@ -64,15 +64,15 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Whether the server ever finds a block by this name of it. Both take the trailing dot off what clients
-    /// ask for, and compare it with names that keep theirs.
+    /// Whether the server ever finds a block by this name of it. Both servers remove the trailing dot from
+    /// the name that clients ask for, and then compare it with configured names that keep theirs.
     #[must_use]
     pub fn finds(self, name: &str) -> bool {
         self == Self::Nginx && name.starts_with('~') || !name.ends_with('.')
     }
 }
 
-/// A name that is a regular expression. The core has no engine of its own; a server lends its.
+/// A name that is a regular expression. The core has no engine of its own and uses the server's.
 pub trait NamePattern: fmt::Debug {
     /// Whether it fits `name`, which is in lower case.
     fn fits(&self, name: &str) -> bool;

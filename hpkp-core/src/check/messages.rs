@@ -1,4 +1,5 @@
-//! Findings gathered and worded: one for each code and policy, however many hosts share it.
+//! The findings of a check and their words: one for each code and policy, however many hosts share
+//! it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,10 +19,10 @@ use crate::text::{Excerpt, ShellWord};
 /// How many lines of a kind a finding has at most.
 pub(super) const MAX_DETAILS: usize = 24;
 
-/// What follows a pin that no advice may name.
+/// The note after a pin that no advice may recommend.
 pub(super) const COMPROMISED: &str = " (compromised, do not use it)";
 
-/// How many pins a finding gives a command for.
+/// For how many pins a finding has a command.
 const MAX_SEARCHED: usize = 4;
 
 /// What a finding is about, besides its code and its host.
@@ -100,14 +101,14 @@ impl Findings {
         self.all.iter().any(|finding| finding.code == code)
     }
 
-    /// The gravest class first; within one, in the order in which they were found.
+    /// The most serious class first; within a class, in the order in which they were found.
     pub(super) fn finish(mut self) -> Vec<Finding> {
         self.all.sort_by_key(|finding| finding.class);
         self.all
     }
 }
 
-/// How a backup pin is made.
+/// Adds the commands that make a backup pin.
 pub(super) fn with_backup_key(text: Text) -> Text {
     text.fix(
         "create a backup key on a machine that is not this server, and keep it offline: openssl genpkey \
@@ -121,6 +122,12 @@ pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> Text {
     let count = policy.spec.distinct_sources();
     let pins = if count == 1 { "pin" } else { "different pins" };
     match code {
+        // Such a policy needs no backup, and with none of its own it gets both pins.
+        Code::TooFewPins if policy.spec.is_unpinning() && count == 1 => Text::new(format!(
+            "policy \"{name}\" has {count} {pins}; some clients (Chromium) ignore a header without the pin of \
+             the key in use and another pin, and forget nothing"
+        ))
+        .fix("remove the pin: a policy that tells clients to forget gets the pins that they need"),
         Code::TooFewPins => with_backup_key(Text::new(format!(
             "policy \"{name}\" has {count} {pins}; clients ignore a header without the pin of the key \
              in use and a backup pin (RFC 7469 section 2.5)"
@@ -191,11 +198,12 @@ pub(super) fn checked_at_handshake(policy: &Policy, why: &str, remedy: &str) -> 
     at_handshake(why, &what, remedy)
 }
 
-/// Of a certificate that is compared at each handshake. `what` is what this test cannot do and the guard does.
+/// The text about a certificate that is compared at each handshake. `what` is the action that this
+/// test cannot do and the guard does.
 pub(super) fn at_handshake(why: &str, what: &str, remedy: &str) -> Text {
     let text = Text::new(format!(
         "{why}, so this test cannot {what} at each handshake, and presents the last good certificate where \
-         clients would refuse it; which certificate it presents is not on record"
+         clients would refuse it; hpkp does not record which certificate the guard presents"
     ));
     if remedy.is_empty() { text } else { text.fix(remedy) }
 }
@@ -261,7 +269,7 @@ pub(super) fn no_pin_in_chain(
     text
 }
 
-/// What a certificate outside a policy means for clients, and what is to be done first.
+/// What it means for clients that a certificate does not match a policy, and what to do first.
 fn failed_policy(
     policy: &Policy,
     kind: Kind,
@@ -352,7 +360,7 @@ pub(super) fn partial_path_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -
          some clients would refuse the certificate",
         policy.shown()
     ))
-    .fix("pin a key that is on every path, best the certificate's own key")
+    .fix("pin a key that is on every path, preferably the certificate's own key")
     .details(described(chains))
 }
 
@@ -376,7 +384,7 @@ pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> St
     )
 }
 
-/// `why` says of a pin why it is no backup.
+/// `why` gives the reason why a pin is no backup.
 pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) -> Text {
     let all_loaded = policy.pins.iter().all(|one| why(one.pin) == LOADED);
     let cause = if all_loaded {
@@ -399,7 +407,7 @@ pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) 
 /// Why a pin is no backup: it is in use.
 pub(super) const LOADED: &str = "key is loaded";
 
-/// What a pin is the hash of, and of which object.
+/// A pin that is the hash of something other than a key.
 #[derive(Debug)]
 pub(super) struct Mistaken {
     pub(super) of: HashOf,
@@ -418,11 +426,11 @@ pub(super) fn pin_not_spki_hash(policy: &Policy, pin: Pin, mistaken: &Mistaken) 
     .fix("use the pin of the key, which is the hash of its SPKI: hpkp pin FILE")
 }
 
-/// Where in what a host presents a compromised key stands.
+/// A compromised key among those that a host presents.
 #[derive(Debug)]
 pub(super) struct Compromised<'a> {
     pub(super) pin: Pin,
-    /// What the record says of it.
+    /// The reason in the record.
     pub(super) why: &'a str,
     /// Whether it is the key of a leaf: the host's own.
     pub(super) is_leaf: bool,

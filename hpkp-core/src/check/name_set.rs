@@ -13,14 +13,14 @@ pub struct SeenName {
     pub host: HostName,
     /// Which hosts are meant.
     pub matching: Matching,
-    /// Hosts that a pattern does not mean: other blocks have them.
+    /// Hosts to which a pattern does not apply, because other blocks have them.
     pub except: Vec<HostName>,
     /// The ports; none where it is reached on a Unix socket alone.
     pub ports: Vec<u16>,
     /// Whether no header is sent for it: the block answers for it only by a wildcard in its
     /// certificate, or by the port alone.
     pub aside: bool,
-    /// Whether only those who ignore names come in.
+    /// Whether only clients that ignore names accept the certificate.
     pub nameless: bool,
     /// The addresses, where another block presents something else for it on the same port.
     pub addresses: Vec<String>,

@@ -8,7 +8,7 @@ use super::{Certificates, Checker, Deployment, Uses};
 use crate::certificate::Certificate;
 use crate::finding::Code;
 use crate::header::Kind;
-use crate::other_hash::HashOf;
+use crate::other_hash::{self, HashOf};
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::{PinSource, Policy};
@@ -34,6 +34,9 @@ pub(super) fn mistaken(deployment: &Deployment) -> HashMap<Pin, Mistaken> {
         if let Certificates::Loaded(chains) = &context.certificates {
             for certificate in chains.iter().flat_map(Chain::certificates) {
                 search.certificate(certificate, "loaded");
+            }
+            for chain in chains {
+                search.chain(chain);
             }
         }
     }
@@ -76,6 +79,18 @@ impl Search {
                 };
                 format!("{} ({origin}){right}", certificate.subject())
             });
+        }
+    }
+
+    /// The text of all that a server sends: a file such as fullchain.pem.
+    fn chain(&mut self, chain: &Chain) {
+        let [leaf, _, ..] = chain.certificates() else { return };
+        if self.literals.is_empty() {
+            return;
+        }
+        let all = chain.certificates().iter().map(|certificate| certificate.der());
+        for (pin, of) in other_hash::of_chain(all) {
+            self.compare(pin, of, || format!("{} (loaded)", leaf.subject()));
         }
     }
 

@@ -15,7 +15,7 @@ use crate::published::state::{Live, Record, Retention};
 use crate::published::{HostName, Lifetime, Matching, Origin, PinValidation, Presents};
 use crate::text::{Excerpt, NAMED, ShellWord, listed};
 
-/// How many ids a command has; where they are more, it has the names.
+/// The most ids in a command; if there are more, the command has the names instead.
 const NAMED_IDS: usize = 12;
 
 /// How many pins a line has.
@@ -54,7 +54,7 @@ pub(super) fn at_handshake(why: &str, remedy: &str) -> Text {
 pub(super) struct UnmetPins<'a> {
     pub(super) records: &'a Records,
     pub(super) found: &'a [Live<'a>],
-    /// For whom they are not met, with the ports.
+    /// The names for which they are not matched, with the ports.
     pub(super) names: &'a BTreeSet<(HostSet, u16)>,
     /// Why the host answers for these names.
     pub(super) claim: Claim,
@@ -289,12 +289,12 @@ impl UnmetPins<'_> {
             "if clients do not reach {hosts} here, load a certificate without that name, or: {elsewhere}"
         );
         let here = format!(
-            "if clients reach {hosts} here, add the name to a server, and its pins are checked"
+            "if clients reach {hosts} here, add the name to a server, so that its pins are checked"
         );
         [here].into_iter().chain(reject).chain([other]).collect()
     }
 
-    /// What keeps these clients, best first.
+    /// The actions that lock none of these clients out, best first.
     fn safe_actions(&self, code: Code) -> Vec<String> {
         if self.found.iter().all(|live| live.record.body.tlsa.is_some()) {
             return dane_messages::advice(self.records, self.found, self.chains);
@@ -306,7 +306,7 @@ impl UnmetPins<'_> {
             pins().all(|pin| is_compromised(&pin)),
         ) {
             _ if code == Code::PublishedPinsPartlyMet => {
-                "load a certificate for a key that these clients hold the pin of, which is on every path"
+                "load a certificate that has a key pinned by these clients on every path"
             }
             (false, _) => {
                 "load a certificate for a key that these clients accept: the previous certificate, or \
@@ -410,8 +410,8 @@ impl UnmetPins<'_> {
         }
     }
 
-    /// The command that ends the pins of released apps, of all hosts of the finding. Many are not ended by
-    /// the names of their hosts: these may have pins of releases that go on.
+    /// The command that ends the pins of released apps, for all hosts of the finding. If there are many,
+    /// the command does not name their hosts: these may also have pins of releases that are still in use.
     fn after_a_release(&self) -> String {
         let of_an_app = |live: &&Live<'_>| {
             live.retention == Retention::Indefinite && live.record.body.tlsa.is_none()
@@ -422,8 +422,8 @@ impl UnmetPins<'_> {
         match &commands("end", "--why REASON", self.records, &open)[..] {
             [end] if open.len() <= NAMED_IDS => format!("{release}, run: {end}"),
             _ => format!(
-                "{release}, end its records by their ids, which this prints: hpkp published -d {} list",
-                ShellWord::new(&self.records.directory)
+                "{release}, end its records by their ids, which this prints: hpkp published {} list",
+                self.records.options()
             ),
         }
     }
@@ -504,7 +504,7 @@ impl UnmetPins<'_> {
     }
 }
 
-/// Where nobody knows an end.
+/// The words for pins without an expiry.
 const NO_EXPIRY: &str = "and these pins do not expire";
 
 /// A command for all of `found`: by their ids where these are few, else by their names; several commands
@@ -519,7 +519,7 @@ fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> V
         let names: BTreeSet<String> = found.iter().map(name).collect();
         chosen = names.iter().map(|name| format!("--host {}", ShellWord::new(name))).collect();
     }
-    let room = MAX_LINE.saturating_sub(OTHERS_OF_A_LINE + records.directory.len()).max(MIN_CHOSEN);
+    let room = MAX_LINE.saturating_sub(OTHERS_OF_A_LINE + records.options().len()).max(MIN_CHOSEN);
     let mut all: Vec<String> = Vec::new();
     for one in chosen {
         match all.last_mut().filter(|line| line.len() + one.len() < room) {
@@ -650,7 +650,7 @@ pub(super) fn other_block(
 
 /// The command that records an operator's decision about events, without its reason.
 fn command(verb: &str, records: &Records, ids: &str) -> String {
-    format!("hpkp published -d {} {verb} {ids}", ShellWord::new(&records.directory))
+    format!("hpkp published {} {verb} {ids}", records.options())
 }
 
 /// What other machines present that new pins do not match: of all hosts of the policy.

@@ -1,4 +1,4 @@
-//! Who has not been heard of in time.
+//! The writers that have been silent for too long.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,20 +6,20 @@ use super::{Freshness, HeardFile, Records};
 use crate::finding::Code;
 use crate::published::WriterName;
 
-/// How far the clock may have been set back since a receipt without a doubt about the age, in seconds: the
-/// file may be written while the check runs.
+/// How many seconds a receipt may be in the future and still count as new: the file may be written while
+/// the check runs.
 const TOLERANCE: i64 = 60;
 
-/// What is known of a writer that has not been heard of in time. The first that fits counts.
+/// Why a writer counts as silent. If several reasons apply, the first one in this list is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Silence<'a> {
-    /// It was heard of at this time, which is longer ago than the limit, both in seconds.
+    /// It was heard from at this time, which is longer ago than the limit, both in seconds.
     Since { at: i64, limit: i64 },
-    /// It was heard of at a time that the clock has not reached: it was set back, and the age is not known.
+    /// It was heard from at a time in the future: the clock was set back, and the age is not known.
     Ahead { at: i64 },
     /// The file that says it cannot be used; why.
     Unreadable { file: &'a str, why: &'a str },
-    /// It was never heard of.
+    /// It was never heard from.
     Never,
 }
 
@@ -51,7 +51,7 @@ pub(super) enum Change {
     None,
 }
 
-/// The writers that have not been heard of in time, and are not said to be gone.
+/// The writers that have been silent for too long and are not recorded as gone.
 pub(super) fn silent(records: &Records, now: i64) -> Silent<'_> {
     let own: BTreeSet<&WriterName> =
         records.state.writers().filter(|(_, own)| *own).map(|(writer, _)| writer).collect();
@@ -79,8 +79,8 @@ pub(super) fn silent(records: &Records, now: i64) -> Silent<'_> {
     silent
 }
 
-/// How one writer is silent, as the file of one directory says. None where it was heard of in time, or where
-/// the file as a whole says nothing.
+/// Why one writer counts as silent, by the file of one directory. None if it was heard from in time, or if the
+/// file as a whole cannot say.
 fn of_writer<'a>(freshness: &'a Freshness, writer: &WriterName, now: i64) -> Option<Silence<'a>> {
     let all = match &freshness.heard {
         HeardFile::Read(all) => all,

@@ -12,9 +12,9 @@ use crate::published::Presented;
 /// The answer.
 #[derive(Debug)]
 pub struct Verdict {
-    /// What was found, the gravest class first.
+    /// The findings, the most serious class first.
     pub findings: Vec<Finding>,
-    /// What to send, an entry for each of [`Deployment::hosts`](super::Deployment::hosts).
+    /// What each host sends: an entry for each of [`Deployment::hosts`](super::Deployment::hosts).
     pub hosts: Vec<HostVerdict>,
     /// For each of [`Deployment::contexts`](super::Deployment::contexts), for each of its certificates,
     /// the pins of the keys on its candidate paths, the leaf's first. Empty where they are not known.
@@ -35,8 +35,8 @@ pub struct HostVerdict {
     pub names: Vec<SeenName>,
     /// What it presents, where all of it is known.
     pub presented: Option<Vec<Presented>>,
-    /// The names for which the field of the enforced policy may be sent, where the host is reached by
-    /// others too. None where it may be sent for every name that leads here.
+    /// The names for which the field of the enforced policy may be sent, if clients reach the host by
+    /// other names too. None if it may be sent for every name that leads here.
     pub header_names: Option<Arc<NameSet>>,
 }
 

@@ -9,7 +9,7 @@ use super::tlsa::{Protocol, Rrset};
 use crate::pin::Pin;
 
 impl Published {
-    /// Whether a client that holds this holds `host` to it.
+    /// Whether this entry applies to `host`.
     #[must_use]
     pub fn binds(&self, host: &HostName) -> bool {
         self.stands_for(host) && !self.exempts(host)
@@ -36,7 +36,8 @@ impl Published {
         }
     }
 
-    /// Whether they are compared on a port; 0 is a socket without one, which may be reached at any.
+    /// Whether clients compare the pins on a port. Port 0 is a socket without a port, which clients
+    /// may reach through any port.
     #[must_use]
     pub fn is_on(&self, port: u16) -> bool {
         let is_excepted = |set: &Rrset| set.except_ports.contains(&port);
@@ -45,8 +46,8 @@ impl Published {
                 && !self.tlsa.as_deref().is_some_and(is_excepted)
     }
 
-    /// Whether they are compared with what is presented over UDP, or over TCP. Who asks for `_853._udp` comes over UDP, and
-    /// meets what another program may present there (RFC 7671 section 3).
+    /// Whether clients compare the pins over UDP, or over TCP. Clients that look up `_853._udp` connect over UDP,
+    /// where another program may answer (RFC 7671 section 3).
     #[must_use]
     pub fn is_over(&self, udp: bool) -> bool {
         match self.tlsa.as_ref().and_then(|set| set.protocol) {
@@ -56,7 +57,7 @@ impl Published {
         }
     }
 
-    /// Of TLSA records, the name at which they are, without the root dot.
+    /// The name of TLSA records in DNS, without the root dot; none for pins.
     #[must_use]
     pub fn owner(&self) -> Option<String> {
         let set = self.tlsa.as_ref()?;
@@ -68,8 +69,8 @@ impl Published {
         })
     }
 
-    /// Whether a client may compare the key of a leaf with what it holds, and find it there. Of TLSA records,
-    /// which may have it in another form, the kind decides.
+    /// Whether a client may compare the key of a leaf with this entry and find it there. For TLSA records,
+    /// which may have the key in another form, the kind decides.
     #[must_use]
     pub fn may_pin_leaf(&self, pin: Pin) -> bool {
         match &self.tlsa {
@@ -78,8 +79,7 @@ impl Published {
         }
     }
 
-    /// Whether some client that holds it does not look at names (RFC 7671 section 5.1): it compares nothing
-    /// but the leaf.
+    /// Whether some client with this entry ignores names (RFC 7671 section 5.1): it compares only the leaf.
     #[must_use]
     pub fn ignores_names(&self) -> bool {
         match &self.tlsa {
@@ -116,8 +116,9 @@ impl Published {
     }
 }
 
-/// What suffices for the client that holds `held`, of whose configuration these are the entries that
-/// bind a host: pins, by what the client compares with them. Sorted, as records have them.
+/// The sets of pins of which the client that holds `held` needs one, by what it compares with them.
+/// `entries` are the entries of its configuration that apply to the host. Sorted, as records have
+/// them.
 #[must_use]
 pub fn united<'a>(
     held: &Published,

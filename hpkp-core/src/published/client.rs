@@ -1,8 +1,8 @@
 //! The clients that hold pins, and how each of them combines the entries of one configuration.
 //!
-//! Which entry of a configuration applies to a host is decided when it is taken over: entries that
-//! a nearer one replaces name that one in [`Published::exempt`](super::Published::exempt). What is left for the check is
-//! which entries that bind one host suffice alone.
+//! Which entry of a configuration applies to a host is decided at the import: entries that a nearer one replaces name
+//! that one in [`Published::exempt`](super::Published::exempt). The check only decides which entries that apply to
+//! one host are sufficient alone.
 
 use super::keys::Scope;
 use super::name::HostName;
@@ -10,16 +10,16 @@ use super::name::HostName;
 /// A kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
-    /// `CertificatePinner` of OkHttp: the pins of all patterns that fit a host unite.
+    /// `CertificatePinner` of OkHttp: the pins of all patterns that match a host are combined.
     OkHttp,
-    /// Android's Network Security Configuration: the most specific entry counts alone.
+    /// Android's Network Security Configuration: only the most specific entry applies.
     Android,
-    /// TrustKit: the most specific entry counts alone.
+    /// TrustKit: only the most specific entry applies.
     TrustKit,
-    /// Apple's `NSPinnedDomains`: the pins of all entries that fit a host unite, those for the leaf
-    /// and those for a CA each by themselves; both kinds must hold.
+    /// Apple's `NSPinnedDomains`: the pins of all entries that match a host are combined, those for
+    /// the leaf and those for a CA each by themselves; both kinds must match.
     Apple,
-    /// Cronet's `addPublicKeyPins`: the most specific entry counts alone.
+    /// Cronet's `addPublicKeyPins`: only the most specific entry applies.
     Cronet,
     /// curl's `--pinnedpubkey`: one list, of which one pin must be the leaf's.
     Curl,
@@ -55,8 +55,8 @@ impl Client {
         super::named(CLIENTS, name)
     }
 
-    /// Whether of two entries of one configuration that bind a host one is enough, given what each
-    /// compares.
+    /// Whether one of two entries of a configuration that apply to a host is enough, given the
+    /// scope of each.
     pub(super) fn unites(self, one: Scope, other: Scope) -> bool {
         match self {
             Self::OkHttp | Self::Apple => one == other,
@@ -66,7 +66,7 @@ impl Client {
     }
 }
 
-/// A host for which a client does not look at an entry, though it lies below the entry's host.
+/// A host to which an entry does not apply, although it is below the entry's host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Exempt {
     /// The host.

@@ -1,7 +1,7 @@
-//! When what was written happened, where clocks stood wrong.
+//! When events happened, if clocks were wrong.
 //!
 //! An event has the time that its writer's clock showed, and its number tells its place among the
-//! events of that writer. A time that cannot be right is bounded by what is known otherwise:
+//! events of that writer. If a time cannot be right, other events limit it:
 //!
 //! - A time to come cannot be that of what was read already. It happened before the next event of its
 //!   writer whose time can be right, and before this machine wrote that it had read it (`seen`). That
@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 
 use super::name::WriterName;
+use crate::sorted::distinct;
 
 /// How far a clock may be set back in the course of things, in seconds. An event of within that time
 /// counts as having happened with the one before it: old worker processes are given as long.
@@ -52,10 +53,7 @@ impl Written {
             let at = run.at;
             (run.first..=run.last).map(move |seq| (seq, at))
         };
-        let mut events: Vec<(u64, i64)> = self.runs.iter().flat_map(events).collect();
-        events.sort_unstable();
-        events.dedup();
-        events
+        distinct(self.runs.iter().flat_map(events))
     }
 
     /// In the order of reading.
@@ -101,7 +99,7 @@ impl Written {
     }
 }
 
-/// When events happened, as far as it can be told at one time.
+/// When events happened, as far as that is known at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     now: i64,
@@ -117,14 +115,14 @@ impl Clock {
         Self { now, ..Self::default() }
     }
 
-    /// The time that it is.
+    /// The present time.
     #[must_use]
     pub fn now(&self) -> i64 {
         self.now
     }
 
-    /// When an event happened that was written `at` this time, by the clock of its writer. `None` where
-    /// it cannot be told, and may have been just now.
+    /// When an event happened that was written `at` this time, by the clock of its writer. `None` if
+    /// that is not known; it may have happened just now.
     #[must_use]
     pub fn time(&self, writer: &WriterName, seq: u64, at: i64) -> Option<i64> {
         let corrected = self.corrected.get(writer).and_then(|events| events.get(&seq));

@@ -1,8 +1,8 @@
-//! Which events of a writer's file are still needed, where an operator wants it smaller.
+//! Which events of a writer's file are still needed when an operator compacts the file.
 //!
-//! Only published pins and presented keys ever leave it. What ended, waived or compromised
-//! something stays, however old: it is short, and an old copy that turns up later would bring back
-//! to life what nothing ends any more.
+//! Only records of published pins and presented keys are removed. Ends, waivers and compromised
+//! keys stay, however old: they are short, and without them an old copy of the file could bring
+//! ended records back.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::summary::is_of_a_configuration;
 use super::timeline::Timelines;
 use super::{Body, Published};
 
-/// How long what is over stays on record, in seconds: a year, a leap year included.
+/// How long an expired record stays in the file, in seconds: a year, a leap year included.
 pub const KEPT: i64 = 366 * 24 * 3_600;
 
 /// Which of `events`, all of `writer`, must stay in its file, an entry for each; `state` is what all

@@ -1,4 +1,4 @@
-//! What records say: one event a line, each true for ever.
+//! The events of records: one event a line, each true for ever.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Event {
         &self.writer
     }
 
-    /// What it says.
+    /// Its content.
     #[must_use]
     pub fn body(&self) -> &Body {
         &self.body
@@ -65,10 +65,10 @@ impl Event {
     }
 }
 
-/// What an event says.
+/// The content of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// Who writes the file: its first line.
+    /// The identity of the file: its first line.
     Writer(Identity),
     /// Pins that clients may remember from now on.
     Published(Published),
@@ -86,22 +86,23 @@ pub enum Body {
     Gone(Gone),
     /// A server is back with what it stopped with.
     Again(Again),
-    /// The writer lives, and has read these records of others.
+    /// The writer runs, and has read these records of others.
     Seen(Seen),
 }
 
-/// Which file this is, so that a copy on another machine is never appended to.
+/// The identity of a file, so that no server appends to a copy on another machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// A random number, made with the file.
     pub instance: String,
-    /// What tells the machine from others; not its id itself, which is to be kept to the machine.
+    /// A hash that identifies the machine; not the machine id itself, which must stay on the
+    /// machine.
     pub machine: String,
 }
 
 impl Identity {
-    /// What tells a machine from others, out of its id, which is to be kept to the machine
-    /// (machine-id(5)): the first 16 octets of a hash of it, in hexadecimal digits.
+    /// The identification of a machine, made of its machine id, which must stay on the machine
+    /// (machine-id(5)): the first 16 bytes of a hash of it, in hexadecimal digits.
     #[must_use]
     pub fn machine_of(id: &[u8]) -> String {
         let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
@@ -116,26 +117,26 @@ pub struct Published {
     pub host: HostName,
     /// Which hosts it stands for.
     pub matching: Matching,
-    /// Hosts below that [`Matching::OneLabel`] does not stand for: those for which the server had
-    /// other blocks.
+    /// Hosts below to which a record with [`Matching::OneLabel`] does not apply: the server had
+    /// other blocks for them.
     pub except: Vec<HostName>,
-    /// Whether it binds all hosts below, besides (RFC 7469 section 2.1.3).
+    /// Whether the pins also apply to all hosts below (RFC 7469 section 2.1.3).
     pub include_subdomains: bool,
-    /// What clients compare.
+    /// Which keys clients compare with the pins.
     pub scope: Scope,
-    /// The one port for which they do; all where there is none, as in RFC 7469.
+    /// The port to which the pins apply; all ports if there is none, as in RFC 7469.
     pub port: Option<u16>,
-    /// The pins, sorted, each once; at least one. Of TLSA records those of the keys that they name,
-    /// of which there may be none.
+    /// The pins, sorted, each once; at least one. For TLSA records, the pins of the keys that they
+    /// name, which may be none.
     pub pins: Vec<Pin>,
     /// How long they are remembered.
     pub lifetime: Lifetime,
-    /// Where clients have them from.
+    /// Where clients got the pins.
     pub origin: Origin,
-    /// Since when they are published, where that is not the time of the event.
+    /// Since when the pins are published, if that is not the time of the event.
     pub since: Option<i64>,
-    /// The configuration of a client that this is an entry of. An entry of its own where there is
-    /// none: each such must be met.
+    /// The client configuration to which this entry belongs. Without one, the entry stands alone,
+    /// and a certificate must match it.
     pub configuration: Option<Configuration>,
     /// Hosts for which the same configuration has something else.
     pub exempt: Vec<Exempt>,
@@ -164,7 +165,7 @@ impl Published {
         }
     }
 
-    /// The same of TLSA records, in place of its pins.
+    /// The same entry with TLSA records in place of its pins.
     #[must_use]
     pub fn with_tlsa(self, set: Rrset) -> Self {
         let scope = set.scope().unwrap_or_default();
@@ -172,16 +173,16 @@ impl Published {
     }
 }
 
-/// One configuration of one client, told by its kind and by a number that its entries share.
+/// One configuration of one client: the kind of client, and a number that its entries share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Configuration {
     /// The kind of client.
     pub client: Client,
-    /// What tells it from the other configurations on record.
+    /// The number that distinguishes it from other configurations on record.
     pub id: Fingerprint,
 }
 
-/// Which hosts a record stands for.
+/// To which hosts a record applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Matching {
     /// The host itself.
@@ -194,7 +195,7 @@ pub enum Matching {
 }
 
 impl Matching {
-    /// How records call each of them.
+    /// The names in records.
     pub const NAMES: &[(&str, Self)] =
         &[("exact", Self::Exact), ("one-label", Self::OneLabel), ("any-depth", Self::AnyDepth)];
 
@@ -208,7 +209,7 @@ impl Matching {
         }
     }
 
-    /// Any of these hosts: of a pattern of one label one that nobody names.
+    /// One of these hosts; for a pattern of one label, a host that nobody names.
     #[must_use]
     pub fn any_of(self, host: &HostName) -> Cow<'_, HostName> {
         match self {
@@ -231,7 +232,7 @@ impl Matching {
 /// How long pins are remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lifetime {
-    /// For so long after the last visit.
+    /// For this time after the last visit.
     MaxAge(MaxAge),
     /// Until this time, in seconds since 1970 UTC.
     ExpiresAt(i64),
@@ -239,18 +240,18 @@ pub enum Lifetime {
     Open,
 }
 
-/// Where clients have pins from.
+/// Where clients got pins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// The header of the server that wrote the event.
     Header,
-    /// Something else, said by whoever took it over: an app's release, a TLSA record, a header set
+    /// Another source, in the words of the operator: an app's release, a TLSA record, a header set
     /// without this software.
     Other(String),
 }
 
 impl Origin {
-    /// How [`Origin::Header`] is written; nothing else may be called so.
+    /// The text of [`Origin::Header`] in records; no other origin may have it.
     pub const HEADER: &str = "header";
 
     /// Its text.
@@ -276,8 +277,8 @@ pub struct Presents {
     /// read.
     pub certificates: Vec<Presented>,
     /// Whether clients are not expected to come here for these hosts: a default server answers for
-    /// them only by a wildcard in its certificate, or clients come by the port alone. This counts for
-    /// the next configuration of the same writer, and for nobody else.
+    /// them only by a wildcard in its certificate, or clients come by the port alone. Only the next
+    /// configuration of the same writer is compared with it.
     pub aside: bool,
     /// Whether only clients that ignore names get it there, since it is for none of these hosts; it is
     /// aside then.
@@ -310,18 +311,19 @@ pub struct Presented {
     pub served: Vec<Option<Pin>>,
     /// The keys on the paths that clients may build.
     pub keys: KeyGraph,
-    /// What tells the certificates from others of the same keys. None in a record of format 1, which
-    /// could not say it.
+    /// The hashes that distinguish the certificates from others of the same keys. None in a record
+    /// of format 1.
     pub identity: Option<CertificateIdentity>,
 }
 
-/// What tells the certificates of one chain from others with the same keys, as far as a client's path
-/// depends on it: which authority issued the leaf, and which CA certificates are sent. A renewal of
-/// the leaf with the same key by the same issuer changes nothing of it.
+/// Hashes that distinguish the certificates of one chain from others with the same keys, as far as a
+/// client's path depends on them: which authority issued the leaf, and which CA certificates are
+/// sent. A renewal of the leaf with the same key by the same issuer does not change `issuer` and
+/// `authorities`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateIdentity {
-    /// For which clients it is, besides others of the same server. None where that cannot be told: a
-    /// rare key, or a record that does not say it.
+    /// The kind of key, which decides which clients get this certificate of a server. None if it is
+    /// not known: a rare key, or a record without it.
     pub slot: Option<Slot>,
     /// The leaf's issuer name and authority key identifier.
     pub issuer: Fingerprint,
@@ -350,14 +352,15 @@ pub enum Why {
     Replaced,
     /// The server stopped.
     Stopped,
-    /// Something else, said by whoever ended them: an app's release lost support, a writer is gone.
+    /// Another reason, in the words of the operator: an app's release lost support, a writer is
+    /// gone.
     Other(String),
 }
 
 impl Why {
-    /// How [`Why::Replaced`] is written.
+    /// The text of [`Why::Replaced`] in records.
     pub const REPLACED: &str = "replaced";
-    /// How [`Why::Stopped`] is written.
+    /// The text of [`Why::Stopped`] in records.
     pub const STOPPED: &str = "stopped";
 
     /// Its text.
@@ -387,19 +390,19 @@ pub struct Waived {
 pub struct Compromised {
     /// Its pin.
     pub pin: Pin,
-    /// Why it is held to be so.
+    /// The reason.
     pub why: String,
 }
 
-/// A policy that was configured and whose header was not sent, since it would have locked clients out.
-/// The next configuration test tells by it a server that was started in spite of that from a new mistake.
+/// A policy that was configured and whose header was not sent, since it would have locked clients out. By
+/// it the next config test distinguishes a server that was started in spite of that from a new mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Withheld {
     /// The host, or the domain above the hosts.
     pub host: HostName,
     /// Which hosts it stands for.
     pub matching: Matching,
-    /// Whether it would have bound all hosts below, besides.
+    /// Whether it would also have applied to all hosts below.
     pub include_subdomains: bool,
     /// The pins, sorted, each once; at least one.
     pub pins: Vec<Pin>,
@@ -411,7 +414,7 @@ pub struct Withheld {
 pub struct Gone {
     /// Who.
     pub of: WriterName,
-    /// Which of its files, where that is known: one that is made anew is another one.
+    /// Which of its files, if that is known: a file that was made anew is another one.
     pub instance: Option<String>,
     /// The number of its last event that was known.
     pub upto: u64,
@@ -430,7 +433,7 @@ pub struct Again {
     pub except: Vec<EventId>,
 }
 
-/// Whose records have been read, and how far.
+/// Which writers' records have been read, and how far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
     /// Sorted by writer.
@@ -445,7 +448,7 @@ pub struct Seen {
 pub struct Sight {
     /// Whose.
     pub writer: WriterName,
-    /// Which of its files, where its first line says it.
+    /// Which of its files, if its first line says so.
     pub instance: Option<String>,
     /// The number of the last event.
     pub seq: u64,

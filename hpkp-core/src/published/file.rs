@@ -1,24 +1,22 @@
 //! A file of records: events, a line each.
 
-use std::fmt;
-
 use super::event::Event;
 use super::line::{LineError, MAX_LINE};
 use super::name::WriterName;
 
-/// The largest file, in octets.
+/// The largest file, in bytes.
 pub const MAX_FILE: usize = 512 << 20;
 
 /// The most lines of one file.
 pub const MAX_LINES: usize = 1_000_000;
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Its events, in order.
     pub events: Vec<Event>,
-    /// How many octets of the last line, which was never finished, stand at the end: a write was
-    /// cut off, or a copy is still under way. They were not acknowledged, so they are passed over.
+    /// How many bytes an incomplete last line has: a write was interrupted, or a copy is still
+    /// under way. They were not acknowledged, so they are ignored.
     pub torn: usize,
 }
 
@@ -33,7 +31,7 @@ pub fn read(octets: &[u8]) -> Result<Contents, FileError> {
 }
 
 /// Reads a file and hands over its events one by one, in order, so that they need not all be held.
-/// Gives the octets of the last line, where it was never finished, see [`Contents::torn`].
+/// Returns the number of bytes of an incomplete last line, see [`Contents::torn`].
 ///
 /// # Errors
 /// See [`read`]. What stands before the line has been handed over.
@@ -46,7 +44,7 @@ pub fn for_each(octets: &[u8], mut take: impl FnMut(Event)) -> Result<usize, Fil
 /// The lines of a file that is read piece by piece, so that it need not be held as a whole.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// Whose the events must be.
+    /// The writer of all events.
     writer: Option<WriterName>,
     /// How many have been read.
     lines: usize,
@@ -56,8 +54,8 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Those of a file that is called after `writer`: it has no events of others, whose word they would
-    /// be taken for.
+    /// The lines of the file of `writer`. An event of another writer is an error, so that nobody can
+    /// write in that writer's name.
     #[must_use]
     pub fn of(writer: WriterName) -> Self {
         Self { writer: Some(writer), ..Self::default() }
@@ -98,8 +96,7 @@ impl Lines {
         Ok(())
     }
 
-    /// How many octets of the last line, which was never finished, stand at the end, see
-    /// [`Contents::torn`].
+    /// How many bytes an incomplete last line has, see [`Contents::torn`].
     #[must_use]
     pub fn finish(self) -> usize {
         self.part.len()
@@ -118,13 +115,16 @@ impl Lines {
 }
 
 /// Why a file cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FileError {
     /// Larger than [`MAX_FILE`].
+    #[error("larger than {MAX_FILE} bytes")]
     TooLarge,
     /// More than [`MAX_LINES`].
+    #[error("more than {MAX_LINES} lines")]
     TooManyLines,
     /// A line is no event.
+    #[error("line {line} is not a valid record: {error}")]
     Line {
         /// Its number, from 1.
         line: usize,
@@ -132,15 +132,3 @@ pub enum FileError {
         error: LineError,
     },
 }
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes"),
-            Self::TooManyLines => write!(f, "more than {MAX_LINES} lines"),
-            Self::Line { line, error } => write!(f, "line {line} is not a valid record: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for FileError {}

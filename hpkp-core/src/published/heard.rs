@@ -1,10 +1,9 @@
-//! When each other writer was last heard of, by the clock of this machine: the file `hpkp-heard` of a directory.
+//! When each other writer was last heard from, by the clock of this machine: the file `hpkp-heard` of a directory.
 //!
-//! `hpkp sync` writes it; the check reads it where `max_staleness` is configured. A line counts the age of a
-//! writer's silence from this machine's own receipt of a heartbeat, so that no clock of a peer matters.
+//! `hpkp sync` writes it; the check reads it where `max_staleness` is configured. A line has the time at
+//! which this machine received a heartbeat, so the clocks of other machines do not matter.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use super::id::EventId;
 use super::json::{Map, Value, write_object};
@@ -22,7 +21,7 @@ pub const MAX_FILE: usize = 64 << 20;
 /// The most writers.
 pub const MAX_WRITERS: usize = 100_000;
 
-/// What was last heard of a writer.
+/// The last heartbeat of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The number of its newest heartbeat that counted. It only grows.
@@ -35,7 +34,8 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// For how many seconds nothing has been heard. A clock that went back gives no negative age.
+    /// For how many seconds the writer has been silent. It is never negative, even if the clock was
+    /// set back.
     #[must_use]
     pub const fn age(&self, now: i64) -> i64 {
         let age = now.saturating_sub(self.at);
@@ -43,7 +43,7 @@ impl Heard {
     }
 }
 
-/// All writers that were ever heard of.
+/// All writers that were ever heard from.
 pub type AllHeard = BTreeMap<WriterName, Heard>;
 
 /// Reads the file.
@@ -54,7 +54,7 @@ pub fn read(bytes: &[u8]) -> Result<AllHeard, HeardError> {
     if bytes.len() > MAX_FILE {
         return Err(HeardError::TooLarge);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| HeardError::Line(0))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| HeardError::NotUtf8)?;
     // It is replaced as a whole, so a part of it was not written by this software.
     let text = text.strip_suffix('\n').ok_or(HeardError::Cut)?;
     let mut lines = text.split('\n');
@@ -110,35 +110,24 @@ fn of_line(line: &str) -> Option<(WriterName, Heard)> {
 }
 
 /// Why the file cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeardError {
     /// Larger than [`MAX_FILE`], or more writers than [`MAX_WRITERS`].
+    #[error("larger than {MAX_FILE} bytes, or more than {MAX_WRITERS} writers")]
     TooLarge,
     /// The last line has no line feed, or there is none.
+    #[error("incomplete")]
     Cut,
     /// Of another version of the format.
+    #[error("unsupported format version {0}, update this software")]
     Version(u64),
-    /// A line, counted from 1, is not what it is to be; 0 where the file is not UTF-8.
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A line, counted from 1, is not what it is to be.
+    #[error("line {0} is invalid")]
     Line(usize),
 }
-
-impl fmt::Display for HeardError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => {
-                write!(f, "larger than {MAX_FILE} bytes, or more than {MAX_WRITERS} writers")
-            }
-            Self::Cut => f.write_str("incomplete"),
-            Self::Version(version) => {
-                write!(f, "unsupported format version {version}, update this software")
-            }
-            Self::Line(0) => f.write_str("not UTF-8"),
-            Self::Line(line) => write!(f, "line {line} is invalid"),
-        }
-    }
-}
-
-impl std::error::Error for HeardError {}
 
 #[cfg(test)]
 mod tests {

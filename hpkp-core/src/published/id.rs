@@ -1,16 +1,16 @@
-//! What names an event, and what tells certificates apart: the first half of a SHA-256.
+//! The ids of events and the fingerprints of certificates: the first half of a SHA-256.
 
 use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-/// The id of an event: the first 16 octets of the SHA-256 of its content.
+/// The id of an event: the first 16 bytes of the SHA-256 of its content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(u128);
 
 impl EventId {
-    /// Octets in an id.
+    /// Bytes in an id.
     pub const OCTETS: usize = 16;
 
     pub(super) fn of_hash(hash: [u8; Self::OCTETS]) -> Self {
@@ -50,16 +50,9 @@ impl FromStr for EventId {
 }
 
 /// A text that is not 32 hexadecimal digits in lower case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id has 32 hexadecimal digits, in lower case")]
 pub struct EventIdError;
-
-impl fmt::Display for EventIdError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id has 32 hexadecimal digits, in lower case")
-    }
-}
-
-impl std::error::Error for EventIdError {}
 
 /// The first 16 bytes of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,7 +77,7 @@ impl Fingerprint {
         (self.0 >> 64) as u64
     }
 
-    /// Its octets.
+    /// Its bytes.
     #[must_use]
     pub const fn octets(self) -> [u8; 16] {
         self.0.to_be_bytes()

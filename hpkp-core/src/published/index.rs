@@ -1,14 +1,14 @@
 //! Where in the copies of other machines' files the records of a host are: the file `hpkp-index` of a directory.
 //!
-//! `hpkp sync` writes it. A server that has it reads those records alone which concern the names that it serves,
-//! however many machines there are. A section stands for one copy, as it was when it was indexed ([`Stamp`]): a copy
-//! that looks otherwise is read as a whole. The last line is a digest of all that stands before it.
+//! `hpkp sync` writes it. With it a server reads only the records that concern the names that it serves, however
+//! many machines there are. A section describes one copy as it was when it was indexed ([`Stamp`]): a copy that has
+//! changed since is read as a whole. The last line is a digest of everything before it.
 //!
 //! A section has the writer's [`Summary`], and the places of its lines: those of records, by the host; those that
 //! say what became of records, which are read where one of them is; and those that concern everybody.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
@@ -20,6 +20,7 @@ use super::json::{Map, Value, write_object};
 use super::line::LineError;
 use super::name::WriterName;
 use super::summary::Summary;
+use crate::sorted::distinct;
 
 /// The name of the file in a directory.
 pub const FILE: &str = "hpkp-index";
@@ -33,8 +34,8 @@ pub const MAX_FILE: usize = 512 << 20;
 /// How the last line begins.
 const DIGEST: &str = "{\"sha256\":\"";
 
-/// How a copy looked when it was indexed. Whatever writes to a file changes the time of its status, which no
-/// program can set; another file has another number.
+/// The state of a copy when it was indexed. Whatever writes to a file changes the time of its status, which
+/// no program can set; another file has another number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// Its number in the file system.
@@ -56,10 +57,10 @@ pub struct Place {
     pub length: u64,
 }
 
-/// The clients of a record who come by a port, whatever the name is.
+/// The clients of a record that come by a port, whatever the name is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ByPort {
-    /// There are none: who does not ask for this host, or one below it, is not concerned.
+    /// There are none: the record concerns only this host and those below it.
     None,
     /// Those who come by this port.
     Port(u16),
@@ -88,8 +89,8 @@ pub struct Section {
     pub summary: Summary,
     /// The lines that concern the reader, in no order.
     pub places: Vec<Place>,
-    /// Lines of which nobody knows yet whether they do: they say what became of other writers' records, if these
-    /// are among those that concern the reader.
+    /// Lines that may concern the reader: they end or waive other writers' records, which may be among those
+    /// that concern the reader.
     pub rest: Vec<Place>,
     /// The first halves of the first halves of these records' ids.
     foreign: Vec<u32>,
@@ -153,9 +154,7 @@ impl Builder {
             }
         }
         let foreign = self.meant.iter().filter(|id| !self.own.contains(*id));
-        let mut foreign: Vec<u32> = foreign.map(|id| id.prefix()).collect();
-        foreign.sort_unstable();
-        foreign.dedup();
+        let foreign = distinct(foreign.map(|id| id.prefix()));
         if !foreign.is_empty() {
             text.push_str("[2,\"");
             // Writing to a text cannot fail.
@@ -232,7 +231,7 @@ fn body(bytes: &[u8]) -> Result<&str, IndexError> {
     if bytes.len() > MAX_FILE {
         return Err(IndexError::TooLarge);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| IndexError::Line(0))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| IndexError::NotUtf8)?;
     let whole = text.strip_suffix('\n').ok_or(IndexError::Cut)?;
     let (first, rest) = text.split_once('\n').ok_or(IndexError::Cut)?;
     let version = match Value::read(first) {
@@ -446,36 +445,27 @@ pub fn event(line: &[u8], writer: &WriterName) -> Result<Event, LineError> {
 }
 
 /// Why the file cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
     /// Larger than [`MAX_FILE`].
+    #[error("larger than {MAX_FILE} bytes")]
     TooLarge,
     /// The last line is not a digest.
+    #[error("incomplete")]
     Cut,
     /// Of another version of the format.
+    #[error("unsupported format version {0}, update this software")]
     Version(u64),
     /// The digest is that of another content.
+    #[error("its content was changed")]
     Digest,
-    /// A line, counted from 1, is not what it is to be; 0 where the file is not UTF-8.
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    NotUtf8,
+    /// A line, counted from 1, is not what it is to be.
+    #[error("line {0} is invalid")]
     Line(usize),
     /// A section, counted from 1, does not say whose it is.
+    #[error("section {0} is invalid")]
     Section(usize),
 }
-
-impl fmt::Display for IndexError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "larger than {MAX_FILE} bytes"),
-            Self::Cut => f.write_str("incomplete"),
-            Self::Version(version) => {
-                write!(f, "unsupported format version {version}, update this software")
-            }
-            Self::Digest => f.write_str("its content was changed"),
-            Self::Line(0) => f.write_str("not UTF-8"),
-            Self::Line(line) => write!(f, "line {line} is invalid"),
-            Self::Section(section) => write!(f, "section {section} is invalid"),
-        }
-    }
-}
-
-impl std::error::Error for IndexError {}

@@ -1,8 +1,8 @@
 //! The keys on the paths that clients may build from what a server presents, and whether pins meet
 //! them.
 //!
-//! This is [`crate::path::Paths`] without its certificates: what a record can hold, so that one
-//! machine can answer for what another presents.
+//! This is [`crate::path::Paths`] without its certificates, in a form that a record can hold, so
+//! that one machine can check what another presents.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ pub enum Slot {
     Ed448,
 }
 
-/// What clients compare with the pins.
+/// Which keys clients compare with the pins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
     /// Any key on the path that they validated: RFC 7469, OkHttp, TrustKit, Android.
@@ -59,7 +59,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// How records, the command and findings call each of them.
+    /// The names in records, in the command and in findings.
     pub const NAMES: &[(&str, Self)] = &[
         ("chain", Self::Chain),
         ("leaf", Self::Leaf),
@@ -67,7 +67,7 @@ impl Scope {
         ("sent-ca", Self::SentCa),
     ];
 
-    /// How records, the command and findings call it.
+    /// Its name in records, in the command and in findings.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         super::name_of(Self::NAMES, self)
@@ -80,12 +80,12 @@ impl fmt::Display for Scope {
     }
 }
 
-/// What pin validation (RFC 7469 section 2.6) says of the paths of a certificate.
+/// The result of pin validation (RFC 7469 section 2.6) on the paths of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PinValidation {
     /// No path goes through a pinned key.
     Fails,
-    /// Some path does, some other does not: which one a client takes decides.
+    /// Some paths do and others do not, so the result depends on the path that a client builds.
     DependsOnPath,
     /// Every path does.
     Succeeds,

@@ -3,7 +3,6 @@
 //! The form is the one that ids are hashes of: members sorted by name, no blanks.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -22,6 +21,7 @@ use super::tlsa::{self, PROTOCOLS, Protocol, Rrset, Tlsa};
 use crate::date;
 use crate::max_age::MaxAge;
 use crate::pin::Pin;
+use crate::sorted::distinct;
 use crate::text::Excerpt;
 
 pub use super::json::MAX_DEPTH;
@@ -29,17 +29,17 @@ pub use super::json::MAX_DEPTH;
 /// The version of the schema that is written, and the newest that is read.
 pub const VERSION: u64 = 2;
 
-/// The longest line, in octets, without its line feed.
+/// The longest line, in bytes, without its line feed.
 pub const MAX_LINE: usize = 4 << 20;
 
 /// The most entries of one array.
 pub const MAX_ENTRIES: usize = 4_096;
 
-/// The most hosts that one pattern does not stand for. Each record of the pattern has to name them all,
-/// and a server may have tens of thousands of blocks below one domain.
+/// The most hosts that one pattern excludes. Each record of the pattern has to name them all, and a
+/// server may have tens of thousands of blocks below one domain.
 pub const MAX_EXCEPT: usize = 65_536;
 
-/// The longest free text (an origin, a reason, a name), in octets.
+/// The longest free text (an origin, a reason, a name), in bytes.
 pub const MAX_TEXT: usize = 1_024;
 
 impl Event {
@@ -102,74 +102,52 @@ impl Event {
 }
 
 /// Why a line is no event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// Longer than [`MAX_LINE`].
+    #[error("longer than {MAX_LINE} bytes")]
     TooLong,
     /// Nested deeper than [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
     /// Not UTF-8.
+    #[error("not UTF-8")]
     NotUtf8,
     /// Not a JSON object.
+    #[error("not a JSON object")]
     NotJson,
     /// An object has two members of one name.
+    #[error("an object has two members of one name")]
     Duplicate,
-    /// Written by a later version of this software. To pass over it could hide a lock-out.
+    /// Written by a later version of this software. To ignore it could hide a lock-out.
+    #[error(
+        "written in version {0} of the schema, and this software reads versions up to {VERSION}; update this \
+        software"
+    )]
     Version(u64),
     /// An event that this version does not know; its name as it may be shown.
+    #[error(
+        "unknown event \"{0}\" (this software reads schema version {VERSION}); update this software"
+    )]
     Event(String),
     /// The id is not that of the content, which is held.
+    #[error("the id does not match the content ({0}), so the record was edited or damaged")]
     Id(EventId),
     /// It is of another writer, held here, than the file.
+    #[error(
+        "recorded by writer {0}, but a file may have only the records of the writer that it is named after"
+    )]
     Writer(WriterName),
     /// A member is missing.
+    #[error("missing \"{0}\"")]
     Missing(&'static str),
     /// A member is not what is wanted, which is held too.
+    #[error("\"{0}\" is not {1}")]
     Wrong(&'static str, &'static str),
     /// An array has more than [`MAX_ENTRIES`] or [`MAX_EXCEPT`], or a text more than [`MAX_TEXT`].
+    #[error("\"{0}\" is too large for a record (docs/reference/records.md, Files)")]
     TooMuch(&'static str),
 }
-
-impl fmt::Display for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong => write!(f, "longer than {MAX_LINE} bytes"),
-            Self::TooDeep => write!(f, "nested deeper than {MAX_DEPTH} levels"),
-            Self::NotUtf8 => f.write_str("not UTF-8"),
-            Self::NotJson => f.write_str("not a JSON object"),
-            Self::Duplicate => f.write_str("an object has two members of one name"),
-            Self::Version(version) => write!(
-                f,
-                "written in version {version} of the schema, and this software reads versions up to \
-                 {VERSION}; update this software"
-            ),
-            Self::Event(name) => write!(
-                f,
-                "unknown event \"{name}\" (this software reads schema version {VERSION}); update this \
-                 software"
-            ),
-            Self::Id(id) => write!(
-                f,
-                "the id does not match the content ({id}), so the record was edited or damaged"
-            ),
-            Self::Writer(writer) => write!(
-                f,
-                "recorded by writer {writer}, but a file may have only the records of the writer that \
-                 it is named after"
-            ),
-            Self::Missing(member) => write!(f, "missing \"{member}\""),
-            Self::Wrong(member, wanted) => write!(f, "\"{member}\" is not {wanted}"),
-            Self::TooMuch(member) => {
-                write!(
-                    f,
-                    "\"{member}\" is too large for a record (docs/reference/records.md, Files)"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for LineError {}
 
 impl From<JsonError> for LineError {
     fn from(error: JsonError) -> Self {
@@ -515,7 +493,7 @@ fn array<'a, T>(
     values.into_iter().map(read).collect()
 }
 
-/// Host names are compared as octets, so one in another form would be met by nothing.
+/// Host names are compared as bytes, so one in another form would be met by nothing.
 fn host(text: &str, name: &'static str) -> Result<HostName, LineError> {
     let host: Option<HostName> = text.parse().ok();
     host.filter(|host| host.as_str() == text)
@@ -603,13 +581,9 @@ fn read_sights(members: &mut Members<'_>) -> Result<Vec<Sight>, LineError> {
 
 /// Pins, sorted, each once; at least one.
 fn read_pins(members: &mut Members<'_>) -> Result<Vec<Pin>, LineError> {
-    let mut pins = members
-        .array("pins", |value| pin(&value, "pins"))?
-        .filter(|pins| !pins.is_empty())
-        .ok_or(LineError::Missing("pins"))?;
-    pins.sort_unstable();
-    pins.dedup();
-    Ok(pins)
+    let pins = members.array("pins", |value| pin(&value, "pins"))?;
+    let pins = pins.filter(|pins| !pins.is_empty()).ok_or(LineError::Missing("pins"))?;
+    Ok(distinct(pins))
 }
 
 fn read_ids(

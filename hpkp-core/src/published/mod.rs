@@ -1,13 +1,12 @@
-//! Published pins: which pins clients may still hold, whoever told them, and which keys the
+//! Published pins: which pins clients may still hold, wherever they got them, and which keys the
 //! servers present.
 //!
-//! Records are events, one a line, in files that are only ever appended to. [`event`] has what
-//! they say, [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] what all of
-//! them come to, [`clock`] when they happened, [`timeline`] what was presented meanwhile,
-//! [`accepted`](crate::accepted) what a server adds to them, [`compact`] what may be taken out, [`index`]
-//! where in other machines' files the records of a host are. [`tlsa`] has the records of DANE. `docs/reference/records.md` describes the format for operators
-//! and other programs; what one version
-//! writes all later ones read.
+//! Records are events, one a line, in files that are only ever appended to. [`event`] has their content,
+//! [`line`](mod@line) their form, [`file`](mod@file) whole files, [`state`] the state that follows from all of them,
+//! [`clock`] when they happened, [`timeline`] what was presented meanwhile, [`accepted`](crate::accepted) what a
+//! server adds to them, [`compact`] what may be taken out, [`index`] where in other machines' files the records of a
+//! host are. [`tlsa`] has the records of DANE. `docs/reference/records.md` describes the format for operators and
+//! other programs; what one version writes all later ones read.
 
 pub mod binding;
 pub mod client;

@@ -20,7 +20,7 @@ pub const ANY_HOST: &str = "hpkp-any-host.invalid";
 pub struct HostName(String);
 
 impl HostName {
-    /// The longest name, in octets (RFC 1035 section 2.3.4), without its trailing dot.
+    /// The longest name, in bytes (RFC 1035 section 2.3.4), without its trailing dot.
     pub const MAX: usize = 253;
 
     /// The name.
@@ -99,33 +99,24 @@ impl FromStr for HostName {
 }
 
 /// Why a text is no host name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostNameError {
     /// No text at all.
+    #[error("empty")]
     Empty,
     /// Longer than [`HostName::MAX`].
+    #[error("longer than {} characters", HostName::MAX)]
     TooLong,
     /// An IP address, which no client pins by this name (RFC 7469 section 2.3.3).
+    #[error("an IP address, which clients do not pin")]
     IpAddress,
     /// A name in its own script; its A-labels are wanted (RFC 5890).
+    #[error("not in A-labels (xn--...)")]
     NotAscii,
     /// A label is empty, too long, or has characters that no name has.
+    #[error("not a host name")]
     Malformed,
 }
-
-impl fmt::Display for HostNameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("empty"),
-            Self::TooLong => write!(f, "longer than {} characters", HostName::MAX),
-            Self::IpAddress => f.write_str("an IP address, which clients do not pin"),
-            Self::NotAscii => f.write_str("not in A-labels (xn--...)"),
-            Self::Malformed => f.write_str("not a host name"),
-        }
-    }
-}
-
-impl std::error::Error for HostNameError {}
 
 /// Who writes a file of records: a stable name, which is that of the file too. Every event has one, so
 /// that copies share the text.
@@ -133,7 +124,7 @@ impl std::error::Error for HostNameError {}
 pub struct WriterName(Arc<str>);
 
 impl WriterName {
-    /// The longest name, in octets.
+    /// The longest name, in bytes.
     pub const MAX: usize = 64;
 
     /// The name.
@@ -172,22 +163,10 @@ fn shown(text: &str) -> String {
 }
 
 /// A text that is no writer's name; it is held as it may be shown.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid writer name \"{}\"; expected 1 to {} letters, digits, \".\", \"-\" and \"_\", a letter or a digit \
+    first", .0, WriterName::MAX)]
 pub struct WriterNameError(String);
-
-impl fmt::Display for WriterNameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "invalid writer name \"{}\"; expected 1 to {} letters, digits, \".\", \"-\" and \"_\", a letter \
-             or a digit first",
-            self.0,
-            WriterName::MAX
-        )
-    }
-}
-
-impl std::error::Error for WriterNameError {}
 
 #[cfg(test)]
 mod tests {

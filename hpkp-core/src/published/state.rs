@@ -1,8 +1,10 @@
-//! What all records come to: which pins clients may still hold, and who presents which keys.
+//! The state that follows from all records: which pins clients may still hold, and who presents
+//! which keys.
 //!
 //! Events are facts, and a set of facts has no order: files may be read in any order, and twice,
-//! and give the same state. Whom they are believed depends on where they stand ([`Standing`]), and
-//! when they happened on what else is known of their writer ([`clock`](super::clock)).
+//! and give the same state. Which events are trusted depends on where they were read
+//! ([`Standing`]), and when they happened on the other events of their writer
+//! ([`clock`](super::clock)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -15,20 +17,21 @@ use super::index::ByPort;
 use super::name::{HostName, WriterName};
 use super::summary::Summary;
 use crate::pin::Pin;
+use crate::sorted::distinct;
 
-/// How long old worker processes may go on sending what has ended, in seconds.
+/// How long old worker processes may continue to send a header that has ended, in seconds.
 pub const DRAINING: i64 = 24 * 3_600;
 
-/// Where an event was read, which decides whom it is believed.
+/// Where an event was read, which decides whether it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// In a file of this machine: its operator, its command and its servers wrote it.
     Own,
-    /// In a copy of another machine's file. It speaks for its own writer alone.
+    /// In a copy of another machine's file. It is trusted only about its own writer.
     Peer,
 }
 
-/// What was said, by whom and when.
+/// The content of an event, its writer and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<T> {
     /// The id of the event.
@@ -46,10 +49,11 @@ pub struct Record<T> {
 /// The end of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// When, in seconds since 1970 UTC, by the clock of whoever says so.
+    /// When, in seconds since 1970 UTC, by the clock of the writer of the end.
     pub at: i64,
-    /// Whether it took more than the stop of the server, which may come back as it was. Of several
-    /// ends, one is enough: that a server is gone may be said of a day before it stopped.
+    /// Whether it is more than a stop of the server, which may come back with the same
+    /// configuration. If there are several ends, one such end is enough: a server may be recorded
+    /// as gone with a date before its stop.
     pub for_good: bool,
     /// The number of the event that says so among those of its writer.
     pub seq: u64,
@@ -94,14 +98,14 @@ struct Waived {
     standing: Standing,
 }
 
-/// For how long published pins bind the hosts they stand for.
+/// For how long clients hold published pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Retention {
     /// Up to this time, in seconds since 1970 UTC.
     Until(i64),
     /// They are still being sent; once that ends, for so many seconds.
     WhilePublished(i64),
-    /// Until somebody says that they have ended.
+    /// Until an `ended` event.
     Indefinite,
 }
 
@@ -119,9 +123,9 @@ impl Retention {
 /// Pins that clients may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Live<'a> {
-    /// Where it was said.
+    /// Its record.
     pub record: &'a Record<Published>,
-    /// For how long they bind.
+    /// For how long clients hold them.
     pub retention: Retention,
     /// Who waived them, where somebody did.
     pub waiver: Option<&'a Waiver>,
@@ -153,23 +157,23 @@ pub(crate) struct Stopped {
     pub(crate) left: Vec<EventId>,
 }
 
-/// What peers say of others' records, which has no effect.
+/// Events of peers about the records of others, which have no effect.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overreach {
-    /// How many live records they say have ended.
+    /// How many live records they end.
     pub ends: usize,
-    /// How many live records they say were waived.
+    /// How many live records they waive.
     pub waives: usize,
-    /// Whom they say is gone.
+    /// The writers that they declare gone.
     pub gone: Vec<WriterName>,
-    /// Whose records these are.
+    /// The writers of these records.
     pub of: Vec<WriterName>,
 }
 
 /// By their ids. They come in no order, so that what a tree has to move shall be small.
 type Records<T> = BTreeMap<EventId, Box<Record<T>>>;
 
-/// The state that a set of events comes to.
+/// The state that follows from a set of events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     published: Records<Published>,
@@ -299,19 +303,19 @@ impl State {
         self.succeeded.extend(seen.succeeded.into_iter().map(|id| (id, writer.clone())));
     }
 
-    /// Notes that the file of `writer` could be read in part alone: what there is of it is not what was
-    /// read, and what lacks is no news.
+    /// Notes that the file of `writer` could be read only in part, so that missing events of it mean
+    /// nothing.
     pub fn unread(&mut self, writer: WriterName) {
         self.unread.insert(writer);
     }
 
-    /// Whether nothing was ever said.
+    /// Whether there are no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writers.is_empty()
     }
 
-    /// When what was written happened, as far as it can be told at `now`.
+    /// When events happened, as far as that is known at `now`.
     #[must_use]
     pub fn clock(&self, now: i64) -> Clock {
         let mut clock = Clock::new(now);
@@ -387,7 +391,7 @@ impl State {
         self.presents.get(&id).map(Box::as_ref)
     }
 
-    /// For how long a record binds, by `clock`; `None` where it never does.
+    /// For how long clients hold the pins of a record, by `clock`; `None` if they never do.
     #[must_use]
     pub fn retention(&self, record: &Record<Published>, clock: &Clock) -> Option<Retention> {
         // Whoever has TLSA records holds them for their time to live.
@@ -493,13 +497,14 @@ impl State {
         waived.filter(counts).map(|one| &one.waiver).max()
     }
 
-    /// Whether a key is no longer its owner's alone. Any file may say so: it makes nothing pass.
+    /// Whether a key is recorded as compromised. Any file may record that, because it makes nothing
+    /// pass.
     #[must_use]
     pub fn is_compromised(&self, pin: Pin) -> bool {
         self.compromised.contains_key(&pin)
     }
 
-    /// Why a key is no longer its owner's alone, where somebody has said that it is not.
+    /// Why a key is recorded as compromised; none if it is not.
     #[must_use]
     pub fn compromised(&self, pin: Pin) -> Option<&str> {
         self.compromised.get(&pin).map(String::as_str)
@@ -537,12 +542,6 @@ impl State {
         self.writers.get(writer).map_or(0, |progress| progress.summary.last.0)
     }
 
-    /// Which of a writer's files was read, where its first line says it.
-    #[must_use]
-    pub fn instance(&self, writer: &WriterName) -> Option<&str> {
-        self.writers.get(writer)?.summary.instance.as_deref()
-    }
-
     /// Whether a writer has written something.
     #[must_use]
     pub fn knows(&self, writer: &WriterName) -> bool {
@@ -554,16 +553,9 @@ impl State {
     #[must_use]
     pub fn other_servers(&self, writer: &WriterName) -> Vec<&WriterName> {
         let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
-        let mut others: Vec<&WriterName> = self
-            .presents
-            .values()
-            .filter(|record| record.writer != *writer && self.is_presented(record))
-            .map(|record| &record.writer)
-            .collect();
-        others.sort();
-        others.dedup();
-        others.retain(|name| is_own(name));
-        others
+        let others = self.presents.values();
+        let others = others.filter(|record| record.writer != *writer && self.is_presented(record));
+        distinct(others.map(|record| &record.writer).filter(|name| is_own(name)))
     }
 
     /// Whether a server has ended all that it presents.
@@ -612,9 +604,7 @@ impl State {
                 seq: progress.summary.last.0,
             }));
         }
-        lost.sort();
-        lost.dedup();
-        lost
+        distinct(lost)
     }
 
     /// What `writer` wrote last of what it has read.

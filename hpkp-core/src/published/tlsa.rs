@@ -13,6 +13,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::keys::Scope;
 use crate::certificate::Certificate;
 use crate::pin::Pin;
+use crate::sorted::distinct;
 
 /// The most records of one owner.
 pub const MAX_RECORDS: usize = 256;
@@ -104,7 +105,7 @@ impl Tlsa {
         (self.usage, self.selector, self.matching)
     }
 
-    /// Whether OpenSSL takes it.
+    /// Whether OpenSSL can use it.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         let is_known = self.usage <= usage::DANE_EE && self.selector <= selector::KEY;
@@ -134,7 +135,7 @@ impl Tlsa {
         }
     }
 
-    /// The pin that says the same of a key, where there is one.
+    /// The pin of the same key, if the record is the SHA-256 of a key.
     #[must_use]
     pub fn pin(&self) -> Option<Pin> {
         match (self.selector, self.matching) {
@@ -199,13 +200,8 @@ impl Rrset {
     /// The records of an owner; none where there are none or more than [`MAX_RECORDS`], or where their
     /// data are more than [`MAX_DATA`].
     #[must_use]
-    pub fn new(
-        protocol: Option<Protocol>,
-        ttl: Option<u32>,
-        mut records: Vec<Tlsa>,
-    ) -> Option<Self> {
-        records.sort_unstable();
-        records.dedup();
+    pub fn new(protocol: Option<Protocol>, ttl: Option<u32>, records: Vec<Tlsa>) -> Option<Self> {
+        let records = distinct(records);
         let octets: usize = records.iter().map(|one| one.data.len()).sum();
         let fits = (1..=MAX_RECORDS).contains(&records.len()) && octets <= MAX_DATA;
         fits.then_some(Self { protocol, ttl, except_ports: Vec::new(), records })
@@ -213,11 +209,8 @@ impl Rrset {
 
     /// The same without these ports, where it is of a wildcard for all of them.
     #[must_use]
-    pub fn without_ports(mut self, mut ports: Vec<u16>) -> Self {
-        ports.sort_unstable();
-        ports.dedup();
-        self.except_ports = ports;
-        self
+    pub fn without_ports(self, ports: Vec<u16>) -> Self {
+        Self { except_ports: distinct(ports), ..self }
     }
 
     /// The records, sorted, each once; at least one.
@@ -255,8 +248,8 @@ impl Rrset {
         self.records.iter().filter(|one| one.is_usable())
     }
 
-    /// Those that count: usable ones, and of the digests for one usage and selector the strongest.
-    /// Whole certificates and keys always count (RFC 7671 section 9).
+    /// The records that clients compare: usable ones, and of the digests for one usage and selector
+    /// only the strongest. Whole certificates and keys always count (RFC 7671 section 9).
     #[must_use]
     pub fn counted(&self) -> Vec<&Tlsa> {
         let usable: Vec<&Tlsa> = self.usable().collect();

@@ -97,7 +97,7 @@ fn first_value<'a>(fields: &[&'a [u8]]) -> Option<&'a [u8]> {
     })
 }
 
-/// The parts between separators outside quotes, without blanks; empty ones are passed over.
+/// The parts between separators outside quotes, without blanks; empty ones are ignored.
 struct Items<'a> {
     rest: &'a [u8],
     at: u8,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::slice;
 
 use super::uri::UriError;
 use crate::pin::PinError;
@@ -12,7 +13,7 @@ use crate::text::Excerpt;
 pub struct Deviation {
     /// What it is.
     pub situation: Situation,
-    /// Where it is: octets of the field value.
+    /// Where it is: bytes of the field value.
     pub at: Range<usize>,
 }
 
@@ -34,61 +35,87 @@ pub enum Effect {
 }
 
 /// The ways to depart from RFC 7469, one variant each.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Situation {
     /// No directive before, between or after `;` (section 2.1).
+    #[error(
+        "a directive is missing here; RFC 7469 has no empty directives, so write a ';' between directives only"
+    )]
     EmptyDirective,
     /// Spaces or tabs next to `=` (section 2.1).
+    #[error("no blank is allowed next to '='")]
     BlankAroundEquals,
     /// `=` without a name before it.
+    #[error("the name before '=' is missing")]
     MissingName,
     /// `=` without a value after it.
+    #[error("the value after '=' is missing")]
     MissingValue,
-    /// More text where a `;` should stand.
+    /// More text where a `;` is expected.
+    #[error("a ';' is missing")]
     MissingSeparator,
-    /// An octet that may not stand outside quotes.
+    /// A byte that may not stand outside quotes.
+    #[error("'{}' is not allowed outside quotes", Excerpt::new(slice::from_ref(.octet)))]
     IllegalOctet {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// A quoted string without its closing quote.
+    #[error("the closing '\"' is missing")]
     UnterminatedQuote,
-    /// A control octet in a quoted string, escaped or not.
+    /// A control byte in a quoted string, escaped or not.
+    #[error("the control character {} is not allowed", Excerpt::new(slice::from_ref(.octet)))]
     ControlInQuotes {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
-    /// A directive other than a pin stands twice (section 2.1, rule 2).
+    /// A directive other than a pin appears twice (section 2.1, rule 2).
+    #[error("only pins may be repeated")]
     RepeatedDirective,
     /// An enforced field without `max-age` (section 2.1.2).
+    #[error("max-age is missing")]
     MissingMaxAge,
     /// `max-age` without a value, or with one that is not digits (section 2.1.2).
+    #[error("max-age takes digits only, a number of seconds")]
     MaxAgeNotDigits,
     /// `max-age` in a report-only field has no meaning (section 2.1.2).
+    #[error("max-age has no meaning in a report-only field")]
     MaxAgeWithoutMeaning,
     /// `includeSubDomains` takes no value, not even `true` (section 2.1.3).
+    #[error("includeSubDomains takes no value; leave it out to leave subdomains out")]
     IncludeSubDomainsWithValue,
     /// A pin without a value (section 2.1.1).
+    #[error("the pin has no value")]
     PinWithoutValue,
     /// A pin whose value is not in double quotes (section 2.1.1).
+    #[error("the value of a pin must be in double quotes")]
     PinUnquoted,
     /// A `pin-sha256` that is no SHA-256 in base64 (section 2.1.1).
+    #[error("invalid pin: {0}")]
     MalformedPin(PinError),
     /// A pin whose base64 is not canonical; the pin it stands for is taken (RFC 4648 section 3.5).
+    #[error("the base64 is not canonical; Firefox and wget2 do not match such a pin")]
     PinWithStrayBits,
-    /// The pin is the SHA-256 of nothing, which no key has.
+    /// The pin is the SHA-256 of empty input, which no key has.
+    #[error("this is the SHA-256 of nothing, which no key has")]
     PinOfNothing,
-    /// A pin that stood before; it counts once.
+    /// A pin that appeared before; it counts once.
+    #[error("duplicate pin; it counts once")]
     RepeatedPin,
     /// A pin of another algorithm than SHA-256, ignored (section 2.1.1).
+    #[error("pins of this algorithm are ignored")]
     UnknownAlgorithm,
     /// A directive that RFC 7469 does not know, ignored (section 2.1, rule 5).
+    #[error("this directive is unknown and ignored")]
     UnknownDirective,
     /// `report-uri` without a value in double quotes (section 2.1.4).
+    #[error("the value of report-uri must be in double quotes")]
     ReportUriUnquoted,
     /// `report-uri` holds no URI (section 2.1.4).
+    #[error("invalid URI: {0}")]
     ReportUriMalformed(UriError),
     /// `report-uri` is neither HTTP nor HTTPS and is never used (section 2.1.4).
+    #[error("reports are sent over http and https only")]
     ReportUriUnusable,
 }
 
@@ -121,49 +148,5 @@ impl Situation {
             | Self::ReportUriUnquoted
             | Self::ReportUriMalformed(_) => Effect::Voids,
         }
-    }
-}
-
-impl fmt::Display for Situation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EmptyDirective => {
-                "a directive is missing here; RFC 7469 has no empty directives, so write a ';' \
-                 between directives only"
-            }
-            Self::BlankAroundEquals => "no blank is allowed next to '='",
-            Self::MissingName => "the name before '=' is missing",
-            Self::MissingValue => "the value after '=' is missing",
-            Self::MissingSeparator => "a ';' is missing",
-            Self::IllegalOctet { octet } => {
-                let octet = [*octet];
-                return write!(f, "'{}' is not allowed outside quotes", Excerpt::new(&octet));
-            }
-            Self::UnterminatedQuote => "the closing '\"' is missing",
-            Self::ControlInQuotes { octet } => {
-                let octet = [*octet];
-                return write!(f, "the control character {} is not allowed", Excerpt::new(&octet));
-            }
-            Self::RepeatedDirective => "only pins may be repeated",
-            Self::MissingMaxAge => "max-age is missing",
-            Self::MaxAgeNotDigits => "max-age takes digits only, a number of seconds",
-            Self::MaxAgeWithoutMeaning => "max-age has no meaning in a report-only field",
-            Self::IncludeSubDomainsWithValue => {
-                "includeSubDomains takes no value; leave it out to leave subdomains out"
-            }
-            Self::PinWithoutValue => "the pin has no value",
-            Self::PinUnquoted => "the value of a pin must be in double quotes",
-            Self::MalformedPin(error) => return write!(f, "invalid pin: {error}"),
-            Self::PinWithStrayBits => {
-                "the base64 is not canonical; Firefox and wget2 do not match such a pin"
-            }
-            Self::PinOfNothing => "this is the SHA-256 of nothing, which no key has",
-            Self::RepeatedPin => "duplicate pin; it counts once",
-            Self::UnknownAlgorithm => "pins of this algorithm are ignored",
-            Self::UnknownDirective => "this directive is unknown and ignored",
-            Self::ReportUriUnquoted => "the value of report-uri must be in double quotes",
-            Self::ReportUriMalformed(error) => return write!(f, "invalid URI: {error}"),
-            Self::ReportUriUnusable => "reports are sent over http and https only",
-        })
     }
 }

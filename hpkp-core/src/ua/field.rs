@@ -1,7 +1,6 @@
 //! A received field value and the verdict of RFC 7469 on it (sections 2.1 and 2.5).
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::Range;
 
 use base64::Engine as _;
@@ -14,7 +13,7 @@ use super::uri::ReceivedUri;
 use super::{FieldKind, MAX_FIELD, have_a_key_in_common};
 use crate::pin::{Pin, PinError};
 
-/// What a field value says, once nothing in it voids it.
+/// The content of a valid field value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
     /// The distinct SHA-256 pins, in the order of their first appearance.
@@ -34,7 +33,7 @@ pub struct Field {
 /// What an enforced field asks of a UA, on a connection without faults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asks {
-    /// To note the host (section 2.5).
+    /// Note the host (section 2.5).
     Note,
     /// To forget the host: `max-age=0` (section 2.3.1), or no pin of a known algorithm is left
     /// (section 2.1.1).
@@ -97,7 +96,7 @@ impl Reading {
     /// Reads a field value.
     ///
     /// # Errors
-    /// More than [`MAX_FIELD`] octets; nothing was read.
+    /// More than [`MAX_FIELD`] bytes; nothing was read.
     pub fn of(kind: FieldKind, text: &[u8]) -> Result<Self, TooLong> {
         if text.len() > MAX_FIELD {
             return Err(TooLong { octets: text.len() });
@@ -152,24 +151,13 @@ impl Reading {
     }
 }
 
-/// A field value of more than [`MAX_FIELD`] octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A field value of more than [`MAX_FIELD`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the field value is {} bytes long, more than the limit of {MAX_FIELD}", .octets)]
 pub struct TooLong {
-    /// Octets in the value.
+    /// Bytes in the value.
     pub octets: usize,
 }
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the field value is {} bytes long, more than the limit of {MAX_FIELD}",
-            self.octets
-        )
-    }
-}
-
-impl std::error::Error for TooLong {}
 
 /// The directives that may stand once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

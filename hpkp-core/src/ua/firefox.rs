@@ -1,7 +1,7 @@
 //! The verdict of Firefox up to version 71 (security/manager), which gave the header up with 72.
 //!
 //! It has a parser of its own for this header and Strict-Transport-Security: stricter than other
-//! UAs about octets and repetitions, laxer than the RFC about blanks, empty directives, and names
+//! UAs about bytes and repetitions, laxer than the RFC about blanks, empty directives, and names
 //! and values that are missing. It compares pins as text.
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use super::lexer::trim;
 use super::{FieldKind, Response, Verdict};
 use crate::pin::Pin;
 
-/// A stored entry must stay below this, in octets: the expiry in milliseconds, two flags, three
+/// A stored entry must stay below this, in bytes: the expiry in milliseconds, two flags, three
 /// commas and the text of all pins.
 const RECORD: usize = 1024;
 

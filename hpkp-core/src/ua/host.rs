@@ -17,7 +17,7 @@ pub enum Host {
 }
 
 impl Host {
-    /// The longest text that is looked at, in octets: more than any spelling of a name needs.
+    /// The longest text that is looked at, in bytes: more than any spelling of a name needs.
     pub const MAX: usize = 1024;
 
     /// Reads a host as it stands in a URI or on a command line, without a port.
@@ -90,7 +90,7 @@ fn is_address(name: &str) -> bool {
         || hex.is_some_and(|digits| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
 }
 
-/// The most octets of a label.
+/// The most bytes of a label.
 const MAX_LABEL: usize = 63;
 
 /// The name in A-labels and lower case, without a root dot (RFC 6797 section 10).
@@ -164,7 +164,7 @@ fn punycode(out: &mut String, label: &str) -> Option<()> {
     const SKEW: u32 = 38;
     const DAMP: u32 = 700;
 
-    // A label's Punycode has at least one octet for each code point. The limit also keeps the
+    // A label's Punycode has at least one byte for each code point. The limit also keeps the
     // rounds below, one for each different code point, few.
     let points: Vec<u32> = label.chars().map(u32::from).collect();
     if points.len() > MAX_LABEL {
@@ -229,27 +229,18 @@ fn digit(value: u32) -> char {
 }
 
 /// Why a text is no host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HostError {
     /// A name or one of its labels is too long.
+    #[error("a host name has at most 253 bytes, and 63 in a label")]
     TooLong,
     /// A label is empty.
+    #[error("a label of the host name is empty")]
     EmptyLabel,
     /// A character that stands in no host name.
+    #[error("the host name contains an invalid character")]
     Character,
 }
-
-impl fmt::Display for HostError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooLong => "a host name has at most 253 bytes, and 63 in a label",
-            Self::EmptyLabel => "a label of the host name is empty",
-            Self::Character => "the host name contains an invalid character",
-        })
-    }
-}
-
-impl std::error::Error for HostError {}
 
 #[cfg(test)]
 mod tests {

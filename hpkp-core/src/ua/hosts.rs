@@ -9,7 +9,7 @@ use super::uri::ReceivedUri;
 use super::{FieldKind, have_a_key_in_common};
 use crate::pin::Pin;
 
-/// What RFC 7469 leaves to the user agent.
+/// The choices that RFC 7469 leaves to the user agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// The longest time a policy is remembered, in seconds (section 4.1 suggests about 60 days).
@@ -65,8 +65,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An entry whose date lies in the past is as good as none (section 2.3.3). At the very second
-    /// it still holds.
+    /// An entry that has expired counts as none (section 2.3.3). At the second of its expiry it is
+    /// still valid.
     fn in_force(&self, now: i64) -> bool {
         self.expires >= now
     }
@@ -92,9 +92,9 @@ pub enum Outcome {
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
-    /// It goes on.
+    /// It continues.
     Proceed,
-    /// It ends, and the user has no say (section 2.6).
+    /// It ends, and the user cannot override that (section 2.6).
     Abort,
     /// The user may override the TLS error, since the host is not pinned.
     UserDecides,
@@ -128,7 +128,7 @@ pub struct DueReport {
     pub include_subdomains: bool,
     /// When that policy ends; a report-only one is not remembered and has no such date.
     pub expires: Option<i64>,
-    /// The pins that were not met.
+    /// The pins that the chain did not match.
     pub known_pins: Vec<Pin>,
 }
 
@@ -181,7 +181,7 @@ impl KnownPinnedHosts {
     /// subdomains.
     ///
     /// The RFC does not rank several matches (section 2.6); this is the order that section 4.2
-    /// implies. An entry in between that does not cover subdomains is passed over.
+    /// implies. An entry in between that does not cover subdomains is ignored.
     #[must_use]
     pub fn governing(&self, host: &Host, now: i64) -> Option<(&HostName, &Entry)> {
         let Host::Name(name) = host else {

@@ -11,7 +11,7 @@ use super::deviation::{Deviation, Situation};
 /// One directive, as far as it could be read.
 #[derive(Debug)]
 pub(super) struct Directive<'a> {
-    /// From the first octet of the name to the last of the value.
+    /// From the first byte of the name to the last of the value.
     pub(super) at: Range<usize>,
     pub(super) name: &'a [u8],
     pub(super) value: Option<Value<'a>>,

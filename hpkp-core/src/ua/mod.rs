@@ -1,4 +1,4 @@
-//! What user agents make of what a server sends (RFC 7469), and what their reports say.
+//! How user agents treat the header that a server sends (RFC 7469), and the reports that they send.
 //!
 //! [`field`] gives the verdict of RFC 7469 on a field value and [`hosts`] remembers what a UA
 //! would. [`chromium`], [`firefox`] and [`wget2`] give the verdicts of those that honoured the
@@ -28,7 +28,7 @@ use crate::pin::Pin;
 
 pub use verdict::{Response, Verdict};
 
-/// The most octets of one field value that are looked at: what Chromium takes as one whole header
+/// The most bytes of one field value that are looked at: what Chromium takes as one whole header
 /// section. A longer field is an error of its own ([`field::TooLong`]).
 pub const MAX_FIELD: usize = 256 * 1024;
 

@@ -1,4 +1,4 @@
-//! What a collector receives: violation reports in the formats that clients really send.
+//! Reads what a collector receives: violation reports in the formats that clients really send.
 //!
 //! Data flow: body → the envelope is taken off ([`read`]) → each report in the reader of its format → [`Received`].
 //! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
@@ -20,7 +20,7 @@ use crate::pin::Pin;
 pub use report::{Contents, Format, MAX_REPORTS, Received, Refusal};
 pub use smtp::SUCCESS;
 
-/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are passed over and
+/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are ignored and
 /// counted: a browser puts reports of other kinds beside them.
 ///
 /// # Errors
@@ -81,7 +81,7 @@ fn envelope(item: &RawValue) -> Option<Received> {
     Some(received)
 }
 
-/// The reports of a JSON object, in an envelope or not. An envelope in an envelope is nobody's format.
+/// The reports of a JSON object, in an envelope or not. No format has an envelope in an envelope.
 fn object(text: &str) -> Result<Contents, Refusal> {
     let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
     let has = |name: &str| members.iter().any(|(key, _)| key == name);

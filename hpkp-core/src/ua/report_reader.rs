@@ -20,70 +20,56 @@ use super::report::{Key, PEM_BEGIN, PEM_END};
 use super::{date, have_a_key_in_common};
 use crate::pin::Pin;
 
-/// The largest body that is read, in octets. Two long chains need a tenth of it.
+/// The largest body that is read, in bytes. Two long chains need a tenth of it.
 pub const MAX_BODY: usize = 1024 * 1024;
 
-/// A body of more than [`MAX_BODY`] octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A body of more than [`MAX_BODY`] bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the report is {} bytes long, more than the limit of {MAX_BODY}", .octets)]
 pub struct TooLarge {
-    /// Octets in the body.
+    /// Bytes in the body.
     pub octets: usize,
 }
 
-impl fmt::Display for TooLarge {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the report is {} bytes long, more than the limit of {MAX_BODY}", self.octets)
-    }
-}
-
-impl std::error::Error for TooLarge {}
-
 /// A way in which a body does not conform.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum Problem {
     /// Not JSON (RFC 8259).
+    #[error("not-json")]
     NotJson,
     /// JSON, but not an object.
+    #[error("not-an-object")]
     NotAnObject,
     /// A key that stands twice; nothing else was looked at, since it is open which one counts.
+    #[error("duplicate-key")]
     DuplicateKey {
         /// The key.
         key: String,
     },
     /// A key that is not there.
+    #[error("missing:{}", .0.name())]
     Missing(Key),
     /// A key that section 3 does not name.
+    #[error("extra:{key}")]
     Extra {
         /// The key.
         key: String,
     },
     /// A value that is not what its key asks for.
+    #[error("bad:{}", .0.name())]
     Bad(Key),
     /// A pinned key is in the validated chain, so that validation cannot have failed.
+    #[error("inconsistent:chain-matches-pins")]
     ChainMatchesPins,
     /// The policy was noted for a host that is neither the one wanted nor above it.
+    #[error("inconsistent:noted-hostname")]
     NotedHostname,
     /// The policy was noted for a superdomain, but does not cover subdomains.
+    #[error("inconsistent:include-subdomains")]
     SubdomainNotIncluded,
 }
 
 /// The code of the problem, which is stable: `bad:port`.
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotJson => f.write_str("not-json"),
-            Self::NotAnObject => f.write_str("not-an-object"),
-            Self::DuplicateKey { .. } => f.write_str("duplicate-key"),
-            Self::Missing(key) => write!(f, "missing:{}", key.name()),
-            Self::Extra { key } => write!(f, "extra:{key}"),
-            Self::Bad(key) => write!(f, "bad:{}", key.name()),
-            Self::ChainMatchesPins => f.write_str("inconsistent:chain-matches-pins"),
-            Self::NotedHostname => f.write_str("inconsistent:noted-hostname"),
-            Self::SubdomainNotIncluded => f.write_str("inconsistent:include-subdomains"),
-        }
-    }
-}
-
 /// A certificate of a chain in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -129,7 +115,7 @@ impl Examined {
     /// Examines the body of a report.
     ///
     /// # Errors
-    /// More than [`MAX_BODY`] octets; nothing was read.
+    /// More than [`MAX_BODY`] bytes; nothing was read.
     pub fn of(body: &[u8]) -> Result<Self, TooLarge> {
         if body.len() > MAX_BODY {
             return Err(TooLarge { octets: body.len() });

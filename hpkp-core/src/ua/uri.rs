@@ -23,7 +23,7 @@ impl ReceivedUri {
         if let Some(octet) = text.iter().find(|octet| !is_uri_octet(**octet)) {
             return Err(UriError::IllegalOctet { octet: *octet });
         }
-        // All octets are ASCII, so this cannot fail.
+        // All bytes are ASCII, so this cannot fail.
         let text = std::str::from_utf8(text).map_err(|_| UriError::Empty)?;
         let (scheme, rest) = text.split_once(':').ok_or(UriError::Relative)?;
         if !is_scheme(scheme) {
@@ -78,43 +78,30 @@ impl fmt::Display for ReceivedUri {
 }
 
 /// Why a text is no URI for reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum UriError {
     /// No text at all.
+    #[error("it is empty")]
     Empty,
     /// No scheme: a relative reference.
+    #[error("it is relative; write https:// and a host before it")]
     Relative,
-    /// An octet that no URI holds there (RFC 3986 section 2).
+    /// A byte that no URI holds there (RFC 3986 section 2).
+    #[error("'{}' is not allowed there", .octet.escape_ascii())]
     IllegalOctet {
-        /// That octet.
+        /// That byte.
         octet: u8,
     },
     /// `%` without two hexadecimal digits after it (RFC 3986 section 2.1).
+    #[error("a '%' must be followed by two hexadecimal digits")]
     PercentEncoding,
     /// The host is missing or none.
+    #[error("missing or invalid host")]
     Host,
     /// The port is not a number up to 65535.
+    #[error("the port is not a number up to 65535")]
     Port,
 }
-
-impl fmt::Display for UriError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("it is empty"),
-            Self::Relative => f.write_str("it is relative; write https:// and a host before it"),
-            Self::IllegalOctet { octet } => {
-                write!(f, "'{}' is not allowed there", octet.escape_ascii())
-            }
-            Self::PercentEncoding => {
-                f.write_str("a '%' must be followed by two hexadecimal digits")
-            }
-            Self::Host => f.write_str("missing or invalid host"),
-            Self::Port => f.write_str("the port is not a number up to 65535"),
-        }
-    }
-}
-
-impl std::error::Error for UriError {}
 
 fn is_http(scheme: &str) -> bool {
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")

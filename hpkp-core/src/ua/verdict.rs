@@ -25,7 +25,7 @@ impl<'a> Response<'a> {
     /// WolfSSL, which takes the served one.
     ///
     /// # Errors
-    /// The values have more than [`MAX_FIELD`] octets together.
+    /// The values have more than [`MAX_FIELD`] bytes together.
     pub fn new(
         kind: FieldKind,
         fields: &'a [&'a [u8]],

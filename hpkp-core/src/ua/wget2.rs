@@ -54,7 +54,7 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
     }
 }
 
-/// A name and, after `=`, a value. What is neither is stepped over, an octet at a time.
+/// A name and, after `=`, a value. What is neither is stepped over, a byte at a time.
 fn parameter<'a>(rest: &mut &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
     skip_blanks(rest);
     if let Some(after) = rest.strip_prefix(b";") {
@@ -128,8 +128,8 @@ fn seconds(value: &[u8]) -> u64 {
     if seconds >= TOO_LONG { 0 } else { seconds }
 }
 
-/// Its decoder of base64: both alphabets, any padding, unknown octets inside count as zero bits,
-/// and stray bits make another octet. `None` where that gives no SHA-256.
+/// Its decoder of base64: both alphabets, any padding, unknown bytes inside count as zero bits,
+/// and stray bits make another byte. `None` where that gives no SHA-256.
 fn decode(text: &[u8]) -> Option<Pin> {
     let sextet = |octet: &u8| match octet {
         b'A'..=b'Z' => Some(octet - b'A'),

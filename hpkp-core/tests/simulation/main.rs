@@ -233,7 +233,7 @@ impl World {
             }
         }
         deployment.records = Some(Records {
-            directory: "/var/lib/hpkp".to_owned(),
+            directories: vec!["/var/lib/hpkp".to_owned()],
             state,
             writer: Some(writer.parse().unwrap()),
             at: self.at.clone(),

@@ -1,4 +1,5 @@
-//! Who sends: the address of the client, and a mark for it that tells of nobody.
+//! The address of the client, and a mark for counting clients from which nobody can learn the
+//! address.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -62,7 +63,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Marks of clients: a hash with a secret that nobody has tomorrow, and that is nowhere but in memory.
+/// Marks of clients: a hash with a secret that changes each day and is only in memory.
 #[derive(Debug, Default)]
 pub struct Marks(Mutex<(i64, RandomState)>);
 

@@ -1,4 +1,4 @@
-//! What strangers may use up.
+//! The limits of what strangers may use.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;

@@ -67,7 +67,7 @@ const MAX_RAW: usize = 48 << 10;
 /// How many bodies are judged at once whose verdicts take signatures.
 const TURNS: usize = 2;
 
-/// What has come in, by how it ended.
+/// The numbers of requests, by their result.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Reports that are stored.
@@ -78,7 +78,7 @@ pub struct Counters {
     pub refused: [AtomicU64; Refused::ALL.len()],
 }
 
-/// What receiving needs.
+/// The state of the receiver.
 #[derive(Debug)]
 pub struct Receiver {
     hosts: Vec<HostPattern>,

@@ -1,5 +1,6 @@
-//! Who may read: whoever has the token, or whom the proxy in front names. Without either, the pages are on loopback
-//! alone, and only for requests that name loopback: a page of a stranger, whose name was led there, may not read.
+//! Who may read the pages: readers with the token, and readers whom the proxy in front names. Without either, the
+//! pages are only on loopback, and only for requests that name loopback: a stranger's website whose name leads to
+//! loopback may not read them.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The door: lets readers in, and takes the token of the others.
+//! Signing in: lets readers in, and asks all others for the token.
 
 use std::sync::Arc;
 
@@ -39,7 +39,8 @@ pub(super) async fn guard(
         (false, _) => {
             let content = html! {
                 h1 { "Not allowed" }
-                p { "These pages are for readers whom the proxy in front names, or on loopback under its own name." }
+                p { "Only readers whom the proxy in front names may see these pages, and readers on this \
+                     machine by its loopback address." }
             };
             (StatusCode::FORBIDDEN, layout::plain("Not allowed", &content)).into_response()
         }

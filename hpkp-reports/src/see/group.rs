@@ -1,4 +1,5 @@
-//! One group: the plain question answered, the chain as a tree, and our pins beside it.
+//! The page of one group: whether it is an attack, a proxy or our own mistake, the chain as a tree,
+//! and our pins beside it.
 
 use std::sync::Arc;
 
@@ -251,7 +252,7 @@ fn pins(report: &Received, own: &[OwnPinOf]) -> Markup {
     };
     let known = &report.report.known_pins;
     html! {
-        h3 { "Ours, now" }
+        h3 { "Our pins now" }
         @if own.is_empty() {
             p { "No pins of ours are on record for this host, so nobody can tell whether a key is ours." }
         }
@@ -264,7 +265,7 @@ fn pins(report: &Received, own: &[OwnPinOf]) -> Markup {
                 }
             }
         }
-        h3 { "That the client holds" }
+        h3 { "Pins that the client holds" }
         @if known.is_empty() { p { "The report does not say." } }
         ul.pins {
             @for pin in known {

@@ -58,7 +58,12 @@ pub(super) async fn show(State(pages): State<Arc<Pages>>) -> Result<Response, Tr
     metric("commits_total", "counter", "Transactions.", &[(String::new(), health.commits)]);
     if let Some(size) = health.size {
         metric("store_bytes", "gauge", "Bytes of the database.", &[(String::new(), size.used)]);
-        metric("store_limit_bytes", "gauge", "Bytes it may take.", &[(String::new(), size.limit)]);
+        metric(
+            "store_limit_bytes",
+            "gauge",
+            "Limit of the database in bytes.",
+            &[(String::new(), size.limit)],
+        );
     }
     let waiting = ask(&pages, alarms::waiting).await?;
     let waiting = u64::try_from(waiting).unwrap_or_default();

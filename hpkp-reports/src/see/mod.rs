@@ -70,7 +70,7 @@ pub fn routes(pages: &Arc<Pages>) -> Router {
         .merge(health_routes(pages))
 }
 
-/// Whether all is well, for whoever watches the process.
+/// The route `/healthz`, for programs that monitor the process.
 pub fn health_routes(pages: &Arc<Pages>) -> Router {
     Router::new().route("/healthz", get(health)).with_state(Arc::clone(pages))
 }

@@ -41,7 +41,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// What is not a day is passed over; days in the wrong order change places.
+    /// What is not a day is ignored; days in the wrong order change places.
     pub(super) fn of(query: &Query) -> Self {
         let today = day(now());
         let parse = |text: &str| hpkp_core::date::parse(&format!("{text}T00:00:00Z")).map(day);

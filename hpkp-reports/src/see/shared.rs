@@ -15,7 +15,7 @@ use crate::store::backend::Backend;
 use crate::store::{Reader, StoreError, Writer};
 use crate::understand::Judge;
 
-/// What pages need.
+/// The state that all pages need.
 #[derive(Debug)]
 pub struct Pages {
     pub(super) reader: Arc<Reader>,
@@ -46,9 +46,7 @@ impl Pages {
         let days = configuration.retention.days;
         Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
     }
-}
 
-impl Pages {
     /// Whether readers sign in, so that they may sign out.
     pub(super) const fn signs_out(&self) -> bool {
         self.access.has_token()

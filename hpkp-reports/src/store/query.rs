@@ -1,4 +1,4 @@
-//! What pages and exports ask.
+//! The queries of pages and exports.
 
 use super::backend::{Backend, Value};
 use super::{Group, StoreError};

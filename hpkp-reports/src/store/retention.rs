@@ -1,4 +1,4 @@
-//! What is old or too much goes: by age, then by size.
+//! Deletes old groups: by age, then by size.
 
 use super::backend::{Backend, Value};
 use super::error::StoreError;

@@ -1,5 +1,5 @@
-//! The one thread that writes: everything that has come in meanwhile goes into one transaction, and each sender is
-//! told when that is on the disk.
+//! The one thread that writes: all reports that have come in meanwhile go into one transaction, and each sender
+//! gets its answer when the transaction is on the disk.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
@@ -40,7 +40,7 @@ const PROBE: Duration = Duration::from_secs(10);
 /// How often a transaction that another collector was in the way of is tried.
 const TRIES: u32 = 5;
 
-/// What the writer needs to know.
+/// The settings of the writer.
 #[derive(Clone, Debug)]
 pub struct WriterSettings {
     /// The store.
@@ -65,10 +65,10 @@ fn may_come(error: &StoreError, name: &StoreName) -> bool {
     }
 }
 
-type Told = oneshot::Sender<Result<(), StoreError>>;
+type Acknowledgement = oneshot::Sender<Result<(), StoreError>>;
 
 /// Reports of one sender, and where it waits.
-type Job = (Vec<Entry>, Told);
+type Job = (Vec<Entry>, Acknowledgement);
 
 /// The handle of the thread that writes.
 #[derive(Debug)]
@@ -132,8 +132,8 @@ impl Writer {
     /// # Errors
     /// The database's, or too much is waiting.
     pub async fn store(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        let (told, answer) = oneshot::channel();
-        self.queue.try_send((entries, told)).map_err(|error| match error {
+        let (acknowledgement, answer) = oneshot::channel();
+        self.queue.try_send((entries, acknowledgement)).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Away("too many reports are waiting".to_owned()),
             TrySendError::Disconnected(_) => StoreError::Failed("the writer ended".to_owned()),
         })?;
@@ -183,7 +183,11 @@ impl Work {
     }
 
     /// Everything that is waiting, for one transaction.
-    fn batch(&mut self, first: Job, incoming: &Receiver<Job>) -> (Vec<Entry>, Vec<Told>) {
+    fn batch(
+        &mut self,
+        first: Job,
+        incoming: &Receiver<Job>,
+    ) -> (Vec<Entry>, Vec<Acknowledgement>) {
         let until = Instant::now() + GATHER;
         let (mut entries, mut senders) = (first.0, vec![first.1]);
         while entries.len() < BATCH {
@@ -193,9 +197,9 @@ impl Work {
                 }
                 next => next.ok(),
             };
-            let Some((more, told)) = next else { break };
+            let Some((more, acknowledgement)) = next else { break };
             entries.extend(more);
-            senders.push(told);
+            senders.push(acknowledgement);
         }
         self.senders = senders.len();
         (entries, senders)

@@ -1,4 +1,5 @@
-//! What a report comes to: codes, which are API, and the plain answer to the plain question.
+//! The findings about reports: codes, which are API, and the answer whether a report is an attack,
+//! a proxy or our own mistake.
 
 /// How urgent it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +74,9 @@ findings! {
     /// The leaf's key, or a pinned key of the chain, is ours.
     OwnKey = "report-own-key", Urgent,
         "Clients refuse a key of ours",
-        "Our own mistake, if the report is true: the served chain holds a key that is ours, and clients that hold other pins refuse it. Anybody can send our public chain with pins of their own, so look at what the detail says of the pins.",
+        "Our own mistake, if the report is true: the served chain holds a key that is ours, and clients \
+         that hold other pins refuse it. Anybody can send our public chain with pins of their own, so read \
+         what the detail says about the pins.",
         "To see which pins clients hold: hpkp published why HOST. If the pins of the report are among them, serve a certificate whose key they accept. If an app of yours has them and they are on no record, record them.";
     /// The leaf's key is ours, and others have it too.
     CompromisedKey = "report-compromised-key", Urgent,
@@ -82,19 +85,21 @@ findings! {
         "Check that no server of yours still serves the key. If none does, ask the CA to revoke every certificate for it.";
     /// The chain leads to a public CA, for this host, and no key in it is ours.
     PublicCa = "report-public-ca-unknown-key", Urgent,
-        "A public CA issued a certificate for a key that is nobody's",
-        "Possibly an attack: a public CA issued this certificate for the host, and its key is on no record of ours. The certificate is real, since its signatures were verified; that a client met it is what the report says.",
+        "A public CA issued a certificate for a key that is not on record",
+        "Possibly an attack: a public CA issued this certificate for the host, and its key is on no record \
+         of ours. The certificate is real, since its signatures were verified; that a client received it \
+         is only a claim of the report.",
         "Ask everybody who may order certificates for this host. If nobody did, ask the CA to revoke the certificate, and look for others in the logs of Certificate Transparency. If somebody did, or did so years ago, record its key.";
     /// The chain leads to a CA whose key we pin, and the leaf's key is not ours.
     PinnedCaOtherLeaf = "report-pinned-ca-unknown-leaf", Urgent,
-        "A CA that we pin issued a certificate for a key that is nobody's",
+        "A CA that we pin issued a certificate for a key that is not on record",
         "Possibly an attack: the CA is one that we pin, but the leaf's key is on no record of ours.",
         "Ask everybody who may order certificates for this host. If nobody did, ask the CA to revoke the certificate.";
     /// The chain leads to a root of a proxy, an antivirus program or a debugging tool that is on the list.
     KnownPrivateRoot = "report-known-interception", Noise,
         "A known proxy, antivirus program or debugging tool",
         "A proxy: a program on the client's machine or in its network opens TLS connections and signs with a root of its own.",
-        "Nothing to do here. The owner of the device decided it, or should know of it.";
+        "Nothing to do here. The owner of the device installed it, or should know of it.";
     /// The chain leads to no public root and to none on the list.
     UnknownPrivateRoot = "report-unknown-private-root", Unexplained,
         "A private root that is not on the list",
@@ -122,8 +127,9 @@ findings! {
         "Look at the certificates. If your own server sends such a chain, it lacks an intermediate.";
     /// No certificates, and the pins of what was served are nobody's.
     UnknownKey = "report-unknown-key", Unexplained,
-        "A key that is nobody's, without its certificate",
-        "Unknown: the client sends pins without certificates, and their leaf's key is on no record. Pins without certificates prove nothing: a CA's pin may be with them without its doing.",
+        "A key that is not on record, without its certificate",
+        "Unknown: the client sends pins without certificates, and their leaf's key is on no record. Pins \
+         without certificates prove nothing: anybody can put the pin of a CA beside them.",
         "Compare with reports of other clients for the same host and day.";
     /// No certificates, no pins.
     NoChain = "report-without-chain", Unexplained,
@@ -132,13 +138,14 @@ findings! {
         "Compare with reports of other clients for the same host and day.";
     /// A pin of the report is in its validated chain.
     PinsMatch = "report-pins-match", Noise,
-        "The chain meets the pins of the report itself",
+        "The chain matches the pins of the report itself",
         "Neither: a key in the validated chain is among the pins that the client says it holds, so there was no violation.",
         "Nothing to do. The client has a fault, or the report is made up.";
     /// DANE.
     SmtpDane = "report-smtp-dane", Urgent,
         "Mail servers cannot verify the certificate against the TLSA records",
-        "Our own mistake, if the report is true: the TLSA records and the certificate of the mail server do not fit together, and mail is delayed.",
+        "Our own mistake, if the report is true: the TLSA records do not match the certificate of the mail \
+         server, and mail is delayed.",
         "Compare them: hpkp published why HOST --port 25";
     /// MTA-STS.
     SmtpSts = "report-smtp-mta-sts", Urgent,
@@ -148,8 +155,9 @@ findings! {
     /// STARTTLS and the rest.
     SmtpTls = "report-smtp-tls", Unexplained,
         "Mail servers cannot use TLS",
-        "An attack or our own mistake: the mail server did not offer TLS, or somebody on the way took the offer out.",
-        "Check that each mail exchanger offers STARTTLS. If it does, somebody between removes it.";
+        "An attack or our own mistake: the mail server did not offer TLS, or somebody on the path removed \
+         the offer.",
+        "Check that each mail exchanger offers STARTTLS. If it does, somebody on the path removes the offer.";
     /// Nobody failed.
     SmtpSuccess = "report-smtp-success", Noise,
         "Mail servers met the policy",

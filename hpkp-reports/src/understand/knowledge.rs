@@ -33,8 +33,9 @@ impl Knowledge {
         })
     }
 
-    /// Reads everything anew. What cannot be used leaves what was known before, and is a problem: a list that is
-    /// being written must not turn our keys into a stranger's, or an attack into a proxy.
+    /// Reads everything anew. If something cannot be used, that is a problem, and the data that was read before
+    /// stays in use: a list that is being written must not turn our keys into a stranger's, or an attack into a
+    /// proxy.
     #[must_use]
     pub fn renewed(&self, configuration: &Configuration) -> Self {
         let mut kept = Vec::new();

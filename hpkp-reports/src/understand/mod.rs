@@ -1,5 +1,4 @@
-//! Understanding: what a report comes to, from the keys that are ours, the public CAs, and the private roots that are
-//! known.
+//! Judges reports by the keys that are ours, the public CAs, and the known private roots.
 //!
 //! Nothing in a report is authenticated, so a verdict says what the report would mean if it were true.
 
@@ -80,9 +79,7 @@ impl Judge {
         }
         verdict
     }
-}
 
-impl Judge {
     /// How many of the verdicts on these reports are not remembered and take signatures.
     #[must_use]
     pub fn costly<'a>(&self, reports: impl Iterator<Item = &'a Received>, now: i64) -> usize {

@@ -40,8 +40,9 @@ pub struct OwnPinOf {
 }
 
 impl Own {
-    /// Reads the records; what cannot be read is a problem, and the rest counts. Of a directory that cannot be
-    /// opened counts what was read `before`: a file system that is away for a minute makes no stranger of our keys.
+    /// Reads the records. Files that cannot be read are a problem, and the others are used. For a directory that
+    /// cannot be opened, the records that were read `before` are used, so that our keys do not look like a
+    /// stranger's while a file system is away.
     #[must_use]
     pub fn read(configuration: &Configuration, before: Option<&Self>) -> Self {
         let mut own = Self {

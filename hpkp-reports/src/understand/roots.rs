@@ -71,7 +71,7 @@ impl PrivateRoots {
             return Err("expected format \"hpkp-private-roots\", version 1".to_owned());
         }
         if list.roots.iter().flat_map(|root| &root.names).any(|name| name.trim().len() < 4) {
-            return Err("a name is shorter than 4 characters: it would fit everything".to_owned());
+            return Err("a name is shorter than 4 characters: it would match everything".to_owned());
         }
         Ok(list)
     }

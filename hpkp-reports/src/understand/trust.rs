@@ -1,4 +1,5 @@
-//! Public CAs: whom this machine trusts, and whether a chain led to one of them at a certain time.
+//! The public CAs that this machine trusts, and whether a chain led to one of them at a certain
+//! time.
 
 use std::path::Path;
 
@@ -81,7 +82,7 @@ impl PublicRoots {
         if roots.anchors.is_empty() {
             roots.fail(
                 path,
-                "no trusted certificates, so no chain can be told from that of a proxy",
+                "there are no trusted certificates, so the chain of a proxy looks like any other chain",
             );
         }
         roots

@@ -1,4 +1,4 @@
-//! What one report comes to.
+//! The verdict about one report.
 
 use hpkp_core::ca_table;
 use hpkp_core::certificate::Certificate;

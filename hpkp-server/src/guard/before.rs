@@ -1,5 +1,5 @@
-//! What was kept of a host while its certificate was loaded with the configuration: the first last good
-//! certificate of a guard.
+//! The certificate that was kept for a host while its certificate was loaded with the configuration:
+//! the first last good certificate of a guard.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +16,8 @@ use crate::setting::KeepSetting;
 /// Where the key begins in a file.
 const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----";
 
-/// Entries of what was kept of these hosts, as the directory has it now. It is older than all that a guard
-/// has accepted.
+/// The entries of certificates that were kept for these hosts, as the directory has them now. They are
+/// older than all that a guard has accepted.
 #[must_use]
 pub fn kept_before(
     setting: &KeepSetting,

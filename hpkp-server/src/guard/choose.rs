@@ -1,4 +1,4 @@
-//! What is presented at a handshake.
+//! Chooses the certificate that is presented at a handshake.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -10,22 +10,22 @@ use hpkp_core::published::Fingerprint;
 
 use super::given::{Given, Pair};
 use super::judge::{Judge, Judged};
+use super::notice::Notice;
 use super::store::{Kept, Store};
-use super::told::Told;
 use super::words;
 use crate::kept::pair;
 
 /// The most hosts of which a worker remembers that its store has the last good certificate.
 const MAX_NOTED: usize = 256;
 
-/// What a handshake asks.
+/// The question of a handshake.
 #[derive(Debug)]
 pub struct Question<'a> {
     /// Which server answers, by its position.
     pub host: usize,
     /// The host that the client names, in lower case; empty where it names none.
     pub name: &'a str,
-    /// What the variables give, or why that cannot be read.
+    /// The values of the variables, or why they cannot be read.
     pub given: Result<Given<'a>, String>,
     /// Seconds since 1970 UTC.
     pub now: i64,
@@ -34,10 +34,10 @@ pub struct Question<'a> {
 /// The answer.
 #[derive(Debug, Default)]
 pub struct Chosen {
-    /// What is presented; none where what was given is left to nginx.
+    /// The certificate to present; none if nginx uses the values of the variables itself.
     pub pair: Option<Rc<Pair>>,
-    /// What there is to say, each once in a while.
-    pub told: Vec<Told>,
+    /// Notices for the log, each of which is repeated only after its interval.
+    pub notices: Vec<Notice>,
     /// Whether the store has changed, so that files are to be written.
     pub is_changed: bool,
 }
@@ -46,28 +46,28 @@ pub struct Chosen {
 #[derive(Debug)]
 pub struct Guard {
     judge: Judge,
-    /// What the store has for a host, and its generation then.
+    /// The certificate that the store had for a host, and the generation of the store then.
     noted: HashMap<(usize, Box<str>), (Fingerprint, u64)>,
 }
 
-/// Why what was given is not presented.
+/// Why the given certificate is not presented.
 enum Fault {
-    /// Nobody can be served with it.
+    /// It cannot be presented to anybody.
     Unusable(String),
     /// Clients would refuse it.
     LocksOut(Rc<Judged>),
 }
 
 impl Guard {
-    /// That asks `judge`.
+    /// A guard that asks `judge`.
     #[must_use]
     pub fn new(judge: Judge) -> Self {
         Self { judge, noted: HashMap::new() }
     }
 
-    /// What is said where files cannot be read or written.
+    /// The notice that files cannot be read or written.
     #[must_use]
-    pub fn not_written(&self, why: &str) -> Option<Told> {
+    pub fn not_written(&self, why: &str) -> Option<Notice> {
         words::not_written(&self.judge, why)
     }
 
@@ -109,7 +109,7 @@ impl Guard {
                 Ok(kept) => {
                     let (why, details) = fault.words();
                     let text = words::Served { given: given.as_deref(), kept: &kept, why, details };
-                    chosen.told.push(words::served(&self.judge, (host, &asked), &text, now));
+                    chosen.notices.push(words::served(&self.judge, (host, &asked), &text, now));
                     chosen.pair = Some(kept);
                     return chosen;
                 }
@@ -118,14 +118,14 @@ impl Guard {
         };
         let (why, details) = fault.words();
         let text = words::NotUsed { given: given.as_deref(), why, details, reasons: &reasons };
-        chosen.told.push(words::not_used(&self.judge, (host, &asked), &text));
+        chosen.notices.push(words::not_used(&self.judge, (host, &asked), &text));
         chosen
     }
 
     /// Reads the records again if they have changed and it is time to look, or `must_look`.
     fn refresh(&mut self, host: usize, now: i64, must_look: bool, chosen: &mut Chosen) {
         if let Err(why) = self.judge.refresh(now, must_look) {
-            chosen.told.push(words::records_unread(&self.judge, host, &why));
+            chosen.notices.push(words::records_unread(&self.judge, host, &why));
         }
     }
 
@@ -161,17 +161,17 @@ impl Guard {
         if self.noted.get(&key) == Some(&(pair.id, store.generation())) {
             return;
         }
-        chosen.told.push(words::good(&self.judge, (host, asked)));
+        chosen.notices.push(words::good(&self.judge, (host, asked)));
         let slot = self.judge.slot(host, asked);
         let is_there = |kept: &Kept| kept.id == pair.id && kept.hosts.contains(&slot);
         if !store.list().iter().any(is_there) {
             let chain = pair.chain.as_ref().map(|chain| chain.certificates()).unwrap_or_default();
             // An expired one is no good one, a compromised one must not come back.
             if let Some(why) = pair::why_not(chain, self.judge.state(), now) {
-                chosen.told.push(words::not_kept(&self.judge, (host, asked), pair, &why));
+                chosen.notices.push(words::not_kept(&self.judge, (host, asked), pair, &why));
             } else if store.keep(&slot, pair, now, !self.judge.hosts[host].is_kept).is_err() {
-                let why = "there is no room in memory";
-                chosen.told.push(words::not_kept(&self.judge, (host, asked), pair, why));
+                let why = "not enough memory";
+                chosen.notices.push(words::not_kept(&self.judge, (host, asked), pair, why));
             } else {
                 chosen.is_changed = true;
             }

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 
 use hpkp_core::published::WriterName;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
@@ -31,7 +30,6 @@ const MAX_FILES: usize = 1024;
 #[derive(Debug)]
 pub struct Files {
     directory: File,
-    path: PathBuf,
 }
 
 impl Files {
@@ -46,7 +44,6 @@ impl Files {
     ) -> Result<Self, String> {
         let mut above =
             Directory::open(&setting.path, writer).map_err(|error| error.text().what)?;
-        let path = above.path_of(NAME);
         let wrong = |error: io::Error| reason(&error);
         let own = above.own_directory().map_err(wrong)?;
         match rustix::fs::mkdirat(own, NAME, Mode::from_raw_mode(0o700)) {
@@ -54,7 +51,7 @@ impl Files {
             _ => {}
         }
         let directory = disk::open_directory(own, NAME).map_err(|error| wrong(error.into()))?;
-        let files = Self { directory, path };
+        let files = Self { directory };
         files.hand_over(owner).map_err(wrong)?;
         Ok(files)
     }
@@ -124,14 +121,8 @@ impl Files {
         let Ok(above) = Directory::open(&setting.path, writer) else { return Ok(()) };
         let Some(own) = above.own() else { return Ok(()) };
         let Ok(directory) = disk::open_directory(own, NAME) else { return Ok(()) };
-        let files = Self { directory, path: above.path_of(NAME) };
+        let files = Self { directory };
         files.remove_others(&HashSet::new()).map_err(wrong)
-    }
-
-    /// Where it is, for messages.
-    #[must_use]
-    pub fn path(&self) -> &PathBuf {
-        &self.path
     }
 
     /// All entries that are whole, and nobody else may have written or read.

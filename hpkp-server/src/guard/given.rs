@@ -1,4 +1,5 @@
-//! What a server's variables give at a handshake, and what it comes to.
+//! The values of a server's variables at a handshake, and the certificate and key that they stand
+//! for.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -16,7 +17,7 @@ use zeroize::Zeroizing;
 use crate::file::reason;
 use crate::openssl::{OpenSsl, PairError};
 
-/// What stands in front of a certificate or a key that is the value itself, and not the name of a file.
+/// The prefix of a value that is the certificate or key itself, and not the name of a file.
 pub(super) const DATA: &[u8] = b"data:";
 
 /// What names a key of an engine.
@@ -105,7 +106,7 @@ impl<'a> Given<'a> {
         Ok(Self { certificate, key })
     }
 
-    /// Tells it from all others.
+    /// An id that distinguishes it from all others.
     #[must_use]
     pub fn id(&self) -> Fingerprint {
         id(&self.certificate, &self.key)
@@ -147,7 +148,7 @@ pub(super) fn id(certificate: &[u8], key: &[u8]) -> Fingerprint {
 /// A certificate and its key, and what is known of them.
 #[derive(Debug)]
 pub struct Pair {
-    /// Tells it from all others.
+    /// An id that distinguishes it from all others.
     pub id: Fingerprint,
     /// What nginx is given.
     pub text: PairText,

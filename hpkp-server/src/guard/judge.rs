@@ -1,4 +1,4 @@
-//! What the core's check says of one certificate for one host, asked once for each.
+//! The answer of the core's check about one certificate for one host, asked once for each.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -25,13 +25,13 @@ const TTL: i64 = 3600;
 /// A server whose certificate is guarded.
 #[derive(Clone, Debug)]
 pub struct GuardedHost {
-    /// How messages call it.
+    /// Its name in messages.
     pub label: String,
     /// Its names.
     pub names: Vec<String>,
     /// The ports by which clients reach it.
     pub ports: Vec<u16>,
-    /// Whom its clients trust.
+    /// The trust anchors of its clients.
     pub trust: Arc<TrustSetting>,
     /// What is done about a lock-out.
     pub check: Check,
@@ -55,7 +55,7 @@ impl GuardedHost {
 /// What was found of a certificate for a host.
 #[derive(Debug)]
 pub(super) struct Judged {
-    /// The lock-outs and what cannot be told.
+    /// The lock-outs and unsure answers.
     pub(super) alarms: Vec<Alarm>,
     /// The same in words.
     pub(super) reasons: Vec<String>,
@@ -111,8 +111,8 @@ impl Judge {
     }
 
     /// Where the records are, for the commands of messages.
-    pub(super) fn records(&self) -> Option<&str> {
-        self.deployment.records.as_ref().map(|records| records.directory.as_str())
+    pub(super) fn records(&self) -> Option<String> {
+        self.deployment.records.as_ref().map(|records| records.options())
     }
 
     pub(super) fn state(&self) -> Option<&hpkp_core::published::State> {
@@ -170,9 +170,9 @@ impl Judge {
         Some(pair)
     }
 
-    /// Of which name a question about a certificate is: a name of the server, of the certificate or of the
-    /// records, or the pattern of the certificate that it fits, or none. What clients name is theirs to
-    /// choose, and must not become many questions.
+    /// The name under which a certificate is checked: a name of the server, of the certificate or of the
+    /// records, or the pattern of the certificate that matches it, or none. Clients choose the name that
+    /// they send, which must not cause many checks.
     pub(super) fn asked(&self, host: usize, name: &str, pair: Option<&Pair>) -> String {
         let host = &self.hosts[host];
         let names = pair.and_then(Pair::leaf).map(|leaf| leaf.accepted_names());

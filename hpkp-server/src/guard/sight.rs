@@ -1,4 +1,4 @@
-//! Whether the records have changed since they were read, looked at by a worker now and then.
+//! Whether the records have changed since they were read; a worker checks that at intervals.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,10 +13,10 @@ use crate::file::reason;
 use crate::journal;
 use crate::setting::RecordsSetting;
 
-/// How often a worker looks, in seconds.
+/// The interval at which a worker checks, in seconds.
 const INTERVAL: i64 = 5;
 
-/// The records of a configuration, and how their files looked when they were read.
+/// The records of a configuration, and the state of their files when they were read.
 #[derive(Debug)]
 pub struct Sight {
     /// All are read only: a worker writes none.
@@ -27,7 +27,7 @@ pub struct Sight {
     concern: Concern,
     state: Option<Fingerprint>,
     looked: i64,
-    /// When other machines were heard of, and when that was looked at.
+    /// When other machines were heard from, and when that file was last read.
     heard: Vec<Freshness>,
     heard_looked: i64,
 }
@@ -63,10 +63,10 @@ impl Sight {
         Self { concern, ..self }
     }
 
-    /// The records, if their files have changed since they were read last, as far as it is time to look.
+    /// The records, if it is time to check and their files have changed since they were last read.
     ///
-    /// # Errors
-    /// Why that cannot be told, or they cannot be read; those that were read before still count.
+    /// # Errors Why that is not known, or why they cannot be read; the records that were read
+    /// before stay in use.
     pub(super) fn look(&mut self, now: i64, must_look: bool) -> Result<Option<Records>, String> {
         let is_time = must_look || !(self.looked..self.looked + INTERVAL).contains(&now);
         if self.settings.is_empty() || !is_time {
@@ -90,7 +90,7 @@ impl Sight {
         Ok(Some(records))
     }
 
-    /// When other machines were heard of, if that is news, as far as it is time to look. `hpkp sync` says it every
+    /// When other machines were heard from, if that is news, as far as it is time to look. `hpkp sync` says it every
     /// few minutes, for which the records need not be read again.
     pub(super) fn heard(&mut self, now: i64, must_look: bool) -> Option<Vec<Freshness>> {
         let is_asked = self.settings.iter().any(|setting| setting.max_staleness.is_some());

@@ -23,7 +23,7 @@ pub struct Kept {
 #[derive(Clone, Copy, Debug)]
 pub struct NoRoom;
 
-/// What all workers share.
+/// The memory that all workers share.
 pub trait Store {
     /// Changes whenever something else does.
     fn generation(&self) -> u64;
@@ -34,7 +34,7 @@ pub trait Store {
     /// One of them.
     fn text(&self, id: Fingerprint) -> Option<PairText>;
 
-    /// From now on `pair` is the last good one for `host`, and no other is.
+    /// Makes `pair` the only last good certificate for `host`.
     ///
     /// # Errors
     /// [`NoRoom`].

@@ -1,11 +1,11 @@
-//! What the log says of a guard.
+//! The messages of the log about a guard.
 
 use hpkp_core::finding::{Code, Finding, Text};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 use super::given::Pair;
 use super::judge::Judge;
-use super::told::Told;
+use super::notice::Notice;
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -21,7 +21,7 @@ pub(super) struct Served<'a> {
     pub(super) details: &'a [String],
 }
 
-/// None is.
+/// No last good certificate is presented.
 pub(super) struct NotUsed<'a> {
     pub(super) given: Option<&'a Pair>,
     pub(super) why: String,
@@ -36,7 +36,7 @@ fn finding(judge: &Judge, host: usize, name: &str, code: Code, text: Text) -> Fi
     finding
 }
 
-/// What is said of the certificates of a host is about one thing.
+/// The subject of messages about the certificates of a host.
 fn about(judge: &Judge, host: usize, name: &str) -> String {
     format!("{}/{name}", judge.hosts[host].label)
 }
@@ -47,8 +47,8 @@ fn certificate(what: &str, pair: &Pair) -> Option<String> {
     Some(format!("{what}: {}{pin}, expires {}", leaf.subject(), leaf.not_after_text()))
 }
 
-/// How often it is said that a certificate is presented which is not renewed: the less time is left, the
-/// more often.
+/// How often the log repeats that a certificate is presented that is not renewed: the less time is left,
+/// the more often.
 fn interval(remaining: i64) -> i64 {
     match remaining {
         ..DAY => HOUR,
@@ -62,7 +62,7 @@ pub(super) fn served(
     (host, name): (usize, &str),
     Served { given, kept, why, details }: &Served<'_>,
     now: i64,
-) -> Told {
+) -> Notice {
     let until = kept.valid_until;
     let chain = kept.chain.as_ref().map(|chain| chain.certificates()).unwrap_or_default();
     let first = chain.iter().find(|one| one.not_after() == until);
@@ -76,8 +76,7 @@ pub(super) fn served(
     if let (Some(pin), Some(records)) = (pin, judge.records()) {
         text = text.fix(format!(
             "if the key sha256/{pin} was replaced because others may have it, record that: \
-             hpkp published -d {} compromised sha256/{pin} --why REASON",
-            ShellWord::new(records)
+             hpkp published {records} compromised sha256/{pin} --why REASON"
         ));
     }
     let text = text
@@ -87,14 +86,14 @@ pub(super) fn served(
     let finding = finding(judge, host, name, Code::KeptCertificateServed, text);
     let given = given.map_or([0; 16], |given| given.id.octets());
     let parts = [b"served".as_slice(), &given, &kept.id.octets()];
-    Told::new(about(judge, host, name), &parts, interval(until.saturating_sub(now)), finding)
+    Notice::new(about(judge, host, name), &parts, interval(until.saturating_sub(now)), finding)
 }
 
 pub(super) fn not_used(
     judge: &Judge,
     (host, name): (usize, &str),
     NotUsed { given, why, details, reasons }: &NotUsed<'_>,
-) -> Told {
+) -> Notice {
     let reason = reasons.first().map_or("", String::as_str);
     let text = Text::new(format!(
         "the certificate that hpkp_guard was given {why}, and no last good certificate is presented in its \
@@ -107,10 +106,15 @@ pub(super) fn not_used(
     .details(reasons.iter().skip(1).take(MAX_DETAILS).cloned());
     let finding = finding(judge, host, name, Code::KeptCertificateNotUsed, text);
     let given = given.map_or([0; 16], |given| given.id.octets());
-    Told::new(about(judge, host, name), &[b"not used", &given], HOUR, finding)
+    Notice::new(about(judge, host, name), &[b"not used", &given], HOUR, finding)
 }
 
-pub(super) fn not_kept(judge: &Judge, (host, name): (usize, &str), pair: &Pair, why: &str) -> Told {
+pub(super) fn not_kept(
+    judge: &Judge,
+    (host, name): (usize, &str),
+    pair: &Pair,
+    why: &str,
+) -> Notice {
     let text = Text::new(format!(
         "the certificate that hpkp_guard presents is not kept as the last good one: {}",
         Excerpt::new(why)
@@ -118,11 +122,11 @@ pub(super) fn not_kept(judge: &Judge, (host, name): (usize, &str), pair: &Pair, 
     .details(certificate("presented", pair));
     let finding = finding(judge, host, name, Code::CertificateNotKept, text);
     let about = format!("{}/kept", about(judge, host, name));
-    Told::new(about, &[b"not kept", &pair.id.octets(), why.as_bytes()], DAY, finding)
+    Notice::new(about, &[b"not kept", &pair.id.octets(), why.as_bytes()], DAY, finding)
 }
 
 /// Of the first host: the files are those of all.
-pub(super) fn not_written(judge: &Judge, why: &str) -> Option<Told> {
+pub(super) fn not_written(judge: &Judge, why: &str) -> Option<Notice> {
     judge.hosts.first()?;
     let text = Text::new(format!(
         "a worker cannot keep the last good certificates of hpkp_guard in files, so a restart forgets the \
@@ -131,21 +135,21 @@ pub(super) fn not_written(judge: &Judge, why: &str) -> Option<Told> {
     ))
     .fix("make room or mend the file system, then reload");
     let finding = finding(judge, 0, "", Code::CertificateNotKept, text);
-    Some(Told::new("files".to_owned(), &[b"files", why.as_bytes()], HOUR, finding))
+    Some(Notice::new("files".to_owned(), &[b"files", why.as_bytes()], HOUR, finding))
 }
 
-pub(super) fn records_unread(judge: &Judge, host: usize, why: &str) -> Told {
+pub(super) fn records_unread(judge: &Judge, host: usize, why: &str) -> Notice {
     let text = Text::new(format!(
-        "a worker cannot read whether the records of published pins have changed, so hpkp_guard goes on with \
-         those that were read at the last start or reload: {}",
+        "a worker cannot read whether the records of published pins have changed, so hpkp_guard continues \
+         with those that were read at the last start or reload: {}",
         Excerpt::new(why)
     ))
     .fix("let the user of the workers read the directory and its files, or reload after each change");
     let finding = finding(judge, host, "", Code::RecordsUnreadable, text);
-    Told::new("records".to_owned(), &[b"records", why.as_bytes()], HOUR, finding)
+    Notice::new("records".to_owned(), &[b"records", why.as_bytes()], HOUR, finding)
 }
 
 /// What is given is accepted.
-pub(super) fn good(judge: &Judge, (host, name): (usize, &str)) -> Told {
-    Told { about: about(judge, host, name), tag: 0, interval: 0, finding: None }
+pub(super) fn good(judge: &Judge, (host, name): (usize, &str)) -> Notice {
+    Notice { about: about(judge, host, name), tag: 0, interval: 0, finding: None }
 }

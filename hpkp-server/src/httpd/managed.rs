@@ -133,15 +133,12 @@ impl ManagedDomains {
 
 /// The files of certificates in a directory of mod_md: one for each type of key.
 fn certificates_in(directory: &Path) -> Result<Vec<String>, String> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            let why = file::reason(&error);
-            return Err(format!("cannot read \"{}\" of mod_md: {why}", directory.display()));
-        }
-    };
+    let entries = file::if_there(fs::read_dir(directory)).map_err(|error| {
+        format!("cannot read \"{}\" of mod_md: {}", directory.display(), file::reason(&error))
+    })?;
     let mut files: Vec<String> = entries
+        .into_iter()
+        .flatten()
         .filter_map(|entry| Some(entry.ok()?.path().to_str()?.to_owned()))
         .filter(|path| {
             let name = path.rsplit('/').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! TLS that a module other than mod_ssl takes: its certificates are not ours to see.
+//! Servers whose TLS another module than mod_ssl handles: their certificates cannot be read.
 
 use hpkp_core::check::{Deployment, Noticed};
 use hpkp_core::finding::{Code, Location, Text};
@@ -23,7 +23,7 @@ impl OtherTls {
         }
     }
 
-    /// Says in the check which servers it cannot look at.
+    /// Adds findings about the servers that cannot be checked.
     pub(super) fn report(&self, deployment: &mut Deployment) {
         let noticed = self.0.iter().map(|(module, said, at)| Noticed {
             code: Code::TlsServerNotChecked,

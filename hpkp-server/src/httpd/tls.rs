@@ -32,20 +32,20 @@ pub struct Tls {
     /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
     authorities: Option<String>,
     directory_of_authorities: Option<String>,
-    /// What is said in OpenSSL's own terms, in order.
+    /// The `SSLOpenSSLConfCmd` directives, in order.
     commands: Vec<Command>,
 }
 
 /// An `SSLOpenSSLConfCmd` that changes which certificates are sent.
 #[derive(Clone, Debug)]
 enum Command {
-    /// A file with a leaf and its chain, loaded behind all others.
+    /// A file with a leaf and its chain, loaded after all others.
     Certificate(String),
     /// Where a missing chain is taken from, in place of the authorities.
     Chain(ChainSource),
-    /// The same, from where we cannot look; its name and where it stands.
+    /// The same, from a source that cannot be read here; its name and its place.
     Unseen(String, Location),
-    /// A file with a key, loaded behind all others.
+    /// A file with a key, loaded after all others.
     Key,
 }
 
@@ -56,7 +56,7 @@ pub struct TlsDirectives<P> {
     pub main: Tls,
     /// Those of virtual hosts.
     pub hosts: HashMap<P, Tls>,
-    /// What mod_md is told.
+    /// The directives of mod_md.
     pub managed: ManagedDomains,
     /// Servers that have TLS from another module.
     pub others: OtherTls,
@@ -128,8 +128,8 @@ impl<P: Eq + Hash> TlsDirectives<P> {
             |command: &Command| matches!(command, Command::Certificate(_) | Command::Key);
         let is_commanded = tls.commands.iter().any(is_commanded);
         let obstacle = is_commanded.then(|| {
-            "SSLOpenSSLConfCmd Certificate and PrivateKey are loaded behind all others, so that nothing \
-             can take their place; use SSLCertificateFile and SSLCertificateKeyFile"
+            "SSLOpenSSLConfCmd Certificate and PrivateKey are loaded after all others, so that nothing can \
+             take their place; use SSLCertificateFile and SSLCertificateKeyFile"
                 .to_owned()
         });
         let own = tls.pairs().map(|(_, key)| key);
@@ -347,7 +347,7 @@ impl Tls {
         all.map(|(index, certificate)| (certificate, self.keys.get(index).unwrap_or(certificate)))
     }
 
-    /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is passed over.
+    /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is ignored.
     pub fn read(
         &mut self,
         name: &str,

@@ -11,9 +11,9 @@ use crate::setting::ServerSettings;
 /// A server.
 #[derive(Debug)]
 pub struct Server<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
-    /// How it is called in messages.
+    /// Its name in messages.
     pub label: String,
     /// Its name and its aliases, each once.
     pub names: Vec<String>,
@@ -102,16 +102,12 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
     for positions in on_address.values() {
         // By name, the first that has it: a table, or many hosts on one address would take long.
         let mut taken: HashMap<String, usize> = HashMap::new();
-        let with_patterns: Vec<usize> =
-            positions.iter().copied().filter(|p| !all[*p].patterns.is_empty()).collect();
+        let mut with_patterns: Vec<usize> = Vec::new();
         for (order, &position) in positions.iter().enumerate() {
             let server = &all[position];
             let is_taken = |name: &String| {
                 taken.contains_key(&name.to_ascii_lowercase())
-                    || with_patterns
-                        .iter()
-                        .take_while(|p| **p != position)
-                        .any(|p| all[*p].answers_to(name))
+                    || with_patterns.iter().any(|before| all[*before].answers_to(name))
             };
             let mut names = server.names.iter().filter(|name| Choice::Httpd.finds(name));
             if order == 0 || !names.all(is_taken) {
@@ -119,6 +115,9 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
             }
             for name in &server.names {
                 taken.entry(name.to_ascii_lowercase()).or_insert(position);
+            }
+            if !server.patterns.is_empty() {
+                with_patterns.push(position);
             }
         }
     }
@@ -191,7 +190,7 @@ pub fn listeners<H>(
     listeners
 }
 
-/// Whether `name` is like `pattern`, in which `*` stands for any octets and `?` for one.
+/// Whether `name` is like `pattern`, in which `*` stands for any bytes and `?` for one.
 fn matches(pattern: &str, name: &str) -> bool {
     glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }

@@ -1,4 +1,4 @@
-//! What is kept for a server that cannot load what its directives name.
+//! The last good certificate of a server that cannot load the files that its directives name.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::loader::now;
 use crate::openssl::OpenSsl;
 use crate::setting::KeepSetting;
 
-/// For a server that cannot load what its directives name: what was kept for one of its names, and can be
-/// presented at this time. A port tells nothing yet.
+/// The certificate that was kept for one of the names of a server that cannot load the files that its
+/// directives name, if it can be presented at this time. The port is not known yet.
 ///
 /// # Errors
 /// Why nothing is presented.
@@ -41,8 +41,8 @@ pub fn in_place_of_broken(
     Err(reasons)
 }
 
-/// What is said of a server that cannot load what its directives name, where nothing is presented in its
-/// place; `reasons` are those of [`in_place_of_broken`].
+/// The finding about a server that cannot load the files that its directives name, if nothing is
+/// presented in their place; `reasons` are those of [`in_place_of_broken`].
 #[must_use]
 pub fn not_replaced_finding(
     setting: &KeepSetting,
@@ -60,8 +60,8 @@ pub fn not_replaced_finding(
     finding
 }
 
-/// What is said of a server that presents its last good certificate, since it cannot load what its
-/// directives name.
+/// The finding about a server that presents its last good certificate, because it cannot load the
+/// files that its directives name.
 #[must_use]
 pub fn broken_finding(
     setting: &KeepSetting,

@@ -1,4 +1,5 @@
-//! The directory of last good certificates: of root alone, and what it lists is on the disk.
+//! The directory of last good certificates: only root may use it, and all files that it lists are
+//! on the disk.
 //!
 //! Each server has a directory of its own in it, by the name under which it writes its records. Files of
 //! certificates are named by their content and written before the list that names them; the list takes the
@@ -42,7 +43,7 @@ pub enum Unusable {
     Open(String, io::Error),
     /// It belongs to somebody else.
     Owner(String, u32),
-    /// Others may look into it; its mode.
+    /// Other users may read it; its mode.
     Mode(String, u32),
     /// What it lists is damaged: the file, and the line.
     Damaged(String, usize),
@@ -62,7 +63,7 @@ impl Unusable {
             Self::Open(path, error) => {
                 let fix = match error.kind() {
                     io::ErrorKind::PermissionDenied => "test as root, or as the user that starts the server",
-                    _ => "name a directory that is no symbolic link and belongs to root",
+                    _ => "name a directory that is not a symbolic link and belongs to root",
                 };
                 Text::new(format!("cannot use \"{}\" ({}), {so}", shown(path), reason(error))).fix(fix)
             }
@@ -79,7 +80,7 @@ impl Unusable {
             .fix(format!("chmod 0700 {}", ShellWord::new(path))),
             Self::Damaged(path, line) => {
                 Text::new(format!("line {line} of \"{}\" is damaged, {so}", shown(path))).fix(format!(
-                    "have it written anew by the next reload: rm {}",
+                    "remove it, and the next reload writes it anew: rm {}",
                     ShellWord::new(path)
                 ))
             }
@@ -115,14 +116,6 @@ impl Directory {
             opened => Some(private(&shown, opened)?),
         };
         Ok(Self { path: own_path, own, above })
-    }
-
-    /// Whether a directory can be used, where nobody writes in it yet.
-    ///
-    /// # Errors
-    /// See [`Unusable`].
-    pub fn look(path: &str) -> Result<(), Unusable> {
-        private(path, open_directory(CWD, path)).map(drop)
     }
 
     /// The path of a file of it.

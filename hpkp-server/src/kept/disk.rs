@@ -1,4 +1,4 @@
-//! How files of private keys come onto a disk.
+//! Writes files with private keys to a disk.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -36,9 +36,9 @@ pub(crate) fn lock(directory: &File) -> io::Result<()> {
     }
 }
 
-/// Writes a file in the place of the one that has its name, with nobody's rights but the owner's,
-/// whatever the umask is. Where that fails, nothing of it stays behind: it would be part of a key, and take
-/// the room that the next attempt needs.
+/// Writes a file in the place of the one that has its name; only the owner may use it, whatever the umask
+/// is. If that fails, no part of the file stays: it would be part of a key, and take the room that the next
+/// attempt needs.
 pub(crate) fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
     let remove = || match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
         Err(error) if error != Errno::NOENT => Err(error),

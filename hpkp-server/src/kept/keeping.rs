@@ -1,4 +1,4 @@
-//! What is kept when a configuration has been accepted and recorded.
+//! Keeps the certificates of a configuration that has been accepted and recorded.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,7 @@ use crate::openssl::LoadedPair;
 struct Wanted {
     files: Vec<NewFile>,
     entries: Vec<Entry>,
-    /// Hosts for which a lock-out was found, or something that cannot be known: what was kept for them
-    /// stays.
+    /// Hosts with a lock-out or an unsure answer: what was kept for them stays.
     withheld: BTreeSet<HostPort>,
     /// What cannot be kept: the host and why.
     not_kept: Vec<(String, String)>,
@@ -121,7 +120,7 @@ impl Keeping {
         wanted
     }
 
-    /// What keeps the certificates of pinned hosts from being kept, as their directives say.
+    /// Findings about pinned hosts whose certificates cannot be kept, by their directives.
     pub(super) fn obstacles(&self, deployment: &Deployment, verdict: &Verdict) -> Vec<Finding> {
         let mut findings: Vec<Finding> = Vec::new();
         let held = held(deployment);
@@ -132,7 +131,7 @@ impl Keeping {
             let Some(position) = users.into_iter().find(is_pinned) else { continue };
             let Some(why) = self.obstacle(context) else { continue };
             let text = Text::new(format!("the last good certificate cannot be kept: {why}"))
-                .fix(format!("do without for this server, in it: {} off", self.directive));
+                .fix(format!("to keep none for this server, add to it: {} off", self.directive));
             let mut finding = self.finding(Code::CertificateCannotBeKept, text);
             finding.check = deployment.hosts[position].check;
             debug_assert_eq!(finding.class, Class::Unsure);
@@ -146,7 +145,7 @@ impl Keeping {
 /// The files of what a context presents: their names and texts.
 fn files(pairs: Vec<LoadedPair>) -> Result<Vec<NewFile>, String> {
     let file = |loaded: LoadedPair| {
-        let key = loaded.key.ok_or("OpenSSL does not give its private key away")?;
+        let key = loaded.key.ok_or("OpenSSL does not export its private key")?;
         if loaded.chain.first().is_some_and(|leaf| pair::demands_staple(leaf)) {
             return Err("it demands a stapled OCSP response, which cannot be kept");
         }

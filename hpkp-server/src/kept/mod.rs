@@ -34,7 +34,7 @@ pub use broken::{broken_finding, in_place_of_broken, not_replaced_finding};
 pub use directory::{Directory, Unusable};
 pub use replacing::Replacement;
 
-/// A context, as far as keeping its certificates is concerned.
+/// What decides whether the certificates of a context are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptContext {
     /// Whether its server wants them kept.
@@ -48,12 +48,12 @@ pub struct KeptContext {
     pub obstacle: Option<String>,
 }
 
-/// What is done about last good certificates in a configuration.
+/// The last good certificates of a configuration.
 #[derive(Debug)]
 pub struct Keeping {
     /// The directory.
     pub setting: KeepSetting,
-    /// What the directive is called.
+    /// The name of the directive.
     pub directive: &'static str,
     /// Under which name this server writes its records; none where it writes none.
     pub writer: Option<WriterName>,
@@ -65,8 +65,8 @@ pub struct Keeping {
     pub checks: Vec<Check>,
     /// What is done about a directory that cannot be used.
     pub check: Check,
-    /// Whether nobody can refuse any more, or the test is one before a start: then what would lock
-    /// clients out is replaced. Else that is the operator's choice ([`Check::Keep`]).
+    /// Whether this is a start, or the test before one: then a certificate that would lock clients
+    /// out is replaced. Otherwise the operator decides that ([`Check::Keep`]).
     pub is_start: bool,
 }
 

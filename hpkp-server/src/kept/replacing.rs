@@ -1,14 +1,14 @@
-//! What is presented in the place of a certificate that would lock clients out.
+//! Presents a last good certificate in the place of one that would lock clients out.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use hpkp_core::certificate::Certificate;
-use hpkp_core::check::{Alarm, Certificates, Deployment, Verdict};
+use hpkp_core::check::{Alarm, Certificates, Deployment, Records, Verdict};
 use hpkp_core::finding::{Check, Class, Code, Finding, Text};
 use hpkp_core::path::Chain;
 use hpkp_core::published::State;
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 use super::index::{Entry, HostPort, Index};
 use super::{Directory, Keeping, hosts_of, pair, users};
@@ -90,16 +90,15 @@ impl Replacement {
         first.map_or("", Certificate::not_after_text)
     }
 
-    /// What is said of it: the certificates, and what to do where a key is in other hands. A key that was
-    /// replaced for that reason comes back otherwise.
+    /// Adds the certificates to a finding, and what to do if others may have a key. Without that, a key
+    /// that was replaced for that reason would come back.
     pub(super) fn described(&self, text: Text, records: &str) -> Text {
         let pins = self.leaves.iter().filter_map(Certificate::pin);
         let pins: Vec<String> = pins.map(|pin| format!("sha256/{pin}")).collect();
         let text = pins.iter().fold(text, |text, pin| {
             text.fix(format!(
                 "if the key {pin} was replaced because others may have it, record that, then restart: \
-                 hpkp published -d {} compromised {pin} --why REASON",
-                ShellWord::new(records)
+                 hpkp published {records} compromised {pin} --why REASON"
             ))
         });
         let served = self.leaves.iter().zip(&self.paths).map(|(leaf, path)| {
@@ -296,7 +295,7 @@ impl Keeping {
 
     /// What there is to say, for each context.
     fn told(&self, deployment: &Deployment, before: &Verdict, wanted: &[Wanted]) -> Vec<Finding> {
-        let records = deployment.records.as_ref().map_or("", |records| records.directory.as_str());
+        let records = deployment.records.as_ref().map(Records::options).unwrap_or_default();
         let one = |one: &Wanted| {
             let alarmed = self.alarmed(before, one.context, &one.users);
             let labels: BTreeSet<&str> =
@@ -304,7 +303,7 @@ impl Keeping {
             let (code, text) = match one.candidates.get(one.tried) {
                 Some(found) => {
                     let text = served(one, found, &reasons(before, &labels));
-                    (Code::KeptCertificateServed, found.described(text, records))
+                    (Code::KeptCertificateServed, found.described(text, &records))
                 }
                 None => (Code::KeptCertificateNotUsed, not_used(one)),
             };

@@ -10,7 +10,7 @@ use hpkp_core::finding::Location;
 pub struct Chooser {
     /// Its name.
     pub directive: String,
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
 }
 

@@ -150,7 +150,7 @@ pub fn set_guard(
         if GuardUse::of(&[value], &[value]) != GuardUse::None {
             let value = Excerpt::new(value);
             return Err(format!(
-                "invalid value \"{value}\" in \"{}\" directive: it is what the directive gives",
+                "invalid value \"{value}\" in \"{}\" directive: the directive itself sets this variable",
                 words[0]
             ));
         }

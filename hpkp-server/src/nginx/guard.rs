@@ -1,4 +1,4 @@
-//! `hpkp_guard`: whether a server presents what its guard gives.
+//! `hpkp_guard`: whether a server presents the certificate of its guard.
 
 use hpkp_core::check::Certificates;
 use hpkp_core::finding::{Location, Text};
@@ -12,7 +12,7 @@ pub const KEY: &str = "hpkp_certificate_key";
 /// The directive, as a server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardSetting {
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
     /// Whether it stands in this very server block, not in the one around it.
     pub own: bool,
@@ -26,9 +26,9 @@ pub enum GuardUse {
     None,
     /// The only one is.
     Whole,
-    /// The variables stand where they give nothing.
+    /// The variables are used where they have no value.
     Misplaced,
-    /// They stand beside other certificates.
+    /// They are used beside other certificates.
     Beside,
 }
 
@@ -75,21 +75,21 @@ pub(super) fn guarded(is_kept: bool) -> Certificates {
     }
 }
 
-/// The variables stand in each other's place, or in a longer text.
+/// The variables are interchanged, or part of a longer text.
 pub(super) fn misplaced() -> Text {
     Text::new(
-        "the variables of hpkp_guard do not stand alone, each in its own place, so nginx would present \
-         nothing, or a certificate with the key of another one",
+        "ssl_certificate and ssl_certificate_key must each be exactly their own variable of hpkp_guard; as \
+         they are, nginx would present nothing, or a certificate with the key of another one",
     )
     .fix(USE)
 }
 
-/// The variables stand beside other certificates.
+/// The variables are used beside other certificates.
 pub(super) fn beside() -> Text {
     Text::new(
-        "another certificate stands beside that of hpkp_guard, and nothing would guard it: clients that \
-         prefer its kind of key would get it, whatever its key is. hpkp_guard guards one certificate of each \
-         server, so RSA beside ECDSA is not possible",
+        "this server has another certificate beside that of hpkp_guard, and nothing would guard it: \
+         clients that prefer its kind of key would get it without a check; hpkp_guard guards one \
+         certificate of each server, so RSA beside ECDSA is not possible",
     )
     .fix(USE)
 }
@@ -105,10 +105,8 @@ pub(super) fn missing() -> Text {
 
 /// The directive has no effect.
 pub(super) fn not_used() -> Text {
-    Text::new(
-        "no certificate is guarded by this hpkp_guard, because ssl_certificate has not its variable",
-    )
-    .fix(USE)
+    Text::new("this hpkp_guard guards no certificate, because no ssl_certificate has its variable")
+        .fix(USE)
 }
 
 /// How the variables are used.

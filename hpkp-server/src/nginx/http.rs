@@ -31,7 +31,7 @@ pub struct Servers<H> {
 /// A server block.
 #[derive(Debug)]
 pub struct Server<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
     /// Its names.
     pub names: Vec<String>,
@@ -40,7 +40,7 @@ pub struct Server<H> {
     patterns: Vec<Rc<dyn NamePattern>>,
     /// Where it listens.
     pub addresses: Vec<String>,
-    /// How it is called in messages.
+    /// Its name in messages.
     pub label: String,
     /// Whether it is reached on TLS.
     pub tls: bool,
@@ -216,9 +216,7 @@ impl<H> Servers<H> {
         }
         findings.into_iter().map(|(finding, _)| finding).collect()
     }
-}
 
-impl<H> Servers<H> {
     /// What is wrong with the use of guards: variables that give nothing, and guards whose variables
     /// nobody uses. `around` is what stands in `http`.
     pub(super) fn misused_guards(&self, around: &ServerSettings) -> Vec<Finding> {

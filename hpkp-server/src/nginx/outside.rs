@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use hpkp_core::check::{
-    Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, Noticed,
+    Certificates, Choice, Context, Deployment, Host, Listener, NamePattern, Noticed, Records,
 };
 use hpkp_core::finding::{Check, Code, Location, Text};
 use hpkp_core::path::Chain;
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::Excerpt;
 
 use super::address::{Address, Own, ServerKey};
 use super::built::Built;
@@ -54,7 +54,7 @@ impl<H> Default for Outside<H> {
 /// A server.
 #[derive(Debug)]
 pub struct OutsideServer<H> {
-    /// How its reader knows it.
+    /// The handle of its reader.
     pub handle: H,
     /// The block around it.
     pub kind: &'static str,
@@ -68,7 +68,7 @@ pub struct OutsideServer<H> {
     pub passes_on: bool,
     /// Which directives of other modules choose or replace its certificates.
     pub choosers: Choosers,
-    /// Where it stands.
+    /// Its place in the configuration.
     pub at: Location,
 }
 
@@ -220,8 +220,7 @@ impl<H> Outside<H> {
         first: &HashMap<usize, &str>,
     ) -> Vec<Noticed> {
         let records = deployment.records.as_ref();
-        let directory = records.map_or("DIR", |records| records.directory.as_str());
-        let directory = ShellWord::new(directory).to_string();
+        let directories = records.map_or_else(|| "-d DIR".to_owned(), Records::options);
         let mut noticed = Vec::new();
         for (position, server) in self.servers.iter().enumerate() {
             let certificates = context_of.get(&position).map(|c| &deployment.contexts[*c]);
@@ -247,8 +246,8 @@ impl<H> Outside<H> {
                     "{why}, so no certificate of this server is compared with the pins that clients hold"
                 ))
                 .fix(format!(
-                    "if clients hold pins for this port, check each new certificate: hpkp published -d \
-                     {directory} why HOST --cert FILE"
+                    "if clients hold pins for this port, check each new certificate: hpkp published \
+                     {directories} why HOST --cert FILE"
                 )),
                 at: server.at.clone(),
             });

@@ -30,30 +30,21 @@ impl fmt::Debug for LoadedPair {
 }
 
 /// Why OpenSSL does not load a certificate and its key from their files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {
     /// It cannot read the certificate.
+    #[error("OpenSSL cannot read the certificate")]
     Certificate,
     /// It cannot read the key.
+    #[error("OpenSSL cannot read the private key")]
     Key,
     /// The key needs a pass phrase.
+    #[error("the private key needs a pass phrase")]
     PassPhrase,
     /// The key is not that of the certificate.
+    #[error("the private key does not fit the certificate")]
     Mismatch,
 }
-
-impl fmt::Display for PairError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Certificate => "OpenSSL cannot read the certificate",
-            Self::Key => "OpenSSL cannot read the private key",
-            Self::PassPhrase => "the private key needs a pass phrase",
-            Self::Mismatch => "the private key does not fit the certificate",
-        })
-    }
-}
-
-impl std::error::Error for PairError {}
 
 /// OpenSSL's number for PEM.
 const PEM: c_int = 1;

@@ -12,6 +12,7 @@
 //! calls a module when nginx begins to stop. It has closed its listening sockets: by that its
 //! successor knows it, and claims the file beside it.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -82,6 +83,17 @@ pub enum Claimant {
     Process(Pid),
     /// One that cannot be seen or looked at: in another container, or another user's.
     Unseen,
+}
+
+impl fmt::Display for Claimant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(pid) => write!(f, "process {pid}"),
+            Self::Unseen => f.write_str(
+                "whose process is not visible from here (another container or another user's)",
+            ),
+        }
+    }
 }
 
 /// Claims the file of `writer` in `directory` for this server, until it ends or claims another one.

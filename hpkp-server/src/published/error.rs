@@ -1,6 +1,5 @@
 //! Why records cannot be read or written.
 
-use std::fmt;
 use std::io;
 
 use hpkp_core::finding::Text;
@@ -13,47 +12,88 @@ use super::claim::Claimant;
 use crate::file::reason;
 
 /// Why a directory with records cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// It cannot be opened, or is a symbolic link or no directory.
+    #[error("{}", cannot_open(.0))]
     Open(io::Error),
     /// It belongs to a user, held here, who is neither root nor the one that runs this.
+    #[error("the directory belongs to user {0}, not to root or the user of the server")]
     Owner(u32),
     /// It cannot be made.
+    #[error("{}", reason(.0))]
     Init(io::Error),
     /// Others may write to it: its path and mode.
+    #[error(
+        "other users can write to the directory (mode {:o}); to fix: chmod go-w {}; if a volume is \
+         always mounted so, make a directory inside it, as the user of the server: hpkp published init {}",
+        .1, ShellWord::new(.0), ShellWord::new(&inside(.0))
+    )]
     Mode(String, u32),
     /// It has no marker, so it may be the mount point of a volume that is missing.
+    #[error(
+        "no file \"{MARKER}\", so a volume may not be mounted there; only for a new installation: hpkp published init"
+    )]
     NoMarker,
     /// Its marker cannot be read.
+    #[error("cannot read the file \"{MARKER}\": {}", reason(.0))]
     Marker(io::Error),
     /// It is of another version of the format, held here as the marker has it.
+    #[error("unsupported format version \"{}\", update this software", Excerpt::new(.0))]
     Version(String),
     /// A file cannot be read: which, and why.
+    #[error("cannot read \"{}\": {}", Excerpt::new(.0), reason(.1))]
     File(String, io::Error),
     /// A file holds something that is no record: which, and what.
+    #[error("cannot use the records in \"{}\": {}", Excerpt::new(.0), .1)]
     Records(String, FileError),
     /// A file with records whose name is not that of a writer.
+    #[error("\"{}\" does not have the name of a writer (WRITER.jsonl)", Excerpt::new(.0))]
     Unnamed(String),
     /// A directory, held here, has more files than so many, which are read as a whole.
+    #[error("\"{}\" has more than {} files with records that are not indexed", Excerpt::new(.0), .1)]
     TooManyFiles(String, usize),
-    /// More octets than so many are to be read in a directory, held here.
+    /// More bytes than so many are to be read in a directory, held here.
+    #[error("the records in \"{}\" that are to be read have more than {} bytes", Excerpt::new(.0), .1)]
     TooLarge(String, usize),
     /// The file of the writer is not its own: what it is instead.
+    #[error("cannot append to \"{}\": {}", Excerpt::new(.0), .1)]
     NotOwn(String, &'static str),
     /// The file of the writer was made on another machine: it is a copy.
+    #[error(
+        "cannot append to \"{}\": the file was made on another machine; move a copy to peers/, or set writer= to a \
+         name that only this server has",
+        Excerpt::new(.0)
+    )]
     Copied(String),
     /// Somebody has appended to the file of the writer since it was read.
+    #[error(
+        "another process has appended to \"{}\"; each server needs a writer name of its own (writer=)",
+        Excerpt::new(.0)
+    )]
     Changed(String),
     /// Somebody else holds the lock of the writer's file, and does not let it go.
+    #[error("another process has locked \"{}\"", Excerpt::new(.0))]
     Locked(String),
     /// A record that could not be read again is not written: for which file, and what is wrong.
+    #[error("cannot append to \"{}\": the new record would be unreadable: {}", Excerpt::new(.0), .1)]
     NoRecord(String, LineError),
     /// The file of the writer would become larger than one that can be read.
+    #[error(
+        "cannot append to \"{}\": it would exceed {MAX_FILE} bytes; remove records that have expired: hpkp published \
+         -d {} compact",
+        Excerpt::new(.0), ShellWord::new(directory(.0))
+    )]
     Full(String),
     /// The file of the writer is that of another server which serves: whose.
+    #[error(
+        "\"{}\" is in use by another running server, {}; if that is an earlier instance of this server, stop it and \
+         reload this one; if it is another server, give one of the two another name (writer=)",
+        Excerpt::new(.0), .1
+    )]
     Taken(String, Claimant),
     /// The records could not be written: to which file, and why.
+    #[error("cannot write \"{}\": {}", Excerpt::new(.0), reason(.1))]
     Write(String, io::Error),
 }
 
@@ -63,9 +103,7 @@ impl DirectoryError {
     pub fn is_of_another_server(&self) -> bool {
         matches!(self, Self::Copied(_) | Self::Taken(..))
     }
-}
 
-impl DirectoryError {
     /// The file that is wrong, or the directory of those that were not read.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
@@ -78,9 +116,7 @@ impl DirectoryError {
             _ => None,
         }
     }
-}
 
-impl DirectoryError {
     /// What is wrong with the directory at `path`, and how it is put right.
     #[must_use]
     pub fn text(&self, path: &str) -> Text {
@@ -106,8 +142,8 @@ impl DirectoryError {
                 ))
                 .fix(format!("chmod go-w {word}"))
                 .fix(format!(
-                    "on a volume that is mounted so, make a directory in it, as the user of the server, \
-                     and name that one: hpkp published init {}",
+                    "if a volume is always mounted so, make a directory inside it, as the user of the \
+                     server, and configure that directory: hpkp published init {}",
                     ShellWord::new(&inside(path))
                 ));
             }
@@ -151,129 +187,22 @@ fn verify(path: &str) -> String {
     format!("list all problems: hpkp published -d {} verify", ShellWord::new(path))
 }
 
-impl fmt::Display for DirectoryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(error) => cannot_open(f, error),
-            Self::Owner(user) => {
-                write!(
-                    f,
-                    "the directory belongs to user {user}, not to root or the user of the server"
-                )
-            }
-            Self::Init(error) => write!(f, "{}", reason(error)),
-            Self::Mode(path, mode) => writable_by_others(f, path, *mode),
-            Self::NoMarker => write!(
-                f,
-                "no file \"{MARKER}\", so a volume may not be mounted there; only for a new \
-                 installation: hpkp published init"
-            ),
-            Self::Marker(error) => {
-                write!(f, "cannot read the file \"{MARKER}\": {}", reason(error))
-            }
-            Self::Version(version) => write!(
-                f,
-                "unsupported format version \"{}\", update this software",
-                Excerpt::new(version)
-            ),
-            Self::File(file, error) => {
-                write!(f, "cannot read \"{}\": {}", Excerpt::new(file), reason(error))
-            }
-            Self::Records(file, error) => {
-                write!(f, "cannot use the records in \"{}\": {error}", Excerpt::new(file))
-            }
-            Self::Unnamed(file) => write!(
-                f,
-                "\"{}\" does not have the name of a writer (WRITER.jsonl)",
-                Excerpt::new(file)
-            ),
-            Self::TooManyFiles(path, most) => write!(
-                f,
-                "\"{}\" has more than {most} files with records that are not indexed",
-                Excerpt::new(path)
-            ),
-            Self::TooLarge(path, most) => write!(
-                f,
-                "the records in \"{}\" that are to be read have more than {most} bytes",
-                Excerpt::new(path)
-            ),
-            Self::NotOwn(file, what) => cannot_append(f, file, what),
-            Self::Copied(file) => cannot_append(f, file, &COPIED),
-            Self::Changed(file) => changed(f, file),
-            Self::Locked(file) => {
-                write!(f, "another process has locked \"{}\"", Excerpt::new(file))
-            }
-            Self::NoRecord(file, error) => {
-                cannot_append(f, file, &format_args!("the new record would be unreadable: {error}"))
-            }
-            Self::Full(file) => full(f, file),
-            Self::Taken(file, claimant) => in_use(f, file, *claimant),
-            Self::Write(file, error) => {
-                write!(f, "cannot write \"{}\": {}", Excerpt::new(file), reason(error))
-            }
-        }
-    }
-}
-
-/// Why a copy of another machine's file is not appended to.
-const COPIED: &str = "the file was made on another machine; move a copy to peers/, or set writer= to a name \
-                      that only this server has";
-
-fn cannot_open(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Result {
+/// Why the directory cannot be opened.
+fn cannot_open(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => f.write_str(
-            "the directory does not exist: mount or restore it; only for a new installation: hpkp \
-             published init",
-        ),
-        _ => write!(f, "cannot open as a directory: {}", reason(error)),
+        io::ErrorKind::NotFound => {
+            "the directory does not exist: mount or restore it; only for a new installation: \
+            hpkp published init"
+                .to_owned()
+        }
+        _ => format!("cannot open as a directory: {}", reason(error)),
     }
 }
 
-fn writable_by_others(f: &mut fmt::Formatter<'_>, path: &str, mode: u32) -> fmt::Result {
-    write!(
-        f,
-        "other users can write to the directory (mode {mode:o}); to fix: chmod go-w {}; on a volume \
-         that is mounted so, make a directory in it, as the user of the server: hpkp published init {}",
-        ShellWord::new(path),
-        ShellWord::new(&inside(path))
-    )
+/// The directory that the file is in.
+fn directory(file: &str) -> &str {
+    file.rsplit_once('/').map_or(".", |(directory, _)| directory)
 }
-
-fn cannot_append(f: &mut fmt::Formatter<'_>, file: &str, why: &dyn fmt::Display) -> fmt::Result {
-    write!(f, "cannot append to \"{}\": {why}", Excerpt::new(file))
-}
-
-fn changed(f: &mut fmt::Formatter<'_>, file: &str) -> fmt::Result {
-    write!(
-        f,
-        "another process has appended to \"{}\"; each server needs a writer name of its own (writer=)",
-        Excerpt::new(file)
-    )
-}
-
-fn full(f: &mut fmt::Formatter<'_>, file: &str) -> fmt::Result {
-    let directory = file.rsplit_once('/').map_or(".", |(directory, _)| directory);
-    let command = format!("hpkp published -d {} compact", ShellWord::new(directory));
-    let why =
-        format!("it would exceed {MAX_FILE} bytes; remove records that have expired: {command}");
-    cannot_append(f, file, &why)
-}
-
-fn in_use(f: &mut fmt::Formatter<'_>, file: &str, claimant: Claimant) -> fmt::Result {
-    write!(f, "\"{}\" is in use by another running server, ", Excerpt::new(file))?;
-    match claimant {
-        Claimant::Process(pid) => write!(f, "process {pid}")?,
-        Claimant::Unseen => f.write_str(
-            "whose process is not visible from here (another container or another user's)",
-        )?,
-    }
-    f.write_str(
-        "; if that is an earlier instance of this server, stop it and reload this one; if it is another \
-         server, give one of the two another name (writer=)",
-    )
-}
-
-impl std::error::Error for DirectoryError {}
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! When other machines were last heard of: the file `hpkp-heard`, which `hpkp sync` keeps.
+//! When other machines were last heard from: the file `hpkp-heard`, which `hpkp sync` keeps.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -8,16 +8,16 @@ use hpkp_core::published::WriterName;
 use hpkp_core::published::heard::{self, FILE, MAX_FILE};
 
 use super::{Directory, MAX_NAMES, PEERS, is_of_records, sys, writer_of};
-use crate::file::reason;
+use crate::file::{if_there, reason};
 
 impl Directory {
-    /// The path of the file that says when other machines were last heard of.
+    /// The path of the file that says when other machines were last heard from.
     #[must_use]
     pub fn heard_path(&self) -> String {
         self.shown(FILE)
     }
 
-    /// When other machines were last heard of.
+    /// When other machines were last heard from.
     #[must_use]
     pub fn heard(&self) -> HeardFile {
         // Whoever can write it can make a silent machine seem to speak.
@@ -36,10 +36,8 @@ impl Directory {
     /// # Errors
     /// The system's.
     pub fn peers(&self) -> io::Result<BTreeSet<WriterName>> {
-        let peers = match sys::open_directory_at(&self.file, PEERS) {
-            Ok(peers) => peers,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
-            Err(error) => return Err(error),
+        let Some(peers) = if_there(sys::open_directory_at(&self.file, PEERS))? else {
+            return Ok(BTreeSet::new());
         };
         let names = sys::names(&peers, MAX_NAMES, is_of_records)?;
         Ok(names.iter().filter_map(|name| writer_of(name)).collect())

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 use hpkp_core::check::Concern;
@@ -16,7 +15,7 @@ use hpkp_core::published::index::{
 };
 
 use super::{Directory, DirectoryError, PIECE, Reading, regular, sys};
-use crate::file::reason;
+use crate::file::{if_there, reason};
 
 /// How a file looks.
 #[must_use]
@@ -42,11 +41,7 @@ impl Directory {
     /// Why it is not to be used.
     pub(super) fn index(&self) -> Result<Option<Vec<u8>>, String> {
         // Whoever can write it can leave records out.
-        match self.trusted(FILE, MAX_FILE) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(reason(&error)),
-        }
+        if_there(self.trusted(FILE, MAX_FILE)).map_err(|error| reason(&error))
     }
 }
 

@@ -56,7 +56,7 @@ pub const MAX_FILES: usize = 1_000;
 /// The most names of files for records in either, those included that have none.
 pub const MAX_NAMES: usize = 100_000;
 
-/// The most octets that a server reads of all files of one directory, and of its `peers`.
+/// The most bytes that a server reads of all files of one directory, and of its `peers`.
 pub const MAX_OCTETS: usize = 512 << 20;
 
 /// How much is read.
@@ -85,7 +85,7 @@ pub struct Directory {
 pub struct Contents {
     /// What their events come to.
     pub state: State,
-    /// Files whose last line was never finished, and how many octets it has.
+    /// Files whose last line was never finished, and how many bytes it has.
     pub torn: Vec<(String, usize)>,
     /// Copies under the name of a writer of this machine. They are not read: they would speak for it.
     pub in_our_name: Vec<(String, WriterName)>,
@@ -204,7 +204,7 @@ impl Directory {
         &self.path
     }
 
-    /// What is in a file that nobody else may have changed, up to one octet more than `limit`.
+    /// What is in a file that nobody else may have changed, up to one byte more than `limit`.
     fn trusted(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         let file = regular(sys::open_at(&self.file, name)?)?;
         let metadata = file.metadata()?;

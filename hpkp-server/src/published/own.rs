@@ -89,7 +89,7 @@ pub(super) fn whole_lines(file: &mut File) -> io::Result<u64> {
     }
 }
 
-/// The octets before `end`, as many as one record may have and a line feed on either side.
+/// The bytes before `end`, as many as one record may have and a line feed on either side.
 fn tail(file: &mut File, end: u64) -> io::Result<Vec<u8>> {
     let start = end.saturating_sub(MAX_LINE as u64 + 2);
     file.seek(SeekFrom::Start(start))?;

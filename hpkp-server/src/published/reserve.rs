@@ -14,6 +14,7 @@ use hpkp_core::check::Digest;
 use hpkp_core::published::WriterName;
 
 use super::{Directory, regular, sys};
+use crate::file::if_there;
 
 /// The name of the file.
 pub const RESERVE: &str = "hpkp-reserve";
@@ -21,7 +22,7 @@ pub const RESERVE: &str = "hpkp-reserve";
 /// How many writers it has room for.
 const SLOTS: usize = 64;
 
-/// Octets of a slot: the name, whether it is on record, the digest, the number of the last event, blanks, and a line
+/// Bytes of a slot: the name, whether it is on record, the digest, the number of the last event, blanks, and a line
 /// feed.
 const SLOT: usize = 128;
 
@@ -105,11 +106,8 @@ impl Directory {
 
     /// All slots; `None` where there is no such file.
     fn slots(&self) -> io::Result<Option<Vec<Vec<u8>>>> {
-        match sys::open_at(&self.file, RESERVE).and_then(regular) {
-            Ok(file) => slots(&file).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        let file = if_there(sys::open_at(&self.file, RESERVE).and_then(regular))?;
+        file.as_ref().map(slots).transpose()
     }
 
     /// Writes into the slot of `writer` what it serves. `last` is the number of its last event, `None` where that
@@ -123,13 +121,13 @@ impl Directory {
         served: Reserved,
         last: Option<u64>,
     ) -> io::Result<()> {
-        let file = match sys::change_at(&self.file, RESERVE).and_then(regular) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let file = match if_there(sys::change_at(&self.file, RESERVE).and_then(regular))? {
+            Some(file) => file,
+            None => {
                 let file = File::from(sys::new_at(&self.file, RESERVE)?);
                 file.write_all_at(&empty(), 0)?;
                 file
             }
-            other => other?,
         };
         lock(&file)?;
         let slots = slots(&file)?;
@@ -161,7 +159,7 @@ impl Directory {
     }
 }
 
-/// All slots. Those that a file which was cut off lacks are damaged: of null octets.
+/// All slots. Those that a file which was cut off lacks are damaged: of null bytes.
 fn slots(file: &File) -> io::Result<Vec<Vec<u8>>> {
     let mut slots = Vec::new();
     for at in 0..SLOTS {

@@ -1,4 +1,5 @@
-//! Which bucket a URL names, and how to get at it. What the URL does not say is in the environment.
+//! The bucket that a URL names, and its credentials. Settings that the URL does not have come from
+//! the environment.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What each engine does, and what passes between it and a pass.
+//! The trait of all engines, and the data that they exchange with a pass.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -151,6 +151,14 @@ pub(crate) struct Options {
     pub(crate) timeout: Duration,
     /// Where copies of repositories are.
     pub(crate) cache: PathBuf,
+}
+
+/// Refuses a store with too many writers.
+pub(super) fn check_count(writers: usize) -> Result<(), StoreError> {
+    match writers > MAX_WRITERS {
+        true => Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers"))),
+        false => Ok(()),
+    }
 }
 
 /// Whether a marker has the version of this software.

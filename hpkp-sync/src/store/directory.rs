@@ -9,16 +9,17 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hpkp_core::published::WriterName;
 use hpkp_core::published::file::MAX_FILE;
+use hpkp_server::file::if_there;
 
 use super::contract::{
-    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
+    Extent, MARKER, MAX_BEAT, Options, Outgoing, Piece, Remote, Store, Wanted, check_count,
     check_marker, heartbeat,
 };
 use super::error::{StoreError, VERSION};
@@ -196,11 +197,7 @@ fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> 
         if let Some(Ok(writer)) = name.strip_suffix(suffix).map(str::parse) {
             writers.push(writer);
         }
-        if writers.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!(
-                "the store has more than {MAX_WRITERS} writers"
-            )));
-        }
+        check_count(writers.len())?;
     }
     writers.sort();
     Ok(writers)
@@ -208,29 +205,15 @@ fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> 
 
 /// Which state a file is in: files are replaced, never changed.
 fn mark_of(path: &Path) -> Result<String, StoreError> {
-    match fs::symlink_metadata(path) {
-        Ok(found) => Ok(format!(
-            "{}-{}-{}.{:09}",
-            found.ino(),
-            found.len(),
-            found.mtime(),
-            found.mtime_nsec()
-        )),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(StoreError::io(path, &error)),
-    }
+    let found =
+        if_there(fs::symlink_metadata(path)).map_err(|error| StoreError::io(path, &error))?;
+    Ok(found.map_or_else(String::new, |found| {
+        let (length, seconds) = (found.len(), found.mtime());
+        format!("{}-{length}-{seconds}.{:09}", found.ino(), found.mtime_nsec())
+    }))
 }
 
 /// A regular file, up to a limit; none where there is none.
 fn read(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
-    match disk::open(path) {
-        Ok(file) => {
-            let mut bytes = Vec::new();
-            let read = file.take(most as u64 + 1).read_to_end(&mut bytes);
-            read.map_err(|error| StoreError::io(path, &error))?;
-            Ok(Some(bytes))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StoreError::io(path, &error)),
-    }
+    if_there(disk::read(path, most)).map_err(|error| StoreError::io(path, &error))
 }

@@ -22,7 +22,7 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::contract::{
-    Extent, MARKER, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted, check_marker,
+    Extent, MARKER, Options, Outgoing, Piece, Remote, Store, Wanted, check_count, check_marker,
     heartbeat,
 };
 use super::error::{StoreError, VERSION};
@@ -149,12 +149,7 @@ impl GitStore {
                 self.files.insert(writer, id.to_owned());
             }
         }
-        if self.files.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!(
-                "the store has more than {MAX_WRITERS} writers"
-            )));
-        }
-        Ok(())
+        check_count(self.files.len())
     }
 
     /// The id of what a reference names.

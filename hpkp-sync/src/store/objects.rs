@@ -24,7 +24,7 @@ use url::Url;
 
 use super::bucket::{bucket, failure};
 use super::contract::{
-    Extent, MARKER, MAX_BEAT, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted,
+    Extent, MARKER, MAX_BEAT, Options, Outgoing, Piece, Remote, Store, Wanted, check_count,
     check_marker,
 };
 use super::error::{StoreError, VERSION};
@@ -261,16 +261,12 @@ impl ObjectsStore {
         let read = parts.into_iter().map(|part| {
             let lines = match part.bytes <= most {
                 true => objects.by_ref().take(part.paths.len()).collect::<Result<Vec<_>, _>>(),
-                false => Err(too_large()),
+                false => Err(format!("its records have more than {MAX_FILE} bytes")),
             };
             (part, lines.map(|lines| lines.concat()))
         });
         Ok(read.collect())
     }
-}
-
-fn too_large() -> String {
-    format!("its records have more than {MAX_FILE} bytes")
 }
 
 impl Store for ObjectsStore {
@@ -307,11 +303,7 @@ impl Store for ObjectsStore {
                 remote.fault = Some(format!("{missing} of its segments are missing"));
             }
         }
-        if all.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!(
-                "the store has more than {MAX_WRITERS} writers"
-            )));
-        }
+        check_count(all.len())?;
         Ok(all)
     }
 

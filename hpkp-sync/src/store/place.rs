@@ -20,43 +20,31 @@ pub(crate) enum Place {
 }
 
 /// Why a text is no place of a store. The text itself may contain a password, so none of it is repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PlaceError {
-    /// Not a URL.
+    #[error("invalid STORE: not a URL")]
     Malformed,
-    /// No store has this scheme.
+    #[error(
+        "invalid STORE: expected file://, git+ssh://, git+https://, git+file://, postgres://, s3://, gs:// or \
+        az://"
+    )]
     Scheme,
-    /// The URL of a directory has a host, or no absolute path.
+    #[error("invalid STORE: expected an absolute path without a host, such as file:///srv/hpkp")]
     Path,
-    /// No host, or no bucket.
+    #[error("invalid STORE: the host or the bucket is missing")]
     Host,
-    /// A password, where everybody can read it.
+    #[error(
+        "STORE contains a password, which other users of this machine can read on the command line; to fix: \
+        change the password, and put the URL into a file (--store-file), or the password into the environment \
+        (HPKP_STORE, PGPASSWORD)"
+    )]
     Password,
     /// A password for git, which gives URLs to other programs where everybody can read them.
+    #[error(
+        "STORE contains a password or a token, which git shows to other users of this machine; to fix: change it, \
+        and use an SSH key, or git's credential helper for https"
+    )]
     GitPassword,
-}
-
-impl fmt::Display for PlaceError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "invalid STORE: not a URL",
-            Self::Scheme => {
-                "invalid STORE: expected file://, git+ssh://, git+https://, git+file://, postgres://, s3://, gs:// or \
-                 az://"
-            }
-            Self::Path => "invalid STORE: expected an absolute path without a host, such as file:///srv/hpkp",
-            Self::Host => "invalid STORE: the host or the bucket is missing",
-            Self::Password => {
-                "STORE contains a password, which other users of this machine can read on the command line; \
-                 to fix: change the password, and put the URL into a file (--store-file), or the password \
-                 into the environment (HPKP_STORE, PGPASSWORD)"
-            }
-            Self::GitPassword => {
-                "STORE contains a password or a token, which git shows to other users of this machine; to fix: \
-                 change it, and use an SSH key, or git's credential helper for https"
-            }
-        })
-    }
 }
 
 impl Place {

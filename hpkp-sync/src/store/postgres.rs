@@ -28,7 +28,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row, Socket, Tr
 use url::Url;
 
 use super::contract::{
-    Extent, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted, heartbeat,
+    Extent, MAX_WRITERS, Options, Outgoing, Piece, Remote, Store, Wanted, check_count, heartbeat,
 };
 use super::error::{StoreError, VERSION};
 use super::lease::{Lease, TRIES, Term};
@@ -193,11 +193,7 @@ impl Store for PostgresStore {
         let query = "SELECT writer, seq, id, heartbeat FROM hpkp.writer LIMIT $1";
         let most = MAX_WRITERS as i64 + 1;
         let rows = self.runtime.block_on(self.limit.on(self.client.query(query, &[&most])))?;
-        if rows.len() > MAX_WRITERS {
-            return Err(StoreError::TooMuch(format!(
-                "the store has more than {MAX_WRITERS} writers"
-            )));
-        }
+        check_count(rows.len())?;
         let mut all = BTreeMap::new();
         for row in &rows {
             let (name, seq, id, beat): (&str, i64, &str, &str) =

@@ -1,4 +1,5 @@
-//! The variables. They have values during a handshake alone: the key is not for logs and headers.
+//! The variables. They have values only during a handshake: the key must not get into logs and
+//! headers.
 
 use std::rc::Rc;
 

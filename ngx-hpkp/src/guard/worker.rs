@@ -1,5 +1,5 @@
-//! What a worker needs to guard certificates: made by the master when a configuration takes effect, and
-//! inherited by each worker, which goes on with a copy of its own.
+//! The object with which a worker guards certificates: made by the master when a configuration takes
+//! effect, and inherited by each worker as a copy of its own.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,7 +8,7 @@ use hpkp_core::check::{Certificates, Deployment};
 use hpkp_core::finding::{self, Code, Finding};
 use hpkp_server::failure::{self, LogLine};
 use hpkp_server::guard::{
-    self, Chosen, Files, Guard, GuardedHost, Judge, Question, Sight, Text, Told,
+    self, Chosen, Files, Guard, GuardedHost, Judge, Notice, Question, Sight, Text,
 };
 use hpkp_server::journal;
 use hpkp_server::kept::index::HostPort;
@@ -92,8 +92,8 @@ impl Worker {
     pub(super) fn choose(&self, question: Question<'_>) -> Chosen {
         let now = question.now;
         let chosen = self.guard.borrow_mut().choose(question, &self.zone);
-        for told in &chosen.told {
-            self.tell(told, now);
+        for notice in &chosen.notices {
+            self.log_if_due(notice, now);
         }
         if chosen.is_changed {
             self.write();
@@ -101,13 +101,13 @@ impl Worker {
         chosen
     }
 
-    fn tell(&self, told: &Told, now: i64) {
-        if !self.zone.is_due(&told.about, told.tag, told.interval, now) {
+    fn log_if_due(&self, notice: &Notice, now: i64) {
+        if !self.zone.is_due(&notice.about, notice.tag, notice.interval, now) {
             return;
         }
         // SAFETY: a worker has a cycle with a log.
         let log: *mut ngx_log_t = unsafe { (*ngx_cycle).log };
-        match &told.finding {
+        match &notice.finding {
             Some(finding) => {
                 for line in failure::lines_of_alarm(finding) {
                     // SAFETY: as above.
@@ -115,7 +115,7 @@ impl Worker {
                 }
             }
             None => {
-                let name = told.about.split('/').next().unwrap_or_default();
+                let name = notice.about.split('/').next().unwrap_or_default();
                 let text = format!(
                     "hpkp: {name}: the certificate that hpkp_guard is given is presented again: clients \
                      accept it"
@@ -137,8 +137,8 @@ impl Worker {
     fn tell_of_files(&self, why: &str) {
         // SAFETY: nginx keeps its time there from the start on.
         let now = unsafe { (*ngx_cached_time).sec };
-        if let Some(told) = self.guard.borrow().not_written(why) {
-            self.tell(&told, now);
+        if let Some(notice) = self.guard.borrow().not_written(why) {
+            self.log_if_due(&notice, now);
         }
     }
 

@@ -1,5 +1,5 @@
-//! The last good certificates in memory that all workers share, over reloads. nginx frees its lock where
-//! the worker that has it is killed; so each change is one pointer, written last.
+//! The last good certificates in memory that all workers share, over reloads. nginx frees the lock if
+//! the worker that holds it is killed; so each change is one pointer, written last.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -43,7 +43,7 @@ struct Alarm {
     /// 0 where there is nothing to say.
     tag: AtomicU64,
     /// In seconds since 1970 UTC.
-    told: AtomicI64,
+    logged_at: AtomicI64,
 }
 
 /// An entry, whose text follows.
@@ -141,11 +141,11 @@ impl Zone {
     pub(super) fn is_due(self, about: &str, tag: u64, interval: i64, now: i64) -> bool {
         let [.., high, low] = Fingerprint::of([about.as_bytes()]).octets();
         let index = usize::from(u16::from_be_bytes([high, low])) % ALARMS;
-        let Alarm { tag: last, told } = &self.head().alarms[index];
+        let Alarm { tag: last, logged_at } = &self.head().alarms[index];
         if tag == 0 {
             return last.load(Ordering::Relaxed) != 0 && last.swap(0, Ordering::Relaxed) != 0;
         }
-        let before = told.load(Ordering::Relaxed);
+        let before = logged_at.load(Ordering::Relaxed);
         let known = last.load(Ordering::Relaxed);
         let pause = match known {
             0 => 0,
@@ -158,7 +158,7 @@ impl Zone {
         }
         let is_ours = last.compare_exchange(known, tag, Ordering::Relaxed, Ordering::Relaxed);
         is_ours.is_ok()
-            && told.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            && logged_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// Adds entries of files for those hosts that have none.
@@ -204,7 +204,7 @@ impl Locked {
     }
 
     fn octets(&self, node: *mut Node) -> &[u8] {
-        // SAFETY: a node of the list, with so many octets behind it.
+        // SAFETY: a node of the list, with so many bytes behind it.
         unsafe { std::slice::from_raw_parts(node.add(1).cast(), (*node).length) }
     }
 
@@ -218,7 +218,7 @@ impl Locked {
     }
 
     fn insert(&self, text: &[u8]) -> Result<(), NoRoom> {
-        // SAFETY: the lock is held; the new memory has room for a node and the octets behind it.
+        // SAFETY: the lock is held; the new memory has room for a node and the bytes behind it.
         unsafe {
             let size = size_of::<Node>() + text.len();
             let node: *mut Node = ngx_slab_alloc_locked(self.0.pool, size).cast();

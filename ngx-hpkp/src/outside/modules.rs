@@ -65,7 +65,7 @@ pub(super) unsafe fn within<'a, C>(
 /// Where a server stands.
 ///
 /// # Safety
-/// `file` is null or a string of nginx with its terminating null octet.
+/// `file` is null or a string of nginx with its terminating null byte.
 pub(super) unsafe fn location(file: *const u_char, line: usize) -> Location {
     if file.is_null() {
         return Location { file: "-".into(), line };

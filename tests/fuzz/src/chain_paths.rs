@@ -15,10 +15,10 @@ use hpkp_core::policy::{PinSetting, PinSource, Policy, PolicySpec};
 
 use super::der::Shape;
 
-/// What the octets say: certificates, which of them are served and which are trusted.
+/// What the bytes say: certificates, which of them are served and which are trusted.
 ///
-/// `R` and two octets of flags stand before certificates in DER, one behind the other. Otherwise
-/// the first two octets are a seed, and four more are a certificate each: names, key and flags,
+/// `R` and two bytes of flags stand before certificates in DER, one behind the other. Otherwise
+/// the first two bytes are a seed, and four more are a certificate each: names, key and flags,
 /// key identifiers, serial number.
 struct Scene {
     served: Vec<Arc<Certificate>>,

@@ -11,7 +11,7 @@ use hpkp_core::ua::field::{Field, Reading};
 use hpkp_core::ua::host::Host;
 use hpkp_core::ua::{FieldKind, MAX_FIELD, Response, chromium, firefox, wget2};
 
-/// The first octet chooses the field: `0` the enforced one, `1` the other. The rest is its value.
+/// The first byte chooses the field: `0` the enforced one, `1` the other. The rest is its value.
 pub fn run(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else {
         return;

@@ -31,7 +31,7 @@ const AROUND: [(&str, &str); 16] = [
     ("\\\"", "\\\""),
 ];
 
-/// The first three octets say where a pin is put in, and what stands around it; the rest is the text.
+/// The first three bytes say where a pin is put in, and what stands around it; the rest is the text.
 ///
 /// # Panics
 /// Where the pin is not in the answer.
@@ -56,7 +56,7 @@ pub(crate) fn run(format: Format, data: &[u8]) {
     let first = 1 + text[..at].matches('\n').count();
     let lines = first..=first + piece.matches('\n').count();
     let whole = format!("{}{piece}{}", &text[..at], &text[at..]);
-    // What is told from its first octets as another encoding is another text.
+    // What is told from its first bytes as another encoding is another text.
     let begins = whole.as_bytes();
     if begins.starts_with(b"<\0") || begins.starts_with(b"\0<") {
         return;

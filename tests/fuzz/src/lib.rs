@@ -1,4 +1,4 @@
-//! What each fuzz target does with its octets. A panic is a finding.
+//! What each fuzz target does with its bytes. A panic is a finding.
 //!
 //! From the root of the repository, with nightly Rust and `cargo-fuzz`:
 //!

@@ -7,7 +7,7 @@ use hpkp_core::spki::{self, Key, Kind, MAX_FILE, SpkiError};
 
 use super::der::armoured;
 
-/// The octets are a file, and each object in it may be a certificate.
+/// The bytes are a file, and each object in it may be a certificate.
 pub fn run(data: &[u8]) {
     match spki::read(data) {
         Ok(keys) => {

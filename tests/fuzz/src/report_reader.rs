@@ -3,7 +3,7 @@
 use hpkp_core::ua::report::Report;
 use hpkp_core::ua::report_reader::{Certificate, Examined, MAX_BODY, ReadReport};
 
-/// The octets are a body.
+/// The bytes are a body.
 pub fn run(data: &[u8]) {
     let Ok(examined) = Examined::of(data) else {
         assert!(data.len() > MAX_BODY);

@@ -71,7 +71,7 @@ fn compromised(pki: &Pki, pins: &[&str]) -> Part {
     Part::All(published_pins(&["records", "writer=web-1"]))
 }
 
-/// The SHA-256 of these octets in base64.
+/// The SHA-256 of these bytes in base64.
 fn hash(pki: &Pki, octets: &[u8]) -> String {
     let file = pki.write("hash.tmp", octets);
     let hash = openssl(&["dgst", "-sha256", "-binary", file.to_str().expect("a path")]);

@@ -251,7 +251,7 @@ impl Site {
     }
 
     pub fn requests_that_are_no_sound_http(&self) {
-        // httpd's limit of a line is above 8,000 octets unless told otherwise.
+        // httpd's limit of a line is above 8,000 bytes unless told otherwise.
         let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(9000));
         // httpd answers what is newer than it in its own version; there is nothing to see at `/`.
         let unknown_version = if self.kind == Kind::Nginx { "505" } else { "403" };

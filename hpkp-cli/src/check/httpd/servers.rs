@@ -127,18 +127,11 @@ impl Everything {
         }
         for inner in &directive.inner {
             let key = inner.key();
-            let name = GLOBAL.iter().find(|name| name.eq_ignore_ascii_case(&key));
-            if name.is_some() || key == "<hpkppolicy" {
-                let name = Excerpt::new(&inner.name).to_string();
+            let is_global = GLOBAL.iter().any(|name| name.eq_ignore_ascii_case(&key));
+            if is_global || matches!(key.as_str(), "<hpkppolicy" | "listen" | "<virtualhost") {
+                let name = Excerpt::new(&inner.name);
                 let text = format!("{name} cannot occur within <VirtualHost> section");
                 return Err(invalid(&inner.at, text));
-            }
-            if matches!(key.as_str(), "listen" | "<virtualhost") {
-                let name = Excerpt::new(&inner.name).to_string();
-                return Err(invalid(
-                    &inner.at,
-                    format!("{name} cannot occur within <VirtualHost> section"),
-                ));
             }
             self.in_server(inner, &key, &mut block, place, problems)?;
         }

@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
             return Err(unreadable(at, format!("more than {MAX_LINES} lines")));
         }
         if depth > MAX_DEPTH {
-            return Err(unreadable(at, format!("more than {MAX_DEPTH} sections in each other")));
+            return Err(unreadable(at, format!("sections are nested more than {MAX_DEPTH} deep")));
         }
         let (text, undefined) = resolved(&line.text, |name| self.value(name));
         let (name, rest) = first_word(&text);
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
             None => (name, rest.to_owned()),
         };
         let key = name.to_ascii_lowercase();
-        // What is behind the bracket is passed over.
+        // What is behind the bracket is ignored.
         let end = match key == "<hpkppolicy" {
             true => rest.trim_end().strip_suffix('>').map(str::len),
             false => rest.rfind('>'),
@@ -422,7 +422,7 @@ impl<'a> Reader<'a> {
             true => {
                 let found = self.files.matching(mask).map_err(&failed)?;
                 if found.is_empty() && !is_optional {
-                    return Err(failed("no file is like this mask".to_owned()));
+                    return Err(failed("no file matches this pattern".to_owned()));
                 }
                 found
             }
@@ -528,7 +528,7 @@ fn not_closed(name: &str, at: &Location) -> Box<Finding> {
     invalid(at, format!("{}> was not closed.", Excerpt::new(name)))
 }
 
-/// What is said of a variable without a value.
+/// The finding about a variable without a value.
 pub(super) fn undefined_variable(name: &str) -> String {
     format!(
         "the variable {} has no value here; give it as httpd has it: --define {}=VALUE",

@@ -9,7 +9,7 @@ use hpkp_server::setting::{GlobalSettings, ServerSettings};
 use super::super::files::full_path;
 use super::super::problem::{Problems, Read, invalid, is_utf8, of_directive};
 use super::block::{no_block, without_block};
-use super::known;
+use super::known::{self, GUARD, IN_HTTP, IN_SERVER, KEEP, POLICY};
 use super::listen::{Listen, ListenError};
 use super::names::Names;
 use super::ssl::Ssl;
@@ -44,24 +44,6 @@ struct Block {
     ssl: Ssl,
 }
 
-/// The directives of a policy's users.
-const IN_SERVER: [&str; 5] =
-    ["hpkp", "hpkp_report_only", "hpkp_check", "hpkp_renewal_key", "hpkp_trusted_certificate"];
-
-/// Those of `http` alone, with the most arguments that they take.
-const IN_HTTP: [(&str, usize); 4] = [
-    ("hpkp_on_start", 1),
-    ("hpkp_published_pins", 3),
-    ("hpkp_public_port", 2),
-    ("hpkp_not_served_here", usize::MAX),
-];
-
-/// The directory for last good certificates.
-const KEEP: &str = "hpkp_keep_certificates";
-
-/// What guards a certificate that is chosen during the handshake.
-const GUARD: &str = "hpkp_guard";
-
 fn keep(
     global: Option<&mut GlobalSettings>,
     settings: &mut ServerSettings,
@@ -86,7 +68,7 @@ impl Http {
     ) -> Read<()> {
         for directive in directives {
             let name = directive.name();
-            if name == "hpkp_policy" {
+            if name == POLICY {
                 self.policy(directive, directory)?;
             } else if let Some((_, most)) = IN_HTTP.iter().find(|(known, _)| *known == name) {
                 without_block(directive)?;

@@ -1,5 +1,5 @@
-//! The directives that nginx's own modules and well-known others have: what is not among them may change
-//! what the check looks at.
+//! The directives of nginx's own modules and of well-known others: any other directive may change what
+//! the check compares.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -43,6 +43,27 @@ const PREFIXES: [&str; 22] = [
 const LISTS: [&str; 8] =
     ["map", "geo", "types", "split_clients", "charset_map", "geoip2", "match", "acme_issuer"];
 
+/// The directives of a policy's users.
+pub(super) const IN_SERVER: [&str; 5] =
+    ["hpkp", "hpkp_report_only", "hpkp_check", "hpkp_renewal_key", "hpkp_trusted_certificate"];
+
+/// Those of `http` alone, with the most arguments that they take.
+pub(super) const IN_HTTP: [(&str, usize); 4] = [
+    ("hpkp_on_start", 1),
+    ("hpkp_published_pins", 3),
+    ("hpkp_public_port", 2),
+    ("hpkp_not_served_here", usize::MAX),
+];
+
+/// The directory for last good certificates.
+pub(super) const KEEP: &str = "hpkp_keep_certificates";
+
+/// What guards a certificate that is chosen during the handshake.
+pub(super) const GUARD: &str = "hpkp_guard";
+
+/// What defines a policy.
+pub(super) const POLICY: &str = "hpkp_policy";
+
 fn is_known(name: &str) -> bool {
     static KNOWN: OnceLock<HashSet<&str>> = OnceLock::new();
     KNOWN.get_or_init(|| NAMES.lines().collect()).contains(name)
@@ -54,21 +75,9 @@ fn is_known(name: &str) -> bool {
 pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
     let name = directive.name();
     if name.starts_with("hpkp") {
-        let is_ours = matches!(
-            name,
-            "hpkp"
-                | "hpkp_report_only"
-                | "hpkp_check"
-                | "hpkp_renewal_key"
-                | "hpkp_trusted_certificate"
-                | "hpkp_policy"
-                | "hpkp_on_start"
-                | "hpkp_published_pins"
-                | "hpkp_public_port"
-                | "hpkp_not_served_here"
-                | "hpkp_keep_certificates"
-                | "hpkp_guard"
-        );
+        let is_ours = IN_SERVER.contains(&name)
+            || IN_HTTP.iter().any(|(known, _)| *known == name)
+            || [KEEP, GUARD, POLICY].contains(&name);
         let shown = Excerpt::new(name);
         let text = match is_ours {
             true => format!("\"{shown}\" directive is not allowed here"),

@@ -30,13 +30,6 @@ pub(super) struct Lexer<'a> {
     file: Arc<str>,
 }
 
-/// How a word is quoted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quote {
-    None,
-    By(u8),
-}
-
 impl<'a> Lexer<'a> {
     pub(super) fn new(file: &str, text: &'a [u8]) -> Self {
         Self { text, next: 0, line: 1, file: file.into() }
@@ -78,14 +71,14 @@ impl<'a> Lexer<'a> {
                 b'}' if words.is_empty() => return Ok(Token::End),
                 b'}' => return Err(invalid(&self.location(), "unexpected \"}\"".to_owned())),
                 b'"' | b'\'' => {
-                    let word = self.word(Quote::By(byte), None)?;
+                    let word = self.word(Some(byte), None)?;
                     words.push(word.0);
                     if let Some(ended) = self.after_quotes()? {
                         return Ok(ended.token(words));
                     }
                 }
                 byte => {
-                    let (word, ended) = self.word(Quote::None, Some(byte))?;
+                    let (word, ended) = self.word(None, Some(byte))?;
                     words.push(word);
                     if let Some(ended) = ended {
                         return Ok(ended.token(words));
@@ -96,7 +89,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The rest of a word that begins with `first`, and what ended the directive with it.
-    fn word(&mut self, quote: Quote, first: Option<u8>) -> Read<(String, Option<Ended>)> {
+    fn word(&mut self, quote: Option<u8>, first: Option<u8>) -> Read<(String, Option<Ended>)> {
         let mut word: Vec<u8> = Vec::new();
         let mut pending = first;
         let mut is_variable = false;
@@ -125,10 +118,10 @@ impl<'a> Lexer<'a> {
                         other => word.extend([b'\\', other]),
                     }
                 }
-                (byte, Quote::By(quote)) if byte == quote => break None,
-                (b' ' | b'\t' | b'\r' | b'\n', Quote::None) => break None,
-                (b';', Quote::None) => break Some(Ended::Semicolon),
-                (b'{', Quote::None) => break Some(Ended::Brace),
+                (byte, Some(quote)) if byte == quote => break None,
+                (b' ' | b'\t' | b'\r' | b'\n', None) => break None,
+                (b';', None) => break Some(Ended::Semicolon),
+                (b'{', None) => break Some(Ended::Brace),
                 (byte, _) => word.push(byte),
             }
         };

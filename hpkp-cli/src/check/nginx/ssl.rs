@@ -9,7 +9,7 @@ use super::super::problem::{Read, invalid, unreadable};
 use super::block::without_block;
 use super::tree::Directive;
 
-/// What is said in one block.
+/// The directives of one block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ssl {
     on: Option<bool>,
@@ -23,7 +23,7 @@ pub(super) struct Ssl {
 }
 
 impl Ssl {
-    /// Reads a directive; others are passed over.
+    /// Reads a directive; others are ignored.
     pub(super) fn read(&mut self, directive: &Directive, directory: &str) -> Read<()> {
         let name = directive.name();
         match name {

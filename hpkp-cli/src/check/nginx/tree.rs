@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
         depth: usize,
     ) -> Read<Token> {
         if depth > MAX_DEPTH {
-            let text = format!("more than {MAX_DEPTH} blocks stand in each other");
+            let text = format!("blocks are nested more than {MAX_DEPTH} deep");
             return Err(unreadable(&lexer.location(), text));
         }
         loop {
@@ -129,7 +129,7 @@ impl<'a> Reader<'a> {
                 return Err(invalid(at, text));
             }
             if self.open.len() > MAX_DEPTH {
-                let text = format!("more than {MAX_DEPTH} files include each other");
+                let text = format!("files include each other more than {MAX_DEPTH} deep");
                 return Err(unreadable(at, text));
             }
             let text = self.files.read(&path).map_err(|unread| unread.finding(&path, at))?;

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::entry::{Entry, port_of};
 use super::line::Line;
 
-/// What is said in one section; the first one holds for those that say nothing.
+/// The options of one section; the first section has the defaults of the others.
 #[derive(Clone, Debug, Default)]
 struct Section {
     accept: Option<(String, Location)>,

@@ -13,7 +13,7 @@ const MAX_LITERAL: usize = 1_024;
 /// The most texts of a list that a name stands for.
 pub(super) const MAX_LIST: usize = 256;
 
-/// What is said of an argument that the text does not give.
+/// The note about an argument whose value is not in the text.
 pub(super) const NOT_KNOWN: &str = "what it stands for is not in this text as a literal; import the host and its \
     pins as a line \"HOST sha256/...\"";
 

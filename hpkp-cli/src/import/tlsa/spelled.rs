@@ -5,7 +5,7 @@ use data_encoding::HEXLOWER_PERMISSIVE;
 use hpkp_core::pin::Pin;
 
 /// Calls `found` with the place of what looks like the data of a TLSA record, and what stands for it: the
-/// 32 octets themselves, or the hash of the 64.
+/// 32 bytes themselves, or the hash of the 64.
 pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)) {
     let lower = text.to_ascii_lowercase();
     let has = ["tlsa", "type52", "_tcp", "_udp"].iter().any(|mark| lower.contains(mark));

@@ -1,4 +1,5 @@
-//! The key, or its certificate signing request, is handed over: not before clients know it.
+//! Gives the key, or its certificate signing request, to the ACME client, and not before clients
+//! know the pin.
 
 use std::path::{Path, PathBuf};
 
@@ -199,15 +200,15 @@ fn of_client(today: &Today, key: &NextKey) -> Result<(PathBuf, &'static str, boo
         return match own.as_ref() == Some(&key.file) {
             true => Ok((waiting.clone(), name, true)),
             false => Err(Failure::no(format!(
-                "{name} has made another next key, {}, and would use that one; hpkp key next {host} --forget, then \
-                 take it, or have {name} keep its keys",
+                "{name} has made another next key, {}, and would use that one; run hpkp key next {host} \
+                 --forget and use that key with --take, or configure {name} to keep its keys",
                 output::path(waiting)
             ))),
         };
     }
     let Some(file) = &client.key else {
         return Err(Failure::no(format!(
-            "{name} takes no key from outside; use --csr with another client"
+            "{name} cannot use a key that it has not made; use --csr with another client"
         )));
     };
     match &client.makes_new {

@@ -1,4 +1,4 @@
-//! The next key is made, or one that is there is taken.
+//! Makes the next key, or takes an existing one.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -83,7 +83,9 @@ fn of_client(clients: &[OfHost]) -> Result<Option<PathBuf>, Failure> {
             "several certificates of ACME clients have a next key; name the file with --take",
         ));
     }
-    output::complain(&format!("{client} has made the next key already; it is taken"));
+    output::complain(&format!(
+        "{client} has made the next key already; this command uses that key"
+    ));
     Ok(Some(file))
 }
 

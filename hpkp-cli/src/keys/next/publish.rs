@@ -1,7 +1,8 @@
-//! What publishes the pin of a next key: policies, TLSA records, the forms of apps.
+//! The texts that publish the pin of a next key: policies, TLSA records, the formats of apps.
 
 use hpkp_core::published::tlsa::{Tlsa, matching, selector};
 use hpkp_core::published::{Client, Lifetime, Origin, Published};
+use hpkp_core::sorted::distinct;
 
 use super::super::next_keys::NextKey;
 use super::today::Today;
@@ -22,9 +23,7 @@ pub(super) fn tlsa(today: &Today, key: &NextKey) -> Vec<String> {
     let record = Tlsa { usage: DANE_EE, selector: selector::KEY, matching: matching::SHA256, data };
     let live = today.store.state.live(today.store.now).map(|live| &live.record.body);
     let sets = live.filter(|body| body.tlsa.is_some() && body.binds(&today.host));
-    let mut owners: Vec<String> = sets.filter_map(Published::owner).collect();
-    owners.sort();
-    owners.dedup();
+    let mut owners = distinct(sets.filter_map(Published::owner));
     if owners.is_empty() {
         owners.push(format!("_443._tcp.{}", today.host));
     }
@@ -37,9 +36,7 @@ pub(super) fn tlsa(today: &Today, key: &NextKey) -> Vec<String> {
 /// Prints the newest pins on record of the host, with that of the key.
 pub(super) fn export(today: &Today, key: &NextKey, format: Format) -> Result<Exit, Failure> {
     let mut item = newest(today, format)?;
-    item.set.pins.push(key.pin);
-    item.set.pins.sort_unstable();
-    item.set.pins.dedup();
+    item.set.pins = distinct(item.set.pins.into_iter().chain([key.pin]));
     let text = export::write(format, &[item])
         .map_err(|refusal| Failure::no(format!("{refusal} ({format}); nothing was written")))?;
     Ok(output::ended(Exit::Fine, output::line(text.trim_end_matches('\n'))))

@@ -1,4 +1,4 @@
-//! What is said of the next keys of a host.
+//! Prints the state of the next keys of a host.
 
 use hpkp_core::date;
 use hpkp_core::text::ShellWord;

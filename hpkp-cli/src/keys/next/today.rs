@@ -1,7 +1,8 @@
-//! What holds for the host today.
+//! The present state of the host: its pins, keys and certificates.
 
 use std::path::Path;
 
+use hpkp_core::check::directory_options;
 use hpkp_core::published::{HostName, Slot};
 
 use super::super::kind::KeyKind;
@@ -50,12 +51,13 @@ impl Today {
 
     /// The same for a certificate with these names.
     pub(super) fn usable_for(&self, key: &NextKey, names: &[String]) -> Usable {
+        let options = directory_options(&self.store.absolute_paths());
         let planned = Planned {
             host: &self.host,
             pin: key.pin,
             kind: kind_of(&key.kind),
             names,
-            directory: &self.directory,
+            options: &options,
         };
         usable(&self.store.state, self.store.now, &planned)
     }

@@ -21,7 +21,7 @@ pub(super) struct Drawing {
     pub(super) end: i64,
     pub(super) now: i64,
     pub(super) rows: Vec<Row>,
-    /// What is said where there are none.
+    /// The text if there are none.
     pub(super) without_rows: &'static str,
 }
 
@@ -175,7 +175,7 @@ fn bar(held: &Held, now: i64) -> Bar {
         (Some(until), _) => (Some(until), format!("until {}", date::format(until))),
         (None, Some(after)) => (
             Some(now.saturating_add(after)),
-            format!("sent now; until {} after that ends", duration(after)),
+            format!("sent now; until {} after sending ends", duration(after)),
         ),
         (None, None) => (None, "does not expire".to_owned()),
     };

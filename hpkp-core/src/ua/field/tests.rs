@@ -94,7 +94,7 @@ fn a_long_field_is_refused() {
     assert!(reading.tolerant().is_some());
 }
 
-/// Pieces that meet in ways a uniform string of octets rarely would.
+/// Pieces that meet in ways a uniform string of bytes rarely would.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
         &b"max-age"[..],

@@ -1,6 +1,5 @@
-//! A report that was received, whatever its format, and why nothing of a body is taken.
+//! A report that was received, in any format, and the reasons for which a body is refused.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::pin::Pin;
@@ -75,7 +74,7 @@ pub struct Received {
     pub text: Arc<str>,
 }
 
-/// What a body holds.
+/// The content of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
     /// The reports.
@@ -84,36 +83,25 @@ pub struct Contents {
     pub passed_over: usize,
 }
 
-/// Why nothing of a body is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a body is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// More than [`MAX_BODY`] bytes.
+    #[error("the body is larger than {MAX_BODY} bytes")]
     TooLarge,
     /// Not JSON.
+    #[error("the body is not JSON")]
     NotJson,
     /// More than [`MAX_REPORTS`].
+    #[error("the body has more than {MAX_REPORTS} reports")]
     TooManyReports,
     /// JSON, and no report of a known format that says which host and what was wrong.
+    #[error("the body is not a report of a known format")]
     NotAReport,
-    /// So many items in envelopes, none of a kind that is known, or none that can be used.
+    /// This number of items in envelopes, none of a known kind, or none that can be used.
+    #[error("the body has {0} reports of other kinds alone")]
     OtherKinds(usize),
 }
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge => write!(f, "the body is larger than {MAX_BODY} bytes"),
-            Self::NotJson => f.write_str("the body is not JSON"),
-            Self::TooManyReports => write!(f, "the body has more than {MAX_REPORTS} reports"),
-            Self::NotAReport => f.write_str("the body is not a report of a known format"),
-            Self::OtherKinds(count) => {
-                write!(f, "the body has {count} reports of other kinds alone")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 impl Received {
     pub(super) fn new(format: Format, host: Host, report: ReadReport, text: &Arc<str>) -> Self {

@@ -46,7 +46,7 @@ pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
     Ok(found)
 }
 
-/// What is told of one policy.
+/// The reports about one policy.
 fn of_policy(policy: &Value, blank: &Received) -> Vec<Received> {
     let mut found = Vec::new();
     let mut told: u64 = 0;

@@ -1,4 +1,4 @@
-//! What an alarm says.
+//! The text of an alarm.
 
 use hpkp_core::date;
 use serde::Serialize;

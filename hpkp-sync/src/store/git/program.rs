@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hpkp_core::text::Excerpt;
+use hpkp_server::file::if_there;
 
 use crate::store::error::StoreError;
 
@@ -59,13 +60,8 @@ impl Git {
 
     /// The same with an empty index.
     pub(super) fn fresh_index(&self) -> Result<Self, StoreError> {
-        let index = index_path(&self.repository);
-        match std::fs::remove_file(&index) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(StoreError::io(&index, &error));
-            }
-            _ => {}
-        }
+        let index = self.repository.join("hpkp-index");
+        if_there(std::fs::remove_file(&index)).map_err(|error| StoreError::io(&index, &error))?;
         Ok(Self {
             index: Some(index),
             sets_ssh: self.sets_ssh,
@@ -391,9 +387,4 @@ fn without_credentials(text: &str) -> String {
         None => word.to_owned(),
     });
     words.collect::<Vec<_>>().join(" ")
-}
-
-/// A path that git may use for an index.
-fn index_path(repository: &Path) -> PathBuf {
-    repository.join("hpkp-index")
 }

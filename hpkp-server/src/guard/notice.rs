@@ -1,23 +1,24 @@
-//! What there is to say at a handshake, once in a while.
+//! A message about a handshake that is logged once, and again after an interval.
 
 use hpkp_core::finding::Finding;
 use hpkp_core::published::Fingerprint;
 
-/// What there is to say.
+/// A message for the log, or the end of one.
 #[derive(Debug)]
-pub struct Told {
-    /// About what: only the same is said once in a while.
+pub struct Notice {
+    /// The subject. A message about the same subject is repeated only after the interval.
     pub about: String,
-    /// Changes where it must be said again at once; 0 where there is nothing to say any more.
+    /// If this number changes, the message is logged again at once; 0 if there is nothing to report
+    /// any more.
     pub tag: u64,
-    /// How often it is said, in seconds.
+    /// After how many seconds the message is repeated.
     pub interval: i64,
-    /// What is said; none where nothing is any more.
+    /// The message; none if there is nothing to report any more.
     pub finding: Option<Finding>,
 }
 
-impl Told {
-    /// A finding of a code about a host, and what it is about.
+impl Notice {
+    /// A notice with this finding about this subject.
     pub(super) fn new(about: String, parts: &[&[u8]], interval: i64, finding: Finding) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = Fingerprint::of(parts.iter().copied()).octets();
         // 0 is that there is nothing to say.
