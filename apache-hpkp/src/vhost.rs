@@ -29,7 +29,7 @@ pub(crate) struct Handle {
 pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Server> {
     // SAFETY: by the caller's promise.
     let mut all: Vec<Server> =
-        unsafe { httpd::servers(main).filter_map(|record| server(record)).collect() };
+        unsafe { httpd::servers(main).filter_map(|record| server(record, main)).collect() };
     // httpd has the virtual hosts in reverse, and asks them in the order of the configuration.
     if let Some(hosts) = all.get_mut(1..) {
         hosts.reverse();
@@ -42,7 +42,7 @@ pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Server> {
 ///
 /// # Safety
 /// `record` is a live server, whose configuration has been read.
-unsafe fn server(record: *mut server_rec) -> Option<Server> {
+unsafe fn server(record: *mut server_rec, main: *mut server_rec) -> Option<Server> {
     // SAFETY: by the caller's promise; arrays of names hold strings, addresses are linked.
     unsafe {
         let server = &*record;
@@ -51,12 +51,14 @@ unsafe fn server(record: *mut server_rec) -> Option<Server> {
             names.iter().map(|name| cstr::text(*name)).collect()
         };
         let conf = conf::server_conf(record)?;
+        // The main server has an address too, of all networks and ports, by which httpd finds nothing.
+        let first = if record == main { ptr::null() } else { server.addrs };
         Some(Server::new(
             Handle { record, conf },
             cstr::text(server.server_hostname),
             texts(server.names),
             texts(server.wild_names),
-            addresses(server.addrs),
+            addresses(first),
             conf.as_ref().settings.clone(),
         ))
     }

@@ -9,7 +9,7 @@ mod other_tls;
 mod tls;
 mod vhost;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use hpkp_core::check::{Certificates, Context, Deployment, Host, Listener, Names, Noticed};
 use hpkp_core::finding::{Code, Finding, Location, Text};
@@ -25,7 +25,7 @@ pub use directives::{
 pub use managed::ManagedDomains;
 pub use other_tls::OtherTls;
 pub use tls::{NOT_YET, Tls, TlsDirectives, is_file_with_content};
-pub use vhost::{Address, Server, listeners, mark_asked};
+pub use vhost::{Address, Server, listeners, mark_asked, presenting};
 
 /// The names of the directives in httpd.
 const NAMES: Names = Names {
@@ -66,13 +66,14 @@ pub fn deployment<H>(
         ..Deployment::default()
     };
     let has_hosts = servers.len() > 1;
-    for (server, certificates) in servers.iter().zip(presented) {
-        let tls = certificates.is_some();
-        let own = certificates.map(|certificates| {
-            let trust = loader.trust(server.settings.trusted.as_ref());
-            deployment.contexts.push(Context { certificates, trust });
-            deployment.contexts.len() - 1
-        });
+    let mut contexts = HashMap::new();
+    for (position, certificates) in presented.into_iter().enumerate() {
+        let Some(certificates) = certificates else { continue };
+        let trust = loader.trust(servers[position].settings.trusted.as_ref());
+        contexts.insert(position, deployment.contexts.len());
+        deployment.contexts.push(Context { certificates, trust });
+    }
+    for (server, presenting) in servers.iter().zip(presenting(servers, &is_tls)) {
         let [enforced, report_only] = server.settings.policies().map(|policy_use| {
             let mut policy_use = policy_use.cloned()?;
             // What stands outside all virtual hosts is meant for them.
@@ -83,14 +84,14 @@ pub fn deployment<H>(
             deployment.renewal_keys.insert(deployment.hosts.len(), key);
         }
         deployment.hosts.push(Host {
-            tls,
+            tls: !presenting.is_empty(),
             check: server.check,
             enforced,
             report_only,
             ..Host::new(
                 server.label.clone(),
                 server.names.clone(),
-                own.filter(|_| server.is_asked).into_iter().collect(),
+                presenting.iter().filter(|_| server.is_asked).map(|one| contexts[one]).collect(),
             )
         });
     }

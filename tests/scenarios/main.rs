@@ -22,6 +22,7 @@ mod life;
 mod names;
 mod pinned;
 mod records;
+mod routing;
 mod starts;
 mod time;
 mod trust;

@@ -108,6 +108,8 @@ struct Table<'a> {
     exact: HashMap<String, usize>,
     /// nginx: by the domain below which they fit.
     wildcard_start: HashMap<String, usize>,
+    /// nginx: names that no block gets any more, since one of them had `.NAME` behind another's `*.NAME`.
+    spoilt: HashSet<String>,
     /// nginx: by what stands before the last dot.
     wildcard_end: HashMap<String, usize>,
     /// httpd: in order.
@@ -480,6 +482,7 @@ impl<'a> Table<'a> {
             listener,
             exact: HashMap::new(),
             wildcard_start: HashMap::new(),
+            spoilt: HashSet::new(),
             wildcard_end: HashMap::new(),
             globs: Vec::new(),
             certified: Certified::of(deployment, listener.default),
@@ -529,7 +532,9 @@ impl<'a> Table<'a> {
             return;
         }
         let mut exact = |name: &str| {
-            self.exact.entry(name.to_owned()).or_insert(order);
+            if !self.spoilt.contains(name) {
+                self.exact.entry(name.to_owned()).or_insert(order);
+            }
         };
         if self.listener.choice == Choice::Httpd {
             if name.contains(['*', '?']) {
@@ -542,8 +547,14 @@ impl<'a> Table<'a> {
         } else if let Some(domain) = name.strip_prefix("*.") {
             self.wildcard_start.entry(domain.to_owned()).or_insert(order);
         } else if let Some(domain) = name.strip_prefix('.') {
-            exact(domain);
-            self.wildcard_start.entry(domain.to_owned()).or_insert(order);
+            // nginx has a conflict where a block before has either half, and then ignores both.
+            let is_had = self.exact.contains_key(domain);
+            if !is_had && self.wildcard_start.contains_key(domain) {
+                self.spoilt.insert(domain.to_owned());
+            } else if !is_had {
+                self.exact.insert(domain.to_owned(), order);
+                self.wildcard_start.insert(domain.to_owned(), order);
+            }
         } else if let Some(start) = name.strip_suffix(".*") {
             self.wildcard_end.entry(start.to_owned()).or_insert(order);
         } else {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use hpkp_core::check::{Choice, Listener};
 use hpkp_core::finding::Check;
+use hpkp_core::sorted::distinct;
 use hpkp_core::text::glob_fits;
 
 use crate::setting::ServerSettings;
@@ -127,6 +128,26 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
     }
 }
 
+/// The servers whose certificates the clients of each server see: its own, or without TLS those of the first server on
+/// each of its addresses that is on TLS.
+#[must_use]
+pub fn presenting<H>(servers: &[Server<H>], is_tls: &[bool]) -> Vec<Vec<usize>> {
+    let mut first: HashMap<&Address, usize> = HashMap::new();
+    for (position, server) in servers.iter().enumerate() {
+        for address in &server.addresses {
+            first.entry(address).or_insert(position);
+        }
+    }
+    let of = |(position, server): (usize, &Server<H>)| {
+        if is_tls[position] {
+            return vec![position];
+        }
+        let firsts = server.addresses.iter().map(|address| first[address]);
+        distinct(firsts.filter(|first| is_tls[*first]))
+    };
+    servers.iter().enumerate().map(of).collect()
+}
+
 /// The addresses on TLS, each with the servers among which httpd looks there. The first one's
 /// settings decide whether an address is on TLS. `listening` are the addresses of all `Listen` directives.
 #[must_use]
@@ -145,12 +166,15 @@ pub fn listeners<H>(
     let mut listeners = Vec::new();
     let mut add = |address: &Address, port: u16, positions: &[usize]| {
         let Some(&default) = positions.first().filter(|first| is_tls[**first]) else { return };
-        // A server without TLS presents the certificate of the first one.
-        let hosts = positions.iter().copied().filter(|position| is_tls[*position]).collect();
-        let choice = Choice::Httpd;
+        let is_heard = |one: &Address| {
+            one.port == port && (one.is_any() || address.is_any() || one.ip == address.ip)
+        };
+        if !listening.iter().any(is_heard) {
+            return;
+        }
         listeners.push(Listener {
             address: Some(address.on(port)),
-            ..Listener::new(port, choice, hosts, default)
+            ..Listener::new(port, Choice::Httpd, positions.to_vec(), default)
         });
     };
     // Where each address has virtual hosts of its own, those of all addresses and the main server are not asked.
