@@ -658,10 +658,13 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
     let names: BTreeSet<String> =
         all.iter().map(|record| record.body.matching.pattern(&record.body.host)).collect();
-    let present = if writers.len() == 1 { "presents" } else { "present" };
+    let (present, that) = match writers.len() {
+        1 => ("presents", "that server"),
+        _ => ("present", "those servers"),
+    };
     let mut text = Text::new(format!(
         "{} {present} keys for {} that policy \"{}\" does not pin; clients that remember the policy would \
-         refuse that server",
+         refuse {that}",
         listed(&writers),
         listed(names),
         policy.shown()
