@@ -309,7 +309,8 @@ fn agrees(is_nginx: bool) {
             }
         }
         real.stop();
-        std::fs::remove_file(pki.path("records/apps.jsonl")).expect("records");
+        // Where nobody answered there is none.
+        let _ = std::fs::remove_file(pki.path("records/apps.jsonl"));
     }
     assert!(wrong.is_empty(), "{} of {asked}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(asked > 100, "only {asked}");
