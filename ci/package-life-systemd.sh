@@ -91,8 +91,8 @@ sync() {
         hpkp sync -d /root/web-2 file:///srv/fleet" >/dev/null
     echo file:///srv/fleet >/etc/hpkp/store
     succeeds systemctl enable --now hpkp-sync.timer
-    # A minute after the boot, and up to half a minute more.
-    patience=120 wait_until [ -s /var/lib/hpkp/peers/web-2.command.jsonl ]
+    # A minute after the boot, up to half a minute more by chance, and systemd takes up to another one to be exact.
+    patience=180 wait_until [ -s /var/lib/hpkp/peers/web-2.command.jsonl ]
     wait_until eval '! is_active hpkp-sync.service'
     [ "$(value hpkp-sync.service Result)" = success ] || fail "$(journal hpkp-sync)"
     succeeds hpkp published list
