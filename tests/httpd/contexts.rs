@@ -290,3 +290,29 @@ fn vhosts_on_several_addresses() {
     }
     httpd.stop();
 }
+
+/// httpd gives a name to the first vhost that has it, and one without TLS has the certificate of the address's first.
+#[test]
+fn a_vhost_without_tls_takes_its_name_from_the_next() {
+    let httpd = two_hosts();
+    let (pki, port) = (httpd.pki(), free_port());
+    pki.records("records");
+    let without = format!("<VirtualHost 127.0.0.1:{port}>\nServerName b.example\n</VirtualHost>\n");
+    let with = |between: &str| {
+        format!(
+            "{}HPKPPublishedPins records\n{}{between}{}",
+            listen(&[port]),
+            tls_vhost(port, "a.example", "a", ""),
+            tls_vhost(port, "b.example", "b", ""),
+        )
+    };
+    hpkp_tests::recorded::held_by_an_app(
+        &pki.path("records/apps.jsonl"),
+        "b.example",
+        &pki.pin("b.pem"),
+    );
+    httpd.configure(&with(""));
+    httpd.test().accepted(&[]);
+    httpd.configure(&with(&without));
+    assert!(httpd.test().codes().contains(&"published-pins-unmet"));
+}
