@@ -42,12 +42,12 @@ pub(crate) unsafe fn rewrite(
             // Reading may have put the rest into a bucket behind this one.
             let next = (*bucket).link.next;
             if length > 0 {
-                let octets = std::slice::from_raw_parts(data.cast::<u8>(), length);
+                let bytes = std::slice::from_raw_parts(data.cast::<u8>(), length);
                 out.clear();
-                if !change(octets, &mut out) {
+                if !change(bytes, &mut out) {
                     return false;
                 }
-                if out != octets {
+                if out != bytes {
                     replace(bucket, &out);
                 }
             }
@@ -61,16 +61,16 @@ pub(crate) unsafe fn rewrite(
 ///
 /// # Safety
 /// `bucket` is in a live brigade that only this thread uses; it is gone afterwards.
-unsafe fn replace(bucket: *mut apr_bucket, octets: &[u8]) {
+unsafe fn replace(bucket: *mut apr_bucket, bytes: &[u8]) {
     // SAFETY: by the caller's promise; each bucket, and the sentinel, has a neighbour on both sides,
     // and says by which functions it ends.
     unsafe {
         let (before, behind) = ((*bucket).link.prev, (*bucket).link.next);
         let mut last = before;
-        if !octets.is_empty() {
+        if !bytes.is_empty() {
             let new = apr_bucket_heap_create(
-                octets.as_ptr().cast(),
-                octets.len() as _,
+                bytes.as_ptr().cast(),
+                bytes.len() as _,
                 None,
                 (*bucket).list,
             );

@@ -300,12 +300,12 @@ pub(crate) unsafe fn clean(kept: *mut Connection, brigade: *mut apr_bucket_briga
     unsafe {
         let request = (*kept).waiting;
         let interim = (*kept).interim.get_or_insert_default();
-        let is_done = bucket::rewrite(brigade, |octets, out| {
+        let is_done = bucket::rewrite(brigade, |bytes, out| {
             // Of a server without a policy nothing is changed.
             if conf::response_of(request).is_none() {
                 return false;
             }
-            interim.pass(octets, out);
+            interim.pass(bytes, out);
             true
         });
         if !is_done || interim.is_through() {

@@ -16,6 +16,6 @@ pub(crate) unsafe fn text(string: *const c_char) -> String {
 
 /// `text` for C: what follows a null byte is left out.
 pub(crate) fn c_string(text: &str) -> CString {
-    let end = text.bytes().position(|octet| octet == 0).unwrap_or(text.len());
+    let end = text.bytes().position(|byte| byte == 0).unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()
 }

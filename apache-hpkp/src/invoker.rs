@@ -39,7 +39,7 @@ fn parent(process: &str) -> Option<String> {
 /// Of a command line: an init script that does one of these things.
 fn script(line: &[u8]) -> Option<String> {
     let words: Vec<&str> =
-        line.split(|octet| *octet == 0).map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
+        line.split(|byte| *byte == 0).map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;
     words.windows(2).find_map(|pair| match pair {
         [script, command] if is_init_script(script) && ENDS.contains(command) => {
             Some(format!("{} {command}", Excerpt::new(script)))

@@ -99,7 +99,7 @@ fn signal() -> Option<&'static [u8]> {
 
 fn read_signal() -> Option<Vec<u8>> {
     let line = std::fs::read("/proc/self/cmdline").ok()?;
-    let mut words = line.split(|octet| *octet == 0).skip(1);
+    let mut words = line.split(|byte| *byte == 0).skip(1);
     let mut signal = None;
     while let Some(word) = words.next() {
         let Some(letters) = word.strip_prefix(b"-") else { continue };

@@ -103,7 +103,7 @@ pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certifica
 
 /// Whether `hash` is that of a certificate as a whole, which is no pin of its key.
 pub(crate) fn is_whole(certificate: &Certificate, hash: Pin) -> bool {
-    openssl::sha::sha256(certificate.der()) == *hash.octets()
+    openssl::sha::sha256(certificate.der()) == *hash.bytes()
 }
 
 /// Whether a PEM block has a private key, which a certificate file was mistaken for.

@@ -167,7 +167,7 @@ const WRITTEN: &[Written] = &[
 ];
 
 fn hex(pin: Pin) -> String {
-    pin.octets().iter().map(|octet| format!("{octet:02x}")).collect()
+    pin.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn written(pin: Pin, how: Written, (before, behind): (&str, &str)) -> String {
@@ -192,7 +192,7 @@ fn written(pin: Pin, how: Written, (before, behind): (&str, &str)) -> String {
             );
         }
         Written::Octal => {
-            let data: String = pin.octets().iter().map(|octet| format!("\\{octet:03o}")).collect();
+            let data: String = pin.bytes().iter().map(|byte| format!("\\{byte:03o}")).collect();
             return format!("\n:_443._tcp.c.example:52:\\003\\001\\001{data}:300\n");
         }
     };
@@ -205,7 +205,7 @@ proptest! {
     fn a_pin_that_is_put_in_is_in_the_answer(
         pieces in prop::collection::vec(select(PIECES), 0..8),
         place in any::<prop::sample::Index>(),
-        octets in prop::array::uniform32(any::<u8>()),
+        bytes in prop::array::uniform32(any::<u8>()),
         around in select(AROUND),
         how in select(WRITTEN),
         format in select(Format::value_variants()),
@@ -216,7 +216,7 @@ proptest! {
             let mut rest = piece;
             while let Some(at) = rest.find("PIN").into_iter().chain(rest.find("HEX")).min() {
                 number += 1;
-                let pin = Pin::from_octets(openssl::sha::sha256(&[number]));
+                let pin = Pin::from_bytes(openssl::sha::sha256(&[number]));
                 let is_name = ["PIN=", "PIN :", "PIN)"].iter().any(|name| rest[at..].starts_with(name))
                     || rest[..at].ends_with('$');
                 text.push_str(&rest[..at]);
@@ -229,7 +229,7 @@ proptest! {
             }
             text.push_str(rest);
         }
-        let pin = Pin::from_octets(openssl::sha::sha256(&octets));
+        let pin = Pin::from_bytes(openssl::sha::sha256(&bytes));
         let places: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
         let at = places[place.index(places.len())];
         let piece = written(pin, how, around);
@@ -305,7 +305,7 @@ proptest! {
         numbers in prop::collection::vec(prop::collection::btree_set(any::<u8>(), 2..6), 1..5),
         format in select(Format::value_variants()),
     ) {
-        let pin = |number: u8| Pin::from_octets(openssl::sha::sha256(&[number]));
+        let pin = |number: u8| Pin::from_bytes(openssl::sha::sha256(&[number]));
         let hosts: Vec<(String, Vec<Pin>)> = numbers
             .into_iter()
             .enumerate()

@@ -50,10 +50,7 @@ fn hosts() -> impl Strategy<Value = HostName> {
 
 fn items() -> impl Strategy<Value = Item> {
     let pins = prop::collection::btree_set(0_u8..5, 1..4).prop_map(|numbers| {
-        numbers
-            .into_iter()
-            .map(|number| Pin::from_octets(openssl::sha::sha256(&[number])))
-            .collect()
+        numbers.into_iter().map(|number| Pin::from_bytes(openssl::sha::sha256(&[number]))).collect()
     });
     let except = prop::collection::vec((hosts(), any::<bool>()), 0..3);
     let times = [
@@ -188,7 +185,7 @@ fn as_records(items: &[Item]) -> Vec<String> {
             Scope::SentCa => 2,
             _ => 0,
         };
-        let hex = |pin: &Pin| pin.octets().iter().map(|o| format!("{o:02x}")).collect::<String>();
+        let hex = |pin: &Pin| pin.bytes().iter().map(|o| format!("{o:02x}")).collect::<String>();
         let place = format!("{} {:?} {:?}", set.host.as_str(), set.matching, set.port);
         set.pins.iter().map(|pin| format!("{place} {usage} 1 1 {}", hex(pin))).collect()
     };
@@ -285,14 +282,14 @@ fn zones() -> impl Strategy<Value = String> {
         "_25._tcp.mail.example.net",
         "_853._sctp.mail.example.net",
     ];
-    let octets = prop_oneof![Just(32_usize), Just(64), Just(32), Just(5)];
-    let data = octets.prop_flat_map(|count| prop::collection::vec(any::<u8>(), count));
+    let bytes = prop_oneof![Just(32_usize), Just(64), Just(32), Just(5)];
+    let data = bytes.prop_flat_map(|count| prop::collection::vec(any::<u8>(), count));
     let record = (0_u8..5, 0_u8..3, 0_u8..4, data).prop_map(|(usage, selector, matching, data)| {
-        let data: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+        let data: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{usage} {selector} {matching} {data}")
     });
     let pin = (0_u8..4, prop::collection::vec(any::<u8>(), 32)).prop_map(|(usage, data)| {
-        let data: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+        let data: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{usage} 1 1 {data}")
     });
     let records = prop::collection::vec(prop_oneof![record, pin], 1..4);
@@ -313,7 +310,7 @@ fn zones() -> impl Strategy<Value = String> {
 }
 
 /// What a text says, without where it says it.
-fn said(format: Of, text: &str) -> Option<Vec<String>> {
+fn outcome(format: Of, text: &str) -> Option<Vec<String>> {
     let read = format.read(text.as_bytes(), &Certificates::default()).ok()?;
     let set = |(at, set): (usize, &PinSet)| {
         let mut except = set.except.clone();
@@ -345,7 +342,7 @@ proptest! {
         for (format, of) in [(Format::Tlsa, Of::Tlsa), (Format::Json, Of::Json)] {
             let text = export::write(format, &items);
             prop_assert!(text.is_ok(), "{} {:?}\n{}", format, text, zone);
-            prop_assert_eq!(said(of, &text.unwrap()), said(Of::Tlsa, &zone), "{}", zone);
+            prop_assert_eq!(outcome(of, &text.unwrap()), outcome(Of::Tlsa, &zone), "{}", zone);
         }
         // Formats of pins have those alone that are pins in another form.
         let is_pins = |item: &Item| item.tlsa.as_ref().is_some_and(|set| set.scope().is_some());
@@ -367,7 +364,7 @@ fn sets_that_must_both_be_met_are_not_made_one() {
             except: Vec::new(),
             scope,
             port: (client == Client::Dane).then_some(443),
-            pins: vec![Pin::from_octets(openssl::sha::sha256(&[number]))],
+            pins: vec![Pin::from_bytes(openssl::sha::sha256(&[number]))],
             expires_at: None,
             origin: String::new(),
             client,
@@ -392,7 +389,7 @@ fn sets_that_must_both_be_met_are_not_made_one() {
 
 #[test]
 fn a_configuration_with_exempt_hosts_is_the_same_again() {
-    let pins: Vec<Pin> = [1, 2].map(|n| Pin::from_octets(openssl::sha::sha256(&[n]))).into();
+    let pins: Vec<Pin> = [1, 2].map(|n| Pin::from_bytes(openssl::sha::sha256(&[n]))).into();
     let item = |host: &str, include_subdomains, except: &[(&str, bool)]| Item {
         set: PinSet {
             host: name(host),

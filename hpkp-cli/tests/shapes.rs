@@ -47,7 +47,7 @@ struct Shape {
 }
 
 fn pin(number: u8) -> Pin {
-    Pin::from_octets(openssl::sha::sha256(&[number]))
+    Pin::from_bytes(openssl::sha::sha256(&[number]))
 }
 
 /// The input with its pins, and the pins.
@@ -56,7 +56,7 @@ fn filled(text: &str) -> (String, Vec<Pin>) {
     let mut whole = text.to_owned();
     for number in 1..10_u8 {
         let of = pin(number);
-        let hex: Vec<String> = of.octets().iter().map(|octet| format!("{octet:02X}")).collect();
+        let hex: Vec<String> = of.bytes().iter().map(|byte| format!("{byte:02X}")).collect();
         let plain = of.to_string();
         for (mark, written) in [
             ("", plain.clone()),
@@ -152,7 +152,7 @@ struct Answer {
     code: i32,
     sets: Vec<String>,
     pins: Vec<String>,
-    said: String,
+    outcome: String,
     out: String,
 }
 
@@ -174,14 +174,14 @@ fn run(directory: &Path, arguments: &[&str], key: &str) -> Answer {
     all.dedup();
     let pins = sets.iter().flat_map(|set| set["pins"].as_array().unwrap().clone());
     let pins = pins.map(|pin| pin.as_str().unwrap().to_owned()).collect();
-    let said = String::from_utf8(output.stderr).unwrap();
-    Answer { code: output.status.code().unwrap(), sets: all, pins, said, out }
+    let outcome = String::from_utf8(output.stderr).unwrap();
+    Answer { code: output.status.code().unwrap(), sets: all, pins, outcome, out }
 }
 
 /// The lines of the input that are named.
-fn named(said: &str) -> Vec<usize> {
+fn named(outcome: &str) -> Vec<usize> {
     let mut lines = Vec::new();
-    for part in said.split("line ").skip(1) {
+    for part in outcome.split("line ").skip(1) {
         let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
         lines.extend(digits.parse::<usize>());
     }
@@ -191,18 +191,18 @@ fn named(said: &str) -> Vec<usize> {
 fn is_right(answer: &Answer, right: &Right) -> bool {
     let mut wanted = right.sets.clone();
     wanted.sort();
-    let named = named(&answer.said);
-    let said = answer.said.to_lowercase();
+    let named = named(&answer.outcome);
+    let outcome = answer.outcome.to_lowercase();
     answer.code == i32::from(!right.recorded)
         && answer.sets == wanted
         && right.lines.iter().all(|lines| lines.iter().any(|line| named.contains(line)))
-        && right.says.iter().all(|word| said.contains(word.as_str()))
-        && right.not.iter().all(|word| !answer.said.contains(word.as_str()))
+        && right.says.iter().all(|word| outcome.contains(word.as_str()))
+        && right.not.iter().all(|word| !answer.outcome.contains(word.as_str()))
 }
 
 /// Whether each pin is recorded, or a line near it is named, or the input is refused.
 fn is_accounted(answer: &Answer, text: &str, pins: &[Pin]) -> bool {
-    let named = named(&answer.said);
+    let named = named(&answer.outcome);
     answer.code == 1
         || pins.iter().all(|pin| {
             let at = text.find(&pin.to_string()).unwrap_or(0);
@@ -241,12 +241,12 @@ fn inputs_as_public_code_has_them() {
             rights.iter().any(|right| is_right(&answer, right))
         };
         right &= of_header || is_accounted(&answer, &text, &pins);
-        let mut said = answer.said.clone();
+        let mut outcome = answer.outcome.clone();
         if of_header {
             let answer = run(&records, &of_import, "would_record");
             right &= answer.code == 1;
             right &= import.as_ref().is_none_or(|import| is_right(&answer, import));
-            said += &format!("import {}: {}", answer.code, answer.said);
+            outcome += &format!("import {}: {}", answer.code, answer.outcome);
             // The same again would be known.
             std::fs::remove_dir_all(&records).unwrap();
             assert!(run(&records, &["init"], "").code == 0);
@@ -260,7 +260,7 @@ fn inputs_as_public_code_has_them() {
         }] += 1;
         if std::env::var_os("SHAPES").is_some() || !right {
             let is = if right { "ok" } else { "WRONG" };
-            println!("{is} {kind}: {name}: {} {:?}\n  {said}", answer.code, answer.sets);
+            println!("{is} {kind}: {name}: {} {:?}\n  {outcome}", answer.code, answer.sets);
         }
         if !right {
             wrong.push(format!("{kind}: {name}"));

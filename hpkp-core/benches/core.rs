@@ -101,7 +101,7 @@ fn policy(name: String, pins: [Pin; 2]) -> Policy {
 }
 
 fn headers(c: &mut Criterion) {
-    let policy = policy("bench".to_owned(), [1, 2].map(|n| Pin::from_octets([n; Pin::OCTETS])));
+    let policy = policy("bench".to_owned(), [1, 2].map(|n| Pin::from_bytes([n; Pin::BYTES])));
     let header = Header::render(&policy, Kind::Enforced).unwrap();
     c.bench_function("a header rendered", |b| {
         b.iter(|| Header::render(black_box(&policy), Kind::Enforced).unwrap());
@@ -145,7 +145,7 @@ fn deployment() -> Deployment {
     for number in 0..HOSTS {
         let (leaf, intermediate) = (10 + 2 * number, 11 + 2 * number);
         let leaf = parse(certificate(leaf, intermediate));
-        let pins = [leaf.pin().unwrap(), Pin::from_octets([0xf0; Pin::OCTETS])];
+        let pins = [leaf.pin().unwrap(), Pin::from_bytes([0xf0; Pin::BYTES])];
         let chain =
             Chain::new(vec![leaf, parse(certificate(intermediate, 2)), shared.clone()]).unwrap();
         let name = format!("host-{number}.example.com");

@@ -86,9 +86,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The backup pin of a day.
 fn backup(day: i64) -> Pin {
-    let mut backup = [0xf0; Pin::OCTETS];
+    let mut backup = [0xf0; Pin::BYTES];
     backup[..8].copy_from_slice(&day.to_be_bytes());
-    Pin::from_octets(backup)
+    Pin::from_bytes(backup)
 }
 
 /// Takes the last backup pin of the one host out of its header, and another one in.
@@ -97,7 +97,7 @@ fn replace(events: &mut Vec<Event>, at: i64, backup: Pin) {
     let Some(last) = events.iter().rev().find(is_last) else { return };
     let Body::Published(mut published) = last.body().clone() else { return };
     let ended = Ended { ids: vec![last.id()], why: Why::Replaced, when: None };
-    published.pins.retain(|pin| pin.octets()[8..] != backup.octets()[8..]);
+    published.pins.retain(|pin| pin.bytes()[8..] != backup.bytes()[8..]);
     published.pins.push(backup);
     published.pins.sort_unstable();
     for body in [Body::Ended(ended), Body::Published(published)] {

@@ -343,34 +343,34 @@ pub(crate) enum Issuance {
 
 impl Name {
     fn new(name: &X509Name<'_>) -> Self {
-        let mut octets = Vec::with_capacity(name.as_raw().len());
+        let mut bytes = Vec::with_capacity(name.as_raw().len());
         for rdn in name.iter() {
-            octets.push(b'/');
+            bytes.push(b'/');
             for attribute in rdn.iter() {
                 let kind = attribute.attr_type().as_bytes();
-                push_with_length(&mut octets, kind);
+                push_with_length(&mut bytes, kind);
                 let value = attribute.attr_value();
                 match value.tag() {
                     Tag::Utf8String
                     | Tag::PrintableString
                     | Tag::TeletexString
                     | Tag::Ia5String
-                    | Tag::VisibleString => push_with_length(&mut octets, &fold(value.data)),
-                    Tag::BmpString => push_with_length(&mut octets, &fold(&from_bmp(value.data))),
+                    | Tag::VisibleString => push_with_length(&mut bytes, &fold(value.data)),
+                    Tag::BmpString => push_with_length(&mut bytes, &fold(&from_bmp(value.data))),
                     tag => {
-                        octets.extend(tag.0.to_be_bytes());
-                        push_with_length(&mut octets, value.data);
+                        bytes.extend(tag.0.to_be_bytes());
+                        push_with_length(&mut bytes, value.data);
                     }
                 }
             }
         }
-        Self(octets.into())
+        Self(bytes.into())
     }
 }
 
-fn push_with_length(octets: &mut Vec<u8>, part: &[u8]) {
-    octets.extend(part.len().to_be_bytes());
-    octets.extend(part);
+fn push_with_length(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend(part.len().to_be_bytes());
+    bytes.extend(part);
 }
 
 /// Lower case (ASCII), no spaces round the text, one space where there were several.

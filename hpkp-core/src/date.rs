@@ -23,7 +23,7 @@ pub fn parse(text: &str) -> Option<i64> {
     separator(&mut rest, b":")?;
     let second = number(&mut rest, 2)?;
     if rest.first() == Some(&b'.') {
-        let digits = rest[1..].iter().take_while(|octet| octet.is_ascii_digit());
+        let digits = rest[1..].iter().take_while(|byte| byte.is_ascii_digit());
         let digits = digits.count();
         if digits == 0 {
             return None;
@@ -87,9 +87,9 @@ pub fn about(seconds: i64) -> String {
 fn number(rest: &mut &[u8], digits: usize) -> Option<i64> {
     let (number, after) = rest.split_at_checked(digits)?;
     *rest = after;
-    number.iter().try_fold(0, |sum, octet| {
-        octet.is_ascii_digit().then(|| sum * 10 + i64::from(octet - b'0'))
-    })
+    number
+        .iter()
+        .try_fold(0, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
 }
 
 fn separator(rest: &mut &[u8], one_of: &[u8]) -> Option<()> {

@@ -64,8 +64,8 @@ impl HashOf {
 pub(crate) type OtherHash = (Pin, HashOf);
 
 /// SHA-256, whatever it is of.
-fn hash(octets: &[u8]) -> Pin {
-    Pin::of_spki(octets)
+fn hash(bytes: &[u8]) -> Pin {
+    Pin::of_spki(bytes)
 }
 
 /// The hashes that may be made of a certificate in place of its pin.
@@ -84,7 +84,7 @@ pub(crate) fn of_chain<'a>(certificates: impl Iterator<Item = &'a [u8]>) -> [Oth
         before = add_text(whole, "CERTIFICATE", der);
         whole = before.clone().chain_update("\n");
     }
-    [whole, before].map(|text| (Pin::from_octets(text.finalize().into()), HashOf::ChainText))
+    [whole, before].map(|text| (Pin::from_bytes(text.finalize().into()), HashOf::ChainText))
 }
 
 /// The hashes that may be made of a file, from which a pin is read, in place of that pin.
@@ -128,8 +128,8 @@ fn of_key(spki: &[u8], hashes: &mut Vec<OtherHash>) {
         hashes.extend(of_text("RSA PUBLIC KEY", &key.subject_public_key.data, HashOf::BareKeyText));
         const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
         let mut line = b"Modulus=".to_vec();
-        for octet in rsa.modulus.iter().skip_while(|octet| **octet == 0) {
-            line.extend([octet >> 4, octet & 15].map(|digit| DIGITS[usize::from(digit)]));
+        for byte in rsa.modulus.iter().skip_while(|byte| **byte == 0) {
+            line.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
         }
         line.push(b'\n');
         hashes.push((hash(&line), HashOf::Modulus));
@@ -140,7 +140,7 @@ fn of_key(spki: &[u8], hashes: &mut Vec<OtherHash>) {
 fn of_text(label: &str, der: &[u8], what: HashOf) -> [OtherHash; 2] {
     let text = add_text(Sha256::new(), label, der);
     let whole = text.clone().chain_update("\n");
-    [whole, text].map(|text| (Pin::from_octets(text.finalize().into()), what))
+    [whole, text].map(|text| (Pin::from_bytes(text.finalize().into()), what))
 }
 
 /// Adds the text that openssl writes, without its last line feed.

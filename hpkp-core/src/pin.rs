@@ -13,11 +13,11 @@ use crate::text::Excerpt;
 ///
 /// Its text is canonical: standard base64 with padding, 44 characters (RFC 7469 section 2.1.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Pin([u8; Pin::OCTETS]);
+pub struct Pin([u8; Pin::BYTES]);
 
 impl Pin {
     /// Bytes in a pin.
-    pub const OCTETS: usize = 32;
+    pub const BYTES: usize = 32;
 
     /// Characters of a pin in base64, its padding included.
     pub const TEXT_LEN: usize = 44;
@@ -37,13 +37,13 @@ impl Pin {
 
     /// A pin from the bytes of the hash.
     #[must_use]
-    pub const fn from_octets(octets: [u8; Self::OCTETS]) -> Self {
-        Self(octets)
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// The bytes of the hash.
     #[must_use]
-    pub const fn octets(&self) -> &[u8; Self::OCTETS] {
+    pub const fn bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
     }
 
@@ -52,8 +52,8 @@ impl Pin {
     /// # Errors
     /// What the text looks like instead, see [`PinError`].
     pub fn from_base64(text: &str) -> Result<Self, PinError> {
-        let octets = STANDARD.decode(text).ok().and_then(|octets| octets.try_into().ok());
-        match octets.map(Self) {
+        let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
+        match bytes.map(Self) {
             Some(Self::OF_NOTHING) => Err(PinError::OfNothing),
             Some(pin) => Ok(pin),
             None => Err(PinError::recognise(text)),
@@ -86,7 +86,7 @@ impl FromStr for Pin {
             return Err(PinError::Empty);
         }
         if text.len() > PinError::MAX_LITERAL {
-            return Err(PinError::TooLong { octets: text.len() });
+            return Err(PinError::TooLong { bytes: text.len() });
         }
         if let Some(quote) = text.chars().find(|c| SMART_QUOTES.contains(c)) {
             return Err(PinError::SmartQuote { quote });
@@ -134,10 +134,10 @@ pub enum PinError {
     #[error("empty; {EXPECTED}")]
     Empty,
     /// Longer than any spelling of a pin; not parsed.
-    #[error("{octets} bytes long; {EXPECTED}")]
+    #[error("{bytes} bytes long; {EXPECTED}")]
     TooLong {
         /// Bytes in the text.
-        octets: usize,
+        bytes: usize,
     },
     /// The SHA-256 of the empty string.
     #[error(
@@ -162,10 +162,10 @@ pub enum PinError {
     )]
     StrayBits,
     /// Base64, but not of 32 bytes.
-    #[error("base64 of {octets} bytes{}, not of 32; {EXPECTED}", other_hash(*.octets))]
+    #[error("base64 of {bytes} bytes{}, not of 32; {EXPECTED}", other_hash(*.bytes))]
     WrongLength {
         /// Bytes that the text stands for.
-        octets: usize,
+        bytes: usize,
     },
     /// Typographic quotation marks.
     #[error("contains the typographic quotation mark {quote:?} (U+{:04X}), as word processors write it; \
@@ -208,16 +208,16 @@ impl PinError {
             return Self::Unpadded;
         }
         match STANDARD.decode(text) {
-            Ok(octets) => Self::WrongLength { octets: octets.len() },
+            Ok(bytes) => Self::WrongLength { bytes: bytes.len() },
             Err(base64::DecodeError::InvalidLastSymbol { .. }) => Self::StrayBits,
             Err(_) => Self::NotBase64,
         }
     }
 }
 
-/// What a value of so many octets may be.
-fn other_hash(octets: usize) -> &'static str {
-    match octets {
+/// What a value of so many bytes may be.
+fn other_hash(bytes: usize) -> &'static str {
+    match bytes {
         20 => " (a SHA-1 hash?)",
         28 => " (a SHA-224 hash?)",
         48 => " (a SHA-384 hash?)",
@@ -256,7 +256,7 @@ mod tests {
         let colons: Vec<&str> = (0..32).map(|i| &hex[2 * i..2 * i + 2]).collect();
         for (text, expected) in [
             (String::new(), PinError::Empty),
-            ("A".repeat(600), PinError::TooLong { octets: 600 }),
+            ("A".repeat(600), PinError::TooLong { bytes: 600 }),
             ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=".into(), PinError::OfNothing),
             (hex.into(), PinError::Hex),
             (format!("sha256/{hex}"), PinError::Hex),
@@ -266,7 +266,7 @@ mod tests {
             (GOOD.replacen('d', "_", 1).trim_end_matches('=').into(), PinError::UrlSafe),
             (GOOD.trim_end_matches('=').into(), PinError::Unpadded),
             (GOOD.replace("mM=", "mN="), PinError::StrayBits),
-            ("d6qzRu9zOECb90Uez27xWltNsj0=".into(), PinError::WrongLength { octets: 20 }),
+            ("d6qzRu9zOECb90Uez27xWltNsj0=".into(), PinError::WrongLength { bytes: 20 }),
             ("abc123".into(), PinError::NotBase64),
             (format!("“{GOOD}”"), PinError::SmartQuote { quote: '“' }),
             (format!("pin-sha256=’{GOOD}’"), PinError::SmartQuote { quote: '’' }),

@@ -36,10 +36,10 @@ impl FromStr for ReportUri {
 
     fn from_str(text: &str) -> Result<Self, ReportUriError> {
         if text.len() > Self::MAX {
-            return Err(ReportUriError::TooLong { octets: text.len() });
+            return Err(ReportUriError::TooLong { bytes: text.len() });
         }
-        if let Some(octet) = text.bytes().find(|octet| !is_uri_octet(*octet)) {
-            return Err(ReportUriError::Octet { octet });
+        if let Some(byte) = text.bytes().find(|byte| !is_uri_byte(*byte)) {
+            return Err(ReportUriError::Byte { byte });
         }
         let (scheme, rest) = text.split_once("://").ok_or(ReportUriError::NotAbsolute)?;
         if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
@@ -53,8 +53,8 @@ impl FromStr for ReportUri {
         if authority.contains('@') {
             return Err(ReportUriError::UserInfo);
         }
-        if let Some(octet) = path.bytes().find(|octet| b"[]".contains(octet)) {
-            return Err(ReportUriError::Octet { octet });
+        if let Some(byte) = path.bytes().find(|byte| b"[]".contains(byte)) {
+            return Err(ReportUriError::Byte { byte });
         }
         if !path.split('%').skip(1).all(begins_with_two_hex_digits) {
             return Err(ReportUriError::PercentEncoding);
@@ -65,8 +65,8 @@ impl FromStr for ReportUri {
 }
 
 /// RFC 3986 section 2: unreserved, reserved and the percent sign.
-fn is_uri_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&octet)
+fn is_uri_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
 }
 
 fn begins_with_two_hex_digits(text: &str) -> bool {
@@ -113,17 +113,17 @@ const WANTED: &str =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReportUriError {
     /// Longer than [`ReportUri::MAX`].
-    #[error("{octets} bytes long, more than {}; {WANTED}", ReportUri::MAX)]
+    #[error("{bytes} bytes long, more than {}; {WANTED}", ReportUri::MAX)]
     TooLong {
         /// Bytes in the text.
-        octets: usize,
+        bytes: usize,
     },
     /// A byte that RFC 3986 allows nowhere, or not there.
-    #[error("contains the byte 0x{octet:02x} ('{}'), which RFC 3986 does not allow there; \
-        {WANTED}", .octet.escape_ascii())]
-    Octet {
+    #[error("contains the byte 0x{byte:02x} ('{}'), which RFC 3986 does not allow there; \
+        {WANTED}", .byte.escape_ascii())]
+    Byte {
         /// The first one found.
-        octet: u8,
+        byte: u8,
     },
     /// No scheme and host.
     #[error("no scheme and host; {WANTED}")]
@@ -196,19 +196,19 @@ mod tests {
             ("https://example.net/%", PercentEncoding),
             ("https://example.net/%2", PercentEncoding),
             ("https://example.net/%zz", PercentEncoding),
-            ("https://example.net/[x]", Octet { octet: b'[' }),
-            ("https://example.net/x]", Octet { octet: b']' }),
-            ("https://example.net/\"x", Octet { octet: b'"' }),
-            ("https://example.net/a b", Octet { octet: b' ' }),
-            ("https://example.net/\r\nSet-Cookie: a", Octet { octet: b'\r' }),
-            ("https://example.net/\u{7f}", Octet { octet: 0x7f }),
-            ("https://example.net/ü", Octet { octet: 0xc3 }),
-            ("https://example.net/\\", Octet { octet: b'\\' }),
-            ("https://example.net/<a>", Octet { octet: b'<' }),
+            ("https://example.net/[x]", Byte { byte: b'[' }),
+            ("https://example.net/x]", Byte { byte: b']' }),
+            ("https://example.net/\"x", Byte { byte: b'"' }),
+            ("https://example.net/a b", Byte { byte: b' ' }),
+            ("https://example.net/\r\nSet-Cookie: a", Byte { byte: b'\r' }),
+            ("https://example.net/\u{7f}", Byte { byte: 0x7f }),
+            ("https://example.net/ü", Byte { byte: 0xc3 }),
+            ("https://example.net/\\", Byte { byte: b'\\' }),
+            ("https://example.net/<a>", Byte { byte: b'<' }),
         ] {
             assert_eq!(text.parse::<ReportUri>(), Err(error), "{text}");
         }
         let long = format!("https://example.net/{}", "a".repeat(1024));
-        assert_eq!(long.parse::<ReportUri>(), Err(TooLong { octets: 1044 }));
+        assert_eq!(long.parse::<ReportUri>(), Err(TooLong { bytes: 1044 }));
     }
 }

@@ -165,7 +165,7 @@ fn located_key(located: Located<'_>) -> Result<Key, SpkiError> {
 fn parsed_certificate(der: &[u8]) -> Result<Key, SpkiError> {
     let (rest, certificate) = parse_certificate(der)?;
     if !rest.is_empty() {
-        return Err(SpkiError::TrailingOctets { kind: Kind::Certificate, count: rest.len() });
+        return Err(SpkiError::TrailingBytes { kind: Kind::Certificate, count: rest.len() });
     }
     key(Kind::Certificate, &certificate.tbs_certificate.subject_pki)
 }
@@ -199,7 +199,7 @@ fn request(der: &[u8]) -> Result<Key, SpkiError> {
         return Err(SpkiError::Malformed { kind: Kind::Request });
     }
     if !rest.is_empty() {
-        return Err(SpkiError::TrailingOctets { kind: Kind::Request, count: rest.len() });
+        return Err(SpkiError::TrailingBytes { kind: Kind::Request, count: rest.len() });
     }
     key(Kind::Request, &request.certification_request_info.subject_pki)
 }
@@ -211,7 +211,7 @@ fn public_key(der: &[u8]) -> Result<Key, SpkiError> {
         return Err(SpkiError::Malformed { kind: Kind::PublicKey });
     }
     if !rest.is_empty() {
-        return Err(SpkiError::TrailingOctets { kind: Kind::PublicKey, count: rest.len() });
+        return Err(SpkiError::TrailingBytes { kind: Kind::PublicKey, count: rest.len() });
     }
     key(Kind::PublicKey, &spki)
 }
@@ -320,7 +320,7 @@ pub enum SpkiError {
     },
     /// There is data after the object.
     #[error("{count} bytes follow the {kind}")]
-    TrailingOctets {
+    TrailingBytes {
         /// The object.
         kind: Kind,
         /// How many bytes.
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_sequence_of_another_class_is_none() {
-        let start = CERTIFICATE.windows(2).position(|octets| octets == [0x30, 0x2a]).unwrap();
+        let start = CERTIFICATE.windows(2).position(|bytes| bytes == [0x30, 0x2a]).unwrap();
         let spki = &CERTIFICATE[start..start + 44];
         let expected = Pin::of_spki(spki);
         for (kind, label, sound, tags) in [

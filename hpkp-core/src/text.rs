@@ -23,17 +23,17 @@ impl<'a> Excerpt<'a> {
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = 0;
-        for &octet in self.0 {
-            let escaped = octet.escape_ascii();
+        for &byte in self.0 {
+            let escaped = byte.escape_ascii();
             // A quotation mark is escaped by `escape_ascii` to suit string literals; a log line
             // needs that only for the bytes that are not printable, and for the backslash.
-            let plain = (octet.is_ascii_graphic() || octet == b' ') && octet != b'\\';
+            let plain = (byte.is_ascii_graphic() || byte == b' ') && byte != b'\\';
             let width = if plain { 1 } else { escaped.len() };
             if shown + width > Self::MAX {
                 return write!(f, "... ({} bytes)", self.0.len());
             }
             if plain {
-                write!(f, "{}", char::from(octet))?;
+                write!(f, "{}", char::from(byte))?;
             } else {
                 write!(f, "{escaped}")?;
             }
@@ -58,19 +58,19 @@ impl<'a> ShellWord<'a> {
 
 impl fmt::Display for ShellWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_plain = |octet: &u8| octet.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(octet);
-        let is_printable = |octet: &u8| octet.is_ascii_graphic() || *octet == b' ';
+        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"%+,-./:=@_".contains(byte);
+        let is_printable = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
         if !self.0.is_empty() && self.0.iter().all(is_plain) {
-            return self.0.iter().try_for_each(|octet| write!(f, "{}", char::from(*octet)));
+            return self.0.iter().try_for_each(|byte| write!(f, "{}", char::from(*byte)));
         }
         let escapes = !self.0.iter().all(is_printable);
         f.write_str(if escapes { "$'" } else { "'" })?;
-        for octet in self.0 {
-            match octet {
-                b'\'' | b'\\' if escapes => write!(f, "\\{}", char::from(*octet))?,
+        for byte in self.0 {
+            match byte {
+                b'\'' | b'\\' if escapes => write!(f, "\\{}", char::from(*byte))?,
                 b'\'' => f.write_str("'\\''")?,
-                octet if is_printable(octet) => write!(f, "{}", char::from(*octet))?,
-                octet => write!(f, "\\x{octet:02x}")?,
+                byte if is_printable(byte) => write!(f, "{}", char::from(*byte))?,
+                byte => write!(f, "\\x{byte:02x}")?,
             }
         }
         f.write_str("'")

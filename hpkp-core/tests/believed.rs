@@ -45,14 +45,14 @@ fn published(origin: Origin) -> Body {
     };
     Body::Published(Published::of_one(
         "www.example.com".parse().unwrap(),
-        vec![Pin::from_octets([1; 32])],
+        vec![Pin::from_bytes([1; 32])],
         lifetime,
         origin,
     ))
 }
 
 fn presents() -> Body {
-    let pin = Some(Pin::from_octets([1; 32]));
+    let pin = Some(Pin::from_bytes([1; 32]));
     let keys = KeyGraph::new(vec![KeyNode { pin, served: true, end: true, issuers: vec![] }]);
     let presented = Presented { served: vec![pin], keys: keys.unwrap(), identity: None };
     Body::Presents(Presents::of_one("www.example.com".parse().unwrap(), 443, vec![presented]))

@@ -129,8 +129,8 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// Code points 0 to 255 stand for octets.
-fn octets(value: &Value) -> Vec<u8> {
+/// Code points 0 to 255 stand for bytes.
+fn bytes(value: &Value) -> Vec<u8> {
     string(value).chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
 }
 

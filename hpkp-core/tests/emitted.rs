@@ -83,7 +83,7 @@ fn is_read_as_written(parts: &Parts, kind: Kind) -> Result<(), TestCaseError> {
         Kind::ReportOnly => FieldKind::ReportOnly,
     };
     prop_assert_eq!(header.kind().field_name(), field_kind.name());
-    prop_assert!(header.value().bytes().all(|octet| (b' '..=b'~').contains(&octet)));
+    prop_assert!(header.value().bytes().all(|byte| (b' '..=b'~').contains(&byte)));
 
     let reading = Reading::of(field_kind, header.value().as_bytes()).unwrap();
     prop_assert_eq!(reading.deviations(), &[]);
@@ -162,9 +162,8 @@ fn is_refused_rightly(parts: &Parts, kind: Kind, wrong: &[Code]) -> Result<(), T
 
 fn pin() -> impl Strategy<Value = Pin> {
     // Bytes that give `+`, `/` and letters alike; few enough of them for repetitions.
-    let of_one =
-        prop::sample::select(vec![0_u8, 1, 0x7f, 0xfb, 0xff]).prop_map(|octet| [octet; 32]);
-    prop_oneof![1 => of_one, 4 => any::<[u8; 32]>()].prop_map(Pin::from_octets)
+    let of_one = prop::sample::select(vec![0_u8, 1, 0x7f, 0xfb, 0xff]).prop_map(|byte| [byte; 32]);
+    prop_oneof![1 => of_one, 4 => any::<[u8; 32]>()].prop_map(Pin::from_bytes)
 }
 
 fn max_age() -> impl Strategy<Value = u32> {
@@ -291,7 +290,7 @@ proptest! {
 #[test]
 fn a_policy_with_a_file_that_cannot_be_read_is_not_rendered() {
     let at = Location { file: Arc::from("test.conf"), line: 1 };
-    let pins = [1, 2].map(|octet| PinSource::Literal(Pin::from_octets([octet; Pin::OCTETS])));
+    let pins = [1, 2].map(|byte| PinSource::Literal(Pin::from_bytes([byte; Pin::BYTES])));
     let mut spec = PolicySpec::new("test".to_owned(), at.clone());
     spec.pins = pins
         .into_iter()

@@ -19,7 +19,7 @@ use hpkp_core::published::{
 use proptest::prelude::*;
 
 fn pins() -> impl Strategy<Value = Vec<Pin>> {
-    let pin = any::<[u8; 32]>().prop_map(Pin::from_octets);
+    let pin = any::<[u8; 32]>().prop_map(Pin::from_bytes);
     prop::collection::btree_set(pin, 1..5).prop_map(|pins| pins.into_iter().collect())
 }
 
@@ -116,11 +116,11 @@ fn tlsa() -> impl Strategy<Value = Published> {
 }
 
 fn fingerprints() -> impl Strategy<Value = Fingerprint> {
-    any::<[u8; 4]>().prop_map(|octets| Fingerprint::of([&octets[..]]))
+    any::<[u8; 4]>().prop_map(|bytes| Fingerprint::of([&bytes[..]]))
 }
 
 fn presented() -> impl Strategy<Value = Presented> {
-    let pin = || prop::option::of(any::<[u8; 32]>().prop_map(Pin::from_octets));
+    let pin = || prop::option::of(any::<[u8; 32]>().prop_map(Pin::from_bytes));
     let node = (pin(), any::<bool>(), any::<bool>(), prop::collection::vec(0_usize..3, 0..3));
     let node = node.prop_map(|(pin, served, end, issuers)| KeyNode { pin, served, end, issuers });
     let nodes = prop::collection::vec(node, 3..6);
@@ -183,7 +183,7 @@ fn bodies() -> impl Strategy<Value = Body> {
         })),
         (ids(), text(), text()).prop_map(|(ids, who, why)| Body::Waived(Waived { ids, who, why })),
         (any::<[u8; 32]>(), text()).prop_map(|(pin, why)| {
-            Body::Compromised(Compromised { pin: Pin::from_octets(pin), why })
+            Body::Compromised(Compromised { pin: Pin::from_bytes(pin), why })
         }),
         (hosts(), matchings(), any::<bool>(), pins()).prop_map(
             |(host, matching, include_subdomains, pins)| Body::Withheld(Withheld {
@@ -223,14 +223,14 @@ proptest! {
     }
 
     #[test]
-    fn octets_of_any_kind_are_read_or_refused(octets in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = file::read(&octets);
+    fn bytes_of_any_kind_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = file::read(&bytes);
     }
 }
 
 fn compromised(seq: u64) -> Event {
     let body =
-        Body::Compromised(Compromised { pin: Pin::from_octets([7; 32]), why: "stolen".to_owned() });
+        Body::Compromised(Compromised { pin: Pin::from_bytes([7; 32]), why: "stolen".to_owned() });
     Event::new(1_800_000_000, seq, "web-1".parse::<WriterName>().unwrap(), body)
 }
 
@@ -360,9 +360,9 @@ fn a_torn_last_line_is_passed_over_and_a_broken_one_before_it_is_not() {
 #[test]
 fn an_endless_line_is_no_torn_one() {
     let line = compromised(1);
-    let mut octets = format!("{}\n", line.line()).into_bytes();
-    octets.resize(octets.len() + MAX_LINE + 1, 0);
-    let error = file::read(&octets).unwrap_err();
+    let mut bytes = format!("{}\n", line.line()).into_bytes();
+    bytes.resize(bytes.len() + MAX_LINE + 1, 0);
+    let error = file::read(&bytes).unwrap_err();
     assert_eq!(error, FileError::Line { line: 2, error: LineError::TooLong });
 }
 

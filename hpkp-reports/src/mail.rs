@@ -29,7 +29,7 @@ pub(crate) fn reports(input: &[u8]) -> Vec<Vec<u8>> {
 
 /// A message without the line of mailboxes, `From SENDER TIME`, which a delivery to a command puts before it.
 fn without_envelope(input: &[u8]) -> &[u8] {
-    let end = input.iter().position(|octet| *octet == b'\n').map_or(input.len(), |end| end + 1);
+    let end = input.iter().position(|byte| *byte == b'\n').map_or(input.len(), |end| end + 1);
     if input.starts_with(b"From ") { &input[end..] } else { input }
 }
 
@@ -61,7 +61,7 @@ fn collect(entity: &[u8], depth: usize, found: &mut Vec<Vec<u8>>) {
 /// What comes after the first empty line.
 fn body(entity: &[u8]) -> &[u8] {
     let mut rest = entity;
-    while let Some(end) = rest.iter().position(|octet| *octet == b'\n') {
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
         let line = &rest[..end];
         rest = &rest[end + 1..];
         if line.is_empty() || line == b"\r" {
@@ -76,7 +76,7 @@ fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     let mut begin = None;
     let mut at = 0;
-    for line in body.split_inclusive(|octet| *octet == b'\n') {
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
         let end = at;
         at += line.len();
         let Some(rest) = line.strip_prefix(b"--").and_then(|line| line.strip_prefix(boundary))

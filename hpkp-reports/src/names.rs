@@ -17,12 +17,12 @@ pub(crate) fn readable(text: &str) -> String {
     while let Some(begin) = rest.find("\\x") {
         readable.push_str(&rest[..begin]);
         rest = &rest[begin..];
-        let mut octets = Vec::new();
-        while let Some(octet) = escaped_octet(&rest[octets.len() * 4..]) {
-            octets.push(octet);
+        let mut bytes = Vec::new();
+        while let Some(byte) = escaped_byte(&rest[bytes.len() * 4..]) {
+            bytes.push(byte);
         }
-        let taken = (octets.len() * 4).max(2);
-        match String::from_utf8(octets) {
+        let taken = (bytes.len() * 4).max(2);
+        match String::from_utf8(bytes) {
             Ok(letters) if !letters.is_empty() => readable.push_str(&letters),
             _ => readable.push_str(&rest[..taken]),
         }
@@ -33,9 +33,9 @@ pub(crate) fn readable(text: &str) -> String {
 }
 
 /// The byte beyond ASCII that a text begins with: `\xd7`.
-fn escaped_octet(text: &str) -> Option<u8> {
+fn escaped_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("\\x")?.get(..2)?;
-    u8::from_str_radix(digits, 16).ok().filter(|octet| *octet >= 0x80)
+    u8::from_str_radix(digits, 16).ok().filter(|byte| *byte >= 0x80)
 }
 
 /// An internationalized name as people write it.

@@ -22,12 +22,12 @@ pub fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
         Certificates::Unusable(code, Text::new(text))
     };
     let unreadable = |what: &str| unusable(Code::UnreadableCertificate, what);
-    let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
-    if octets.len() > MAX_FILE {
+    let bytes = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
+    if bytes.len() > MAX_FILE {
         let what = format!("larger than {MAX_FILE} bytes");
         return Err(unusable(Code::OversizedInput, &what));
     }
-    certificates_of(&octets).map_err(unreadable)
+    certificates_of(&bytes).map_err(unreadable)
 }
 
 /// The certificates in a text in PEM, in DER. Other objects in it are ignored, as OpenSSL does.

@@ -81,9 +81,9 @@ pub fn read(path: &str, limit: usize) -> Result<Vec<u8>, FileError> {
             "device"
         }));
     }
-    let mut octets = Vec::new();
-    file.take(limit as u64 + 1).read_to_end(&mut octets)?;
-    Ok(octets)
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

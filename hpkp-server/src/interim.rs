@@ -45,29 +45,29 @@ impl InterimHeaders {
     }
 
     /// Appends to `out` what of `bytes`, and of what came before, is sent now.
-    pub fn pass(&mut self, octets: &[u8], out: &mut Vec<u8>) {
-        for (at, octet) in octets.iter().copied().enumerate() {
+    pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        for (at, byte) in bytes.iter().copied().enumerate() {
             match self.state {
-                State::StatusLine => self.status_line(octet, out),
-                State::Name => self.name(octet, out),
+                State::StatusLine => self.status_line(byte, out),
+                State::Name => self.name(byte, out),
                 State::Rest => {
                     if !self.leaves_out {
-                        out.push(octet);
+                        out.push(byte);
                     }
-                    if octet == b'\n' {
+                    if byte == b'\n' {
                         self.state = State::Name;
                     }
                 }
                 State::Through => {
-                    out.extend_from_slice(&octets[at..]);
+                    out.extend_from_slice(&bytes[at..]);
                     return;
                 }
             }
         }
     }
 
-    fn status_line(&mut self, octet: u8, out: &mut Vec<u8>) {
-        self.begun.push(octet);
+    fn status_line(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.begun.push(byte);
         let begin = &b"HTTP/"[..self.begun.len().min(5)];
         if !self.begun.starts_with(begin) {
             // No header block: of a tunnel, say.
@@ -84,9 +84,9 @@ impl InterimHeaders {
         out.append(&mut self.begun);
     }
 
-    fn name(&mut self, octet: u8, out: &mut Vec<u8>) {
-        self.begun.push(octet);
-        match octet {
+    fn name(&mut self, byte: u8, out: &mut Vec<u8>) {
+        self.begun.push(byte);
+        match byte {
             // A line that goes on with the field before it.
             b' ' | b'\t' if self.begun.len() == 1 => self.state = State::Rest,
             b':' => {
@@ -125,17 +125,17 @@ mod tests {
 
     /// What is passed on of `bytes`, given whole, byte by byte, and in two pieces cut anywhere.
     #[track_caller]
-    fn passed(octets: &str, expected: &str) {
-        let octets = octets.as_bytes();
+    fn passed(bytes: &str, expected: &str) {
+        let bytes = bytes.as_bytes();
         let of = |pieces: &[&[u8]]| {
             let (mut headers, mut out) = (InterimHeaders::default(), Vec::new());
             pieces.iter().for_each(|piece| headers.pass(piece, &mut out));
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(of(&[octets]), expected);
-        assert_eq!(of(&octets.chunks(1).collect::<Vec<_>>()), expected);
-        for at in 0..octets.len() {
-            assert_eq!(of(&[&octets[..at], &octets[at..]]), expected, "cut at {at}");
+        assert_eq!(of(&[bytes]), expected);
+        assert_eq!(of(&bytes.chunks(1).collect::<Vec<_>>()), expected);
+        for at in 0..bytes.len() {
+            assert_eq!(of(&[&bytes[..at], &bytes[at..]]), expected, "cut at {at}");
         }
     }
 
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn what_is_no_header_block_is_passed_on() {
-        for octets in ["", "HTTX\r\nPublic-Key-Pins: x\r\n\r\n", "\r\nPublic-Key-Pins: x\r\n"] {
-            passed(octets, octets);
+        for bytes in ["", "HTTX\r\nPublic-Key-Pins: x\r\n\r\n", "\r\nPublic-Key-Pins: x\r\n"] {
+            passed(bytes, bytes);
         }
     }
 }

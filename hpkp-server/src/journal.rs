@@ -219,11 +219,10 @@ impl Reading {
             self.find(Code::RecordsUnreadable, text, at);
         }
         let torn = own.torn.into_iter().chain(std::mem::take(&mut self.contents.torn));
-        for (file, octets) in torn {
+        for (file, bytes) in torn {
             let file = Excerpt::new(&file);
-            let text = format!(
-                "the last line of \"{file}\" is incomplete ({octets} bytes) and is ignored"
-            );
+            let text =
+                format!("the last line of \"{file}\" is incomplete ({bytes} bytes) and is ignored");
             self.find(Code::TruncatedRecord, Text::new(text), at);
         }
         for (file, writer) in std::mem::take(&mut self.contents.in_our_name) {

@@ -146,8 +146,8 @@ fn name_and_parent(pid: Pid) -> Option<(Vec<u8>, Pid)> {
 /// and is not waited for counts as gone.
 fn name_and_parent_of(pid: &str) -> Option<(Vec<u8>, Pid)> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let start = stat.iter().position(|octet| *octet == b'(')? + 1;
-    let end = stat.iter().rposition(|octet| *octet == b')')?;
+    let start = stat.iter().position(|byte| *byte == b'(')? + 1;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
     let rest = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
     let mut rest = rest.split_ascii_whitespace();
     let is_alive = !matches!(rest.next()?, "Z" | "X");
@@ -212,14 +212,14 @@ fn each_line(path: &str, mut take: impl FnMut(&str)) {
 /// An address as the kernel shows it: words of 32 bits, each in the machine's own order.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     for start in (0..ip.len()).step_by(8) {
         let word = u32::from_str_radix(ip.get(start..start + 8)?, 16).ok()?;
-        octets.extend(word.to_ne_bytes());
+        bytes.extend(word.to_ne_bytes());
     }
-    let ip = match octets.len() {
-        4 => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(octets).ok()?)),
-        _ => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(octets).ok()?)),
+    let ip = match bytes.len() {
+        4 => IpAddr::from(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        _ => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
     };
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }

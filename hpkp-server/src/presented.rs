@@ -15,7 +15,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    const fn octet(self) -> u8 {
+    const fn byte(self) -> u8 {
         match self {
             Self::Loaded => 1,
             Self::Chosen => 2,
@@ -29,7 +29,7 @@ pub type ShortPin = [u8; 16];
 /// The first half of `pin`.
 #[must_use]
 pub fn short(pin: Pin) -> ShortPin {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *pin.octets();
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = *pin.bytes();
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
@@ -58,17 +58,17 @@ impl Presented {
                 kept.push(pin);
             }
         }
-        let origin = [origin.octet()];
+        let origin = [origin.byte()];
         let parts = std::iter::once(&origin[..]).chain(kept.iter().map(|pin| &pin[..]));
-        let mut octets = Fingerprint::of(parts).octets().to_vec();
-        octets.extend(origin);
-        octets.extend(kept.iter().flatten());
-        Self(octets.into())
+        let mut bytes = Fingerprint::of(parts).bytes().to_vec();
+        bytes.extend(origin);
+        bytes.extend(kept.iter().flatten());
+        Self(bytes.into())
     }
 
     /// What is written into the session.
     #[must_use]
-    pub fn octets(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
@@ -87,8 +87,8 @@ impl<'a> Seen<'a> {
     /// What these bytes of a session say; none where they are not ours.
     #[inline]
     #[must_use]
-    pub fn new(octets: &'a [u8]) -> Option<Self> {
-        (octets.len() >= HEAD).then_some(Self(octets))
+    pub fn new(bytes: &'a [u8]) -> Option<Self> {
+        (bytes.len() >= HEAD).then_some(Self(bytes))
     }
 
     /// Which certificate it is.
@@ -101,8 +101,8 @@ impl<'a> Seen<'a> {
     /// Where it came from; none where another version of this module wrote what this one does not know.
     #[must_use]
     pub fn origin(self) -> Option<Origin> {
-        let octet = self.0.get(HEAD - 1)?;
-        [Origin::Loaded, Origin::Chosen].into_iter().find(|origin| origin.octet() == *octet)
+        let byte = self.0.get(HEAD - 1)?;
+        [Origin::Loaded, Origin::Chosen].into_iter().find(|origin| origin.byte() == *byte)
     }
 
     /// The keys on its candidate paths.
@@ -120,13 +120,13 @@ mod tests {
     use super::*;
 
     fn pin(first: u8) -> Pin {
-        Pin::from_octets([first; 32])
+        Pin::from_bytes([first; 32])
     }
 
     #[test]
     fn what_is_written_is_read_again() {
         let presented = Presented::new(Origin::Chosen, &[pin(1), pin(2), pin(1)]);
-        let seen = Seen::new(presented.octets()).unwrap();
+        let seen = Seen::new(presented.bytes()).unwrap();
         assert_eq!(seen.origin(), Some(Origin::Chosen));
         assert_eq!(seen.pins().collect::<Vec<_>>(), [&[1; 16], &[2; 16]]);
         assert_eq!(seen.id(), presented.seen().id());
@@ -151,10 +151,10 @@ mod tests {
     fn it_is_short() {
         let pins: Vec<Pin> = (0..200).map(pin).collect();
         assert_eq!(
-            Presented::new(Origin::Loaded, &pins).octets().len(),
+            Presented::new(Origin::Loaded, &pins).bytes().len(),
             HEAD + MAX_PINS * size_of::<ShortPin>()
         );
-        assert_eq!(Presented::new(Origin::Loaded, &pins[..3]).octets().len(), 65);
+        assert_eq!(Presented::new(Origin::Loaded, &pins[..3]).bytes().len(), 65);
     }
 
     #[test]

@@ -218,13 +218,13 @@ unsafe fn write(used: &Used, watch: &Watch, ssl: *const Ssl) {
 /// # Safety
 /// As for [`write`].
 unsafe fn keep(used: &Used, ssl: *const Ssl, presented: &Presented) {
-    let octets = presented.octets();
+    let bytes = presented.bytes();
     // SAFETY: by the caller's promise; OpenSSL copies the bytes.
     unsafe {
         let session = (used.openssl.SSL_get_session)(ssl);
         if !session.is_null() {
-            let data = octets.as_ptr().cast();
-            (used.openssl.SSL_SESSION_set1_ticket_appdata)(session, data, octets.len());
+            let data = bytes.as_ptr().cast();
+            (used.openssl.SSL_SESSION_set1_ticket_appdata)(session, data, bytes.len());
         }
     }
 }

@@ -22,7 +22,7 @@ pub enum SettingError {
 /// # Errors
 /// [`SettingError::Text`] for anything but a number from 1 to 65535.
 pub(crate) fn port(text: &str) -> Result<u16, SettingError> {
-    let digits = Some(text).filter(|text| text.bytes().all(|octet| octet.is_ascii_digit()));
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     let port = digits.and_then(|text| text.parse().ok()).filter(|port| *port != 0);
     port.ok_or_else(|| {
         let excerpt = Excerpt::new(text);

@@ -224,13 +224,13 @@ impl Read {
     /// too early or has none that can be used, that is an error.
     fn file(&mut self, path: &str) -> Result<(), (Code, String)> {
         let unreadable = |text: &str| (Code::UnreadableTrustedCertificate, text.to_owned());
-        let octets = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
-        if octets.len() > MAX_FILE {
+        let bytes = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
+        if bytes.len() > MAX_FILE {
             return Err((Code::OversizedInput, format!("larger than {MAX_FILE} bytes")));
         }
         let origin: Arc<str> = Excerpt::new(path).to_string().into();
         let (mut count, mut used, mut first) = (0, 0, None);
-        for block in pem::blocks(&octets) {
+        for block in pem::blocks(&bytes) {
             let block = block.map_err(|_| unreadable("truncated"))?;
             if !block.is_certificate() {
                 continue;

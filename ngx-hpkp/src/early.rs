@@ -251,14 +251,14 @@ unsafe fn put(
 /// # Safety
 /// `pool` is live.
 unsafe fn terminated(pool: *mut ngx_pool_t, path: &Path) -> ngx_str_t {
-    let octets = path.as_os_str().as_bytes();
+    let bytes = path.as_os_str().as_bytes();
     // SAFETY: by the caller's promise; the copy has room for the bytes and the null byte.
     unsafe {
-        let data: *mut u8 = ngx_palloc(pool, octets.len() + 1).cast();
+        let data: *mut u8 = ngx_palloc(pool, bytes.len() + 1).cast();
         if !data.is_null() {
-            data.copy_from_nonoverlapping(octets.as_ptr(), octets.len());
-            data.add(octets.len()).write(0);
+            data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            data.add(bytes.len()).write(0);
         }
-        ngx_str_t { len: octets.len(), data }
+        ngx_str_t { len: bytes.len(), data }
     }
 }

@@ -89,9 +89,9 @@ pub(crate) unsafe fn words(cf: *const ngx_conf_t) -> Option<Vec<String>> {
 /// `cycle` is the cycle being configured.
 pub(crate) unsafe fn full_path(cycle: *mut ngx_cycle_t, path: &str) -> String {
     // nginx wants a terminating null byte behind the string and changes the string's pointer.
-    let mut octets = path.as_bytes().to_vec();
-    octets.push(0);
-    let mut name = ngx_str_t { len: path.len(), data: octets.as_mut_ptr() };
+    let mut bytes = path.as_bytes().to_vec();
+    bytes.push(0);
+    let mut name = ngx_str_t { len: path.len(), data: bytes.as_mut_ptr() };
     // SAFETY: by the caller's promise; the string is terminated and outlives the call. The result
     // is the string itself or lies in the cycle's pool.
     let result = unsafe { ngx_conf_full_name(cycle, &raw mut name, 1) };

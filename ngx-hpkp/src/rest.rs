@@ -30,7 +30,7 @@ pub(crate) unsafe fn may_have_servers(cf: *const ngx_conf_t) -> bool {
     let Some(rest) = (unsafe { rest(file) }) else { return true };
     let is_comment = |line: &[u8]| line.trim_ascii_start().starts_with(b"#");
     let has = |line: &[u8], word: &[u8]| line.windows(word.len()).any(|part| part == word);
-    rest.split(|octet| *octet == b'\n')
+    rest.split(|byte| *byte == b'\n')
         .filter(|line| !is_comment(line))
         .any(|line| WORDS.iter().any(|word| has(line, word)))
 }

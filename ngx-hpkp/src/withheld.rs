@@ -43,7 +43,7 @@ impl Withheld {
     /// workers.
     pub(crate) fn new(code: Code, label: &str, policy: &str) -> Self {
         prepare();
-        let [first, ..] = Fingerprint::of([label.as_bytes()]).octets();
+        let [first, ..] = Fingerprint::of([label.as_bytes()]).bytes();
         Self {
             code,
             slot: usize::from(first) % SLOTS,
@@ -95,10 +95,10 @@ impl Withheld {
     fn text(&self, count: u64, seen: Option<Seen<'_>>) -> String {
         let why = match seen.and_then(|seen| seen.pins().next()) {
             Some(leaf) => {
-                let mut octets = [0; Pin::OCTETS];
-                octets[..leaf.len()].copy_from_slice(leaf);
+                let mut bytes = [0; Pin::BYTES];
+                bytes[..leaf.len()].copy_from_slice(leaf);
                 // Sixteen bytes are known, of which fifteen are twenty characters.
-                let pin = Pin::from_octets(octets).to_string();
+                let pin = Pin::from_bytes(bytes).to_string();
                 format!(
                     "the connection presented a certificate (key sha256/{}...) that fails policy \"{}\"",
                     pin.get(..20).unwrap_or_default(),

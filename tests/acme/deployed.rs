@@ -199,8 +199,8 @@ impl Deployed {
             "--json",
             "--acme",
         ];
-        let said = output(doctor.current_dir(self.path("")).args(arguments).arg(directory));
-        let json: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+        let outcome = output(doctor.current_dir(self.path("")).args(arguments).arg(directory));
+        let json: serde_json::Value = serde_json::from_slice(&outcome.stdout).expect("JSON");
         let all = json["certificates"].as_array().expect("certificates");
         assert_eq!(all.len(), 1, "{json}");
         ["client", "next_key", "answer"]

@@ -346,10 +346,10 @@ fn dehydrated_keeps_its_waiting_key() {
     // It is the next key of the host, and the command takes it.
     let mut next = deployed.command(env!("CARGO_BIN_EXE_hpkp"));
     next.args(["key", "next", HOST, "-d", "records", "--acme", "D", "--json"]);
-    let said: serde_json::Value =
+    let outcome: serde_json::Value =
         serde_json::from_slice(&deployed.run(&mut next).stdout).expect("JSON");
-    assert_eq!(said["keys"][0]["pin"], format!("sha256/{waiting}"), "{said}");
-    assert_eq!(said["keys"][0]["state"], "blocked", "{said}");
+    assert_eq!(outcome["keys"][0]["pin"], format!("sha256/{waiting}"), "{outcome}");
+    assert_eq!(outcome["keys"][0]["state"], "blocked", "{outcome}");
     assert_eq!(dehydrated.run(&["-c", "-x"]), Some(1));
     assert_eq!(dehydrated.keys(), keys, "{}", deployed.log());
     deployed.clients_go_on();

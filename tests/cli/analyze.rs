@@ -16,7 +16,7 @@ use crate::outside::{
     Data, Manner, listen, plain, redirect, resolver, response, script, serve, starttls, tls,
     tls_with,
 };
-use crate::{Said, run, run_with};
+use crate::{Outcome, run, run_with};
 
 const HOST: &str = "www.example.com";
 
@@ -47,7 +47,7 @@ fn pkp(value: &str) -> String {
 }
 
 /// Looks at the host at a port of loopback, with the CA of the test.
-fn analyze(pki: &Pki, port: u16, more: &[&str]) -> Said {
+fn analyze(pki: &Pki, port: u16, more: &[&str]) -> Outcome {
     let connect = format!("127.0.0.1:{port}");
     let ca = pki.path("ca.pem");
     let arguments = ["analyze", "--json", "--connect", &connect, "--ca-file"];
@@ -58,8 +58,8 @@ fn analyze(pki: &Pki, port: u16, more: &[&str]) -> Said {
 
 /// The codes of all findings, each once.
 #[track_caller]
-fn codes(said: &Said) -> Vec<String> {
-    let json = said.json();
+fn codes(outcome: &Outcome) -> Vec<String> {
+    let json = outcome.json();
     let target = &json["targets"][0];
     let sites = target["sites"].as_array().expect("sites");
     let all = sites.iter().map(|site| &site["findings"]).chain([&target["findings"]]);
@@ -68,30 +68,30 @@ fn codes(said: &Said) -> Vec<String> {
         all.map(|one| one["code"].as_str().expect("a code").to_owned()).collect();
     codes.sort_unstable();
     codes.dedup();
-    assert_eq!(target["exit"], said.code.expect("a code"));
+    assert_eq!(target["exit"], outcome.code.expect("a code"));
     codes
 }
 
 #[track_caller]
-fn found(said: &Said, code: i32, expected: &[&str]) {
+fn found(outcome: &Outcome, code: i32, expected: &[&str]) {
     assert_eq!(
-        (said.code, codes(said)),
+        (outcome.code, codes(outcome)),
         (Some(code), expected.iter().map(|c| (*c).to_owned()).collect()),
-        "{said:?}"
+        "{outcome:?}"
     );
 }
 
-fn first_site(said: &Said) -> Value {
-    said.json()["targets"][0]["sites"][0].clone()
+fn first_site(outcome: &Outcome) -> Value {
+    outcome.json()["targets"][0]["sites"][0].clone()
 }
 
 #[test]
 fn a_site_that_is_in_order() {
     let (_dir, pki) = pki();
     let port = tls(&pki, "site", pkp(&good(&pki)));
-    let said = analyze(&pki, port, &[]);
-    found(&said, 0, &[]);
-    let site = first_site(&said);
+    let outcome = analyze(&pki, port, &[]);
+    found(&outcome, 0, &[]);
+    let site = first_site(&outcome);
     let address = &site["addresses"][0];
     assert_eq!(address["tls"], serde_json::json!(["TLSv1.3", "TLSv1.2"]));
     let chain = &address["chains"][0];
@@ -131,9 +131,9 @@ fn what_each_pin_is() {
     let known = "brzvtCELCIZUo4sD/qPX0ccRtPsd3DY6RfmxpOU9oB4=";
     let all = [&pki.pin("live.pem"), &pki.pin("middle.pem"), &pki.pin("ca.pem"), known, B];
     let port = tls(&pki, "site", pkp(&pins(&all, "max-age=60")));
-    let said = analyze(&pki, port, &[]);
-    found(&said, 0, &[]);
-    let site = first_site(&said);
+    let outcome = analyze(&pki, port, &[]);
+    found(&outcome, 0, &[]);
+    let site = first_site(&outcome);
     let roles = site["headers"][0]["pin_roles"].as_array().expect("roles");
     let words: Vec<&str> = roles.iter().filter_map(|one| one["role"].as_str()).collect();
     assert_eq!(words, ["leaf", "intermediate", "root", "known-ca", "backup"]);
@@ -164,8 +164,8 @@ fn what_the_next_renewal_does() {
     let table = table.to_str().expect("UTF-8");
     let renewal = |keys: &[&str], more: &[&str]| {
         let port = tls(&pki, "site", pkp(&pins(keys, "max-age=60")));
-        let said = analyze(&pki, port, &[&["--requests", "1"], more].concat());
-        (first_site(&said)["renewal"].clone(), codes(&said))
+        let outcome = analyze(&pki, port, &[&["--requests", "1"], more].concat());
+        (first_site(&outcome)["renewal"].clone(), codes(&outcome))
     };
     let known = ["--ca-table", table];
     let (answer, found) = renewal(&[&middle, &backup], &known);
@@ -200,9 +200,9 @@ fn a_server_with_a_certificate_for_each_kind_of_key_has_both_judged() {
     );
     nginx.configure(&hpkp_tests::nginx::tls_server(port, HOST, "site", &more));
     nginx.start();
-    let said = analyze(&pki, port, &[]);
-    found(&said, 1, &["no-pin-in-chain"]);
-    assert_eq!(first_site(&said)["addresses"][0]["chains"].as_array().map(Vec::len), Some(2));
+    let outcome = analyze(&pki, port, &[]);
+    found(&outcome, 1, &["no-pin-in-chain"]);
+    assert_eq!(first_site(&outcome)["addresses"][0]["chains"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -218,11 +218,11 @@ fn what_is_wrong_with_the_headers_of_a_site_in_order() {
     // Over plain HTTP.
     let http = plain(pkp(&good));
     let port = tls(&pki, "site", pkp(&good));
-    let said = analyze(&pki, port, &["--http-port", &http.to_string()]);
-    found(&said, 0, &["header-over-plain-http"]);
+    let outcome = analyze(&pki, port, &["--http-port", &http.to_string()]);
+    found(&outcome, 0, &["header-over-plain-http"]);
     // A closed port is no fault.
-    let said = analyze(&pki, port, &["--http-port", &free_port().to_string()]);
-    found(&said, 0, &[]);
+    let outcome = analyze(&pki, port, &["--http-port", &free_port().to_string()]);
+    found(&outcome, 0, &[]);
     // Another field in every second response, or none.
     let other = pins(&[&pki.pin("live.key"), B], "max-age=60");
     for second in [pkp(&other), response(&[])] {
@@ -285,11 +285,11 @@ fn bad_fields() {
         (String::new(), 1, &["missing-max-age"]),
     ];
     for (value, exit, expected) in cases {
-        let said = analyze(&pki, tls(&pki, "site", pkp(&value)), &["--requests", "1"]);
-        let codes = codes(&said);
+        let outcome = analyze(&pki, tls(&pki, "site", pkp(&value)), &["--requests", "1"]);
+        let codes = codes(&outcome);
         let has_all = expected.iter().all(|code| codes.iter().any(|found| found == code));
         assert!(has_all, "{value}: {codes:?}, not {expected:?}");
-        assert_eq!(said.code, Some(exit), "{value}: {codes:?}");
+        assert_eq!(outcome.code, Some(exit), "{value}: {codes:?}");
     }
     // The report-only header is judged too, and locks nobody out.
     let value = pins(&[A, B], "report-uri=\"https://r.example/\"");
@@ -297,8 +297,8 @@ fn bad_fields() {
     found(&analyze(&pki, tls(&pki, "site", answer), &[]), 0, &["no-pin-in-chain"]);
     let answer =
         response(&[("Public-Key-Pins-Report-Only", pins(&[live, B], "").trim_end_matches("; "))]);
-    let said = analyze(&pki, tls(&pki, "site", answer), &[]);
-    found(&said, 1, &["report-only-without-report-uri"]);
+    let outcome = analyze(&pki, tls(&pki, "site", answer), &[]);
+    found(&outcome, 1, &["report-only-without-report-uri"]);
 }
 
 #[test]
@@ -308,10 +308,10 @@ fn certificates_that_clients_refuse() {
     pki.self_signed("own", &format!("/CN={HOST}"), &[&format!("subjectAltName=DNS:{HOST}")]);
     pki.leaf("other", "other.example.com", "ca");
     let port = tls(&pki, "own", pkp(&pins(&[&pki.pin("own.key"), B], "max-age=60")));
-    let said = analyze(&pki, port, &[]);
-    found(&said, 1, &["certificate-untrusted"]);
+    let outcome = analyze(&pki, port, &[]);
+    found(&outcome, 1, &["certificate-untrusted"]);
     // It is shown, and no client notes anything.
-    let site = first_site(&said);
+    let site = first_site(&outcome);
     assert_eq!(site["addresses"][0]["chains"][0]["accepted"], false);
     assert_eq!(site["headers"][0]["clients"]["chromium"]["verdict"], "ignore");
     found(
@@ -320,9 +320,9 @@ fn certificates_that_clients_refuse() {
         &["certificate-name-mismatch"],
     );
     // The name that is sent is the one that is expected.
-    let said =
+    let outcome =
         analyze(&pki, tls(&pki, "other", response(&[])), &["--servername", "other.example.com"]);
-    found(&said, 0, &[]);
+    found(&outcome, 0, &[]);
     // The same certificate later and earlier.
     let port = tls(&pki, "site", response(&[]));
     for (years, code) in [(14, "certificate-expired"), (-14, "certificate-not-yet-valid")] {
@@ -331,9 +331,9 @@ fn certificates_that_clients_refuse() {
         command.args(["analyze", "--json", "--connect"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--ca-file").arg(pki.path("ca.pem"));
         command.args(["--requests", "1", HOST]);
-        let said = crate::said(hpkp_tests::output(&mut command));
-        assert!(codes(&said).contains(&code.to_owned()), "{said:?}");
-        assert_eq!(said.code, Some(1));
+        let outcome = crate::outcome(hpkp_tests::output(&mut command));
+        assert!(codes(&outcome).contains(&code.to_owned()), "{outcome:?}");
+        assert_eq!(outcome.code, Some(1));
     }
 }
 
@@ -361,15 +361,15 @@ fn servers_that_cannot_be_looked_at() {
     });
     let connect = format!("127.0.0.1:{}", tls_with(&pki, "site", late));
     let quick = ["analyze", "--json", "--timeout", "1", "--connect", &connect, HOST];
-    let said = run(Path::new("/"), &quick);
-    assert!(codes(&said).contains(&"no-http-response".to_owned()), "{said:?}");
+    let outcome = run(Path::new("/"), &quick);
+    assert!(codes(&outcome).contains(&"no-http-response".to_owned()), "{outcome:?}");
     // Speaks no TLS.
     let port = script(|mut stream| {
         let _ = stream.write_all(b"220 mail ready\r\n");
     });
-    let said = analyze(&pki, port, &[]);
-    found(&said, 3, &["tls-handshake-failed"]);
-    assert!(said.out.contains("does not speak TLS"), "{said:?}");
+    let outcome = analyze(&pki, port, &[]);
+    found(&outcome, 3, &["tls-handshake-failed"]);
+    assert!(outcome.out.contains("does not speak TLS"), "{outcome:?}");
     // Closes at once.
     found(&analyze(&pki, script(drop), &[]), 3, &["tls-handshake-failed"]);
     // Speaks TLS and something else, or half of HTTP.
@@ -393,8 +393,8 @@ fn servers_that_cannot_be_looked_at() {
     // Without a request there is nothing to miss.
     found(&analyze(&pki, port, &["--no-http"]), 0, &[]);
     // Does not resolve.
-    let said = run(Path::new("/"), &["analyze", "--json", "no-such-host.invalid"]);
-    found(&said, 3, &["name-not-resolved"]);
+    let outcome = run(Path::new("/"), &["analyze", "--json", "no-such-host.invalid"]);
+    found(&outcome, 3, &["name-not-resolved"]);
 }
 
 /// A header that one client notes binds the next certificate for it, whatever the RFC says.
@@ -422,18 +422,18 @@ fn redirects() {
     // On the same host, to where the header is.
     let page = pkp(&good);
     let respond = move |path: &str, _| if path == "/new" { page.clone() } else { redirect("/new") };
-    let said = analyze(&pki, tls_with(&pki, "site", Arc::new(respond)), &[]);
-    found(&said, 0, &[]);
-    let hops = said.json()["targets"][0]["hops"].clone();
+    let outcome = analyze(&pki, tls_with(&pki, "site", Arc::new(respond)), &[]);
+    found(&outcome, 0, &[]);
+    let hops = outcome.json()["targets"][0]["hops"].clone();
     assert_eq!(hops[0]["location"], "/new");
     assert_eq!(hops[1]["url"], format!("https://{HOST}/new"));
-    assert_eq!(first_site(&said)["headers"][0]["rfc7469"]["verdict"], "note");
+    assert_eq!(first_site(&outcome)["headers"][0]["rfc7469"]["verdict"], "note");
     // For ever.
-    let said = analyze(&pki, tls(&pki, "site", redirect("/again")), &[]);
-    found(&said, 3, &["too-many-redirects"]);
-    assert_eq!(said.json()["targets"][0]["hops"].as_array().map(Vec::len), Some(11));
-    let said = analyze(&pki, tls(&pki, "site", redirect("/again")), &["--max-redirects", "0"]);
-    found(&said, 0, &[]);
+    let outcome = analyze(&pki, tls(&pki, "site", redirect("/again")), &[]);
+    found(&outcome, 3, &["too-many-redirects"]);
+    assert_eq!(outcome.json()["targets"][0]["hops"].as_array().map(Vec::len), Some(11));
+    let outcome = analyze(&pki, tls(&pki, "site", redirect("/again")), &["--max-redirects", "0"]);
+    found(&outcome, 0, &[]);
     // To what is no HTTP.
     found(&analyze(&pki, tls(&pki, "site", redirect("mailto:x@y")), &[]), 3, &["no-http-response"]);
     for odd in ["https://www.example.com/\x1b[2J", "https://a:b@www.example.com/"] {
@@ -452,12 +452,12 @@ fn redirects() {
     let ca = pki.path("ca.pem");
     let ca = ca.to_str().expect("UTF-8");
     let target = format!("https://{HOST}:{first}/");
-    let said = run(
+    let outcome = run(
         Path::new("/"),
         &["analyze", "--json", "--resolver", &resolver, "--ca-file", ca, &target],
     );
-    found(&said, 1, &["header-over-plain-http", "no-pin-in-chain"]);
-    let json = said.json();
+    found(&outcome, 1, &["header-over-plain-http", "no-pin-in-chain"]);
+    let json = outcome.json();
     let sites = json["targets"][0]["sites"].as_array().expect("sites");
     let hosts: Vec<&str> = sites.iter().filter_map(|site| site["host"].as_str()).collect();
     assert_eq!(hosts, [HOST, HOST, "second.example.com"]);
@@ -471,9 +471,9 @@ fn both_servers_with_our_modules() {
     use hpkp_tests::site::{furnish, prepared};
 
     let check = |pki: &Pki, port: u16| {
-        let said = analyze(pki, port, &[]);
-        found(&said, 0, &[]);
-        let site = first_site(&said);
+        let outcome = analyze(pki, port, &[]);
+        found(&outcome, 0, &[]);
+        let site = first_site(&outcome);
         let headers = site["headers"].as_array().expect("headers");
         assert_eq!(headers.len(), 2);
         for client in ["chromium", "firefox", "wget2"] {
@@ -489,9 +489,10 @@ fn both_servers_with_our_modules() {
         let wget2 = hpkp_tests::client::Wget2::new(&pki.path("ca.pem"), pki.path("known"));
         assert_eq!(wget2.get(&format!("https://localhost:{port}/")), Some(0));
         let noted: std::collections::BTreeSet<String> = wget2.pins().into_iter().collect();
-        let said = headers[0]["rfc7469"]["pins"].as_array().expect("pins").iter();
-        let said = said.filter_map(|pin| pin.as_str()?.strip_prefix("sha256/").map(str::to_owned));
-        assert_eq!(noted, said.collect());
+        let outcome = headers[0]["rfc7469"]["pins"].as_array().expect("pins").iter();
+        let outcome =
+            outcome.filter_map(|pin| pin.as_str()?.strip_prefix("sha256/").map(str::to_owned));
+        assert_eq!(noted, outcome.collect());
     };
     // Firefox noted no host without a dot, and wget2 has to find the host.
     let certify = |pki: &Pki| {
@@ -535,7 +536,7 @@ fn resolved(
     manner: Manner,
     port: u16,
     more: &[&str],
-) -> Said {
+) -> Outcome {
     let resolver = resolver(zone, manner);
     let ca = pki.path("ca.pem");
     let ca = ca.to_str().expect("UTF-8");
@@ -568,18 +569,18 @@ fn every_server_behind_a_name_is_asked() {
         let listener = listen(*address, port);
         serve(&pki, name, listener, Arc::new(move |_, _| answer.clone()));
     }
-    let said =
+    let outcome =
         resolved(&pki, zone(&["127.0.0.1", "127.0.0.2", "::1"]), Manner::default(), port, &[]);
-    found(&said, 1, &["header-differs", "peer-server-pin-mismatch"]);
-    let site = first_site(&said);
+    found(&outcome, 1, &["header-differs", "peer-server-pin-mismatch"]);
+    let site = first_site(&outcome);
     assert_eq!(site["addresses"].as_array().map(Vec::len), Some(3));
     let findings = site["findings"].as_array().expect("findings");
     let mismatch =
         findings.iter().find(|one| one["code"] == "peer-server-pin-mismatch").expect("it");
     assert_eq!(mismatch["addresses"], serde_json::json!([format!("127.0.0.2:{port}")]));
     // One of them is down.
-    let said = resolved(&pki, zone(&["127.0.0.1", "127.0.0.3"]), Manner::default(), port, &[]);
-    found(&said, 3, &["server-not-reached"]);
+    let outcome = resolved(&pki, zone(&["127.0.0.1", "127.0.0.3"]), Manner::default(), port, &[]);
+    found(&outcome, 3, &["server-not-reached"]);
 }
 
 /// What TLSA records have of a certificate: its key's hash.
@@ -601,9 +602,9 @@ fn tlsa_records() {
     let authentic = Manner { authentic: true, ..Manner::default() };
     let (live, middle) = (key_hash(&pki, "live.key"), key_hash(&pki, "middle.key"));
     let backup = key_hash(&pki, "backup.key");
-    let said = with(&[(3, 1, 1, live.clone()), (3, 1, 1, backup.clone())], authentic);
-    found(&said, 0, &[]);
-    let tlsa = &first_site(&said)["tlsa"];
+    let outcome = with(&[(3, 1, 1, live.clone()), (3, 1, 1, backup.clone())], authentic);
+    found(&outcome, 0, &[]);
+    let tlsa = &first_site(&outcome)["tlsa"];
     assert_eq!((&tlsa["dnssec"], &tlsa["ttl"]), (&"validated".into(), &300.into()));
     let matches = [true, false].map(Value::Bool);
     let mut seen: Vec<Value> = tlsa["records"]
@@ -615,16 +616,16 @@ fn tlsa_records() {
     seen.sort_by_key(|one| *one == Value::Bool(false));
     assert_eq!(seen, matches);
     // It says no more than it knows.
-    let said = with(&[(3, 1, 1, live.clone())], Manner::default());
-    found(&said, 0, &["tlsa-not-validated"]);
-    assert_eq!(first_site(&said)["tlsa"]["dnssec"], "not-validated");
+    let outcome = with(&[(3, 1, 1, live.clone())], Manner::default());
+    found(&outcome, 0, &["tlsa-not-validated"]);
+    assert_eq!(first_site(&outcome)["tlsa"]["dnssec"], "not-validated");
     found(&with(&[(3, 1, 1, backup.clone())], authentic), 1, &["published-pins-unmet"]);
     found(&with(&[(2, 1, 1, middle.clone())], authentic), 0, &[]);
     found(&with(&[(0, 1, 1, key_hash(&pki, "ca.key"))], authentic), 0, &[]);
     // A root that is not sent is no anchor for DANE.
     found(&with(&[(2, 1, 1, key_hash(&pki, "ca.key"))], authentic), 1, &["published-pins-unmet"]);
-    let said = with(&[(3, 1, 1, live), (2, 1, 1, backup)], authentic);
-    found(&said, 0, &["tlsa-combination-unmet"]);
+    let outcome = with(&[(3, 1, 1, live), (2, 1, 1, backup)], authentic);
+    found(&outcome, 0, &["tlsa-combination-unmet"]);
     found(&with(&[(3, 1, 1, vec![1, 2, 3])], authentic), 0, &["tlsa-not-usable"]);
     found(&with(&[], authentic), 0, &[]);
 }
@@ -642,23 +643,23 @@ fn resolvers_that_lie_or_are_silent() {
         Manner { code: Some(ResponseCode::ServFail), ..Manner::default() },
         Manner { code: Some(ResponseCode::Refused), ..Manner::default() },
     ] {
-        let said = ask(manner);
-        found(&said, 3, &["resolver-failed"]);
+        let outcome = ask(manner);
+        found(&outcome, 3, &["resolver-failed"]);
     }
-    let said = ask(Manner { code: Some(ResponseCode::NXDomain), ..Manner::default() });
+    let outcome = ask(Manner { code: Some(ResponseCode::NXDomain), ..Manner::default() });
     // It says both that there is no such name and its address.
-    assert!(matches!(said.code, Some(0 | 3)), "{said:?}");
+    assert!(matches!(outcome.code, Some(0 | 3)), "{outcome:?}");
     let nothing = resolved(&pki, vec![], Manner::default(), port, &[]);
     found(&nothing, 3, &["name-not-resolved"]);
     // Nobody is there, or says nothing.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     for server in [silent.local_addr().expect("an address").port(), free_port()] {
         let server = format!("127.0.0.1:{server}");
-        let said = run(
+        let outcome = run(
             Path::new("/"),
             &["analyze", "--json", "--timeout", "1", "--resolver", &server, HOST],
         );
-        found(&said, 3, &["resolver-failed"]);
+        found(&outcome, 3, &["resolver-failed"]);
     }
     // Aliases: one, and a circle.
     let alias = |from: &str, to| (from.to_owned(), Data::Alias(to));
@@ -693,9 +694,9 @@ fn protocols_that_switch_to_tls() {
         ("xmpp-server", &XMPP[1..]),
     ] {
         let port = starttls(&pki, "site", lines);
-        let said = analyze(&pki, port, &["--starttls", protocol]);
-        found(&said, 0, &[]);
-        let site = first_site(&said);
+        let outcome = analyze(&pki, port, &["--starttls", protocol]);
+        found(&outcome, 0, &[]);
+        let site = first_site(&outcome);
         assert_eq!(site["protocol"], protocol);
         assert_eq!(site["addresses"][0]["chains"][0]["accepted"], true);
     }
@@ -712,9 +713,9 @@ fn protocols_that_switch_to_tls() {
         ),
     ] {
         let lines: &'static [&'static str] = lines;
-        let said = analyze(&pki, starttls(&pki, "site", lines), &["--starttls", protocol]);
-        found(&said, 3, &["tls-handshake-failed"]);
-        assert!(said.out.contains(text), "{said:?}");
+        let outcome = analyze(&pki, starttls(&pki, "site", lines), &["--starttls", protocol]);
+        found(&outcome, 3, &["tls-handshake-failed"]);
+        assert!(outcome.out.contains(text), "{outcome:?}");
     }
     // Mail servers do not verify whom they send to.
     let port = starttls(&pki, "live", SMTP);
@@ -736,14 +737,14 @@ fn a_list_of_hosts() {
     let list =
         format!("# hosts\n\n127.0.0.1:{closed}\n  https://localhost:{port}/x  \nnot a host\n");
     let arguments = ["analyze", "--json", "--requests", "1", "--timeout", "600", "-"];
-    let said = run_with(list.as_bytes(), &arguments);
-    let json = said.json();
+    let outcome = run_with(list.as_bytes(), &arguments);
+    let json = outcome.json();
     let targets = json["targets"].as_array().expect("targets");
     let names: Vec<&str> = targets.iter().filter_map(|one| one["target"].as_str()).collect();
     let second = format!("https://localhost:{port}/x");
     assert_eq!(names, [&format!("127.0.0.1:{closed}"), second.as_str(), "not a host"]);
     let exits: Vec<Option<i64>> = targets.iter().map(|one| one["exit"].as_i64()).collect();
-    assert_eq!((exits, said.code), (vec![Some(3), Some(1), Some(3)], Some(1)), "{said:?}");
+    assert_eq!((exits, outcome.code), (vec![Some(3), Some(1), Some(3)], Some(1)), "{outcome:?}");
     run_with(b"# nothing\n", &["analyze", "-"]).failed(1, "no targets");
 }
 
@@ -761,8 +762,12 @@ fn wrong_usage() {
         &["analyze", "--servername", "a b", "x"],
         &["analyze", "--starttls", "ftp", "x"],
     ] {
-        let said = run(here, arguments);
-        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
+        let outcome = run(here, arguments);
+        assert_eq!(
+            (outcome.code, outcome.out.as_str()),
+            (Some(2), ""),
+            "{arguments:?}: {outcome:?}"
+        );
     }
     run(here, &["analyze", "--ca-file", "/nowhere", "localhost:1"]).failed(3, "/nowhere");
     run(here, &["analyze", "--ca-table", "/nowhere", "localhost:1"]).failed(3, "/nowhere");
@@ -779,20 +784,20 @@ fn a_test_report_shows_whether_reports_arrive() {
     };
     for (status, exit) in [("204 No Content", 0), ("403 Forbidden", 1)] {
         let uri = answered(status);
-        let said = analyze(&pki, site(&uri), &["--test-report"]);
-        assert_eq!(said.code, Some(exit), "{said:?}");
-        let sent = &said.json()["targets"][0]["test_reports"][0];
+        let outcome = analyze(&pki, site(&uri), &["--test-report"]);
+        assert_eq!(outcome.code, Some(exit), "{outcome:?}");
+        let sent = &outcome.json()["targets"][0]["test_reports"][0];
         assert_eq!(sent["uri"], uri.as_str());
         assert_eq!(sent["status"].to_string(), status[..3]);
     }
-    let said =
+    let outcome =
         analyze(&pki, site(&format!("http://127.0.0.1:{}/r/", free_port())), &["--test-report"]);
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(said.json()["targets"][0]["test_reports"][0]["error"].is_string());
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(outcome.json()["targets"][0]["test_reports"][0]["error"].is_string());
     // No report URI.
-    let said = analyze(&pki, tls(&pki, "site", pkp(&good)), &["--test-report"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(said.json()["targets"][0]["test_reports"], serde_json::json!([]));
+    let outcome = analyze(&pki, tls(&pki, "site", pkp(&good)), &["--test-report"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(outcome.json()["targets"][0]["test_reports"], serde_json::json!([]));
     // Nothing is sent without being asked for.
     assert!(
         analyze(&pki, site(&answered("204 x")), &[]).json()["targets"][0]["test_reports"].is_null()

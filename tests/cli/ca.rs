@@ -10,7 +10,7 @@ use crate::run;
 const YE1: &str = "sha256/brzvtCELCIZUo4sD/qPX0ccRtPsd3DY6RfmxpOU9oB4=";
 const X1: &str = "sha256/C5+lpZ7tcVwmwQIMcRtPbsQtWLABXhQzejna0wHFr8M=";
 
-fn ca(arguments: &[&str]) -> crate::Said {
+fn ca(arguments: &[&str]) -> crate::Outcome {
     run(Path::new("/"), &[&["ca"], arguments].concat())
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use hpkp_tests::pki::{P256, Pki, leaf_extensions};
 use serde_json::Value;
 
-use crate::{Said, run, run_with};
+use crate::{Outcome, run, run_with};
 
 const HOST: &str = "www.example.com";
 
@@ -25,8 +25,8 @@ fn site() -> (tempfile::TempDir, Pki) {
 }
 
 fn json(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
-    let said = run(directory, &[&["check", "--json"], arguments].concat());
-    (said.code, said.json())
+    let outcome = run(directory, &[&["check", "--json"], arguments].concat());
+    (outcome.code, outcome.json())
 }
 
 /// The codes, each with the class and the first host.
@@ -76,8 +76,8 @@ fn certificates_against_a_policy_file() {
     // A relative path is meant in the directory of the file, wherever the command is called.
     let (file, cert) = (at.join("pins.toml"), at.join("live.pem"));
     let arguments = ["check", "--config", file.to_str().expect("UTF-8"), "--cert"];
-    let said = run(Path::new("/"), &[&arguments[..], &[cert.to_str().expect("UTF-8")]].concat());
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let outcome = run(Path::new("/"), &[&arguments[..], &[cert.to_str().expect("UTF-8")]].concat());
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let report = is(at, &["--config", "pins.toml", "--cert", "other.pem"], 1, &["no-pin-in-chain"]);
     assert_eq!(report["answer"], "refused");
     assert_eq!(report["findings"][0]["answer"], "refuse");
@@ -162,13 +162,18 @@ fn published_pins_alone() {
     is(at, &nowhere, 3, &["records-unreadable"]);
 
     // What was compared, and what was not, is said. The directory is the usual one, unless another is named.
-    let said = run(at, &[&["check"], &with("live.pem")[..]].concat());
+    let outcome = run(at, &[&["check"], &with("live.pem")[..]].concat());
     assert!(
-        said.out.contains("the published pins in records, and not with the policies of a server\n"),
-        "{said:?}"
+        outcome
+            .out
+            .contains("the published pins in records, and not with the policies of a server\n"),
+        "{outcome:?}"
     );
-    let said = run(at, &["check", "--cert", "live.pem"]);
-    assert!(matches!(said.code, Some(0 | 3)) && said.out.contains("/var/lib/hpkp"), "{said:?}");
+    let outcome = run(at, &["check", "--cert", "live.pem"]);
+    assert!(
+        matches!(outcome.code, Some(0 | 3)) && outcome.out.contains("/var/lib/hpkp"),
+        "{outcome:?}"
+    );
 }
 
 /// The files of a directory, with their lengths and times.
@@ -303,13 +308,13 @@ fn what_nginx_t_prints() {
         )
     };
     let arguments = ["check", "--config", "-", "--json"];
-    let said = run_with(text("live").as_bytes(), &arguments);
-    assert_eq!((said.code, codes(&said.json())), (Some(0), vec![]), "{said:?}");
-    let said = run_with(text("other").as_bytes(), &arguments);
+    let outcome = run_with(text("live").as_bytes(), &arguments);
+    assert_eq!((outcome.code, codes(&outcome.json())), (Some(0), vec![]), "{outcome:?}");
+    let outcome = run_with(text("other").as_bytes(), &arguments);
     assert_eq!(
-        (said.code, codes(&said.json())),
+        (outcome.code, codes(&outcome.json())),
         (Some(1), vec!["no-pin-in-chain".into()]),
-        "{said:?}"
+        "{outcome:?}"
     );
     let _ = pki;
 }
@@ -481,11 +486,15 @@ fn what_httpd_dumps() {
         )
     };
     let arguments = ["check", "--config", "-", "--prefix", prefix, "--json"];
-    let said = run_with(text("live.pem").as_bytes(), &arguments);
-    assert_eq!((said.code, codes(&said.json())), (Some(0), vec![]), "{said:?}");
-    let said = run_with(text("other.pem").as_bytes(), &arguments);
-    let report = said.json();
-    assert_eq!((said.code, codes(&report)), (Some(1), vec!["no-pin-in-chain".into()]), "{said:?}");
+    let outcome = run_with(text("live.pem").as_bytes(), &arguments);
+    assert_eq!((outcome.code, codes(&outcome.json())), (Some(0), vec![]), "{outcome:?}");
+    let outcome = run_with(text("other.pem").as_bytes(), &arguments);
+    let report = outcome.json();
+    assert_eq!(
+        (outcome.code, codes(&report)),
+        (Some(1), vec!["no-pin-in-chain".into()]),
+        "{outcome:?}"
+    );
     let finding = &report["findings"][0];
     assert_eq!((&finding["file"], &finding["line"]), (&"/etc/apache2/b.conf".into(), &6.into()));
 }
@@ -496,8 +505,8 @@ fn held(at: &Path, pki: &Pki, ports: &[&str]) {
     let pin = format!("sha256/{}", pki.pin("live.pem"));
     let add = ["published", "-d", "records", "add", HOST, "--origin", "dns", "--pin", &pin];
     for port in ports {
-        let said = run(at, &[&add[..], &["--port", port, "--scope", "leaf"]].concat());
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let outcome = run(at, &[&add[..], &["--port", port, "--scope", "leaf"]].concat());
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
 }
 
@@ -555,8 +564,8 @@ fn other_servers_against_published_pins() {
         assert!(code == Some(3) && has, "{option} {text}: {report:#}");
     }
     // The records are those of this machine, unless others are named.
-    let said = run(at, &["check", "--haproxy", "server.conf"]);
-    assert!(said.code == Some(3) && !said.err.contains("--published"), "{said:?}");
+    let outcome = run(at, &["check", "--haproxy", "server.conf"]);
+    assert!(outcome.code == Some(3) && !outcome.err.contains("--published"), "{outcome:?}");
 }
 
 /// Pins without a port are those of clients that speak HTTP, on whatever port.
@@ -724,7 +733,7 @@ fn the_variable_counts_only_where_it_is_asked_for() {
         let mut command = crate::hpkp();
         command.current_dir(directory.path()).env("HPKP_CHECK", "warn");
         command.args(["check", "--config", "nginx.conf"]).args(more);
-        crate::said(hpkp_tests::output(&mut command)).code
+        crate::outcome(hpkp_tests::output(&mut command)).code
     };
     assert_eq!(check(&[]), Some(1));
     assert_eq!(check(&["--check", "warn"]), Some(0));
@@ -748,8 +757,8 @@ fn odd_input_ends_with_an_error() {
     policy_file(&pki, "");
     check(&["--config", "pins.toml", "--cert", "missing.pem"]).failed(3, "missing.pem");
     check(&["--config", "pins.toml", "--cert", "live.key"]).failed(1, "private key");
-    let said = check(&["--config", "pins.toml"]);
-    assert_eq!(said.code, Some(3), "{said:?}");
+    let outcome = check(&["--config", "pins.toml"]);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
     // Deep blocks are no stack overflow.
     nginx(&pki, &"a {".repeat(100_000));
     is(at, &["--config", "nginx.conf"], 3, &["configuration-not-understood"]);
@@ -763,8 +772,8 @@ fn odd_input_ends_with_an_error() {
 fn an_empty_configuration_says_that_it_compared_nothing() {
     let (directory, pki) = site();
     pki.write("nginx.conf", "events {}\nhttp { server { listen 80; } }\n");
-    let said = run(directory.path(), &["check", "--config", "nginx.conf"]).fine();
-    assert!(said.contains("nothing to check"), "{said}");
+    let outcome = run(directory.path(), &["check", "--config", "nginx.conf"]).fine();
+    assert!(outcome.contains("nothing to check"), "{outcome}");
 }
 
 #[test]
@@ -772,18 +781,18 @@ fn sarif_has_a_rule_and_a_place_for_each_finding() {
     let (directory, pki) = site();
     nginx(&pki, &block(HOST, "other", "\nhpkp site;"));
     let arguments = ["check", "--config", "nginx.conf", "--format", "sarif"];
-    let said = run(directory.path(), &arguments);
-    assert_eq!(said.code, Some(1));
-    let log: Value = serde_json::from_str(&said.out).expect("JSON");
+    let outcome = run(directory.path(), &arguments);
+    assert_eq!(outcome.code, Some(1));
+    let log: Value = serde_json::from_str(&outcome.out).expect("JSON");
     assert_eq!(log["version"], "2.1.0");
     crate::sarif::is_a_log(&log);
     // Where nothing was found, and where the answer is not known.
     for (text, code) in [("events {}\nhttp { }\n", 0), ("nonsense", 3)] {
         pki.write("other.conf", text);
         let arguments = ["check", "--config", "other.conf", "--format", "sarif"];
-        let said = run(directory.path(), &arguments);
-        assert_eq!(said.code, Some(code), "{said:?}");
-        crate::sarif::is_a_log(&serde_json::from_str(&said.out).expect("JSON"));
+        let outcome = run(directory.path(), &arguments);
+        assert_eq!(outcome.code, Some(code), "{outcome:?}");
+        crate::sarif::is_a_log(&serde_json::from_str(&outcome.out).expect("JSON"));
     }
     let run = &log["runs"][0];
     let results = run["results"].as_array().expect("results");
@@ -810,7 +819,7 @@ fn junit_has_a_case_for_each_server() {
         &format!("hpkp site;{}{}", block("a.example", "live", ""), block(HOST, "other", "")),
     );
     let arguments = ["check", "--config", "nginx.conf", "--format", "junit"];
-    let Said { code, out, .. } = run(directory.path(), &arguments);
+    let Outcome { code, out, .. } = run(directory.path(), &arguments);
     assert_eq!(code, Some(1));
     let document = roxmltree::Document::parse(&out).expect("XML");
     let cases: Vec<_> =

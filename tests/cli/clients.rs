@@ -84,7 +84,7 @@ fn pins_of_curl_are_read_as_curl_reads_them() {
     let pki = chain(directory.path());
     let server = Server::start(&pki, "inter.pem");
     let leaf = of_key(&pki, "leaf");
-    let (right, wrong) = (leaf.to_string(), Pin::from_octets([7; 32]).to_string());
+    let (right, wrong) = (leaf.to_string(), Pin::from_bytes([7; 32]).to_string());
     let unpadded = right.trim_end_matches('=');
     for value in [
         format!("sha256//{right}"),
@@ -144,7 +144,7 @@ fn headers_are_recorded_as_wget2_reads_them() {
     pki.intermediate("inter", "root");
     pki.leaf("leaf", "localhost", "inter");
     let server = Server::answering(&pki, "inter.pem", "-HTTP");
-    let (leaf, backup) = (of_key(&pki, "leaf"), Pin::from_octets([7; 32]));
+    let (leaf, backup) = (of_key(&pki, "leaf"), Pin::from_bytes([7; 32]));
     let mut noted = 0;
     for value in [
         format!("pin-sha256=\"{leaf}\"; pin-sha256=\"{backup}\"; max-age=1000"),
@@ -166,10 +166,10 @@ fn headers_are_recorded_as_wget2_reads_them() {
         let mut held = client.pins();
         held.sort();
         let records = Records::new();
-        let said = records.run(&["--json", "add", "www.example.com", "--header", &value]);
-        let mut recorded: Vec<String> = match said.code {
+        let outcome = records.run(&["--json", "add", "www.example.com", "--header", &value]);
+        let mut recorded: Vec<String> = match outcome.code {
             Some(0) => {
-                let pins = said.json()["recorded"][0]["pins"].as_array().expect("pins").clone();
+                let pins = outcome.json()["recorded"][0]["pins"].as_array().expect("pins").clone();
                 let base64 = |pin: &serde_json::Value| {
                     pin.as_str().expect("a pin").trim_start_matches("sha256/").to_owned()
                 };
@@ -180,8 +180,8 @@ fn headers_are_recorded_as_wget2_reads_them() {
         recorded.sort();
         // What some other client notes may be more. Where it is refused, the message says so: of values
         // without quotation marks wget2 holds the beginnings of pins.
-        let is_named = said.code == Some(1) && !said.err.is_empty();
-        assert!(held.is_empty() || held == recorded || is_named, "{value}: {held:?} {said:?}");
+        let is_named = outcome.code == Some(1) && !outcome.err.is_empty();
+        assert!(held.is_empty() || held == recorded || is_named, "{value}: {held:?} {outcome:?}");
         noted += usize::from(!held.is_empty());
     }
     assert!(noted >= 3, "{noted}");

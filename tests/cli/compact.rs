@@ -8,7 +8,7 @@ use hpkp_tests::site::{A, B};
 use serde_json::json;
 
 use crate::records::{Records, id, pin};
-use crate::{run, said};
+use crate::{outcome, run};
 
 /// A line of `writer` at a time of its own.
 fn line(writer: &str, at: i64, body: Body) -> String {
@@ -141,7 +141,7 @@ fn what_is_written_meanwhile_is_kept() {
         children.push(start(&["compact", "web"]));
     }
     for child in children {
-        let ended = said(child.wait_with_output().expect("its end"));
+        let ended = outcome(child.wait_with_output().expect("its end"));
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
     records.run(&["compact"]).fine();

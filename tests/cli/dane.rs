@@ -24,7 +24,7 @@ fn association(pki: &Pki, name: &str, selector: u8, matching: u8) -> String {
         1 => openssl_hash(pki, &der, "-sha256"),
         _ => openssl_hash(pki, &der, "-sha512"),
     };
-    data.iter().map(|octet| format!("{octet:02x}")).collect()
+    data.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn openssl_hash(pki: &Pki, der: &[u8], digest: &str) -> Vec<u8> {
@@ -48,11 +48,11 @@ fn openssl_accepts(pki: &Pki, server: &Server, host: &str, records: &[String]) -
         command.args(["-dane_tlsa_rrdata", record]);
     }
     let ran = command.stdin(Stdio::null()).output().expect("openssl");
-    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-    if said.contains("Failed to import any TLSA records") {
+    let outcome = String::from_utf8_lossy(&ran.stderr).into_owned();
+    if outcome.contains("Failed to import any TLSA records") {
         return None;
     }
-    Some(ran.status.success() && said.contains("Verification: OK"))
+    Some(ran.status.success() && outcome.contains("Verification: OK"))
 }
 
 /// Whether the check lets certificates pass that meet these records: imported from a zone, and replayed.
@@ -61,13 +61,13 @@ fn check_accepts(directory: &Path, host: &str, records: &[String], sent: &str) -
     let zone: String =
         records.iter().map(|record| format!("_443._tcp.{host}. 300 IN TLSA {record}\n")).collect();
     std::fs::write(place.0.path().join("zone"), zone).expect("a zone");
-    let said = place.run(&["import", "--format", "tlsa", "--origin", "zone", "zone"]);
-    assert_eq!(said.code, Some(0), "{records:?}: {said:?}");
+    let outcome = place.run(&["import", "--format", "tlsa", "--origin", "zone", "zone"]);
+    assert_eq!(outcome.code, Some(0), "{records:?}: {outcome:?}");
     let file = |name: &str| directory.join(name).to_str().expect("UTF-8").to_owned();
     let (root, sent) = (file("root.pem"), file(sent));
-    let said = place.run(&["why", host, "--trusted-certificate", &root, "--cert", &sent]);
-    assert!(matches!(said.code, Some(0 | 1)), "{records:?}: {said:?}");
-    said.code == Some(0)
+    let outcome = place.run(&["why", host, "--trusted-certificate", &root, "--cert", &sent]);
+    assert!(matches!(outcome.code, Some(0 | 1)), "{records:?}: {outcome:?}");
+    outcome.code == Some(0)
 }
 
 /// A server that sends the intermediate, and one that sends the root as well.

@@ -6,7 +6,7 @@ use hpkp_tests::pki::{P256, Pki, leaf_extensions};
 use serde_json::Value;
 
 use crate::records::{Records, pin};
-use crate::{Said, run};
+use crate::{Outcome, run};
 
 const HOST: &str = "www.example.com";
 
@@ -46,7 +46,7 @@ impl Machine {
         fs::write(to, bytes).expect("a file");
     }
 
-    fn doctor(&self, directory: &str) -> Said {
+    fn doctor(&self, directory: &str) -> Outcome {
         let all = [
             "acme",
             "doctor",
@@ -64,12 +64,12 @@ impl Machine {
     /// The exit code, and of the only certificate its client, its next key and the answer.
     #[track_caller]
     fn told(&self, directory: &str) -> (Option<i32>, [Value; 3]) {
-        let said = self.doctor(directory);
-        let json = said.json();
+        let outcome = self.doctor(directory);
+        let json = outcome.json();
         let all = json["certificates"].as_array().expect("certificates");
-        assert_eq!(all.len(), 1, "{said:?}");
+        assert_eq!(all.len(), 1, "{outcome:?}");
         assert_eq!(all[0]["answer"] == "yes", all[0]["fix"].is_null());
-        (said.code, ["client", "next_key", "answer"].map(|name| all[0][name].clone()))
+        (outcome.code, ["client", "next_key", "answer"].map(|name| all[0][name].clone()))
     }
 }
 
@@ -168,11 +168,11 @@ fn other_clients_say_which_key_comes_next() {
 fn what_cannot_be_looked_at_is_told() {
     let machine = Machine::new();
     fs::create_dir(machine.records.0.path().join("empty")).expect("a directory");
-    let said = machine.doctor("empty");
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert_eq!(said.json()["unknown"], serde_json::json!(["empty"]));
+    let outcome = machine.doctor("empty");
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert_eq!(outcome.json()["unknown"], serde_json::json!(["empty"]));
     machine.lay(&[], &[("a/renewal/x.conf", "")]);
-    let said = machine.doctor("a");
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert_eq!(said.json()["unread"].as_array().map(Vec::len), Some(1), "{said:?}");
+    let outcome = machine.doctor("a");
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert_eq!(outcome.json()["unread"].as_array().map(Vec::len), Some(1), "{outcome:?}");
 }

@@ -18,32 +18,32 @@ fn one_source_for_all_formats() {
             records.run(&["export", "--format", format]).failed(1, "a max-age");
         }
         let more: &[&str] = if is_of_apps { &["--without-max-age"] } else { &[] };
-        let said = records.run(&[&["export", "--format", format], more].concat());
-        assert_eq!(said.code, Some(0), "{format} {said:?}");
-        assert!(said.out.contains("www.example.com"), "{format} {said:?}");
+        let outcome = records.run(&[&["export", "--format", format], more].concat());
+        assert_eq!(outcome.code, Some(0), "{format} {outcome:?}");
+        assert!(outcome.out.contains("www.example.com"), "{format} {outcome:?}");
         for pin in [A, B] {
-            assert!(said.out.contains(pin), "{format} {said:?}");
+            assert!(outcome.out.contains(pin), "{format} {outcome:?}");
         }
         let export = ["export", "--format", format, "WWW.example.com."];
         let printed = records.json(&[&export[..], more].concat());
         assert_eq!(
             (&printed["format"], printed["text"].as_str().map(str::trim_end)),
-            (&json!(format), Some(said.out.trim_end()))
+            (&json!(format), Some(outcome.out.trim_end()))
         );
         // What was written is read again.
         let read = match format {
             "nginx" | "httpd" | "haproxy" => {
-                let line = said.out.lines().nth(1).expect("a line");
+                let line = outcome.out.lines().nth(1).expect("a line");
                 let other = Records::new();
                 let record = other.recorded(&["add", "www.example.com", "--header", line]);
                 assert_eq!(record["max_age"], 5_184_000);
                 record
             }
             _ => {
-                std::fs::write(records.0.path().join("out"), &said.out).expect("a file");
+                std::fs::write(records.0.path().join("out"), &outcome.out).expect("a file");
                 let import = ["import", "--dry-run", "--format", format, "--origin", "x", "out"];
-                let said = records.run(&[&["--json"], &import[..]].concat());
-                let dry: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+                let outcome = records.run(&[&["--json"], &import[..]].concat());
+                let dry: serde_json::Value = serde_json::from_str(&outcome.out).expect("JSON");
                 dry["would_record"][0].clone()
             }
         };
@@ -73,10 +73,14 @@ fn what_a_format_cannot_express_is_refused_by_name() {
         ("curl", "*.one.example.com", "a pattern of one label"),
         ("nginx", "*.one.example.com", "a pattern of hosts"),
     ] {
-        let said = records.run(&["export", "--format", format, name]);
-        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{format} {name} {said:?}");
-        said.failed(1, name);
-        said.failed(1, what);
+        let outcome = records.run(&["export", "--format", format, name]);
+        assert_eq!(
+            (outcome.code, outcome.out.as_str()),
+            (Some(1), ""),
+            "{format} {name} {outcome:?}"
+        );
+        outcome.failed(1, name);
+        outcome.failed(1, what);
     }
     let curl = records.run(&["export", "--format", "curl", id(&leaf)]).fine();
     assert!(curl.contains("https://leaf.example.com:8443/"), "{curl}");

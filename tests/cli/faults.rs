@@ -7,17 +7,17 @@ use hpkp_tests::output;
 use hpkp_tests::site::A;
 
 use crate::records::{Records, pin};
-use crate::{Said, said};
+use crate::{Outcome, outcome};
 
 /// Runs the command with no file larger than `blocks` of 512 bytes. What would be larger is an
 /// error of the write, or, with `kill`, the end of the process by a signal.
-fn limited(records: &Records, blocks: u64, kill: bool, arguments: &[&str]) -> Said {
+fn limited(records: &Records, blocks: u64, kill: bool, arguments: &[&str]) -> Outcome {
     let ignore = if kill { "" } else { "trap '' XFSZ; " };
     let script = format!("{ignore}ulimit -c 0; ulimit -f {blocks}; exec \"$0\" \"$@\"");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_hpkp"), "published", "-d", "records"]);
     command.args(arguments);
-    said(output(command.current_dir(records.0.path()).stdin(Stdio::null())))
+    outcome(output(command.current_dir(records.0.path()).stdin(Stdio::null())))
 }
 
 /// Records pins, with a line of more than one block.
@@ -45,18 +45,18 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         let before = std::fs::read(&path).expect("records");
         // Part of the next line still fits.
         let blocks = before.len() as u64 / 512 + 1;
-        let said = limited(&records, blocks, kill, &words(&add(&next())));
+        let outcome = limited(&records, blocks, kill, &words(&add(&next())));
         let after = std::fs::read(&path).expect("records");
         if kill {
-            assert_eq!(said.code, None, "{said:?}");
+            assert_eq!(outcome.code, None, "{outcome:?}");
             assert!(after.len() > before.len() && after.starts_with(&before));
             let list = records.run(&["list"]);
             assert!(list.err.contains("incomplete last line"), "{list:?}");
         } else {
-            said.failed(3, "records/w.jsonl\": file too large");
+            outcome.failed(3, "records/w.jsonl\": file too large");
             assert_eq!(after, before);
         }
-        assert_eq!(said.out, "");
+        assert_eq!(outcome.out, "");
     }
     // Once there is room, all goes on, and what was acknowledged is there.
     records.recorded(&words(&add(&next())));
@@ -93,8 +93,8 @@ fn a_file_that_cannot_be_made_smaller_stays() {
 #[test]
 fn a_directory_that_cannot_be_made_leaves_nothing_behind() {
     let records = Records::new();
-    let said = limited(&records, 0, false, &["init", "new"]);
-    said.failed(3, "new: file too large");
+    let outcome = limited(&records, 0, false, &["init", "new"]);
+    outcome.failed(3, "new: file too large");
     let list =
         |records: &Records| crate::run(records.0.path(), &["published", "-d", "new", "list"]);
     assert_eq!(list(&records).code, Some(3));
@@ -119,7 +119,7 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
         let mut out = BufReader::with_capacity(64, child.stdout.take().expect("a pipe"));
         assert!(!out.fill_buf().expect("output").is_empty());
         drop(out);
-        let ended = said(child.wait_with_output().expect("its end"));
+        let ended = outcome(child.wait_with_output().expect("its end"));
         assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
     }
 }
@@ -130,7 +130,7 @@ fn output_that_cannot_be_written_is_no_result() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
     let mut command = crate::hpkp();
     command.current_dir(records.0.path()).args(["published", "-d", "records", "verify"]);
-    let ended = said(command.stdout(full).output().expect("the command"));
+    let ended = outcome(command.stdout(full).output().expect("the command"));
     ended.failed(3, "cannot write the output: no space left");
 
     // A search that has stopped there does not say that there is no key.
@@ -140,6 +140,6 @@ fn output_that_cannot_be_written_is_no_result() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
     let mut command = crate::hpkp();
     command.current_dir(at).args(["find", "backup.csr"]);
-    let ended = said(command.stdout(full).output().expect("the command"));
+    let ended = outcome(command.stdout(full).output().expect("the command"));
     ended.failed(3, "cannot write the output: no space left");
 }

@@ -90,8 +90,8 @@ fn what_belongs_to_a_certificate() {
         assert_eq!(out.lines().count(), expected.len());
     }
     let pin = format!("sha256/{}", pin_of(&pki, "leaf.pem"));
-    let said = run(dir.path(), &["find", "--json", &pin, "sub"]);
-    let json = said.json();
+    let outcome = run(dir.path(), &["find", "--json", &pin, "sub"]);
+    let json = outcome.json();
     assert_eq!(json["pin"], pin);
     assert_eq!(json["found"], serde_json::json!([{"path": "sub/k", "holds": "private-key"}]));
     assert_eq!(json["not_looked_into"], serde_json::json!([]));
@@ -99,11 +99,11 @@ fn what_belongs_to_a_certificate() {
     // Its certificate alone is not what was looked for.
     std::fs::remove_file(pki.path("sub/k")).expect("removed");
     std::fs::remove_file(pki.path("haproxy.pem")).expect("removed");
-    let said = run(dir.path(), &["find", &pin]);
+    let outcome = run(dir.path(), &["find", &pin]);
     let next = format!("to search the whole machine: hpkp find {pin} /");
-    said.failed(1, &next);
-    assert!(said.err.contains(&format!("no private key found for {pin} in . (")), "{said:?}");
-    assert!(said.out.contains("certificate: ./leaf.pem"));
+    outcome.failed(1, &next);
+    assert!(outcome.err.contains(&format!("no private key found for {pin} in . (")), "{outcome:?}");
+    assert!(outcome.out.contains("certificate: ./leaf.pem"));
 }
 
 #[test]
@@ -126,15 +126,15 @@ fn an_encrypted_key_leaves_the_answer_open() {
         openssl_in(&pki, &[arguments, &secret].concat());
         std::fs::create_dir_all(pki.path("only")).expect("a directory");
         std::fs::rename(pki.path(file), pki.path("only").join(file)).expect("moved");
-        let said = run(dir.path(), &["find", &pin, "only"]);
-        said.failed(3, &format!("only/{file}: the private key is encrypted"));
-        assert_eq!(said.out, "");
+        let outcome = run(dir.path(), &["find", &pin, "only"]);
+        outcome.failed(3, &format!("only/{file}: the private key is encrypted"));
+        assert_eq!(outcome.out, "");
         let json = run(dir.path(), &["find", "--json", &pin, "only"]).json();
         assert_eq!(json["not_looked_into"][0]["path"], format!("only/{file}"));
         // Where the key is found elsewhere the answer is known.
-        let said = run(dir.path(), &["find", &pin]);
-        assert_eq!(said.code, Some(0), "{said:?}");
-        assert!(said.err.contains("encrypted"), "{said:?}");
+        let outcome = run(dir.path(), &["find", &pin]);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(outcome.err.contains("encrypted"), "{outcome:?}");
         std::fs::remove_dir_all(pki.path("only")).expect("removed");
     }
 }
@@ -165,14 +165,14 @@ fn a_directory_may_hold_anything() {
         "live/ssh",
         "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n",
     );
-    let said = run(dir.path(), &["find", &pin]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(said.out, "private key: ./key.key\nprivate key: ./live/privkey.pem\n");
-    assert_eq!(said.err, "hpkp: ./live/damaged: cannot read the private key\n");
+    let outcome = run(dir.path(), &["find", &pin]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(outcome.out, "private key: ./key.key\nprivate key: ./live/privkey.pem\n");
+    assert_eq!(outcome.err, "hpkp: ./live/damaged: cannot read the private key\n");
     // Whatever was found or not, nothing of a key is printed.
     let key = String::from_utf8(pki.read("key.key")).expect("PEM");
     for line in key.lines().filter(|line| !line.starts_with('-')) {
-        assert!(!said.out.contains(line) && !said.err.contains(line));
+        assert!(!outcome.out.contains(line) && !outcome.err.contains(line));
     }
 }
 
@@ -187,14 +187,14 @@ fn the_hash_of_a_whole_certificate_is_no_pin() {
         let base64 = openssl(&["base64", "-in", hash.to_str().expect("UTF-8")]);
         String::from_utf8(base64).expect("base64").trim().to_owned()
     };
-    let said = run(dir.path(), &["find", "--json", &hash]);
+    let outcome = run(dir.path(), &["find", "--json", &hash]);
     for file in ["ca.pem", "ca.der"] {
-        said.failed(
+        outcome.failed(
             1,
             &format!("./{file}: the hash is that of the whole certificate in this file"),
         );
     }
-    let json = said.json();
+    let json = outcome.json();
     assert_eq!(json["certificate_hash_of"], serde_json::json!(["./ca.der", "./ca.pem"]));
     assert_eq!(json["found"], serde_json::json!([]));
 }

@@ -14,7 +14,7 @@ use hpkp_tests::recorded::held;
 use serde_json::{Value, json};
 
 use crate::records::Records;
-use crate::{Said, run};
+use crate::{Outcome, run};
 
 const HOST: &str = "www.example.com";
 
@@ -45,7 +45,7 @@ fn site() -> (Records, Pki) {
 
 /// web-2 presents a certificate for a host.
 pub(crate) fn presents(pki: &Pki, host: &str) {
-    let pin = Some(Pin::from_octets([3; Pin::OCTETS]));
+    let pin = Some(Pin::from_bytes([3; Pin::BYTES]));
     let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
     let keys = KeyGraph::new(vec![node]).expect("a graph");
     let body = Body::Presents(Presents {
@@ -70,11 +70,11 @@ pub(crate) fn heard(pki: &Pki, at: i64) {
     pki.write("records/hpkp-heard", write(&all));
 }
 
-fn why(records: &Records, more: &[&str]) -> Said {
+fn why(records: &Records, more: &[&str]) -> Outcome {
     records.run(&[&["why", HOST, "--trusted-certificate", "root.pem"], more].concat())
 }
 
-fn status(records: &Records, more: &[&str]) -> Said {
+fn status(records: &Records, more: &[&str]) -> Outcome {
     let arguments = [&["status", "-d", "records", "--offline"], more].concat();
     run(records.0.path(), &arguments)
 }
@@ -84,11 +84,11 @@ fn why_a_new_key_is_not_sure() {
     let (records, pki) = site();
     heard(&pki, now() - 7_000);
     let limit = |certificate, limit| {
-        let said = why(&records, &["--cert", certificate, "--max-staleness", limit, "--json"]);
-        let json = said.json();
+        let outcome = why(&records, &["--cert", certificate, "--max-staleness", limit, "--json"]);
+        let json = outcome.json();
         let found = json["findings"].as_array().expect("findings").iter();
         let codes: Vec<Value> = found.map(|one| json!([one["code"], one["class"]])).collect();
-        (said.code, json["answer"].as_str().expect("an answer").to_owned(), json!(codes))
+        (outcome.code, json["answer"].as_str().expect("an answer").to_owned(), json!(codes))
     };
     let yes = || "yes".to_owned();
     assert_eq!(limit("new.pem", "2h"), (Some(0), yes(), json!([])));
@@ -97,8 +97,8 @@ fn why_a_new_key_is_not_sure() {
     let third = limit("third.pem", "1h");
     assert_eq!((third.0, third.1.as_str()), (Some(1), "no"));
     for wrong in ["0", "1y", "x"] {
-        let said = why(&records, &["--cert", "new.pem", "--max-staleness", wrong]);
-        assert_eq!(said.code, Some(2), "{said:?}");
+        let outcome = why(&records, &["--cert", "new.pem", "--max-staleness", wrong]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
     }
     pki.write("records/hpkp-heard", "x");
     let damaged = json!([["heartbeats-unreadable", "warning"]]);
@@ -168,9 +168,9 @@ fn a_damaged_file_is_no_secret() {
     records.run(&["list"]).fine();
     records.run(&["verify"]).fine();
     let path = pki.write("records/hpkp-heard", "{\"v\":1}\nx\n");
-    let said = records.run(&["verify", "--json"]);
-    said.failed(3, "line 2 is invalid");
-    assert_eq!(said.json()["unusable_heard"].as_array().expect("files").len(), 1);
+    let outcome = records.run(&["verify", "--json"]);
+    outcome.failed(3, "line 2 is invalid");
+    assert_eq!(outcome.json()["unusable_heard"].as_array().expect("files").len(), 1);
     status(&records, &[]).failed(3, "line 2 is invalid");
     // It is no record.
     records.run(&["list"]).fine();

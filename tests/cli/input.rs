@@ -9,12 +9,12 @@ use hpkp_tests::pki::Pki;
 use hpkp_tests::site::A;
 
 use crate::records::{Records, pin};
-use crate::{Said, hpkp, said};
+use crate::{Outcome, hpkp, outcome};
 
 /// Runs the command with arguments that may be no UTF-8.
-fn run(records: &Records, arguments: &[&OsStr]) -> Said {
+fn run(records: &Records, arguments: &[&OsStr]) -> Outcome {
     let output = output(hpkp().current_dir(records.0.path()).args(arguments).stdin(Stdio::null()));
-    Said {
+    Outcome {
         code: output.status.code(),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -66,18 +66,18 @@ fn files_of_every_wrong_kind() {
         ("sparse", &[1]),
     ] {
         for command in commands(file.as_bytes()) {
-            let said = run(&records, &command);
-            let code = said.code.expect("a code");
-            assert!(codes.contains(&code), "{command:?}: {said:?}");
-            assert!(said.err.lines().count() >= 1, "{command:?}: {said:?}");
+            let outcome = run(&records, &command);
+            let code = outcome.code.expect("a code");
+            assert!(codes.contains(&code), "{command:?}: {outcome:?}");
+            assert!(outcome.err.lines().count() >= 1, "{command:?}: {outcome:?}");
             assert!(
-                said.err.lines().all(|line| line.starts_with("hpkp: ")),
-                "{command:?}: {said:?}"
+                outcome.err.lines().all(|line| line.starts_with("hpkp: ")),
+                "{command:?}: {outcome:?}"
             );
-            assert!(!said.err.contains("(os error"), "{command:?}: {said:?}");
-            let all = format!("{}{}", said.out, said.err);
+            assert!(!outcome.err.contains("(os error"), "{command:?}: {outcome:?}");
+            let all = format!("{}{}", outcome.out, outcome.err);
             let is_control = |c: char| c.is_control() && c != '\n';
-            assert!(!all.contains(is_control), "{command:?}: {said:?}");
+            assert!(!all.contains(is_control), "{command:?}: {outcome:?}");
         }
     }
     assert_eq!(records.lines().len(), 0);
@@ -89,16 +89,16 @@ fn names_of_files_may_be_any_bytes() {
     let name = b"k\xff\x1b[2J.pem";
     let path = records.0.path().join(OsStr::from_bytes(name));
     std::fs::copy(records.0.path().join("good.pem"), &path).expect("a copy");
-    let said = run(&records, &[OsStr::new("pin"), OsStr::from_bytes(name)]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let said = run(&records, &[OsStr::new("find"), OsStr::from_bytes(name)]);
-    assert!(said.out.contains("certificate: ./k\u{fffd}\\u{1b}[2J.pem\n"), "{said:?}");
-    assert!(!said.out.contains('\x1b'));
+    let outcome = run(&records, &[OsStr::new("pin"), OsStr::from_bytes(name)]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let outcome = run(&records, &[OsStr::new("find"), OsStr::from_bytes(name)]);
+    assert!(outcome.out.contains("certificate: ./k\u{fffd}\\u{1b}[2J.pem\n"), "{outcome:?}");
+    assert!(!outcome.out.contains('\x1b'));
     // Where a text is expected it is wrong usage, and never a panic.
     for command in ["published", "parse"] {
-        let said = run(&records, &[OsStr::new(command), OsStr::from_bytes(b"\xff")]);
-        assert_eq!(said.code, Some(2), "{said:?}");
-        assert!(said.err.lines().all(|line| line.starts_with("hpkp: ")), "{said:?}");
+        let outcome = run(&records, &[OsStr::new(command), OsStr::from_bytes(b"\xff")]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(outcome.err.lines().all(|line| line.starts_with("hpkp: ")), "{outcome:?}");
     }
 }
 
@@ -109,9 +109,13 @@ fn standard_input_that_is_closed_is_empty() {
         let mut shell = std::process::Command::new("sh");
         let script = format!("exec \"$0\" {words} <&-");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_hpkp")]).current_dir(records.0.path());
-        let said = said(output(&mut shell));
-        assert!(matches!(said.code, Some(1 | 3)), "{words}: {said:?}");
-        assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{words}: {said:?}");
+        let outcome = outcome(output(&mut shell));
+        assert!(matches!(outcome.code, Some(1 | 3)), "{words}: {outcome:?}");
+        assert_eq!(
+            (outcome.out.as_str(), outcome.err.lines().count()),
+            ("", 1),
+            "{words}: {outcome:?}"
+        );
     }
 }
 
@@ -126,13 +130,14 @@ fn what_a_file_says_cannot_upset_a_terminal() {
     let id = records.json(&["list"])["published"][0]["id"].as_str().expect("an id").to_owned();
     let waive = ["waive", &id, "--who", evil, "--why", evil];
     for arguments in [&["list"][..], &["show", &id], &waive, &["why", "a.example"]] {
-        let said = records.run(arguments);
-        assert!(!said.out.contains('\x1b') && !said.err.contains('\x1b'), "{said:?}");
+        let outcome = records.run(arguments);
+        assert!(!outcome.out.contains('\x1b') && !outcome.err.contains('\x1b'), "{outcome:?}");
     }
     let why = records.run(&["why", "a.example", "--cert", "evil.pem", "--log"]);
     assert!(!why.out.contains('\x1b'), "{why:?}");
-    let said = crate::run(records.0.path(), &["pin", "evil.pem"]).fine();
-    assert!(!said.contains('\x1b'), "{said:?}");
-    let said = crate::run(records.0.path(), &["parse", "max-age=1\x1b[2J; pin-sha256=\"\u{9b}\""]);
-    assert!(!said.out.contains(['\x1b', '\u{9b}']), "{said:?}");
+    let outcome = crate::run(records.0.path(), &["pin", "evil.pem"]).fine();
+    assert!(!outcome.contains('\x1b'), "{outcome:?}");
+    let outcome =
+        crate::run(records.0.path(), &["parse", "max-age=1\x1b[2J; pin-sha256=\"\u{9b}\""]);
+    assert!(!outcome.out.contains(['\x1b', '\u{9b}']), "{outcome:?}");
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::freshness::{heard, now, presents};
 use crate::records::{Records, pin};
-use crate::{Said, hpkp, run, said};
+use crate::{Outcome, hpkp, outcome, run};
 
 const HOST: &str = "www.example.com";
 
@@ -67,7 +67,7 @@ impl Place {
     }
 
     /// Installs `new`; both commands leave a mark, unless they are named.
-    fn install(&self, more: &[&str]) -> Said {
+    fn install(&self, more: &[&str]) -> Outcome {
         let mut all = self.arguments(more);
         let has = |name| more.iter().any(|one: &&str| one.split('=').next() == Some(name));
         for (name, arguments) in [
@@ -79,13 +79,13 @@ impl Place {
                 all.extend(arguments);
             }
         }
-        let said = run(self.records.0.path(), &all);
+        let outcome = run(self.records.0.path(), &all);
         for key in ["old.key", "next.key"] {
             let key = String::from_utf8(self.pki.read(key)).expect("PEM");
             let secret = key.lines().nth(1).expect("base64");
-            assert!(!said.out.contains(secret) && !said.err.contains(secret), "{said:?}");
+            assert!(!outcome.out.contains(secret) && !outcome.err.contains(secret), "{outcome:?}");
         }
-        said
+        outcome
     }
 
     /// The commands that ran.
@@ -142,9 +142,9 @@ fn a_pair_is_installed_as_a_whole_and_once() {
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
     assert!(!place.path(".live.hpkp").exists());
 
-    let said = place.install(&["--json"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let json = said.json();
+    let outcome = place.install(&["--json"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let json = outcome.json();
     assert_eq!(json["outcome"], "installed");
     assert_eq!(json["pairs"][0]["files"], serde_json::json!(["fullchain.pem", "privkey.pem"]));
     // Nobody listens where the certificate says.
@@ -165,9 +165,9 @@ fn what_locks_clients_out_is_refused_before_anything_is_changed() {
     let place = Place::new();
     place.pin_of_old();
     let before = fs::metadata(place.path("live")).expect("a directory").ino();
-    let said = place.install(&["--json"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let json = said.json();
+    let outcome = place.install(&["--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let json = outcome.json();
     assert_eq!(
         (json["outcome"].as_str(), codes(&json, "problems")),
         (Some("refused"), vec!["lockout"])
@@ -175,19 +175,22 @@ fn what_locks_clients_out_is_refused_before_anything_is_changed() {
     assert_eq!(json["hosts"][HOST]["answer"], "no");
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
     assert_eq!(fs::metadata(place.path("live")).expect("a directory").ino(), before);
-    assert!(said.err.contains("hpkp: no: this certificate locks out clients of "), "{said:?}");
+    assert!(
+        outcome.err.contains("hpkp: no: this certificate locks out clients of "),
+        "{outcome:?}"
+    );
     // The pinned key is where the server has it, not where the new one is.
     let live = place.path("live").canonicalize().expect("a directory");
     let find = format!("hpkp find {} {}\n", pin(&place.pki.pin("old.pem")), live.display());
-    assert!(said.err.contains(&find), "{said:?}");
+    assert!(outcome.err.contains(&find), "{outcome:?}");
     // The backup key, of which clients have the pin, passes.
     place.records.recorded(&["add", HOST, "--header", &header(&place), "--until", "now"]);
     let ids = place.records.json(&["list"]);
     let app = ids["published"].as_array().expect("records");
     let app = app.iter().find(|one| one["origin"] == "app 4.2").expect("the app");
     place.records.run(&["end", app["id"].as_str().expect("an id"), "--why", "withdrawn"]).fine();
-    let said = place.install(&[]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    let outcome = place.install(&[]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
 }
 
 fn header(place: &Place) -> String {
@@ -204,17 +207,17 @@ fn pins_below_a_wildcard_are_compared() {
     place.lay("live", "old");
     place.lay("new", "next");
     place.pin_of_old();
-    let said = place.install(&["--json"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(said.json()["hosts"][HOST]["answer"], "no");
+    let outcome = place.install(&["--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(outcome.json()["hosts"][HOST]["answer"], "no");
     // Of any host below the domain, too.
     let id = place.records.json(&["list"])["published"][0]["id"].clone();
     place.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
     let old = pin(&place.pki.pin("old.pem"));
     place.records.recorded(&["add", "*.example.com", "--origin", "app 5", "--pin", &old]);
-    let said = place.install(&["--json"]);
-    assert_eq!((said.code, place.live().as_str()), (Some(1), "old"), "{said:?}");
-    assert_eq!(said.json()["hosts"]["*.example.com"]["answer"], "no");
+    let outcome = place.install(&["--json"]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(1), "old"), "{outcome:?}");
+    assert_eq!(outcome.json()["hosts"]["*.example.com"]["answer"], "no");
 }
 
 /// Another machine that has the host may have begun to publish pins since it was heard from.
@@ -223,26 +226,29 @@ fn a_new_key_waits_for_a_silent_machine() {
     let place = Place::new();
     presents(&place.pki, HOST);
     heard(&place.pki, now() - 7_000);
-    let said = place.install(&["--max-staleness", "1h", "--json"]);
-    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["undetermined"]));
-    assert!(said.err.contains("[peer-silent]") && said.err.contains("hpkp sync"), "{said:?}");
+    let outcome = place.install(&["--max-staleness", "1h", "--json"]);
+    assert_eq!((outcome.code, codes(&outcome.json(), "problems")), (Some(3), vec!["undetermined"]));
+    assert!(
+        outcome.err.contains("[peer-silent]") && outcome.err.contains("hpkp sync"),
+        "{outcome:?}"
+    );
     assert_eq!((place.live().as_str(), place.ran().as_str(), place.left()), ("old", "", vec![]));
     // With the key in place nothing changes for anybody.
     place.copy("old.key", "again.key");
     place.pki.sign("again", &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
     place.pki.bundle("again.chain", &["again.pem", "ca.pem"]);
     place.lay("new", "again");
-    let said = place.install(&["--max-staleness", "1h", "--json"]);
-    assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(0), Some("installed")));
+    let outcome = place.install(&["--max-staleness", "1h", "--json"]);
+    assert_eq!((outcome.code, outcome.json()["outcome"].as_str()), (Some(0), Some("installed")));
     // A stolen key can be replaced by the backup key that clients hold.
     let [old, next] = ["old.pem", "next.pem"].map(|file| place.pki.pin(file));
     let header = format!("pin-sha256=\"{old}\"; pin-sha256=\"{next}\"; max-age=86400");
     place.lay("live", "old");
     place.lay("new", "next");
     place.records.recorded(&["add", HOST, "--header", &header]);
-    let said = place.install(&["--max-staleness", "1h", "--json"]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
-    assert!(said.err.contains("[peer-silent]"), "{said:?}");
+    let outcome = place.install(&["--max-staleness", "1h", "--json"]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
+    assert!(outcome.err.contains("[peer-silent]"), "{outcome:?}");
 }
 
 /// A machine that was heard from in time, and one that nobody waits for.
@@ -252,16 +258,16 @@ fn a_new_key_passes_while_machines_are_heard_of() {
         let place = Place::new();
         presents(&place.pki, HOST);
         heard(&place.pki, now() - 7_000);
-        let said = place.install(more);
-        assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
-        assert!(!said.err.contains("peer-silent"), "{said:?}");
+        let outcome = place.install(more);
+        assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
+        assert!(!outcome.err.contains("peer-silent"), "{outcome:?}");
     }
     let place = Place::new();
     for wrong in [&["--max-staleness", "0"][..], &["--max-staleness", "1h", "--no-records"]] {
         let arguments =
             ["install", "--to", "live", "--from", "new", "--test", "true", "--reload", "true"];
-        let said = run(place.records.0.path(), &[&arguments, wrong].concat());
-        assert_eq!((said.code, place.live().as_str()), (Some(2), "old"), "{said:?}");
+        let outcome = run(place.records.0.path(), &[&arguments, wrong].concat());
+        assert_eq!((outcome.code, place.live().as_str()), (Some(2), "old"), "{outcome:?}");
     }
 }
 
@@ -269,9 +275,9 @@ fn a_new_key_passes_while_machines_are_heard_of() {
 fn what_no_server_should_have_is_refused() {
     let place = Place::new();
     let refused = |code: &str| {
-        let said = place.install(&["--json"]);
-        assert_eq!(said.code, Some(1), "{code}: {said:?}");
-        assert_eq!(codes(&said.json(), "problems")[0], code);
+        let outcome = place.install(&["--json"]);
+        assert_eq!(outcome.code, Some(1), "{code}: {outcome:?}");
+        assert_eq!(codes(&outcome.json(), "problems")[0], code);
         assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
         place.lay("new", "next");
     };
@@ -306,8 +312,11 @@ fn what_no_server_should_have_is_refused() {
         place.path("next.key").to_str().expect("UTF-8"),
     ]);
     place.pki.write("new/privkey.pem", encrypted);
-    let said = place.install(&["--json"]);
-    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["key-encrypted"]));
+    let outcome = place.install(&["--json"]);
+    assert_eq!(
+        (outcome.code, codes(&outcome.json(), "problems")),
+        (Some(3), vec!["key-encrypted"])
+    );
     assert_eq!(place.live(), "old");
 }
 
@@ -320,9 +329,9 @@ fn an_expired_or_future_certificate_is_refused() {
         command.args(
             place.arguments(&["--from", "new", "--test", "true", "--reload", "true", "--json"]),
         );
-        let said = said(output(command.current_dir(place.records.0.path())));
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(codes(&said.json(), "problems").contains(&code), "{said:?}");
+        let outcome = outcome(output(command.current_dir(place.records.0.path())));
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(codes(&outcome.json(), "problems").contains(&code), "{outcome:?}");
         assert_eq!(place.live(), "old");
     }
 }
@@ -332,45 +341,60 @@ fn the_names_of_the_server_must_be_covered() {
     let place = Place::new();
     place.issue("other", "mail.example.com", P256);
     place.lay("new", "other");
-    let said = place.install(&["--host", "mail.example.com"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let said = place.install(&["--host", HOST, "--json"]);
-    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(1), vec!["name-not-covered"]));
+    let outcome = place.install(&["--host", "mail.example.com"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let outcome = place.install(&["--host", HOST, "--json"]);
+    assert_eq!(
+        (outcome.code, codes(&outcome.json(), "problems")),
+        (Some(1), vec!["name-not-covered"])
+    );
 }
 
 #[test]
 fn a_failed_test_or_reload_puts_the_old_pair_back() {
     let place = Place::new();
-    let said = place.install(&["--test", "echo broken at line 7; exit 9", "--json"]);
-    let json = said.json();
-    assert_eq!((said.code, json["outcome"].as_str()), (Some(3), Some("rolled-back")), "{said:?}");
+    let outcome = place.install(&["--test", "echo broken at line 7; exit 9", "--json"]);
+    let json = outcome.json();
+    assert_eq!(
+        (outcome.code, json["outcome"].as_str()),
+        (Some(3), Some("rolled-back")),
+        "{outcome:?}"
+    );
     assert_eq!(codes(&json, "problems"), ["test-failed"]);
     assert_eq!(
         (&json["steps"][0]["exit"], &json["steps"][0]["output"]),
         (&9.into(), &"broken at line 7".into())
     );
-    assert!(said.err.contains("hpkp: test: broken at line 7\n"), "{said:?}");
+    assert!(outcome.err.contains("hpkp: test: broken at line 7\n"), "{outcome:?}");
     // The server has loaded nothing, so nothing is reloaded.
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
 
     // The test sees the new files; after the failed reload the server gets the old ones again.
     let reload =
         "cmp -s live/fullchain.pem new/fullchain.pem && { echo n >> ran; exit 1; }; echo o >> ran";
-    let said = place.install(&["--reload", reload, "--json"]);
-    let json = said.json();
-    assert_eq!((said.code, json["outcome"].as_str()), (Some(3), Some("rolled-back")), "{said:?}");
+    let outcome = place.install(&["--reload", reload, "--json"]);
+    let json = outcome.json();
+    assert_eq!(
+        (outcome.code, json["outcome"].as_str()),
+        (Some(3), Some("rolled-back")),
+        "{outcome:?}"
+    );
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", "tno"));
 
-    let said = place.install(&["--reload", "false", "--json"]);
-    assert_eq!((said.code, said.json()["outcome"].as_str()), (Some(3), Some("failed")), "{said:?}");
+    let outcome = place.install(&["--reload", "false", "--json"]);
+    assert_eq!(
+        (outcome.code, outcome.json()["outcome"].as_str()),
+        (Some(3), Some("failed")),
+        "{outcome:?}"
+    );
     assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
 
     // A command that prints a key, and one that hangs.
-    let said = place.install(&["--test", "cat new/privkey.pem live/privkey.pem; exit 1"]);
-    assert!(said.code == Some(3) && said.err.contains("not shown"), "{said:?}");
+    let outcome = place.install(&["--test", "cat new/privkey.pem live/privkey.pem; exit 1"]);
+    assert!(outcome.code == Some(3) && outcome.err.contains("not shown"), "{outcome:?}");
     let begin = Instant::now();
-    let said = place.install(&["--test", "sleep 600", "--timeout", "1"]);
-    said.failed(3, "did not end within 1 second");
+    let outcome = place.install(&["--test", "sleep 600", "--timeout", "1"]);
+    outcome.failed(3, "did not end within 1 second");
     assert!(begin.elapsed() < Duration::from_secs(600));
     assert_eq!(place.live(), "old");
 }
@@ -379,8 +403,11 @@ fn a_failed_test_or_reload_puts_the_old_pair_back() {
 fn records_that_cannot_be_read_stop_it() {
     let place = Place::new();
     fs::remove_dir_all(place.path("records")).expect("removed");
-    let said = place.install(&["--json"]);
-    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["records-unreadable"]));
+    let outcome = place.install(&["--json"]);
+    assert_eq!(
+        (outcome.code, codes(&outcome.json(), "problems")),
+        (Some(3), vec!["records-unreadable"])
+    );
     assert_eq!(place.live(), "old");
     let arguments = [
         "install",
@@ -395,9 +422,9 @@ fn records_that_cannot_be_read_stop_it() {
         "--no-records",
         "--json",
     ];
-    let said = run(place.records.0.path(), &arguments);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
-    assert!(codes(&said.json(), "warnings").contains(&"records-not-read"));
+    let outcome = run(place.records.0.path(), &arguments);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
+    assert!(codes(&outcome.json(), "warnings").contains(&"records-not-read"));
 }
 
 #[test]
@@ -410,8 +437,8 @@ fn wrong_usage_ends_with_2() {
             "install", "--from", "new", "--test", "true", "--reload", "true", "-d", "records",
             "--to", to,
         ];
-        let said = run(place.records.0.path(), &all);
-        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{to}: {said:?}");
+        let outcome = run(place.records.0.path(), &all);
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(2), ""), "{to}: {outcome:?}");
     }
     fs::remove_dir(place.path("live/sub")).expect("removed");
     for arguments in [
@@ -419,8 +446,12 @@ fn wrong_usage_ends_with_2() {
         &["--cert-name", "fullchain.pem=../x", "--key-name", "privkey.pem"],
         &["--served", "host:port:1"],
     ] {
-        let said = place.install(arguments);
-        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
+        let outcome = place.install(arguments);
+        assert_eq!(
+            (outcome.code, outcome.out.as_str()),
+            (Some(2), ""),
+            "{arguments:?}: {outcome:?}"
+        );
     }
     assert_eq!(run(place.records.0.path(), &["install", "--to", "live"]).code, Some(2));
 }
@@ -430,9 +461,9 @@ fn a_link_is_led_to_a_directory_of_its_own() {
     let place = Place::new();
     fs::rename(place.path("live"), place.path("first")).expect("renamed");
     symlink("first", place.path("live")).expect("a link");
-    let said =
+    let outcome =
         place.install(&["--test", "test -L live && cmp live/fullchain.pem new/fullchain.pem"]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
     // The operator's own directory stays.
     assert_eq!(place.pair_in("first", ["fullchain.pem", "privkey.pem"]), "old");
     assert_eq!(place.left(), ["generation-1"]);
@@ -449,8 +480,8 @@ fn a_first_install_makes_the_directory() {
     fs::remove_dir_all(place.path("live")).expect("removed");
     assert_eq!(place.install(&["--test", "false"]).code, Some(3));
     assert!(!place.path("live").exists());
-    let said = place.install(&[]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    let outcome = place.install(&[]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
     let mode = |file| fs::metadata(place.path(file)).expect("a file").mode() & 0o777;
     assert_eq!((mode("live/privkey.pem"), mode("live/fullchain.pem")), (0o600, 0o644));
 }
@@ -477,8 +508,8 @@ impl Place {
     #[track_caller]
     fn installed(&self, more: &[&str]) {
         self.server("site.crt", "site.key");
-        let said = self.install(more);
-        assert_eq!(said.code, Some(0), "{more:?}: {said:?}");
+        let outcome = self.install(more);
+        assert_eq!(outcome.code, Some(0), "{more:?}: {outcome:?}");
         assert_eq!(self.pair_in("live", ["site.crt", "site.key"]), "next", "{more:?}");
         assert_eq!(fs::read_dir(self.path("live")).expect("a directory").count(), 2, "{more:?}");
     }
@@ -584,8 +615,8 @@ fn an_old_chain_file_and_a_file_with_all_follow() {
         place.copy(from, &format!("live/{to}"));
     }
     place.pki.bundle("live/all.pem", &["old.chain", "old.key"]);
-    let said = place.install(&[]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let outcome = place.install(&[]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let read = |file: &str| String::from_utf8(place.pki.read(file)).expect("PEM");
     assert_eq!(read("live/cert.crt"), read("next.pem"));
     assert_eq!(read("live/chain.crt"), read("ca2.pem"));
@@ -602,18 +633,18 @@ fn rsa_and_ecdsa_lie_side_by_side() {
     place.copy("rsa-old.key", "live/rsa.key");
     place.lay("new-rsa", "rsa-next");
     // One of them alone.
-    let said = place.install(&["--from", "new-rsa"]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "old"), "{said:?}");
+    let outcome = place.install(&["--from", "new-rsa"]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "old"), "{outcome:?}");
     assert_eq!(place.pki.read("live/rsa.key"), place.pki.read("rsa-next.key"));
     // Both, in the order of nobody.
-    let said = place.install(&["--from", "new-rsa", "--from", "new"]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    let outcome = place.install(&["--from", "new-rsa", "--from", "new"]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
     assert_eq!(place.pki.read("live/rsa.crt"), place.pki.read("rsa-next.chain"));
     // Into an empty place, where their names are the same.
     fs::remove_dir_all(place.path("live")).expect("removed");
-    let said = place.install(&["--from", "new-rsa", "--from", "new", "--json"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    let files: Vec<Value> = said.json()["pairs"]
+    let outcome = place.install(&["--from", "new-rsa", "--from", "new", "--json"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let files: Vec<Value> = outcome.json()["pairs"]
         .as_array()
         .expect("pairs")
         .iter()
@@ -634,8 +665,8 @@ fn other_sites_in_the_directory_are_left_alone() {
     place.issue("stranger", "mail.example.com", P256);
     place.copy("stranger.chain", "live/mail.crt");
     place.copy("stranger.key", "live/mail.key");
-    let said = place.install(&[]);
-    assert_eq!((said.code, place.live().as_str()), (Some(0), "next"), "{said:?}");
+    let outcome = place.install(&[]);
+    assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
     assert_eq!(place.pki.read("live/mail.crt"), place.pki.read("stranger.chain"));
     assert_eq!(place.pki.read("live/mail.key"), place.pki.read("stranger.key"));
 }
@@ -660,7 +691,7 @@ fn two_at_once_do_not_meet() {
     // Who waits longer finds it done.
     let second = start(&["--test", "true", "--reload", "true", "--timeout", "600", "--json"]);
     fs::write(place.path("go"), "").expect("a file");
-    let second = said(second.wait_with_output().expect("its end"));
+    let second = outcome(second.wait_with_output().expect("its end"));
     assert_eq!(
         (second.code, second.json()["outcome"].as_str()),
         (Some(0), Some("unchanged")),
@@ -684,8 +715,8 @@ fn a_signal_puts_the_old_pair_back() {
         }
         assert_eq!(place.live(), "next");
         signal(child.id(), libc::SIGTERM);
-        let said = said(child.wait_with_output().expect("its end"));
-        said.failed(3, "interrupted");
+        let outcome = outcome(child.wait_with_output().expect("its end"));
+        outcome.failed(3, "interrupted");
         assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
         fs::remove_file(place.path("begun")).expect("removed");
     }
@@ -702,11 +733,11 @@ fn a_link_to_the_client_s_directory_is_led_away_from_it() {
     let place = Place::new();
     fs::remove_dir_all(place.path("live")).expect("removed");
     symlink("new", place.path("live")).expect("a link");
-    let said = place.install(&["--json"]);
+    let outcome = place.install(&["--json"]);
     assert_eq!(
-        (said.code, said.json()["outcome"].as_str()),
+        (outcome.code, outcome.json()["outcome"].as_str()),
         (Some(0), Some("installed")),
-        "{said:?}"
+        "{outcome:?}"
     );
     place.lay("new", "old");
     assert_eq!(place.live(), "next");
@@ -729,8 +760,8 @@ fn a_certificate_with_a_common_name_alone_is_one_too() {
     assert_eq!(place.install(&[]).code, Some(1));
     let id = place.records.json(&["list"])["published"][0]["id"].clone();
     place.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
-    let said = place.install(&[]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let outcome = place.install(&[]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next");
 }
 
@@ -747,8 +778,8 @@ fn damaged_files_of_the_server_are_replaced() {
             let length = if damage == end { text.len() } else { 100 };
             place.pki.write(&format!("live/{name}"), &text[..length]);
         }
-        let said = place.install(&[]);
-        assert_eq!(said.code, Some(0), "{damage}: {said:?}");
+        let outcome = place.install(&[]);
+        assert_eq!(outcome.code, Some(0), "{damage}: {outcome:?}");
         assert_eq!(place.pair_in("live", ["site.crt", "site.key"]), "next", "{damage}");
     }
 }
@@ -768,27 +799,27 @@ fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {
         place.ran();
         let recover =
             ["install", "--recover", "--to", "live", "--reload", "echo r >> ran", "--json"];
-        let said = run(place.records.0.path(), &recover);
+        let outcome = run(place.records.0.path(), &recover);
         assert_eq!(
-            (said.code, said.json()["outcome"].as_str()),
+            (outcome.code, outcome.json()["outcome"].as_str()),
             (Some(0), Some("recovered")),
-            "{said:?}"
+            "{outcome:?}"
         );
         assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", is_reloaded));
         assert_eq!(place.left(), [""; 0]);
-        let said = run(place.records.0.path(), &recover);
-        assert_eq!(said.json()["outcome"], "nothing-to-recover");
+        let outcome = run(place.records.0.path(), &recover);
+        assert_eq!(outcome.json()["outcome"], "nothing-to-recover");
     }
     // The next install undoes it and goes on.
     let all = place.arguments(&["--from", "new", "--test", kill, "--reload", "true"]);
     assert_eq!(run(place.records.0.path(), &all).code, None);
-    let said = place.install(&["--json"]);
+    let outcome = place.install(&["--json"]);
     assert_eq!(
-        (said.code, said.json()["outcome"].as_str()),
+        (outcome.code, outcome.json()["outcome"].as_str()),
         (Some(0), Some("installed")),
-        "{said:?}"
+        "{outcome:?}"
     );
-    assert!(codes(&said.json(), "warnings").contains(&"interrupted"), "{said:?}");
+    assert!(codes(&outcome.json(), "warnings").contains(&"interrupted"), "{outcome:?}");
     assert_eq!((place.live(), place.left()), ("next".to_owned(), vec![]));
 }
 
@@ -852,11 +883,11 @@ fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
         seen[usize::from(is_done)] += 1;
         whole = whole.mul_f64(if is_done { 0.8 } else { 1.25 });
         check_rest(&place);
-        let said = match round % 2 {
+        let outcome = match round % 2 {
             0 => run(place.records.0.path(), &["install", "--recover", "--to", "live"]),
             _ => run(place.records.0.path(), &KILLED),
         };
-        assert_eq!(said.code, Some(0), "round {round}: {said:?}");
+        assert_eq!(outcome.code, Some(0), "round {round}: {outcome:?}");
         place.live();
         check_rest(&place);
         assert!(
@@ -886,10 +917,10 @@ fn a_full_disk_changes_nothing() {
             "ulimit -f {bytes}; trap '' XFSZ; exec {} install --from new --to live -d records --test true --reload true",
             env!("CARGO_BIN_EXE_hpkp")
         );
-        said(output(command.args(["-c", &script]).current_dir(place.records.0.path())))
+        outcome(output(command.args(["-c", &script]).current_dir(place.records.0.path())))
     };
-    let said = limited("0");
-    assert_eq!(said.code, Some(3), "{said:?}");
+    let outcome = limited("0");
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert_eq!((place.live(), place.left()), ("old".to_owned(), vec![]));
 }
 
@@ -899,8 +930,8 @@ fn a_directory_of_others_is_not_trusted() {
     fs::create_dir(place.path(".live.hpkp")).expect("a directory");
     fs::set_permissions(place.path(".live.hpkp"), fs::Permissions::from_mode(0o777))
         .expect("a mode");
-    let said = place.install(&["--json"]);
-    assert_eq!((said.code, codes(&said.json(), "problems")), (Some(3), vec!["state-unsafe"]));
+    let outcome = place.install(&["--json"]);
+    assert_eq!((outcome.code, codes(&outcome.json(), "problems")), (Some(3), vec!["state-unsafe"]));
 }
 
 /// What a renewal would bring, before it is made.
@@ -921,18 +952,24 @@ fn a_renewal_is_foretold() {
     };
     assert_eq!(check(&[]).code, Some(0));
     place.pin_of_old();
-    let said = check(&[]);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    let outcome = check(&[]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(
-        said.out.starts_with("no: a renewal with a new key locks out clients of www.example.com"),
-        "{said:?}"
+        outcome
+            .out
+            .starts_with("no: a renewal with a new key locks out clients of www.example.com"),
+        "{outcome:?}"
     );
     for file in ["old.key", "old.pem"] {
-        let said = check(&["--key", file]);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        let outcome = check(&["--key", file]);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
-    let said = check(&["--key", "next.key", "--json"]);
-    assert_eq!((said.code, said.json()["answer"].as_str()), (Some(1), Some("no")), "{said:?}");
+    let outcome = check(&["--key", "next.key", "--json"]);
+    assert_eq!(
+        (outcome.code, outcome.json()["answer"].as_str()),
+        (Some(1), Some("no")),
+        "{outcome:?}"
+    );
     // Other hosts are free; what is no file is told.
     assert_eq!(check(&["mail.example.com"]).code, Some(0));
     assert_eq!(check(&["--key", "missing"]).code, Some(3));
@@ -955,11 +992,15 @@ fn a_renewal_under_a_pinned_issuer_may_have_a_new_key() {
         "root.pem",
         "--json",
     ];
-    let said = run(place.records.0.path(), &all);
-    assert_eq!((said.code, said.json()["answer"].as_str()), (Some(0), Some("yes")), "{said:?}");
-    let said = run(
+    let outcome = run(place.records.0.path(), &all);
+    assert_eq!(
+        (outcome.code, outcome.json()["answer"].as_str()),
+        (Some(0), Some("yes")),
+        "{outcome:?}"
+    );
+    let outcome = run(
         place.records.0.path(),
         &all.map(|one| if one == "old.chain" { "old.pem" } else { one }),
     );
-    assert_ne!(said.code, Some(0), "{said:?}");
+    assert_ne!(outcome.code, Some(0), "{outcome:?}");
 }

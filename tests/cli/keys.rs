@@ -8,7 +8,7 @@ use hpkp_tests::pki::{ED448, P256, P521, Pki, RSA, openssl, pki};
 use hpkp_tests::{output, succeed};
 
 use crate::records::Records;
-use crate::{Said, run, run_with};
+use crate::{Outcome, run, run_with};
 
 /// No key has this pin.
 const OTHER: &str = "sha256/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
@@ -31,9 +31,9 @@ fn typed(page: &str) -> String {
 
 /// Fails unless the key has this pin, whatever else is said of it.
 #[track_caller]
-fn restored(said: &Said, pin: &str) {
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert_eq!(first_word(said.out.lines().nth(1).unwrap_or_default()), pin, "{said:?}");
+fn restored(outcome: &Outcome, pin: &str) {
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert_eq!(first_word(outcome.out.lines().nth(1).unwrap_or_default()), pin, "{outcome:?}");
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn nothing_is_overwritten_and_nothing_half_made_is_left() {
             &["key", "new", "k.key", "--paper", taken],
             &["key", "drill", "--pin", OTHER, "missing", "--restore", taken],
         ] {
-            let said = run(dir.path(), arguments);
-            said.failed(1, &format!("{taken}: exists already"));
-            assert_eq!(said.out, "");
+            let outcome = run(dir.path(), arguments);
+            outcome.failed(1, &format!("{taken}: exists already"));
+            assert_eq!(outcome.out, "");
         }
     }
     assert_eq!(pki.read("taken"), b"precious");
@@ -164,8 +164,8 @@ fn nothing_is_overwritten_and_nothing_half_made_is_left() {
     run(dir.path(), &["key", "new", "missing/k.key"])
         .failed(3, "cannot create the file: no such file or directory");
     // The second of two files cannot be made, so the first is removed again.
-    let said = run(dir.path(), &["key", "new", "k.key", "--paper", "taken/page.txt"]);
-    assert!(matches!(said.code, Some(3)), "{said:?}");
+    let outcome = run(dir.path(), &["key", "new", "k.key", "--paper", "taken/page.txt"]);
+    assert!(matches!(outcome.code, Some(3)), "{outcome:?}");
     assert!(!pki.path("k.key").exists());
     for arguments in [
         &["key", "new"][..],
@@ -191,8 +191,8 @@ fn a_full_disk_leaves_no_part_of_a_key() {
     let mut shell = Command::new("bash");
     shell.args(["-c", script, env!("CARGO_BIN_EXE_hpkp")]).current_dir(dir.path());
     shell.args(["key", "new", "--paper", "page.txt", "k.key"]).stdin(Stdio::null());
-    let said = crate::said(output(&mut shell));
-    said.failed(3, "page.txt: cannot create the file: file too large");
+    let outcome = crate::outcome(output(&mut shell));
+    outcome.failed(3, "page.txt: cannot create the file: file too large");
     assert!(!pki.path("k.key").exists() && !pki.path("page.txt").exists());
 }
 
@@ -225,14 +225,15 @@ fn an_encrypted_key_needs_its_passphrase() {
             drill("empty").failed(1, "empty: the first line is empty");
             drill("missing").failed(3, "missing: no such file");
         }
-        let said = run(dir.path(), &["pin", "--private-key", "--passphrase-file", "good", &file]);
-        assert_eq!(said.fine(), format!("{pin}  private key\n"));
-        let said = run(dir.path(), &["find", pin]);
-        assert_eq!(said.code, Some(3), "{said:?}");
-        let said = run(dir.path(), &["find", "--passphrase-file", "good", pin]);
-        assert!(said.out.contains(&format!("private key: ./{file}\n")), "{said:?}");
-        let said = run(dir.path(), &["find", "--passphrase-file", "good", &file, &file]);
-        assert!(said.out.contains(&format!("private key: {file}\n")), "{said:?}");
+        let outcome =
+            run(dir.path(), &["pin", "--private-key", "--passphrase-file", "good", &file]);
+        assert_eq!(outcome.fine(), format!("{pin}  private key\n"));
+        let outcome = run(dir.path(), &["find", pin]);
+        assert_eq!(outcome.code, Some(3), "{outcome:?}");
+        let outcome = run(dir.path(), &["find", "--passphrase-file", "good", pin]);
+        assert!(outcome.out.contains(&format!("private key: ./{file}\n")), "{outcome:?}");
+        let outcome = run(dir.path(), &["find", "--passphrase-file", "good", &file, &file]);
+        assert!(outcome.out.contains(&format!("private key: {file}\n")), "{outcome:?}");
     }
     run(dir.path(), &["key", "new", "--passphrase-file", "empty", "k"])
         .failed(1, "the first line is empty");
@@ -271,8 +272,8 @@ fn a_key_that_others_have_encrypted_needs_its_passphrase() {
         );
         run(dir.path(), &["key", "drill", "--pin", &pin, "--passphrase-file", "bad", file])
             .failed(1, "passphrase");
-        let said = run(dir.path(), &["find", "--passphrase-file", "good", &pin]);
-        assert!(said.out.contains(&format!("private key: ./{file}\n")), "{said:?}");
+        let outcome = run(dir.path(), &["find", "--passphrase-file", "good", &pin]);
+        assert!(outcome.out.contains(&format!("private key: ./{file}\n")), "{outcome:?}");
     }
 }
 
@@ -293,23 +294,24 @@ fn on_a_terminal(directory: &Path, input: &str, arguments: &str) -> String {
 #[test]
 fn a_passphrase_is_typed_twice_on_a_terminal() {
     let (dir, pki) = pki();
-    let said = on_a_terminal(dir.path(), "opensesame\nopensesame", "key new --passphrase k");
-    assert!(said.contains("code 0"), "{said}");
+    let outcome = on_a_terminal(dir.path(), "opensesame\nopensesame", "key new --passphrase k");
+    assert!(outcome.contains("code 0"), "{outcome}");
     pki.write("passphrase", "opensesame");
-    let said = run(dir.path(), &["pin", "--private-key", "--passphrase-file", "passphrase", "k"]);
-    let out = said.fine();
-    let said =
+    let outcome =
+        run(dir.path(), &["pin", "--private-key", "--passphrase-file", "passphrase", "k"]);
+    let out = outcome.fine();
+    let outcome =
         on_a_terminal(dir.path(), "opensesame", &format!("key drill --pin {} k", first_word(&out)));
-    assert!(said.contains("the key can be restored") && said.contains("code 0"), "{said}");
-    let said = on_a_terminal(dir.path(), "opensesame\nopensezame", "key new --passphrase l");
-    assert!(said.contains("differ") && said.contains("code 1"), "{said}");
+    assert!(outcome.contains("the key can be restored") && outcome.contains("code 0"), "{outcome}");
+    let outcome = on_a_terminal(dir.path(), "opensesame\nopensezame", "key new --passphrase l");
+    assert!(outcome.contains("differ") && outcome.contains("code 1"), "{outcome}");
     assert!(!pki.path("l").exists());
     // Without a terminal nobody can be asked.
     let mut command = Command::new("setsid");
     command
         .args(["-w", env!("CARGO_BIN_EXE_hpkp"), "key", "new", "--passphrase", "l"])
         .current_dir(dir.path());
-    crate::said(output(command.stdin(Stdio::null()))).failed(2, "--passphrase-file");
+    crate::outcome(output(command.stdin(Stdio::null()))).failed(2, "--passphrase-file");
     // Lines are typed with a mistake, which is named at once.
     run(dir.path(), &["key", "new", "--paper", "page", "m.key"]).fine();
     let page = String::from_utf8(pki.read("page")).expect("UTF-8");
@@ -317,9 +319,10 @@ fn a_passphrase_is_typed_twice_on_a_terminal() {
     let second = lines.lines().nth(1).expect("a line");
     let wrong = second.replacen(": ", ": zz", 1);
     let lines = lines.replacen(second, &format!("{wrong}\n{second}"), 1);
-    let said = on_a_terminal(dir.path(), lines.trim_end(), &format!("key drill --pin {OTHER} -"));
-    assert!(said.contains("line 2: ") && said.contains("type that line again"), "{said}");
-    assert!(said.contains(&pki.pin("m.key")) && said.contains("code 1"), "{said}");
+    let outcome =
+        on_a_terminal(dir.path(), lines.trim_end(), &format!("key drill --pin {OTHER} -"));
+    assert!(outcome.contains("line 2: ") && outcome.contains("type that line again"), "{outcome}");
+    assert!(outcome.contains(&pki.pin("m.key")) && outcome.contains("code 1"), "{outcome}");
 }
 
 #[test]
@@ -333,29 +336,29 @@ fn a_page_of_text_restores_the_key() {
         assert_eq!(pki.path(&page).metadata().expect("a page").permissions().mode() & 0o777, 0o600);
         restored(&run(dir.path(), &["key", "drill", "--pin", pin, &page]), pin);
         let copy = format!("{kind}.restored");
-        let said = run_in(
+        let outcome = run_in(
             dir.path(),
             typed(&text).as_bytes(),
             &["key", "drill", "--pin", pin, "--restore", &copy, "-"],
         );
-        restored(&said, pin);
+        restored(&outcome, pin);
         assert_eq!(pki.read(&copy), pki.read(&file));
         assert_eq!(pki.path(&copy).metadata().expect("a key").permissions().mode() & 0o777, 0o600);
     }
     // The page may go to a printer alone.
-    let said = run(dir.path(), &["key", "new", "--paper", "-", "k.key"]);
+    let outcome = run(dir.path(), &["key", "new", "--paper", "-", "k.key"]);
     let pin = format!("sha256/{}", pki.pin("k.key"));
-    assert!(said.code == Some(0) && said.err.contains(&pin), "{said:?}");
-    restored(&run_with(said.out.as_bytes(), &["key", "drill", "--pin", &pin, "-"]), &pin);
+    assert!(outcome.code == Some(0) && outcome.err.contains(&pin), "{outcome:?}");
+    restored(&run_with(outcome.out.as_bytes(), &["key", "drill", "--pin", &pin, "-"]), &pin);
 }
 
 /// Runs the command in a directory with `input` on standard input.
-fn run_in(directory: &Path, input: &[u8], arguments: &[&str]) -> Said {
+fn run_in(directory: &Path, input: &[u8], arguments: &[&str]) -> Outcome {
     let file = directory.join("standard-input");
     std::fs::write(&file, input).expect("a file");
     let stdin = std::fs::File::open(&file).expect("a file");
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
-    crate::said(output(command.current_dir(directory).args(arguments).stdin(stdin)))
+    crate::outcome(output(command.current_dir(directory).args(arguments).stdin(stdin)))
 }
 
 #[test]
@@ -373,12 +376,12 @@ fn a_typing_mistake_is_found_at_its_line() {
             if line.starts_with("end") { "end".to_owned() } else { format!("line {number}: ") };
         let (before, last) = line.split_at(line.len() - 1);
         let other = if last == "0" { "1" } else { "0" };
-        let said = drill(&lines.replacen(line, &format!("{before}{other}"), 1));
-        said.failed(1, &label);
-        assert_eq!(said.err.lines().count(), 1, "{said:?}");
+        let outcome = drill(&lines.replacen(line, &format!("{before}{other}"), 1));
+        outcome.failed(1, &label);
+        assert_eq!(outcome.err.lines().count(), 1, "{outcome:?}");
         let missing = lines.replacen(&format!("{line}\n"), "", 1);
-        let said = drill(&missing);
-        said.failed(
+        let outcome = drill(&missing);
+        outcome.failed(
             1,
             if line.starts_with("end") { "begins with \"end\"" } else { "missing: line " },
         );
@@ -386,9 +389,9 @@ fn a_typing_mistake_is_found_at_its_line() {
         drill(&short).failed(1, &label);
     }
     // Two mistakes are two messages.
-    let said = drill(&lines.replacen(": ", ": 0", 2));
-    said.failed(1, "line 1: ");
-    said.failed(1, "line 2: ");
+    let outcome = drill(&lines.replacen(": ", ": 0", 2));
+    outcome.failed(1, "line 1: ");
+    outcome.failed(1, "line 2: ");
     drill(&all[..3].join("\n")).failed(1, "begins with \"end\"");
     drill("").failed(1, "empty");
     drill("hello\n").failed(1, "not a private key");
@@ -431,9 +434,9 @@ fn scans_of_the_page_restore_the_key() {
     for (form, dpi) in [("png", "300"), ("png", "100"), ("jpeg", "150")] {
         let files = scanned(&pki, "a.pdf", form, dpi);
         let drill = ["key", "drill", "--pin", pin, &files[0]];
-        let said = run(dir.path(), &drill);
-        restored(&said, pin);
-        assert!(said.out.contains("from a QR code"));
+        let outcome = run(dir.path(), &drill);
+        restored(&outcome, pin);
+        assert!(outcome.out.contains("from a QR code"));
         let copy = format!("{form}-{dpi}.key");
         run(dir.path(), &[&drill[..], &["--restore", &copy]].concat()).fine();
         assert_eq!(pki.read(&copy), pki.read("a.key"));
@@ -486,9 +489,9 @@ fn a_damaged_scan_is_named() {
         let mut damaged = whole.clone();
         damaged[place] ^= 0x55;
         pki.write("damaged.png", &damaged);
-        let said = drill("damaged.png");
-        assert!(matches!(said.code, Some(0 | 1)), "{said:?}");
-        assert!(said.err.lines().all(|line| line.starts_with("hpkp: ")), "{said:?}");
+        let outcome = drill("damaged.png");
+        assert!(matches!(outcome.code, Some(0 | 1)), "{outcome:?}");
+        assert!(outcome.err.lines().all(|line| line.starts_with("hpkp: ")), "{outcome:?}");
     }
     // A picture without a code, and a file that only begins as a picture.
     pki.write("empty.pdf", blank_pdf());
@@ -522,11 +525,11 @@ fn a_drill_says_who_holds_the_pin() {
     };
 
     // Nobody holds it yet; that is on record too.
-    let said = drill(&[]);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    let outcome = drill(&[]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(
-        said.out.starts_with("no: ") && said.out.contains("recorded: records/hpkp-drills\n"),
-        "{said:?}"
+        outcome.out.starts_with("no: ") && outcome.out.contains("recorded: records/hpkp-drills\n"),
+        "{outcome:?}"
     );
 
     records.recorded(&[
@@ -539,11 +542,11 @@ fn a_drill_says_who_holds_the_pin() {
         "--origin",
         "app 1",
     ]);
-    let said = drill(&[]);
-    restored(&said, pin);
+    let outcome = drill(&[]);
+    restored(&outcome, pin);
     assert!(
-        said.out.starts_with("yes: ") && said.out.contains("  www.example.com: 2 pins"),
-        "{said:?}"
+        outcome.out.starts_with("yes: ") && outcome.out.contains("  www.example.com: 2 pins"),
+        "{outcome:?}"
     );
     let json = drill(&["--json", "--no-record"]).json();
     assert_eq!(
@@ -578,8 +581,8 @@ fn a_drill_finds_the_key_in_tlsa_records() {
     let digits: String = der.iter().map(|byte| format!("{byte:02x}")).collect();
     pki.write("zone", format!("_443._tcp.tlsa.example. 3600 IN TLSA 3 1 0 {digits}\n"));
     records.run(&["import", "--format", "tlsa", "--origin", "zone", "zone"]).fine();
-    let said = run(directory, &["key", "drill", "-d", "records", "tlsa.key"]);
-    restored(&said, first_word(&public));
+    let outcome = run(directory, &["key", "drill", "-d", "records", "tlsa.key"]);
+    restored(&outcome, first_word(&public));
 }
 
 #[test]
@@ -593,20 +596,20 @@ fn a_drill_says_what_it_cannot_read_or_record() {
     restored(&drill(), pin);
 
     // Records that cannot be read leave the answer open.
-    let said = run(directory, &["key", "drill", "-d", "missing", "backup.key"]);
-    said.failed(3, "missing");
-    said.failed(3, pin);
+    let outcome = run(directory, &["key", "drill", "-d", "missing", "backup.key"]);
+    outcome.failed(3, "missing");
+    outcome.failed(3, pin);
     std::fs::write(directory.join("records/broken.jsonl"), "nonsense\n").expect("a file");
     drill().failed(1, "broken.jsonl");
     std::fs::remove_file(directory.join("records/broken.jsonl")).expect("removed");
     // A record that cannot be written is no record.
     std::fs::remove_file(directory.join("records/hpkp-drills")).expect("removed");
     symlink("/dev/null", directory.join("records/hpkp-drills")).expect("a link");
-    let said = drill();
-    assert_eq!(said.code, Some(3), "{said:?}");
+    let outcome = drill();
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(
-        said.out.starts_with("yes: ") && said.err.contains("the drill is not recorded"),
-        "{said:?}"
+        outcome.out.starts_with("yes: ") && outcome.err.contains("the drill is not recorded"),
+        "{outcome:?}"
     );
 }
 
@@ -646,10 +649,10 @@ fn what_is_no_private_key_is_named() {
         ("missing", 3, "no such file"),
         (".", 3, "is a directory"),
     ] {
-        let said = run(dir.path(), &["key", "drill", "--pin", OTHER, file]);
-        said.failed(code, &format!("{file}: "));
-        said.failed(code, text);
-        assert_eq!(said.out, "");
+        let outcome = run(dir.path(), &["key", "drill", "--pin", OTHER, file]);
+        outcome.failed(code, &format!("{file}: "));
+        outcome.failed(code, text);
+        assert_eq!(outcome.out, "");
     }
     // Through a link, and from a pipe.
     symlink("ca.key", pki.path("link")).expect("a link");
@@ -668,10 +671,10 @@ fn a_private_half_that_does_not_belong_to_the_public_one_restores_nothing() {
     let place = der.windows(2).position(|pair| pair == [0x04, 0x20]).expect("the private number");
     der[place + 20] ^= 1;
     pki.write("damaged", &der);
-    let said = run(dir.path(), &["key", "drill", "--pin", first_word(&out), "damaged"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
-    let said = run(dir.path(), &["pin", "--private-key", "damaged"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    let outcome = run(dir.path(), &["key", "drill", "--pin", first_word(&out), "damaged"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(1), ""), "{outcome:?}");
+    let outcome = run(dir.path(), &["pin", "--private-key", "damaged"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(1), ""), "{outcome:?}");
 }
 
 #[test]
@@ -686,15 +689,15 @@ fn pins_of_private_keys_are_printed_where_they_are_asked_for() {
         let pin = format!("sha256/{}", pki.pin(&format!("{name}.key")));
         pki.write("der", openssl(&["pkey", "-in", key, "-outform", "der"]));
         for file in [&format!("{name}.key"), "der"] {
-            let said = run(dir.path(), &["pin", file]);
-            said.failed(1, "--private-key");
+            let outcome = run(dir.path(), &["pin", file]);
+            outcome.failed(1, "--private-key");
             assert_eq!(
                 run(dir.path(), &["pin", "--private-key", file]).fine(),
                 format!("{pin}  private key\n")
             );
         }
-        let said = run_with(&pki.read(&format!("{name}.key")), &["pin", "--private-key", "-"]);
-        assert_eq!(said.fine(), format!("{pin}  private key\n"));
+        let outcome = run_with(&pki.read(&format!("{name}.key")), &["pin", "--private-key", "-"]);
+        assert_eq!(outcome.fine(), format!("{pin}  private key\n"));
     }
     let out = run(dir.path(), &["pin", "--private-key", "haproxy.pem"]).fine();
     let pins: Vec<&str> = out.lines().map(first_word).collect();
@@ -769,7 +772,7 @@ fn write_forms(pki: &Pki, typed: &str) {
 
 /// What commands say that are given a file with a key, in all ways.
 fn all_that_is_said_of(directory: &Path, file: &str) -> String {
-    let mut said = String::new();
+    let mut outcome = String::new();
     let input = std::fs::read(directory.join(file)).expect("a file");
     for arguments in [
         &["pin", file][..],
@@ -789,7 +792,7 @@ fn all_that_is_said_of(directory: &Path, file: &str) -> String {
     ] {
         let one = run(directory, arguments);
         assert!(one.code.is_some_and(|code| code <= 3), "{arguments:?}: {one:?}");
-        said.push_str(&format!("{arguments:?}\n{}{}", one.out, one.err));
+        outcome.push_str(&format!("{arguments:?}\n{}{}", one.out, one.err));
     }
     for arguments in [
         &["pin", "-"][..],
@@ -803,9 +806,9 @@ fn all_that_is_said_of(directory: &Path, file: &str) -> String {
             continue;
         }
         let one = run_in(directory, &input, arguments);
-        said.push_str(&format!("{file} | {arguments:?}\n{}{}", one.out, one.err));
+        outcome.push_str(&format!("{file} | {arguments:?}\n{}{}", one.out, one.err));
     }
-    said
+    outcome
 }
 
 #[test]
@@ -827,11 +830,13 @@ fn nothing_of_a_key_is_printed() {
     );
     secret.extend(["correct horse", "battery staple"].map(str::to_owned));
     write_forms(&pki, &typed);
-    let mut said: String = FORMS.iter().map(|form| all_that_is_said_of(directory, form)).collect();
-    said.push_str(&std::fs::read_to_string(directory.join("records/hpkp-drills")).expect("drills"));
-    let lower = said.to_lowercase().replace(':', "");
+    let mut outcome: String =
+        FORMS.iter().map(|form| all_that_is_said_of(directory, form)).collect();
+    outcome
+        .push_str(&std::fs::read_to_string(directory.join("records/hpkp-drills")).expect("drills"));
+    let lower = outcome.to_lowercase().replace(':', "");
     for secret in secret {
-        for text in [&said, &lower] {
+        for text in [&outcome, &lower] {
             if let Some(place) = text.find(&secret) {
                 // From the arguments of that run on.
                 let start = text[..place].rfind("\n[").or_else(|| text[..place].rfind(" | ["));
@@ -844,17 +849,18 @@ fn nothing_of_a_key_is_printed() {
 #[test]
 fn ml_dsa_is_made_where_openssl_has_it() {
     let (dir, pki) = pki();
-    let said = run(dir.path(), &["key", "new", "--type", "ml-dsa-65", "--paper", "page", "k.key"]);
+    let outcome =
+        run(dir.path(), &["key", "new", "--type", "ml-dsa-65", "--paper", "page", "k.key"]);
     let has = succeed(Command::new("openssl").args(["list", "-public-key-algorithms"]));
     if String::from_utf8_lossy(&has).contains("ML-DSA-65") {
-        let out = said.fine();
+        let out = outcome.fine();
         assert_eq!(first_word(&out), format!("sha256/{}", pki.pin("k.key")));
         restored(
             &run(dir.path(), &["key", "drill", "--pin", first_word(&out), "page"]),
             first_word(&out),
         );
     } else {
-        said.failed(3, "ML-DSA-65 needs OpenSSL 3.5 or later");
+        outcome.failed(3, "ML-DSA-65 needs OpenSSL 3.5 or later");
         assert!(!pki.path("k.key").exists());
     }
 }

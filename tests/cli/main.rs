@@ -42,13 +42,13 @@ use serde_json::Value;
 
 /// What a run of the command said.
 #[derive(Debug)]
-struct Said {
+struct Outcome {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Said {
+impl Outcome {
     /// Fails unless the command ended well and complained of nothing.
     #[track_caller]
     fn fine(self) -> String {
@@ -78,24 +78,24 @@ fn hpkp() -> Command {
     Command::new(env!("CARGO_BIN_EXE_hpkp"))
 }
 
-fn said(output: std::process::Output) -> Said {
-    let text = |octets| String::from_utf8(octets).expect("UTF-8");
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+fn outcome(output: std::process::Output) -> Outcome {
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// Runs the command in `directory`.
-fn run(directory: &Path, arguments: &[&str]) -> Said {
-    said(output(hpkp().current_dir(directory).args(arguments).stdin(Stdio::null())))
+fn run(directory: &Path, arguments: &[&str]) -> Outcome {
+    outcome(output(hpkp().current_dir(directory).args(arguments).stdin(Stdio::null())))
 }
 
 /// Runs the command with `input` on standard input.
-fn run_with(input: &[u8], arguments: &[&str]) -> Said {
+fn run_with(input: &[u8], arguments: &[&str]) -> Outcome {
     let mut command = hpkp();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the command");
     // Nobody else writes there, so what is too long to be read may be refused half-way.
     let _ = child.stdin.take().expect("a pipe").write_all(input);
-    said(child.wait_with_output().expect("its output"))
+    outcome(child.wait_with_output().expect("its output"))
 }
 
 #[test]
@@ -115,9 +115,13 @@ fn wrong_usage_ends_with_2() {
         &["published", "show", "no-id"],
         &["published", "add", "www.example.com"],
     ] {
-        let said = run(here, arguments);
-        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{arguments:?}: {said:?}");
-        assert!(!said.err.is_empty(), "{arguments:?}");
+        let outcome = run(here, arguments);
+        assert_eq!(
+            (outcome.code, outcome.out.as_str()),
+            (Some(2), ""),
+            "{arguments:?}: {outcome:?}"
+        );
+        assert!(!outcome.err.is_empty(), "{arguments:?}");
     }
     assert!(run(here, &["--version"]).fine().starts_with("hpkp "));
 }

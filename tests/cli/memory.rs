@@ -295,9 +295,9 @@ fn nothing_of_a_key_that_was_read_stays() {
         let parsed = PKey::private_key_from_pem(&plain).expect("a key");
         fs::write(here.join("der"), parsed.private_key_to_der().expect("DER")).expect("a file");
         let pin = |key: &str| {
-            let said =
+            let outcome =
                 crate::run(here, &["pin", "--private-key", "--passphrase-file", "passphrase", key]);
-            said.fine().split(' ').next().expect("a pin").to_owned()
+            outcome.fine().split(' ').next().expect("a pin").to_owned()
         };
         let (own, other) = (pin(key), pin(&locked));
         let page = format!("{key}.txt");

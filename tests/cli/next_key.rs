@@ -14,7 +14,7 @@ use hpkp_tests::{free_port, output};
 use serde_json::Value;
 
 use crate::records::{Records, pin};
-use crate::{Said, hpkp, run, said};
+use crate::{Outcome, hpkp, outcome, run};
 
 const HOST: &str = "www.example.com";
 
@@ -48,14 +48,14 @@ impl Site {
         ));
     }
 
-    fn hpkp(&self, arguments: &[&str]) -> Said {
+    fn hpkp(&self, arguments: &[&str]) -> Outcome {
         let mut command = hpkp();
         command.envs(self.clock.environment());
         command.args(arguments).args(["-d", "records"]).stdin(Stdio::null());
-        said(output(command.current_dir(self.nginx.path(""))))
+        outcome(output(command.current_dir(self.nginx.path(""))))
     }
 
-    fn next(&self, arguments: &[&str]) -> Said {
+    fn next(&self, arguments: &[&str]) -> Outcome {
         self.hpkp(&[&["key", "next", HOST], arguments].concat())
     }
 
@@ -170,7 +170,7 @@ fn publish(records: &Records, pins: &[&str]) {
     records.recorded(&add);
 }
 
-fn next(records: &Records, arguments: &[&str]) -> Said {
+fn next(records: &Records, arguments: &[&str]) -> Outcome {
     let all = [&["key", "next", HOST, "-d", "records"], arguments].concat();
     run(records.0.path(), &all)
 }
@@ -227,8 +227,8 @@ fn each_client_gets_the_key_where_it_looks_for_it() {
             "acme.sh" => fs::write(path("account.conf"), "").expect("settings"),
             _ => {}
         }
-        let said = next(&records, &["--client", "--acme", client]);
-        assert_eq!(said.code, Some(0), "{client}: {said:?}");
+        let outcome = next(&records, &["--client", "--acme", client]);
+        assert_eq!(outcome.code, Some(0), "{client}: {outcome:?}");
         assert_eq!(pki.read(&format!("{client}/{key}")), pki.read("next.key"), "{client}");
         let again = next(&records, &["--client", "--acme", client]);
         assert!(again.out.contains("has it already"), "{again:?}");
@@ -249,9 +249,9 @@ fn the_next_key_of_a_client_is_used_where_it_has_one() {
     fs::write(records.0.path().join("dehydrated/config"), settings).expect("settings");
     fs::copy(records.0.path().join("live.chain"), folder.join("fullchain.pem")).expect("a file");
     fs::copy(pki.key("rolled", P256), folder.join("privkey.roll.pem")).expect("a file");
-    let said = next(&records, &["--acme", "dehydrated", "--json"]);
-    assert!(said.err.contains("dehydrated has made the next key already"), "{said:?}");
-    let key = said.json()["keys"][0].clone();
+    let outcome = next(&records, &["--acme", "dehydrated", "--json"]);
+    assert!(outcome.err.contains("dehydrated has made the next key already"), "{outcome:?}");
+    let key = outcome.json()["keys"][0].clone();
     assert_eq!(key["pin"], pin(&pki.pin("rolled.key")).as_str());
     assert!(key["file"].as_str().is_some_and(|file| file.ends_with("privkey.roll.pem")), "{key}");
     // An app has pins without it that do not expire.
@@ -275,16 +275,16 @@ fn what_cannot_be_told_or_read_is_said() {
     fs::write(records.0.path().join("next.key"), pki.read("live.key")).expect("a file");
     next(&records, &["--csr", "x.csr"]).failed(1, "does not have the next key");
     fs::remove_file(records.0.path().join("next.key")).expect("removed");
-    let said = next(&records, &["--json"]);
-    assert_eq!(said.code, Some(3), "{said:?}");
+    let outcome = next(&records, &["--json"]);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
     let status = run(records.0.path(), &["status", "--offline", "-d", "records"]);
     assert_eq!(status.code, Some(3), "{status:?}");
     assert!(status.err.contains("the file of its next key"), "{status:?}");
     next(&records, &["--forget"]).fine();
 
     for (take, text) in [("live.pem", "not a private key"), ("none.key", "no such file")] {
-        let said = next(&records, &["--take", take]);
-        assert!(matches!(said.code, Some(1 | 3)) && said.err.contains(text), "{said:?}");
+        let outcome = next(&records, &["--take", take]);
+        assert!(matches!(outcome.code, Some(1 | 3)) && outcome.err.contains(text), "{outcome:?}");
     }
     run(records.0.path(), &["key", "next", "no host", "-d", "records"]).failed(2, "HOST");
     fs::write(records.0.path().join("records/hpkp-next-keys"), "nonsense\n").expect("a file");
@@ -350,10 +350,10 @@ fn a_kill_at_any_moment_leaves_one_key_or_none_and_loses_none() {
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         killed(directory, &all, Duration::from_micros(round * 700));
         // What was not finished is made now.
-        let said = next(&records, &["--key", &file, "--json"]);
-        let is_there = said.code == Some(1) && said.err.contains("has a next key already");
-        let said = if is_there { next(&records, &["--json"]) } else { said };
-        let json = said.json();
+        let outcome = next(&records, &["--key", &file, "--json"]);
+        let is_there = outcome.code == Some(1) && outcome.err.contains("has a next key already");
+        let outcome = if is_there { next(&records, &["--json"]) } else { outcome };
+        let json = outcome.json();
         let keys = json["keys"].as_array().expect("keys");
         assert_eq!(keys.len(), 1, "round {round}: {json}");
         assert_eq!(keys[0]["pin"], pin(&pki.pin(&file)).as_str(), "round {round}");
@@ -368,8 +368,8 @@ fn of_several_calls_at_once_one_makes_the_key() {
     for round in 0..5 {
         let call = |number: u32| {
             let file = format!("next-{round}-{number}.key");
-            let said = next(&records, &["--key", &file]);
-            usize::from(said.code == Some(0))
+            let outcome = next(&records, &["--key", &file]);
+            usize::from(outcome.code == Some(0))
         };
         let made: usize = std::thread::scope(|scope| {
             let calls: Vec<_> = (0..6).map(|number| scope.spawn(move || call(number))).collect();

@@ -117,14 +117,15 @@ pub(crate) fn starttls(pki: &Pki, name: &str, lines: &'static [&'static str]) ->
         let (greeting, answers) = lines.split_first().expect("a greeting");
         let _ = stream.write_all(greeting.as_bytes());
         for answer in answers {
-            let mut said = Vec::new();
+            let mut outcome = Vec::new();
             let mut byte = [0];
             // XMPP has no lines, but elements.
-            let is_whole =
-                |said: &[u8]| said.ends_with(b"\n") || (said.ends_with(b">") && said.len() > 30);
-            while !is_whole(&said) {
+            let is_whole = |outcome: &[u8]| {
+                outcome.ends_with(b"\n") || (outcome.ends_with(b">") && outcome.len() > 30)
+            };
+            while !is_whole(&outcome) {
                 match stream.read(&mut byte) {
-                    Ok(1) => said.push(byte[0]),
+                    Ok(1) => outcome.push(byte[0]),
                     _ => return,
                 }
             }

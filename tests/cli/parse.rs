@@ -8,7 +8,7 @@ use hpkp_core::ua::{FieldKind, Response, Verdict, chromium, firefox, wget2};
 use hpkp_tests::site::{A, B};
 use serde_json::{Value, json};
 
-use crate::{Said, run, run_with};
+use crate::{Outcome, run, run_with};
 
 fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
@@ -90,7 +90,7 @@ fn without_reason(value: &Value) -> Value {
 }
 
 /// What the command says of the fields of a case, whose chain has these pins.
-fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> Said {
+fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> Outcome {
     let mut lines = b"HTTP/1.1 200 OK\r\n".to_vec();
     for value in values {
         lines.extend([kind.name().as_bytes(), b": ", value, b"\r\n"].concat());
@@ -98,7 +98,7 @@ fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> S
     let mut arguments = vec!["parse", "--json", "--host", text(&case["host"])];
     let pins: Vec<String> = chain.iter().map(|pin| format!("sha256/{pin}")).collect();
     pins.iter().for_each(|pin| arguments.extend(["--chain", pin]));
-    let other = format!("sha256/{}", Pin::from_octets([0x5a; 32]));
+    let other = format!("sha256/{}", Pin::from_bytes([0x5a; 32]));
     if chain.is_empty() {
         // A key that no case pins is as good as none.
         arguments.extend(["--chain", &other]);
@@ -131,8 +131,8 @@ fn the_corpus_of_headers_as_the_library_reads_it() {
             "pkp" => FieldKind::Enforced,
             _ => FieldKind::ReportOnly,
         };
-        let said = parsed(&case, kind, &values, &chain);
-        let (id, json) = (&case["id"], said.json());
+        let outcome = parsed(&case, kind, &values, &chain);
+        let (id, json) = (&case["id"], outcome.json());
         let header = &json["headers"][0];
         let reading = Reading::of(kind, &values[0]).expect("a reading");
         let expected = judgement(kind, reading.strict(), &host, &chain, secure);
@@ -154,7 +154,7 @@ fn the_corpus_of_headers_as_the_library_reads_it() {
             .map(|one| serde_json::from_value(json!([one["start"], one["end"]])).expect("a place"))
             .collect();
         assert_eq!(found, places, "{id}");
-        assert_eq!(said.code, Some(i32::from(reading.strict().is_none())), "{id}");
+        assert_eq!(outcome.code, Some(i32::from(reading.strict().is_none())), "{id}");
     }
     // 271 cases; lines of a response cannot hold the others: ends of lines, blanks around a value.
     assert_eq!(expressed, 258);
@@ -180,9 +180,9 @@ fn the_corpus_of_emitters_as_the_library_reads_it() {
             "Public-Key-Pins" => FieldKind::Enforced,
             _ => FieldKind::ReportOnly,
         };
-        let said = run_with(format!("{name}: {value}\r\n").as_bytes(), &["parse", "--json"]);
+        let outcome = run_with(format!("{name}: {value}\r\n").as_bytes(), &["parse", "--json"]);
         let reading = Reading::of(kind, value.as_bytes()).expect("a reading");
-        let header = &said.json()["headers"][0];
+        let header = &outcome.json()["headers"][0];
         assert_eq!(header["name"], name, "{}", case["id"]);
         assert_eq!(header["rfc7469"]["valid"], reading.strict().is_some(), "{}", case["id"]);
         let pins = reading.tolerant().map(|field| field.pins.len()).unwrap_or_default();
@@ -222,42 +222,42 @@ fn the_corpus_of_keys_as_the_library_reads_it() {
     assert!(expressed > 100, "{expressed}");
 }
 
-fn parse(arguments: &[&str]) -> Said {
+fn parse(arguments: &[&str]) -> Outcome {
     run(std::path::Path::new("/"), &[&["parse"], arguments].concat())
 }
 
 #[test]
 fn people_see_a_departure_at_its_place() {
     let good = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=5184000");
-    let said = parse(&[&good]).fine();
-    assert!(said.starts_with("Public-Key-Pins: valid (RFC 7469)\n"), "{said}");
-    assert!(said.contains("    max-age 60 days\n"), "{said}");
-    assert!(!said.contains("differs"), "{said}");
+    let outcome = parse(&[&good]).fine();
+    assert!(outcome.starts_with("Public-Key-Pins: valid (RFC 7469)\n"), "{outcome}");
+    assert!(outcome.contains("    max-age 60 days\n"), "{outcome}");
+    assert!(!outcome.contains("differs"), "{outcome}");
     // Known clients take an empty directive; the RFC does not.
-    let said = parse(&[&format!("{good};; includeSubDomains")]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains("Public-Key-Pins: invalid"), "{said:?}");
-    assert!(said.out.contains("RFC 7469  ignores the header\n"), "{said:?}");
+    let outcome = parse(&[&format!("{good};; includeSubDomains")]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.out.contains("Public-Key-Pins: invalid"), "{outcome:?}");
+    assert!(outcome.out.contains("RFC 7469  ignores the header\n"), "{outcome:?}");
     assert!(
-        said.out.contains("Chromium  notes the host and its subdomains for 60 days  (differs"),
-        "{said:?}"
+        outcome.out.contains("Chromium  notes the host and its subdomains for 60 days  (differs"),
+        "{outcome:?}"
     );
     // The mark stands below the text that is wrong.
-    let said = parse(&[&format!("{good}; foo=bar")]).out;
-    let lines: Vec<&str> = said.lines().collect();
+    let outcome = parse(&[&format!("{good}; foo=bar")]).out;
+    let lines: Vec<&str> = outcome.lines().collect();
     let mark = lines.iter().position(|line| line.contains("^^^")).expect("a mark");
     let column = lines[mark].find('^').expect("a mark");
-    assert_eq!(lines[mark - 1].get(column..), Some("foo=bar"), "{said}");
+    assert_eq!(lines[mark - 1].get(column..), Some("foo=bar"), "{outcome}");
 }
 
 #[test]
 fn a_header_in_any_form() {
     let value = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=60");
-    let name = |said: &Said| said.json()["headers"][0]["name"].clone();
+    let name = |outcome: &Outcome| outcome.json()["headers"][0]["name"].clone();
     for given in [value.clone(), format!("public-key-pins: {value}"), format!("{value}\r\n")] {
         assert_eq!(name(&parse(&["--json", &given])), "Public-Key-Pins", "{given}");
-        let said = run_with(given.as_bytes(), &["parse", "--json"]);
-        assert_eq!((said.code, name(&said)), (Some(0), json!("Public-Key-Pins")), "{given}");
+        let outcome = run_with(given.as_bytes(), &["parse", "--json"]);
+        assert_eq!((outcome.code, name(&outcome)), (Some(0), json!("Public-Key-Pins")), "{given}");
     }
     assert_eq!(name(&parse(&["--json", "--report-only", &value])), "Public-Key-Pins-Report-Only");
     let both = format!("Public-Key-Pins-Report-Only: {value}\nPublic-Key-Pins: {value}\nX: y\n");

@@ -10,7 +10,7 @@ use hpkp_tests::nginx::{Module, Nginx, tls_server, wait};
 use hpkp_tests::pki::{ED25519, KINDS, Pki, RSA, leaf_extensions, openssl, pki};
 use serde_json::Value;
 
-use crate::{Said, run, run_with};
+use crate::{Outcome, run, run_with};
 
 /// The first word of each line.
 fn pins(out: &str) -> Vec<&str> {
@@ -36,8 +36,8 @@ fn every_kind_of_key_has_the_pin_that_openssl_says() {
         pki.write(&format!("{name}.pub"), public);
         let expected = format!("sha256/{}", pki.pin(&format!("{name}.key")));
         for extension in ["pem", "csr", "der", "pub"] {
-            let said = run(dir.path(), &["pin", &format!("{name}.{extension}")]);
-            assert_eq!(pins(&said.fine()), [&expected], "{name}.{extension}");
+            let outcome = run(dir.path(), &["pin", &format!("{name}.{extension}")]);
+            assert_eq!(pins(&outcome.fine()), [&expected], "{name}.{extension}");
         }
     }
 }
@@ -60,8 +60,8 @@ fn a_bundle_is_shown_key_by_key() {
     assert!(lines[2].contains("CN=middle, issued by CN=ca"));
     assert!(lines[3].contains("CN=ca, self-issued"));
 
-    let said = run_with(&pki.read("all.pem"), &["pin", "-", "--json"]);
-    let json = said.json();
+    let outcome = run_with(&pki.read("all.pem"), &["pin", "-", "--json"]);
+    let json = outcome.json();
     let source = &json["sources"][0];
     assert_eq!((&source["source"], &source["kind"]), (&"-".into(), &"standard-input".into()));
     let keys = source["chains"][0].as_array().expect("keys");
@@ -95,21 +95,21 @@ fn what_holds_no_pin_is_named_and_hides_no_other() {
         ("missing", 3, "no such file"),
         (".", 3, "directory"),
     ] {
-        let said = run(dir.path(), &["pin", file, "ca.pem"]);
-        said.failed(code, &format!("{file}: "));
-        said.failed(code, text);
-        assert_eq!(pins(&said.out), ca, "{file}");
-        let said = run(dir.path(), &["pin", "--json", file]);
-        let json = said.json();
+        let outcome = run(dir.path(), &["pin", file, "ca.pem"]);
+        outcome.failed(code, &format!("{file}: "));
+        outcome.failed(code, text);
+        assert_eq!(pins(&outcome.out), ca, "{file}");
+        let outcome = run(dir.path(), &["pin", "--json", file]);
+        let json = outcome.json();
         assert_eq!(json["sources"][0]["chains"], Value::Array(vec![]), "{file}");
         assert!(json["sources"][0]["errors"][0].as_str().is_some_and(|error| error.contains(text)));
     }
     // What is wrong comes before what is not known.
     run(dir.path(), &["pin", "missing", "ca.key"]).failed(1, "missing: ");
     let key = String::from_utf8(pki.read("ca.key")).expect("PEM");
-    let said = run_with(key.as_bytes(), &["pin", "-"]);
-    said.failed(1, "private key");
-    assert_eq!(said.out, "");
+    let outcome = run_with(key.as_bytes(), &["pin", "-"]);
+    outcome.failed(1, "private key");
+    assert_eq!(outcome.out, "");
     run_with(&vec![b'\n'; 2 << 20], &["pin", "-"]).failed(1, "larger");
 }
 
@@ -125,7 +125,7 @@ fn nginx() -> (Nginx, Pki) {
     (nginx, pki)
 }
 
-fn pin(arguments: &[&str]) -> Said {
+fn pin(arguments: &[&str]) -> Outcome {
     run(Path::new("/"), &[&["pin"], arguments].concat())
 }
 
@@ -232,11 +232,11 @@ fn a_server_that_does_not_answer_is_not_known() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let silent = silent.local_addr().expect("an address").to_string();
     let start = Instant::now();
-    let said = pin(&["--timeout", "1", &silent]);
-    said.failed(3, &format!("{silent}: no answer within the time limit"));
+    let outcome = pin(&["--timeout", "1", &silent]);
+    outcome.failed(3, &format!("{silent}: no answer within the time limit"));
     // Without an end it would wait for ever; how busy the machine is does not matter here.
     assert!(start.elapsed() < Duration::from_secs(180));
-    assert_eq!(said.out, "");
+    assert_eq!(outcome.out, "");
 
     pin(&[&format!("127.0.0.1:{}", free_port())]).failed(3, "cannot connect: connection refused");
 

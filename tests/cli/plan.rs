@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::freshness::{heard, presents};
-use crate::{Said, run};
+use crate::{Outcome, run};
 
 const HOST: &str = "www.example.com";
 const DAY: i64 = 86_400;
@@ -177,7 +177,7 @@ impl Site {
         state
     }
 
-    fn plan(&self, goal: &[&str]) -> Said {
+    fn plan(&self, goal: &[&str]) -> Outcome {
         run(self.directory.path(), &[&["plan", HOST, "-d", "records", "--to"], goal].concat())
     }
 
@@ -599,9 +599,12 @@ fn a_next_key_is_handed_over_just_when_the_check_accepts_it() {
             run(site.directory.path(), &[&all, more].concat())
         };
         key(&["--take", "c.key"]).fine();
-        let said = key(&["--csr", "-"]);
-        prop_assert_eq!(said.code, Some(i32::from(is_refused)), "{:?} {:?}", said, findings);
-        prop_assert_eq!(said.out.starts_with("-----BEGIN CERTIFICATE REQUEST-----"), !is_refused);
+        let outcome = key(&["--csr", "-"]);
+        prop_assert_eq!(outcome.code, Some(i32::from(is_refused)), "{:?} {:?}", outcome, findings);
+        prop_assert_eq!(
+            outcome.out.starts_with("-----BEGIN CERTIFICATE REQUEST-----"),
+            !is_refused
+        );
         Ok(())
     });
     assert!(result.is_ok(), "{result:?}");
@@ -625,10 +628,10 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
     let plan = |reports: &str, more: &[&str]| -> (Option<i32>, String) {
         std::fs::write(directory.path().join("r.jsonl"), reports).expect("a file");
         let arguments = ["plan", HOST, "--to", "enforce", "--reports", "r.jsonl", "--json"];
-        let said = run(directory.path(), &[&arguments[..], more].concat());
-        let json = said.json();
-        assert_eq!(json["safe"], said.code == Some(0), "{said:?}");
-        (said.code, json["reason"].as_str().unwrap_or_default().to_owned())
+        let outcome = run(directory.path(), &[&arguments[..], more].concat());
+        let json = outcome.json();
+        assert_eq!(json["safe"], outcome.code == Some(0), "{outcome:?}");
+        (outcome.code, json["reason"].as_str().unwrap_or_default().to_owned())
     };
     let noise = |ago, clients| group(ago, "report-known-interception", "noise", clients);
     assert_eq!(plan(&(noise(20, 3) + &noise(2, 12)), &[]).0, Some(0));
@@ -648,20 +651,20 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
             "report-own-key",
         ),
     ] {
-        let (code, said) = plan(&reports, &[]);
-        assert_eq!(code, Some(1), "{said}");
-        assert!(said.contains(reason), "{said}");
+        let (code, outcome) = plan(&reports, &[]);
+        assert_eq!(code, Some(1), "{outcome}");
+        assert!(outcome.contains(reason), "{outcome}");
     }
     // Neither mail servers nor clients that enforce already tell anything of the trial.
     let as_format = |groups: String| groups.replace("\"rfc7469\"", "\"smtp-tls\"");
     let as_enforced = |groups: String| groups.replace("\"report-only\"", "\"enforced\"");
-    let (code, said) = plan(&as_format(noise(20, 30) + &noise(1, 30)), &[]);
-    assert!(code == Some(1) && said.contains("silence proves nothing"), "{said}");
-    let (code, said) = plan(&as_enforced(noise(20, 30) + &noise(1, 30)), &[]);
-    assert!(code == Some(1) && said.contains("enforce a policy already"), "{said}");
+    let (code, outcome) = plan(&as_format(noise(20, 30) + &noise(1, 30)), &[]);
+    assert!(code == Some(1) && outcome.contains("silence proves nothing"), "{outcome}");
+    let (code, outcome) = plan(&as_enforced(noise(20, 30) + &noise(1, 30)), &[]);
+    assert!(code == Some(1) && outcome.contains("enforce a policy already"), "{outcome}");
     // An export of last week knows nothing of this one, unless reports arrive for others.
-    let (code, said) = plan(&(noise(20, 30) + &noise(9, 30)), &[]);
-    assert!(code == Some(1) && said.contains("export again"), "{said}");
+    let (code, outcome) = plan(&(noise(20, 30) + &noise(9, 30)), &[]);
+    assert!(code == Some(1) && outcome.contains("export again"), "{outcome}");
     let test = group(1, "report-test", "noise", 1).replace(HOST, "other.example");
     assert_eq!(plan(&(noise(20, 30) + &noise(9, 30) + &test), &[]).0, Some(0));
     // What nobody could explain is long past.
@@ -673,18 +676,21 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
     // What a policy with subdomains would bind too.
     let below = group(1, "report-own-key", "urgent", 1).replace(HOST, &format!("a.{HOST}"));
     std::fs::write(directory.path().join("r.jsonl"), past + &below).expect("a file");
-    let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
-    assert!(said.code == Some(0) && said.out.contains("do not include subdomains"), "{said:?}");
+    let outcome = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
+    assert!(
+        outcome.code == Some(0) && outcome.out.contains("do not include subdomains"),
+        "{outcome:?}"
+    );
 }
 
 #[test]
 fn enforcing_needs_reports_that_can_be_read_and_nothing_else() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("r.jsonl"), "{}").expect("a file");
-    let said = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
-    assert_eq!(said.code, Some(1));
-    let said = run(directory.path(), &["plan", HOST, "--to", "enforce"]);
-    assert_eq!(said.code, Some(2));
+    let outcome = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
+    assert_eq!(outcome.code, Some(1));
+    let outcome = run(directory.path(), &["plan", HOST, "--to", "enforce"]);
+    assert_eq!(outcome.code, Some(2));
     // What would not be looked at is not taken.
     for option in ["--config", "--cert", "--server"] {
         let arguments = ["plan", HOST, "--to", "enforce", "--reports", "r.jsonl", option, "x"];

@@ -56,8 +56,8 @@ fn no_pin_around_a_header_is_passed_over() {
             "add_header Public-Key-Pins 'pin-sha256=\"{A}\"; max-age=60';\nset $x 'pin-sha256=\"{B}\"';"
         ),
     ] {
-        let said = records.run(&["add", "a.example", "--header", &text]);
-        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{text} {said:?}");
+        let outcome = records.run(&["add", "a.example", "--header", &text]);
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(1), ""), "{text} {outcome:?}");
     }
     assert_eq!(records.lines().len(), 0);
     let text = format!(
@@ -88,8 +88,8 @@ fn headers_that_nobody_noted_are_no_records() {
         &["a.example", "--header", &header, "--since", "2026-02-01", "--until", "2026-01-01"],
         &["a.example", "--header", &header, "--writer", ".hidden"],
     ] {
-        let said = records.run(&[&["add"], wrong].concat());
-        assert_eq!(said.code, Some(2), "{said:?}");
+        let outcome = records.run(&[&["add"], wrong].concat());
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
     }
     assert_eq!(records.lines(), [] as [Value; 0]);
 }
@@ -148,9 +148,9 @@ fn what_binds_a_host_and_until_when() {
     found.sort();
     assert_eq!(found, both);
     assert_eq!(held("example.com"), [] as [String; 0]);
-    let said = records.run(&["why", "example.com"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(0), ""));
-    assert!(said.err.contains("no recorded pins apply to example.com"));
+    let outcome = records.run(&["why", "example.com"]);
+    assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), ""));
+    assert!(outcome.err.contains("no recorded pins apply to example.com"));
 
     // Ended: it binds no more, but is still known.
     let ended = records.json(&["end", id(&exact), "--why", "release 1 is gone"]);
@@ -214,8 +214,8 @@ fn a_waiver_says_who_and_why() {
     let records = Records::new();
     let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);
     for lacking in [&["--who", "me"][..], &["--why", "x"], &[]] {
-        let said = records.run(&[&["waive", id(&record)], lacking].concat());
-        assert_eq!(said.code, Some(2), "{said:?}");
+        let outcome = records.run(&[&["waive", id(&record)], lacking].concat());
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
     }
     assert_eq!(records.lines().len(), 1);
 }
@@ -225,8 +225,8 @@ fn nothing_is_written_that_cannot_be_read_again() {
     let records = Records::new();
     let long = "x".repeat(1_025);
     for text in ["", " ", &long] {
-        let said = records.run(&["add", "a.example", "--pin", &pin(A), "--origin", text]);
-        assert_eq!(said.code, Some(2), "{said:?}");
+        let outcome = records.run(&["add", "a.example", "--pin", &pin(A), "--origin", text]);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
     }
     // More hosts below a pattern than an array of another record has room for.
     let many = Records::new();
@@ -274,10 +274,10 @@ fn apps_are_imported() {
     let dry = records.json(&[&import[..], &["--dry-run"]].concat());
     assert_eq!(dry["would_record"].as_array().map(Vec::len), Some(2));
     assert_eq!(records.lines().len(), 0);
-    let said = records.run(&import);
-    assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{said:?}");
-    assert_eq!(said.err.lines().count(), 1);
-    assert!(said.err.contains("pins: line 3: 10.0.2.2 is an IP address"));
+    let outcome = records.run(&import);
+    assert_eq!((outcome.code, outcome.out.lines().count()), (Some(0), 2), "{outcome:?}");
+    assert_eq!(outcome.err.lines().count(), 1);
+    assert!(outcome.err.contains("pins: line 3: 10.0.2.2 is an IP address"));
     let lines = records.lines();
     assert_eq!(
         (&lines[0]["host"], &lines[0]["match"]),
@@ -312,18 +312,18 @@ fn apps_are_imported_in_each_format() {
          <pin-set expiration='2020-01-01'><pin digest='SHA-256'>{A}</pin></pin-set></domain-config>\
          </network-security-config>"
     );
-    let said = import(&xml, "android");
-    assert_eq!((said.code, said.out.lines().count()), (Some(0), 2), "{said:?}");
-    assert!(said.out.contains("a.example and all subdomains"));
-    assert!(said.out.contains("expires 2999-01-01T12:00:00Z"));
+    let outcome = import(&xml, "android");
+    assert_eq!((outcome.code, outcome.out.lines().count()), (Some(0), 2), "{outcome:?}");
+    assert!(outcome.out.contains("a.example and all subdomains"));
+    assert!(outcome.out.contains("expires 2999-01-01T12:00:00Z"));
     let lines = records.lines();
     let exempt = lines.iter().find(|line| line["host"] == "a.example").expect("a record");
     assert_eq!(exempt["exempt"], json!([{ "host": "b.a.example", "include_subdomains": false }]));
     assert_eq!(exempt["client"], "android");
-    assert!(said.err.contains("not recorded: the pins of c.example have expired"));
+    assert!(outcome.err.contains("not recorded: the pins of c.example have expired"));
     let zone = format!("_443._tcp.d.example. IN TLSA 3 1 1 {}", "ab".repeat(32));
-    let said = import(&zone, "tlsa");
-    assert!(said.fine().contains("_443._tcp.d.example: 1 TLSA record (3 1 1)"));
+    let outcome = import(&zone, "tlsa");
+    assert!(outcome.fine().contains("_443._tcp.d.example: 1 TLSA record (3 1 1)"));
     let curl = format!("curl --pinnedpubkey sha256//{A} https://e.example/");
     assert!(import(&curl, "curl").fine().contains("(leaf)"));
     let plist = |inside: &str| format!("<plist><dict>{inside}</dict></plist>");
@@ -335,8 +335,8 @@ fn apps_are_imported_in_each_format() {
         "<key>TSKPinnedDomains</key><dict><key>g.example</key><dict><key>TSKPublicKeyHashes</key>\
          <array><string>{A}</string></array></dict></dict>"
     ));
-    let said = import(&trustkit, "trustkit");
-    assert!(said.fine().contains("g.example: 1 pin (chain)"));
+    let outcome = import(&trustkit, "trustkit");
+    assert!(outcome.fine().contains("g.example: 1 pin (chain)"));
     let verified = records.run(&["verify"]).fine();
     assert_eq!(
         verified,
@@ -356,8 +356,8 @@ fn the_hash_of_a_whole_certificate_is_told_by_the_certificate() {
     pki.write("pins", format!("a.example sha256/{hash}"));
     let import = ["import", "--format", "okhttp", "--origin", "x", "pins", "--cert"];
     for file in ["ca.pem", "ca.der"] {
-        let said = records.run(&[&import[..], &[file]].concat());
-        said.failed(1, "line 1: this is not the pin of a key but the SHA-256 of the whole certificate of CN=ca");
+        let outcome = records.run(&[&import[..], &[file]].concat());
+        outcome.failed(1, "line 1: this is not the pin of a key but the SHA-256 of the whole certificate of CN=ca");
     }
     records
         .run(&[&import[..], &["ca.key"]].concat())
@@ -382,9 +382,9 @@ fn a_directory_that_is_not_right_is_not_used() {
     let file = directory.join("w.jsonl");
     let whole = std::fs::read_to_string(&file).expect("records");
     std::fs::write(&file, format!("{whole}{{\"at\":")).expect("a file");
-    let said = list(here);
-    assert_eq!((said.code, said.out.lines().count()), (Some(0), 1), "{said:?}");
-    assert!(said.err.contains("w.jsonl: ignored the incomplete last line"), "{said:?}");
+    let outcome = list(here);
+    assert_eq!((outcome.code, outcome.out.lines().count()), (Some(0), 1), "{outcome:?}");
+    assert!(outcome.err.contains("w.jsonl: ignored the incomplete last line"), "{outcome:?}");
     assert_eq!(records.json(&["verify"])["torn"], json!(["records/w.jsonl"]));
     std::fs::write(&file, whole.replace("a.example", "b.example")).expect("a file");
     records.run(&["verify"]).failed(1, "w.jsonl\": line 2");

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Said, run};
+use crate::{Outcome, run};
 
 /// A directory for records, and a place for other files beside it.
 pub(crate) struct Records(pub(crate) tempfile::TempDir);
@@ -10,12 +10,12 @@ pub(crate) struct Records(pub(crate) tempfile::TempDir);
 impl Records {
     pub(crate) fn new() -> Self {
         let records = Self(tempfile::tempdir().expect("a directory"));
-        let said = run(records.0.path(), &["published", "init", "records"]);
-        assert_eq!(said.fine(), "directory for records ready: records\n");
+        let outcome = run(records.0.path(), &["published", "init", "records"]);
+        assert_eq!(outcome.fine(), "directory for records ready: records\n");
         records
     }
 
-    pub(crate) fn run(&self, arguments: &[&str]) -> Said {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
         run(self.0.path(), &[&["published", "-d", "records"], arguments].concat())
     }
 

@@ -110,9 +110,9 @@ fn pictures_of_each_kind_restore_the_key() {
         "progressive-1.jpg",
         "grey-1.jpg",
     ] {
-        let said = run(here, &["key", "drill", "--pin", &pin, name]);
-        assert_eq!(said.code, Some(0), "{name}: {said:?}");
-        assert!(said.out.contains("from a QR code"), "{name}: {said:?}");
+        let outcome = run(here, &["key", "drill", "--pin", &pin, name]);
+        assert_eq!(outcome.code, Some(0), "{name}: {outcome:?}");
+        assert!(outcome.out.contains("from a QR code"), "{name}: {outcome:?}");
     }
 }
 
@@ -130,7 +130,7 @@ fn pictures_of_other_kinds_are_named() {
         ("HEIF", b"\0\0\0\x18ftypheic"),
     ] {
         pki.write("scan", start);
-        let said = run(
+        let outcome = run(
             dir.path(),
             &[
                 "key",
@@ -140,8 +140,8 @@ fn pictures_of_other_kinds_are_named() {
                 "scan",
             ],
         );
-        said.failed(1, &format!("pictures in {kind} are not supported"));
-        assert!(said.err.contains("PNG or JPEG"), "{said:?}");
+        outcome.failed(1, &format!("pictures in {kind} are not supported"));
+        assert!(outcome.err.contains("PNG or JPEG"), "{outcome:?}");
     }
 }
 
@@ -152,13 +152,13 @@ fn a_key_of_ml_dsa_fits_into_one_code_where_the_library_has_it() {
     let (here, pki) = (dir.path(), Pki::new(dir.path()));
     let arguments =
         ["key", "new", "--type", "ml-dsa-65", "--name", "a.example", "--paper", "a.pdf", "a.key"];
-    let said = run(here, &arguments);
-    if said.code == Some(3) {
-        said.failed(3, "needs OpenSSL 3.5 or later");
+    let outcome = run(here, &arguments);
+    if outcome.code == Some(3) {
+        outcome.failed(3, "needs OpenSSL 3.5 or later");
         return;
     }
     let pin = format!("sha256/{}", pki.pin("a.key"));
-    assert!(said.fine().starts_with(&pin));
+    assert!(outcome.fine().starts_with(&pin));
     assert!(pki.read("a.key").len() < 200);
     assert!(run(here, &["pin", "a.csr"]).fine().starts_with(&pin));
     succeed(Command::new("pdftoppm").current_dir(here).args(["-r", "100", "-png", "a.pdf", "a"]));

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::outside::{acceptor, script, starttls};
 use crate::records::{Records, pin};
-use crate::{Said, run};
+use crate::{Outcome, run};
 
 const HOST: &str = "mx.example.com";
 const SMTP: &[&str] = &["220 ready\r\n", "250-mx\r\n250-SIZE 1\r\n250 STARTTLS\r\n", "220 go\r\n"];
@@ -55,7 +55,7 @@ fn renewed(pki: &Pki) {
 }
 
 /// Installs it, and looks at what a port of this machine serves then.
-fn install_from(records: &Records, port: u16, more: &[&str]) -> Said {
+fn install_from(records: &Records, port: u16, more: &[&str]) -> Outcome {
     let server = format!("127.0.0.1:{port}");
     let words = "install --from new --to live --test true --reload true -d records --trusted-certificate ca.pem \
                  --timeout 1 --json --served";
@@ -73,17 +73,21 @@ fn a_mail_server_is_asked_for_its_certificate() {
         let usual = ["status", "-d", "records", "--connect", "127.0.0.1", "--timeout", "2"];
         run(records.0.path(), &[&usual, more, &["--json"]].concat())
     };
-    let said = status(&["--starttls", &format!("{port}=smtp")]);
-    assert_eq!((said.code, said.json()["answer"].as_str()), (Some(0), Some("yes")), "{said:?}");
-    let served = &said.json()["hosts"][0]["served"][0];
+    let outcome = status(&["--starttls", &format!("{port}=smtp")]);
+    assert_eq!(
+        (outcome.code, outcome.json()["answer"].as_str()),
+        (Some(0), Some("yes")),
+        "{outcome:?}"
+    );
+    let served = &outcome.json()["hosts"][0]["served"][0];
     assert_eq!(served["chains"][0][0]["pin"], old.as_str());
     // It is no server that speaks TLS at once, nor one of another protocol.
     for more in [&[][..], &["--starttls", &format!("{port}=imap")]] {
-        let said = status(more);
+        let outcome = status(more);
         assert_eq!(
-            (said.code, said.json()["answer"].as_str()),
+            (outcome.code, outcome.json()["answer"].as_str()),
             (Some(3), Some("unknown")),
-            "{said:?}"
+            "{outcome:?}"
         );
     }
     for wrong in ["smtp", "25", "25=ftp", "0=smtp"] {
@@ -97,11 +101,15 @@ fn an_install_looks_at_a_mail_server() {
     renewed(&pki);
     let port = starttls(&pki, "next", SMTP);
     let install = |starttls: &str| install_from(&records, port, &["--starttls", starttls]);
-    let said = install(&format!("{port}=none"));
-    assert_eq!(said.json()["outcome"], "rolled-back", "{said:?}");
-    let said = install(&format!("{port}=smtp"));
-    assert_eq!((said.code, &said.json()["outcome"]), (Some(0), &json!("installed")), "{said:?}");
-    assert_eq!(said.json()["served"][0]["presents"], "new");
+    let outcome = install(&format!("{port}=none"));
+    assert_eq!(outcome.json()["outcome"], "rolled-back", "{outcome:?}");
+    let outcome = install(&format!("{port}=smtp"));
+    assert_eq!(
+        (outcome.code, &outcome.json()["outcome"]),
+        (Some(0), &json!("installed")),
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.json()["served"][0]["presents"], "new");
 }
 
 /// A server may have a certificate for each kind of key. If that cannot be told, nothing is silent about it.
@@ -123,13 +131,13 @@ fn what_a_server_does_not_tell_is_said() {
     };
     let check =
         ["renew-check", "-d", "records", "--trusted-certificate", "ca.pem", HOST, "--server"];
-    let said = run(records.0.path(), &[&check[..], &[&closing(&pki)]].concat());
-    said.failed(3, untold);
-    assert!(said.out.starts_with("unknown: "), "{said:?}");
-    let said = run(records.0.path(), &[&check[..], &[&closing(&pki), "--json"]].concat());
+    let outcome = run(records.0.path(), &[&check[..], &[&closing(&pki)]].concat());
+    outcome.failed(3, untold);
+    assert!(outcome.out.starts_with("unknown: "), "{outcome:?}");
+    let outcome = run(records.0.path(), &[&check[..], &[&closing(&pki), "--json"]].concat());
     assert!(
-        said.json()["unknown"][0].as_str().is_some_and(|text| text.contains(untold)),
-        "{said:?}"
+        outcome.json()["unknown"][0].as_str().is_some_and(|text| text.contains(untold)),
+        "{outcome:?}"
     );
     let plan = ["plan", HOST, "-d", "records", "--to", "new-key", "--pin", "next.pem", "--server"];
     run(records.0.path(), &[&plan[..], &[&closing(&pki)]].concat()).failed(3, untold);
@@ -139,9 +147,13 @@ fn what_a_server_does_not_tell_is_said() {
 fn an_install_says_what_the_server_does_not_tell() {
     let (records, pki) = site();
     renewed(&pki);
-    let said = install_from(&records, reticent(&pki, "next"), &[]);
-    assert_eq!((said.code, &said.json()["outcome"]), (Some(0), &json!("installed")), "{said:?}");
-    assert_eq!(said.json()["warnings"][0]["code"], "other-certificates-unknown", "{said:?}");
-    let unknown = &said.json()["served"][0]["unknown"];
-    assert!(unknown[0].as_str().is_some_and(|text| text.contains("RSA")), "{said:?}");
+    let outcome = install_from(&records, reticent(&pki, "next"), &[]);
+    assert_eq!(
+        (outcome.code, &outcome.json()["outcome"]),
+        (Some(0), &json!("installed")),
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.json()["warnings"][0]["code"], "other-certificates-unknown", "{outcome:?}");
+    let unknown = &outcome.json()["served"][0]["unknown"];
+    assert!(unknown[0].as_str().is_some_and(|text| text.contains("RSA")), "{outcome:?}");
 }

@@ -11,7 +11,7 @@ use hpkp_tests::site::{A, B};
 use serde_json::{Value, json};
 
 use crate::records::{Records, id, pin};
-use crate::{Said, run};
+use crate::{Outcome, run};
 
 const HOST: &str = "www.example.com";
 
@@ -54,7 +54,7 @@ impl Site {
         self.records.recorded(&arguments)
     }
 
-    fn status(&self, more: &[&str]) -> Said {
+    fn status(&self, more: &[&str]) -> Outcome {
         let connect = format!("127.0.0.1:{}", self.port);
         let mut arguments = vec!["status", "-d", "records"];
         if !more.contains(&"--offline") {
@@ -82,9 +82,9 @@ fn presented_keys_are_held_against_the_pins_of_clients() {
     let header = format!("pin-sha256=\"{}\"; pin-sha256=\"{A}\"; max-age=60", &leaf[7..]);
     site.records.recorded(&["add", HOST, "--header", &header, "--until", "now"]);
 
-    let said = site.status(&["--json"]);
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-    let report = said.json();
+    let outcome = site.status(&["--json"]);
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
+    let report = outcome.json();
     assert_eq!(report["answer"], "yes");
     let found = host(&report, HOST);
     assert_eq!(found["served"][0]["chains"][0][0]["pin"], leaf.as_str());
@@ -111,9 +111,9 @@ fn presented_keys_are_held_against_the_pins_of_clients() {
 
     // One record that the key does not satisfy.
     let record = site.app(HOST, &[&pin(B)]);
-    let said = site.status(&["--json"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let report = said.json();
+    let outcome = site.status(&["--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let report = outcome.json();
     assert_eq!(report["answer"], "no");
     let found = host(&report, HOST);
     assert_eq!(found["served"][0]["locks_out"], json!([id(&record)]));
@@ -135,17 +135,17 @@ fn a_server_that_is_not_reached_is_unknown_and_nothing_is_asked_offline() {
     site.app(HOST, &[&site.pin("leaf")]);
     let closed = format!("127.0.0.1:{}", free_port());
     let directory = site.records.0.path();
-    let said = run(directory, &["status", "-d", "records", "--connect", &closed, "--json"]);
-    said.failed(3, "cannot connect: connection refused");
-    assert_eq!(said.json()["answer"], "unknown");
+    let outcome = run(directory, &["status", "-d", "records", "--connect", &closed, "--json"]);
+    outcome.failed(3, "cannot connect: connection refused");
+    assert_eq!(outcome.json()["answer"], "unknown");
     let report = site.json(&["--offline"]);
     assert_eq!((&report["answer"], &report["offline"]), (&json!("not-asked"), &json!(true)));
     assert_eq!(host(&report, HOST)["served"], json!([]));
 
     // Of two servers behind one name each is asked.
-    let said = site.status(&["--connect", &closed, "--json"]);
-    assert_eq!(said.code, Some(3), "{said:?}");
-    let report = said.json();
+    let outcome = site.status(&["--connect", &closed, "--json"]);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let report = outcome.json();
     let served = host(&report, HOST)["served"].as_array().expect("servers").clone();
     let answers: Vec<&Value> = served.iter().map(|one| &one["answer"]).collect();
     assert_eq!(answers, ["yes", "unknown"]);
@@ -163,16 +163,16 @@ fn each_of_many_hosts_has_its_own_answer() {
         let held = if number == 2 { site.pin(leaf) } else { pin(A) };
         site.app(name, &[&held]);
     }
-    let said = site.status(&["--json"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let report = said.json();
+    let outcome = site.status(&["--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let report = outcome.json();
     for (number, name) in names.iter().enumerate() {
         let expected = if number == 2 { "yes" } else { "no" };
         assert_eq!(host(&report, name)["answer"], expected, "{name}");
     }
     // One that is named, with a port.
-    let said = site.status(&[&format!("host2.example.com:{}", site.port)]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let outcome = site.status(&[&format!("host2.example.com:{}", site.port)]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
 }
 
 #[test]
@@ -182,16 +182,16 @@ fn what_cannot_be_read_is_reported_and_the_rest_is_shown() {
     let records = site.records.0.path().join("records");
     let torn = records.join("torn.jsonl");
     std::fs::write(&torn, "{\"v\":1").expect("a file");
-    let said = site.status(&["--json"]);
-    said.failed(0, "torn.jsonl: ignored the incomplete last line (6 bytes)");
-    assert_eq!(said.json()["problems"][0]["level"], "warning");
+    let outcome = site.status(&["--json"]);
+    outcome.failed(0, "torn.jsonl: ignored the incomplete last line (6 bytes)");
+    assert_eq!(outcome.json()["problems"][0]["level"], "warning");
     std::fs::remove_file(&torn).expect("a file");
 
     // A directory where a file should be: it cannot be read.
     std::fs::create_dir(records.join("peers/web-2.jsonl")).expect("a directory");
-    let said = site.status(&["--json"]);
-    assert_eq!(said.code, Some(3), "{said:?}");
-    let report = said.json();
+    let outcome = site.status(&["--json"]);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    let report = outcome.json();
     assert_eq!(report["directories"][0]["unread"], json!(["records/peers/web-2.jsonl"]));
     assert_eq!(
         (&report["answer"], &report["problems"][0]["level"]),
@@ -199,25 +199,25 @@ fn what_cannot_be_read_is_reported_and_the_rest_is_shown() {
     );
 
     std::fs::write(records.join("web-3.jsonl"), "no record\n").expect("a file");
-    let said = site.status(&["--prometheus"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let metrics = metrics(&said.out);
+    let outcome = site.status(&["--prometheus"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let metrics = metrics(&outcome.out);
     assert_eq!(metrics["hpkp_records_unreadable_files{directory=\"records\"}"], 2.0);
 
     // A directory that is missing does not hide the other one.
-    let said = site.status(&["-d", "nowhere", "--json"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let report = said.json();
+    let outcome = site.status(&["-d", "nowhere", "--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let report = outcome.json();
     assert_eq!(report["directories"][1]["usable"], false);
     assert_eq!(host(&report, HOST)["answer"], "yes");
-    let said = run(site.records.0.path(), &["status", "-d", "nowhere", "--prometheus"]);
-    said.failed(3, "does not exist");
+    let outcome = run(site.records.0.path(), &["status", "-d", "nowhere", "--prometheus"]);
+    outcome.failed(3, "does not exist");
     let text = run(site.records.0.path(), &["status", "-d", "nowhere"]).out;
     assert!(text.contains("it is not known which pins clients may still hold"), "{text}");
     assert!(!text.contains("no recorded pins"), "{text}");
     let picture = run(site.records.0.path(), &["status", "-d", "nowhere", "--timeline"]).out;
     assert!(picture.contains("it is not known which pins"), "{picture}");
-    assert_eq!(self::metrics(&said.out)["hpkp_records_usable{directory=\"nowhere\"}"], 0.0);
+    assert_eq!(self::metrics(&outcome.out)["hpkp_records_usable{directory=\"nowhere\"}"], 0.0);
 }
 
 #[test]
@@ -228,9 +228,9 @@ fn a_failed_write_is_noted() {
     let text = format!("{:<127}\n", "web-1 0123456789abcdef0123456789abcdef 7");
     slots[..128].copy_from_slice(text.as_bytes());
     std::fs::write(&reserve, &slots).expect("slots");
-    let said = site.status(&["--json"]);
-    said.failed(3, "web-1: the configuration that this server uses could not be recorded");
-    let report = said.json();
+    let outcome = site.status(&["--json"]);
+    outcome.failed(3, "web-1: the configuration that this server uses could not be recorded");
+    let report = outcome.json();
     assert_eq!(
         (&report["writers"][0]["writer"], &report["writers"][0]["recorded"]),
         (&json!("web-1"), &json!("no"))
@@ -240,9 +240,9 @@ fn a_failed_write_is_noted() {
 
     slots[..128].fill(b'x');
     std::fs::write(&reserve, &slots).expect("slots");
-    let said = site.status(&["--json"]);
-    said.failed(3, "1 slot damaged");
-    assert_eq!(said.json()["directories"][0]["damaged_slots"], 1);
+    let outcome = site.status(&["--json"]);
+    outcome.failed(3, "1 slot damaged");
+    assert_eq!(outcome.json()["directories"][0]["damaged_slots"], 1);
 }
 
 /// What the module records: the last configuration, what is presented, what is withheld.
@@ -289,9 +289,9 @@ fn a_server_with_the_module_is_seen_from_its_records() {
     nginx.stop();
     configure(&nginx, "two", &format!("file:two.pem; pin {}", pin(B)));
     nginx.start();
-    let said = status(&["--json"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let report = said.json();
+    let outcome = status(&["--json"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let report = outcome.json();
     assert_eq!(report["writers"][0]["withheld"], json!([HOST]), "{report}");
     assert_eq!(host(&report, HOST)["withheld_by"], json!(["web-1"]));
     let metrics = metrics(&status(&["--prometheus"]).out);
@@ -372,11 +372,11 @@ fn a_file_of_metrics_is_replaced_as_a_whole() {
     let names: Vec<_> = std::fs::read_dir(&out).expect("a directory").flatten().collect();
     assert_eq!(names.len(), 2, "{names:?}");
     // Where it cannot be written, the old file stays.
-    let said = site.status(&["--prometheus", "--output", "nowhere/hpkp.prom"]);
-    said.failed(3, "cannot write nowhere/hpkp.prom: no such file or directory");
-    assert_eq!(said.out, "");
-    let said = site.status(&["--prometheus", "--output", "/dev/stdout"]);
-    assert!(!metrics(&said.out).is_empty());
+    let outcome = site.status(&["--prometheus", "--output", "nowhere/hpkp.prom"]);
+    outcome.failed(3, "cannot write nowhere/hpkp.prom: no such file or directory");
+    assert_eq!(outcome.out, "");
+    let outcome = site.status(&["--prometheus", "--output", "/dev/stdout"]);
+    assert!(!metrics(&outcome.out).is_empty());
 }
 
 #[test]
@@ -425,9 +425,9 @@ fn wrong_usage_is_found_before_anything_is_read() {
         let all = [&["status", "-d", "records"], arguments].concat();
         run(records.0.path(), &all).failed(2, text);
     }
-    let said = run(records.0.path(), &["status", "-d", "records"]);
-    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
-    assert!(said.out.contains("no recorded pins that clients may still hold"), "{said:?}");
+    let outcome = run(records.0.path(), &["status", "-d", "records"]);
+    assert_eq!((outcome.code, outcome.err.as_str()), (Some(0), ""), "{outcome:?}");
+    assert!(outcome.out.contains("no recorded pins that clients may still hold"), "{outcome:?}");
 }
 
 /// Whether the backup key can be restored is known by its last drill alone.
@@ -461,6 +461,6 @@ fn the_last_drill_is_shown() {
 
     // A record of drills that cannot be read is no record without drills.
     std::fs::write(at.join("records/hpkp-drills"), "nonsense\n").expect("a file");
-    let said = site.status(&[]);
-    said.failed(3, "cannot read the record of drills: records/hpkp-drills:1: ");
+    let outcome = site.status(&[]);
+    outcome.failed(3, "cannot read the record of drills: records/hpkp-drills:1: ");
 }

@@ -10,9 +10,9 @@ use hpkp_tests::site::{A, B};
 use serde_json::json;
 
 use crate::records::{Records, id, pin};
-use crate::{Said, hpkp, run, said};
+use crate::{Outcome, hpkp, outcome, run};
 
-fn at(records: &Records, arguments: &[&str]) -> Said {
+fn at(records: &Records, arguments: &[&str]) -> Outcome {
     run(records.0.path(), arguments)
 }
 
@@ -62,9 +62,9 @@ fn an_id_may_be_cut_short() {
     ids.sort_unstable();
     let twins = ids.windows(2).find(|two| two[0][..4] == two[1][..4]);
     if let Some([one, other]) = twins {
-        let said = records.run(&["end", &one[..4], "--why", "x"]);
-        said.failed(1, &format!("records have ids that begin with {}: ", &one[..4]));
-        said.failed(1, other);
+        let outcome = records.run(&["end", &one[..4], "--why", "x"]);
+        outcome.failed(1, &format!("records have ids that begin with {}: ", &one[..4]));
+        outcome.failed(1, other);
     }
     records.run(&["waive", &whole[..12], "--who", "me", "--why", "x"]).fine();
     assert_eq!(records.json(&["verify"])["waived"], 1);
@@ -126,15 +126,15 @@ fn wrong_usage_has_one_style() {
         (&["published", "-d", "records", "why", "a b"], "invalid host name"),
         (&["published", "add", "a.example", "--expires", "soon", "--pin", "x"], "expected a day"),
     ] {
-        let said = at(&records, arguments);
-        said.failed(2, text);
-        let last = said.err.lines().last().unwrap_or_default();
-        assert!(last.starts_with("hpkp: for help: hpkp "), "{said:?}");
-        assert!(last.ends_with(" --help"), "{said:?}");
+        let outcome = at(&records, arguments);
+        outcome.failed(2, text);
+        let last = outcome.err.lines().last().unwrap_or_default();
+        assert!(last.starts_with("hpkp: for help: hpkp "), "{outcome:?}");
+        assert!(last.ends_with(" --help"), "{outcome:?}");
     }
     // Control characters of an argument do not reach the terminal.
-    let said = at(&records, &["pin", "--timeout", "\x1b[2J\x07\rz", "x"]);
-    assert!(!said.err.contains(['\x1b', '\x07', '\r']), "{said:?}");
+    let outcome = at(&records, &["pin", "--timeout", "\x1b[2J\x07\rz", "x"]);
+    assert!(!outcome.err.contains(['\x1b', '\x07', '\r']), "{outcome:?}");
 }
 
 /// The commands below one, by its help.
@@ -218,9 +218,9 @@ fn a_key_may_be_said_to_be_compromised_by_its_certificate() {
     let of_ca = pin(&pki.pin("ca.pem"));
     records.recorded(&["add", "a.example", "--pin", &of_ca, "--pin", &pin(B), "--origin", "x"]);
     for file in ["ca.pem", "ca.key"] {
-        let said = records.run(&["compromised", file, "--why", "stolen"]);
-        said.failed(0, &format!("{file}: the pin of the first key is {of_ca}"));
-        assert!(said.out.contains("a.example"), "{said:?}");
+        let outcome = records.run(&["compromised", file, "--why", "stolen"]);
+        outcome.failed(0, &format!("{file}: the pin of the first key is {of_ca}"));
+        assert!(outcome.out.contains("a.example"), "{outcome:?}");
     }
     let list = records.json(&["list"]);
     assert_eq!(list["published"][0]["compromised"], json!([of_ca]));
@@ -261,8 +261,8 @@ fn a_terminal_has_colours_and_progress() {
     // Takes connections and says nothing, so it lasts longer than a second.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("an address").to_string();
-    let said = on_a_terminal(&records, &format!("pin --timeout 3 {address}"), &[]);
-    assert!(said.contains("reading keys") || said.contains("asking"), "{said:?}");
+    let outcome = on_a_terminal(&records, &format!("pin --timeout 3 {address}"), &[]);
+    assert!(outcome.contains("reading keys") || outcome.contains("asking"), "{outcome:?}");
     // In a pipe there is neither.
     let piped = at(&records, &["pin", "--timeout", "2", &address]);
     assert_eq!(piped.err.lines().count(), 1, "{piped:?}");
@@ -298,10 +298,10 @@ fn a_timeline_is_as_wide_as_the_terminal() {
     records.recorded(&[&add[..], &["--expires", "2999-01-01"]].concat());
     for columns in [40_usize, 80, 120] {
         let draw = format!("stty cols {columns}; \"$HPKP\" status -d records --offline --timeline");
-        let said = shell_on_a_terminal(&records, &draw, &[("NO_COLOR", "1")]);
+        let outcome = shell_on_a_terminal(&records, &draw, &[("NO_COLOR", "1")]);
         let longest = |line: &&str| !line.contains("sha256/") && line.chars().count() > columns;
-        assert_eq!(said.lines().find(longest), None, "{columns}: {said}");
-        assert!(said.contains("until 2999-01-01T23:59:59Z"), "{columns}: {said}");
+        assert_eq!(outcome.lines().find(longest), None, "{columns}: {outcome}");
+        assert!(outcome.contains("until 2999-01-01T23:59:59Z"), "{columns}: {outcome}");
     }
 }
 
@@ -311,6 +311,6 @@ fn help_that_nobody_reads_to_its_end_is_no_failure() {
     child.args(["published", "why", "--help"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("the command");
     drop(child.stdout.take());
-    let ended = said(child.wait_with_output().expect("its end"));
+    let ended = outcome(child.wait_with_output().expect("its end"));
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{ended:?}");
 }

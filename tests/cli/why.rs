@@ -5,7 +5,7 @@ use std::path::Path;
 use hpkp_tests::pki::{P256, Pki, leaf_extensions, openssl};
 use serde_json::{Value, json};
 
-use crate::Said;
+use crate::Outcome;
 use crate::records::{Records, id, pin};
 
 const HOST: &str = "www.example.com";
@@ -34,7 +34,7 @@ fn app(records: &Records, host: &str, pins: &[&str], more: &[&str]) -> Value {
     records.recorded(&arguments)
 }
 
-fn why(records: &Records, more: &[&str]) -> Said {
+fn why(records: &Records, more: &[&str]) -> Outcome {
     records.run(&[&["why", HOST, "--trusted-certificate", "root.pem"], more].concat())
 }
 
@@ -100,23 +100,26 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
     let header =
         format!("pin-sha256=\"{old}\"; pin-sha256=\"{}\"; max-age=60", hpkp_tests::site::B);
     records.recorded(&["add", HOST, "--header", &header, "--until", "now"]);
-    let said = why(&records, &["--cert", "new.chain"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let lines: Vec<&str> = said.out.lines().collect();
-    assert!(lines[0].ends_with(" (2 records)"), "{said:?}");
-    assert!(lines[1].starts_with("certificate: new.chain: CN="), "{said:?}");
+    let outcome = why(&records, &["--cert", "new.chain"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let lines: Vec<&str> = outcome.out.lines().collect();
+    assert!(lines[0].ends_with(" (2 records)"), "{outcome:?}");
+    assert!(lines[1].starts_with("certificate: new.chain: CN="), "{outcome:?}");
     let place = |text: &str| lines.iter().position(|line| line.contains(text)).expect(text);
-    assert!(lines[place("clients of app 4.2")].ends_with("these pins do not expire"), "{said:?}");
+    assert!(
+        lines[place("clients of app 4.2")].ends_with("these pins do not expire"),
+        "{outcome:?}"
+    );
     assert!(place("locked out:") < place("to fix:"));
     assert!(place("to fix:") < place("to change the key:"));
     assert_eq!(place("last resort"), lines.len() - 2);
     // The key of which both kinds of clients have a pin comes first.
     let find = place("hpkp find ");
-    assert!(lines[find].contains(&pin(&old)), "{said:?}");
-    assert_eq!(pasted(lines[find]), Some(0), "{said:?}");
+    assert!(lines[find].contains(&pin(&old)), "{outcome:?}");
+    assert_eq!(pasted(lines[find]), Some(0), "{outcome:?}");
     let end = lines[place(" end ")];
-    assert!(end.contains(&app_id), "{said:?}");
-    assert_eq!(pasted(end), Some(0), "{said:?}");
+    assert!(end.contains(&app_id), "{outcome:?}");
+    assert_eq!(pasted(end), Some(0), "{outcome:?}");
     let after = why(&records, &["--cert", "new.chain"]);
     assert!(
         after.out.lines().next().is_some_and(|line| line.ends_with(" (1 record)")),
@@ -148,10 +151,10 @@ fn the_key_before_the_renewal_is_found_beside_the_links() {
     let link = pki.path("live/a/fullchain.pem");
     std::os::unix::fs::symlink("../../archive/a/fullchain2.pem", link).expect("a link");
     std::fs::remove_file(pki.path("old.key")).expect("a key");
-    let said = why(&records, &["--cert", "live/a/fullchain.pem"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let find = said.out.lines().find(|line| line.contains("hpkp find ") && line.contains(&old));
-    assert_eq!(pasted(find.expect("a command")), Some(0), "{said:?}");
+    let outcome = why(&records, &["--cert", "live/a/fullchain.pem"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let find = outcome.out.lines().find(|line| line.contains("hpkp find ") && line.contains(&old));
+    assert_eq!(pasted(find.expect("a command")), Some(0), "{outcome:?}");
 }
 
 #[test]
@@ -169,9 +172,9 @@ fn entries_of_one_configuration_are_judged_together() {
     std::fs::write(records.0.path().join("pins.jsonl"), lines).expect("a file");
     records.run(&["import", "--format", "json", "--origin", "app", "pins.jsonl"]).fine();
     assert_eq!(records.lines().len(), 2);
-    let said = why(&records, &["--cert", "new.chain", "--json"]);
-    assert_eq!((said.code, &said.json()["locks_out"]), (Some(0), &json!([])), "{said:?}");
-    assert_eq!(said.json()["answer"], "yes");
+    let outcome = why(&records, &["--cert", "new.chain", "--json"]);
+    assert_eq!((outcome.code, &outcome.json()["locks_out"]), (Some(0), &json!([])), "{outcome:?}");
+    assert_eq!(outcome.json()["answer"], "yes");
 }
 
 #[test]
@@ -179,11 +182,11 @@ fn what_clients_refuse_besides_pins_is_a_warning() {
     let (records, pki) = site();
     app(&records, "mail.example.com", &[&pin(&pki.pin("old.pem"))], &["--scope", "leaf"]);
     let why = ["why", "mail.example.com", "--cert", "old.chain"];
-    let said = records.run(&why);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let outcome = records.run(&why);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
     let warning =
         "warning: the certificate is not for mail.example.com (DNS names: www.example.com)";
-    assert!(said.out.contains(warning), "{said:?}");
+    assert!(outcome.out.contains(warning), "{outcome:?}");
     assert_eq!(records.run(&[&why[..], &["--deny-warnings"]].concat()).code, Some(1));
 }
 
@@ -235,16 +238,16 @@ fn a_root_that_some_clients_do_not_reach_is_a_warning() {
     pki.bundle("cross.chain", &["old.pem", "ca.pem", "cross.pem"]);
     app(&records, HOST, &[&pin(&pki.pin("root.pem"))], &[]);
     let both = ["why", HOST, "--trusted-certificate", "roots", "--cert", "cross.chain"];
-    let said = records.run(&both);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.out.contains("[published-pins-partly-met]"), "{said:?}");
-    let said = records.run(&[&both[..], &["--deny-warnings"]].concat());
-    assert_eq!(said.code, Some(1));
+    let outcome = records.run(&both);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.out.contains("[published-pins-partly-met]"), "{outcome:?}");
+    let outcome = records.run(&[&both[..], &["--deny-warnings"]].concat());
+    assert_eq!(outcome.code, Some(1));
     // Trusting the one root alone, every path ends there.
     assert_eq!(codes(&records, &["--cert", "cross.chain"]), [] as [String; 0]);
     // Nobody is known to trust anything: the served chain is the path, and it has no root.
-    let said = records.run(&["why", HOST, "--cert", "old.chain"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    let outcome = records.run(&["why", HOST, "--cert", "old.chain"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
 }
 
 #[test]
@@ -255,9 +258,10 @@ fn signatures_are_verified() {
     pki.self_signed("impostor", "/CN=root", &[]);
     app(&records, HOST, &[&pin(&pki.pin("impostor.pem"))], &[]);
     pki.bundle("roots", &["root.pem", "impostor.pem"]);
-    let said = records.run(&["why", HOST, "--trusted-certificate", "roots", "--cert", "old.chain"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.starts_with("no: "), "{said:?}");
+    let outcome =
+        records.run(&["why", HOST, "--trusted-certificate", "roots", "--cert", "old.chain"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.out.starts_with("no: "), "{outcome:?}");
 }
 
 #[test]
@@ -275,11 +279,11 @@ fn the_hash_of_a_whole_certificate_is_told() {
     records.run(&add).failed(1, "the SHA-256 of the whole certificate of CN=www.example.com");
     assert_eq!(records.lines(), [] as [Value; 0]);
     app(&records, HOST, &[&whole], &[]);
-    let said = why(&records, &["--cert", "old.der", "--chain", "ca.pem"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.out.contains(&format!("{whole} is the hash of a whole certificate")));
-    let said = why(&records, &["--cert", "old.der", "--chain", "ca.pem", "--json"]);
-    assert_eq!(said.json()["certificate_hashes"], json!([whole]));
+    let outcome = why(&records, &["--cert", "old.der", "--chain", "ca.pem"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.out.contains(&format!("{whole} is the hash of a whole certificate")));
+    let outcome = why(&records, &["--cert", "old.der", "--chain", "ca.pem", "--json"]);
+    assert_eq!(outcome.json()["certificate_hashes"], json!([whole]));
 }
 
 #[test]
@@ -315,9 +319,9 @@ fn files_that_are_no_certificates() {
         (&["--cert", "old.pem", "--chain", "old.csr"], 1, "old.csr: contains no certificate"),
         (&["--chain", "ca.pem"], 2, "--cert"),
     ] {
-        let said = records.run(&[&["why", HOST], arguments].concat());
-        assert_eq!((said.code, said.out.as_str()), (Some(code), ""), "{said:?}");
-        assert!(said.err.contains(text), "{said:?}");
+        let outcome = records.run(&[&["why", HOST], arguments].concat());
+        assert_eq!((outcome.code, outcome.out.as_str()), (Some(code), ""), "{outcome:?}");
+        assert!(outcome.err.contains(text), "{outcome:?}");
     }
     let trust = ["why", HOST, "--cert", "old.pem", "--trusted-certificate"];
     records

@@ -189,7 +189,7 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
                 usage: random.of(&[2, 3]),
                 selector: 1,
                 matching: 1,
-                data: published.pins[0].octets().to_vec(),
+                data: published.pins[0].bytes().to_vec(),
             };
             let set = Rrset::new(Some(Protocol::Tcp), None, vec![record]).unwrap();
             published.matching = Matching::Exact;

@@ -34,7 +34,7 @@ fn block(certificate: &str) -> Block<'_> {
 }
 
 fn plain(port: Option<u16>) -> Published {
-    Published { scope: Scope::Leaf, port, ..held(HOST, vec![Pin::from_octets([1; 32])]) }
+    Published { scope: Scope::Leaf, port, ..held(HOST, vec![Pin::from_bytes([1; 32])]) }
 }
 
 fn set(records: Vec<Tlsa>) -> Rrset {
@@ -204,7 +204,7 @@ fn a_certificate_for_another_name_locks_out_who_looks_at_names() {
 
 fn publish_for(world: &mut World, host: &str, port: u16, records: &[(Kind, &str)]) {
     let records = records.iter().map(|(kind, name)| of(world, *kind, name)).collect();
-    let of_leaf = vec![Pin::from_octets([1; 32])];
+    let of_leaf = vec![Pin::from_bytes([1; 32])];
     let body = Published { scope: Scope::Leaf, port: Some(port), ..held(host, of_leaf) };
     world.add("dns", Body::Published(body.with_tlsa(set(records))));
 }

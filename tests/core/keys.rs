@@ -49,7 +49,7 @@ fn every_kind_of_key_in_every_form() {
                 assert!(read(&der[..cut]).is_err(), "{name} {kind} cut at {cut}");
             }
             let trailing = read(&[&der[..], b"\0"].concat());
-            assert_eq!(trailing, Err(SpkiError::TrailingOctets { kind, count: 1 }));
+            assert_eq!(trailing, Err(SpkiError::TrailingBytes { kind, count: 1 }));
         }
         let private = std::fs::read(file("key")).expect("a file");
         assert_eq!(read(&private), Err(SpkiError::PrivateKey), "{name}");
@@ -105,7 +105,7 @@ fn openssl_s_other_labels() {
 }
 
 #[test]
-fn a_pin_is_the_hash_of_the_key_s_octets() {
+fn a_pin_is_the_hash_of_the_key_s_bytes() {
     let (_dir, pki) = pki();
     pki.key("key", RSA);
     let der = openssl(&[

@@ -188,8 +188,8 @@ fn the_hash_of_something_else_is_no_backup() {
     ];
     let [backup, _] = literals();
     let (leaf, rsa) = (site.pin("leaf.pem"), site.pin("rsa.pem"));
-    for (number, octets) in shapes.iter().enumerate() {
-        let wrong = Pin::of_spki(octets);
+    for (number, bytes) in shapes.iter().enumerate() {
+        let wrong = Pin::of_spki(bytes);
         let verdict = site.pinned(&[leaf, rsa, wrong]).check();
         let expected = [("no-backup-pin", Class::Withhold), ("pin-not-spki-hash", Class::Warning)];
         assert_eq!(codes(&verdict), expected, "{number}");
@@ -224,9 +224,9 @@ fn the_hash_of_a_pin_s_file_is_no_backup() {
     site.pki.request("next", "/CN=next");
     let path = site.pki.path("next.csr").to_str().expect("a path").to_owned();
     let request = openssl(&["req", "-in", &path, "-outform", "der"]);
-    for octets in [request, site.pki.read("next.csr")] {
+    for bytes in [request, site.pki.read("next.csr")] {
         let live = site.pin("leaf.pem");
-        site.pinned(&[live, Pin::of_spki(&octets)]);
+        site.pinned(&[live, Pin::of_spki(&bytes)]);
         // Of a request that is not at hand nobody can tell.
         assert_eq!(codes(&site.check()), []);
         site.pins.push(PinSource::File("next.csr".into()));

@@ -157,30 +157,32 @@ fn lines(text: &str) -> Vec<&str> {
 /// Compares; the error says what was printed instead.
 pub fn compare(step: &Step, ran: &Ran, ids: &mut Ids) -> Result<(), String> {
     let printed = lines(&ran.text);
-    let said: Vec<&str> = match &step.output {
+    let outcome: Vec<&str> = match &step.output {
         Some((_, lines)) => lines.iter().map(|line| line.trim_end()).collect(),
         None => Vec::new(),
     };
     // Where no output is shown, nothing must have failed.
-    if said.is_empty() && ran.status != 0 {
+    if outcome.is_empty() && ran.status != 0 {
         return Err(format!("exit status {}\n{}", ran.status, ran.text));
     }
     if step.output.is_none() {
         return Ok(());
     }
-    let pairs = align(&said, &printed).ok_or_else(|| {
-        format!("the document says:\n{}\nprinted was:\n{}", said.join("\n"), printed.join("\n"))
+    let pairs = align(&outcome, &printed).ok_or_else(|| {
+        format!("the document says:\n{}\nprinted was:\n{}", outcome.join("\n"), printed.join("\n"))
     })?;
-    pairs.into_iter().try_for_each(|(said, line)| ids.pair(said, line))
+    pairs.into_iter().try_for_each(|(outcome, line)| ids.pair(outcome, line))
 }
 
 /// The document's lines, anew: where it leaves lines or text out, the new ones do too.
 pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
     let text = ids.in_document(&ran.text);
     let printed: Vec<String> = lines(&text).into_iter().map(tidy).collect();
-    let said = step.output.as_ref().map(|(_, lines)| lines.as_slice()).unwrap_or_default();
-    let cut = |said: &str, line: &String| match said.split_once("...") {
-        _ if line_fits(&alike(said), &alike(line)) && said.contains("...") => said.to_owned(),
+    let outcome = step.output.as_ref().map(|(_, lines)| lines.as_slice()).unwrap_or_default();
+    let cut = |outcome: &str, line: &String| match outcome.split_once("...") {
+        _ if line_fits(&alike(outcome), &alike(line)) && outcome.contains("...") => {
+            outcome.to_owned()
+        }
         Some((before, _)) if before.len() < line.len() => {
             let end =
                 (0..=before.len().min(line.len())).rev().find(|end| line.is_char_boundary(*end));
@@ -188,19 +190,21 @@ pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
         }
         _ => line.clone(),
     };
-    match said.iter().position(|line| line == "...") {
+    match outcome.iter().position(|line| line == "...") {
         None => printed
             .iter()
             .enumerate()
-            .map(|(at, line)| said.get(at).map_or_else(|| line.clone(), |said| cut(said, line)))
+            .map(|(at, line)| {
+                outcome.get(at).map_or_else(|| line.clone(), |outcome| cut(outcome, line))
+            })
             .collect(),
         Some(before) => {
-            let after = said.len() - before - 1;
-            let mut new: Vec<String> = said
+            let after = outcome.len() - before - 1;
+            let mut new: Vec<String> = outcome
                 .iter()
                 .zip(&printed)
                 .take(before)
-                .map(|(said, line)| cut(said, line))
+                .map(|(outcome, line)| cut(outcome, line))
                 .collect();
             new.push("...".to_owned());
             new.extend(
@@ -228,7 +232,7 @@ fn tidy(line: &str) -> String {
 
 #[test]
 fn what_fits() {
-    for (said, printed, fits) in [
+    for (outcome, printed, fits) in [
         ("a", "a", true),
         ("a", "b", false),
         ("a", "a\nb", false),
@@ -240,11 +244,11 @@ fn what_fits() {
         ("until 2027-04-01T10:00:00Z", "until 2027-04-02T10:00:00Z", false),
         ("2027/03/01 10:00:00 [emerg] 7#7: x", "2027/03/01 10:00:03 [emerg] 12#12: x", true),
     ] {
-        let output = Some((1, said.lines().map(str::to_owned).collect()));
+        let output = Some((1, outcome.lines().map(str::to_owned).collect()));
         let step = Step { line: 1, command: String::new(), output };
         let ran = Ran { text: printed.to_owned(), status: 0 };
         let fault = compare(&step, &ran, &mut Ids::default());
-        assert_eq!(fault.is_ok(), fits, "{said:?} and {printed:?}: {fault:?}");
+        assert_eq!(fault.is_ok(), fits, "{outcome:?} and {printed:?}: {fault:?}");
     }
 }
 

@@ -55,13 +55,13 @@ fn certificates_are_merged_by_their_position() {
         )
     };
     httpd.configure(&configuration(&[&other, &live]));
-    let said = httpd.test();
-    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains(&rsa), "{}", said.text);
+    let outcome = httpd.test();
+    outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(outcome.text.contains(&rsa), "{}", outcome.text);
     httpd.configure(&configuration(&[&rsa, &live]));
-    let said = httpd.test();
-    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains(&other), "{}", said.text);
+    let outcome = httpd.test();
+    outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(outcome.text.contains(&other), "{}", outcome.text);
     httpd.configure(&configuration(&[&rsa, &other]));
     httpd.test().accepted(&["no-backup-pin"]);
     // The one that is replaced is a backup.
@@ -102,12 +102,12 @@ fn chains_from_a_bundle_and_from_a_file_of_their_own() {
             policy("site", &[&between, B]),
             tls_vhost(port, "localhost", certificate, &format!("HPKPUse site\n{more}")),
         ));
-        let said = httpd.test();
+        let outcome = httpd.test();
         if refused {
-            said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+            outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
             continue;
         }
-        said.accepted(&[]);
+        outcome.accepted(&[]);
         httpd.start();
         assert_eq!(asked(&httpd, port), (200, 1), "{certificate} {more}");
         httpd.stop();
@@ -144,9 +144,9 @@ fn a_private_root_needs_a_store() {
         ("HPKPTrustedCertificate live.pem", "HPKPTrustedCertificate ca.pem"),
     ] {
         httpd.configure(&configuration(server, vhost));
-        let said = httpd.test();
-        said.accepted(&["root-only-match"]);
-        assert!(said.text.contains("not sent, trusted in"), "{}", said.text);
+        let outcome = httpd.test();
+        outcome.accepted(&["root-only-match"]);
+        assert!(outcome.text.contains("not sent, trusted in"), "{}", outcome.text);
     }
 }
 
@@ -169,15 +169,18 @@ fn certificates_that_are_no_files() {
         httpd.test()
     };
     for name in ["directory", "fifo", "empty", "missing"] {
-        let said = test(name);
-        assert_eq!(said.code, Some(1), "{name}: {said:?}");
-        assert!(said.text.contains(&format!("{name}.pem' does not exist or is empty")), "{said:?}");
+        let outcome = test(name);
+        assert_eq!(outcome.code, Some(1), "{name}: {outcome:?}");
+        assert!(
+            outcome.text.contains(&format!("{name}.pem' does not exist or is empty")),
+            "{outcome:?}"
+        );
     }
     // These it takes until it loads them.
     for name in ["text", "half"] {
-        let said = test(name);
-        said.refused("unreadable-certificate", httpd.line("HPKPUse site"));
-        assert!(said.text.contains(&format!("{name}.pem")), "{said:?}");
+        let outcome = test(name);
+        outcome.refused("unreadable-certificate", httpd.line("HPKPUse site"));
+        assert!(outcome.text.contains(&format!("{name}.pem")), "{outcome:?}");
     }
     // A file that changes its nature after httpd has looked at it cannot be had here; one that is
     // too large can.
@@ -215,9 +218,9 @@ fn certificates_that_openssl_commands_load() {
     }
     // Beside one of another type.
     httpd.configure(&configuration(&other, &pairs(&["rsa"])));
-    let said = httpd.test();
-    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains("1 of 2 certificates"), "{said:?}");
+    let outcome = httpd.test();
+    outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(outcome.text.contains("1 of 2 certificates"), "{outcome:?}");
     httpd.configure(&configuration(&live, ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     httpd.start();
@@ -225,9 +228,9 @@ fn certificates_that_openssl_commands_load() {
     assert!(codes(&httpd.log()).contains(&"no-pin-in-chain"), "{}", httpd.log());
     httpd.stop();
     httpd.configure(&format!("HPKPOnStart refuse\n{}", configuration(&live, "")));
-    let said = httpd.start_refused();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.codes().contains(&"no-pin-in-chain"), "{said:?}");
+    let outcome = httpd.start_refused();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.codes().contains(&"no-pin-in-chain"), "{outcome:?}");
     httpd.expect_in_log(&["AH00016: Configuration Failed"]);
 }
 
@@ -277,12 +280,12 @@ fn chains_that_openssl_completes() {
             tls_vhost(port, "localhost", "below", &format!("HPKPUse site\n{vhost}")),
         );
         httpd.configure(&text);
-        let said = httpd.test();
+        let outcome = httpd.test();
         if refused {
-            said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+            outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
             httpd.expect_in_log(&["hpkp: [no-pin-in-chain]"]);
         } else {
-            said.accepted(&[]);
+            outcome.accepted(&[]);
         }
         httpd.start();
         let sent = usize::from(!refused);
@@ -304,9 +307,9 @@ fn chains_that_openssl_completes() {
             &format!("HPKPUse site\n{}", command("ChainCAStore", "between.pem"))
         ),
     ));
-    let said = httpd.test();
-    if !said.text.contains("ChainCAStore': unknown") {
-        said.accepted(&["certificate-checked-at-start"]);
+    let outcome = httpd.test();
+    if !outcome.text.contains("ChainCAStore': unknown") {
+        outcome.accepted(&["certificate-checked-at-start"]);
     }
 }
 
@@ -333,11 +336,11 @@ fn long_chains_have_one_verdict() {
                 "HPKPUse site\nSSLCertificateChainFile chain.pem"
             ),
         ));
-        let said = httpd.test();
+        let outcome = httpd.test();
         if is_read {
-            said.accepted(&[]);
+            outcome.accepted(&[]);
         } else {
-            said.refused("oversized-input", httpd.line("HPKPUse site"));
+            outcome.refused("oversized-input", httpd.line("HPKPUse site"));
             httpd.expect_in_log(&["hpkp: [oversized-input]"]);
         }
         httpd.start();
@@ -434,9 +437,9 @@ fn without_mod_ssl() {
     httpd.configure(&vhost(""));
     httpd.test().accepted(&[]);
     httpd.configure(&vhost("HPKPUse site"));
-    let said = httpd.test();
-    assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.text.contains("mod_ssl"), "{said:?}");
+    let outcome = httpd.test();
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    assert!(outcome.text.contains("mod_ssl"), "{outcome:?}");
     httpd.expect_in_log(&["mod_ssl", "hpkp: [no-tls]"]);
     httpd.start();
     let url = format!("http://localhost:{port}/");
@@ -523,10 +526,14 @@ fn servers_of_another_module_for_tls_are_named() {
     configure("off");
     httpd.test().accepted(&[]);
     configure("on");
-    let said = httpd.test();
-    said.accepted(&["tls-server-not-checked"]);
+    let outcome = httpd.test();
+    outcome.accepted(&["tls-server-not-checked"]);
     let line = httpd.line("GnuTLSEnable on");
     let place = "(GnuTLSEnable on), so none of them is compared";
-    assert!(said.text.contains("[tls-server-not-checked] mod_gnutls: "), "{}", said.text);
-    assert!(said.text.contains(place) && said.text.contains(&format!(":{line})")), "{}", said.text);
+    assert!(outcome.text.contains("[tls-server-not-checked] mod_gnutls: "), "{}", outcome.text);
+    assert!(
+        outcome.text.contains(place) && outcome.text.contains(&format!(":{line})")),
+        "{}",
+        outcome.text
+    );
 }

@@ -200,9 +200,9 @@ fn certificates_and_policy_inherited_from_the_server() {
         )
     };
     httpd.configure(&configuration(A));
-    let said = httpd.test();
-    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains("affects 2 hosts: a.example, b.example"), "{}", said.text);
+    let outcome = httpd.test();
+    outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(outcome.text.contains("affects 2 hosts: a.example, b.example"), "{}", outcome.text);
     httpd.configure(&configuration(&pin));
     httpd.test().accepted(&[]);
     httpd.start();

@@ -81,9 +81,9 @@ fn httpd_s_own_phrases() {
     let all = blocks.into_iter().chain(IN_A_POLICY.map(inside)).chain(ELSEWHERE.map(outside));
     for (text, phrase, line) in all {
         httpd.configure(&text);
-        let said = httpd.test();
-        said.refused_for(phrase, "httpd.conf", Httpd::FIRST_LINE + line);
-        assert!(said.codes().is_empty(), "{text}: {said:?}");
+        let outcome = httpd.test();
+        outcome.refused_for(phrase, "httpd.conf", Httpd::FIRST_LINE + line);
+        assert!(outcome.codes().is_empty(), "{text}: {outcome:?}");
     }
 }
 
@@ -115,16 +115,16 @@ fn is_read(httpd: &Httpd, text: &str, sound: &str, live: &str) {
     pki.write("policy.inc", sound);
     pki.write("pins.inc", format!("HPKPPin {live}\nHPKPPin {B}\n"));
     httpd.configure(text);
-    let said = httpd.test();
-    assert_eq!((said.code, said.codes().len()), (Some(0), 0), "{text}: {said:?}");
+    let outcome = httpd.test();
+    assert_eq!((outcome.code, outcome.codes().len()), (Some(0), 0), "{text}: {outcome:?}");
     // With another pin in the place of that of the key
     // in use, it is refused.
     pki.write("policy.inc", sound.replace(live, A));
     pki.write("pins.inc", format!("HPKPPin {A}\nHPKPPin {B}\n"));
     httpd.configure(&text.replace(live, A));
-    let said = httpd.test();
-    assert_eq!(said.code, Some(1), "{text}: {said:?}");
-    assert_eq!(said.codes(), ["no-pin-in-chain"], "{text}: {said:?}");
+    let outcome = httpd.test();
+    assert_eq!(outcome.code, Some(1), "{text}: {outcome:?}");
+    assert_eq!(outcome.codes(), ["no-pin-in-chain"], "{text}: {outcome:?}");
 }
 
 /// Everything that httpd does with the text before a module sees it.
@@ -208,9 +208,10 @@ fn places_in_included_files_and_macros() {
         "{start}{}<Macro Pinned>\n{vhost}</Macro>\nUse Pinned\n",
         policy("site", &[A, B])
     ));
-    let said = httpd.test();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let first = said.text.lines().find(|line| line.contains("hpkp: [no-pin-in-chain] localhost:"));
+    let outcome = httpd.test();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let first =
+        outcome.text.lines().find(|line| line.contains("hpkp: [no-pin-in-chain] localhost:"));
     // By macros nested in macros, or by their arguments, such a name can be of any length.
     let first = first.expect("a finding");
     assert!(first.to_lowercase().contains("macro 'pinned'"), "{first}");

@@ -125,12 +125,12 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     site.httpd.install("other", "other");
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [SERVED]);
     assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
-    let said = site.httpd.log() + &site.httpd.said_to_terminal();
-    assert!(!said.contains("PRIVATE KEY"));
+    let outcome = site.httpd.log() + &site.httpd.terminal_output();
+    assert!(!outcome.contains("PRIVATE KEY"));
     for name in ["old.key", "backup.key", "other.key"] {
         let key = fs::read_to_string(site.httpd.path(name)).expect("a key");
         let mut lines = key.lines().filter(|line| line.len() > 16 && !line.starts_with('-'));
-        assert!(!lines.any(|line| said.contains(line)), "{name}");
+        assert!(!lines.any(|line| outcome.contains(line)), "{name}");
     }
     site.httpd.stop();
 }
@@ -151,9 +151,9 @@ fn a_file_that_is_not_there() {
             fs::write(&path, "").expect("a file");
         }
         // Whoever is there to see it is refused, by mod_ssl.
-        let said = site.httpd.run(&["-t"]);
-        assert_eq!(said.code, Some(1), "{}", said.text);
-        assert!(said.text.contains("does not exist or is empty"), "{}", said.text);
+        let outcome = site.httpd.run(&["-t"]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+        assert!(outcome.text.contains("does not exist or is empty"), "{}", outcome.text);
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let log = site.signalled(signal);
             site.presents_what_was_kept(&log, name);
@@ -161,20 +161,20 @@ fn a_file_that_is_not_there() {
         }
         site.httpd.stop();
         let mut lenient = site.httpd.command();
-        let said = lenient.arg("-t").env("HPKP_CHECK", "warn").output().expect("httpd");
-        let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
+        let outcome = lenient.arg("-t").env("HPKP_CHECK", "warn").output().expect("httpd");
+        let text = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        assert_eq!((outcome.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
         let before = site.httpd.log().len();
         site.httpd.start();
         site.presents_what_was_kept(&site.httpd.log()[before..], name);
         site.configure("HPKPCheck keep", "");
-        let said = site.httpd.run(&["-t"]);
-        assert_eq!((said.code, said.codes()), (Some(0), vec![SERVED]), "{}", said.text);
+        let outcome = site.httpd.run(&["-t"]);
+        assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![SERVED]), "{}", outcome.text);
         // Where none is to be presented, it is as without the module.
         site.configure("HPKPCheck keep", "HPKPKeepCertificates off");
-        let said = site.httpd.run(&["-t"]);
-        assert_eq!(said.code, Some(1), "{}", said.text);
-        assert!(said.text.contains("does not exist or is empty"), "{}", said.text);
+        let outcome = site.httpd.run(&["-t"]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+        assert!(outcome.text.contains("does not exist or is empty"), "{}", outcome.text);
         site.configure("", "");
         fs::copy(site.httpd.path(&format!("saved-{name}")), &path).expect("a copy");
     }
@@ -205,8 +205,8 @@ fn a_file_that_is_not_there_and_no_line_names() {
     site.httpd.expect_in_log(&["AH02562", "SSL Library Error", "AH00016"]);
     site.configure("", "HPKPKeepCertificates off");
     fs::remove_file(site.httpd.path("live.pem")).expect("removed");
-    let said = site.httpd.run(&["-DFOREGROUND"]);
-    assert_ne!(said.code, Some(0));
+    let outcome = site.httpd.run(&["-DFOREGROUND"]);
+    assert_ne!(outcome.code, Some(0));
     let name = site.httpd.path("live.pem");
     assert!(
         site.httpd.log().contains(&format!("check {}", name.display())),
@@ -287,9 +287,9 @@ fn chains_and_keys_in_other_files() {
 fn what_cannot_be_kept_is_refused_with_its_reason() {
     let site = Site::new();
     let refused = |code: &str, reason: &str| {
-        let said = site.httpd.test();
-        assert_eq!((said.code, said.codes()), (Some(1), vec![code]), "{}", said.text);
-        assert!(said.text.contains(reason), "{}", said.text);
+        let outcome = site.httpd.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![code]), "{}", outcome.text);
+        assert!(outcome.text.contains(reason), "{}", outcome.text);
     };
     const CANNOT: &str = "certificate-cannot-be-kept";
     site.configure(
@@ -307,8 +307,8 @@ fn what_cannot_be_kept_is_refused_with_its_reason() {
     site.httpd.test().accepted(&[]);
     fs::copy(plain, key).expect("a copy");
     site.configure("", "HPKPKeepCertificates kept");
-    let said = site.httpd.test();
-    assert!(said.text.contains("within a server, only \"off\" is allowed"), "{}", said.text);
+    let outcome = site.httpd.test();
+    assert!(outcome.text.contains("within a server, only \"off\" is allowed"), "{}", outcome.text);
     site.configure("", "");
     fs::set_permissions(site.httpd.path("kept"), fs::Permissions::from_mode(0o750))
         .expect("a mode");
@@ -324,7 +324,11 @@ fn what_cannot_be_kept_is_refused_with_its_reason() {
         policy("site", &[&site.pin, B]),
         site.port,
     ));
-    let said = site.httpd.test();
-    assert_eq!(said.code, Some(1), "{}", said.text);
-    assert!(said.codes().contains(&CANNOT) && said.text.contains("pkcs11:..."), "{}", said.text);
+    let outcome = site.httpd.test();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+    assert!(
+        outcome.codes().contains(&CANNOT) && outcome.text.contains("pkcs11:..."),
+        "{}",
+        outcome.text
+    );
 }

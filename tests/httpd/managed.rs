@@ -148,11 +148,11 @@ fn a_staged_key_that_would_lock_out_is_refused() {
     assert_eq!(presents(&httpd, port, "live"), (true, 1));
 
     stage(&httpd, "other");
-    let said = httpd.test();
-    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains(&other), "{}", said.text);
-    let Reload::Refused(said) = httpd.graceful() else { panic!("accepted") };
-    assert_eq!(codes(&said), ["no-pin-in-chain"]);
+    let outcome = httpd.test();
+    outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(outcome.text.contains(&other), "{}", outcome.text);
+    let Reload::Refused(outcome) = httpd.graceful() else { panic!("accepted") };
+    assert_eq!(codes(&outcome), ["no-pin-in-chain"]);
     assert_eq!(presents(&httpd, port, "live"), (true, 1));
 
     // The backup key goes through, and nothing is left of it in `staging`.
@@ -213,9 +213,9 @@ fn every_staged_certificate_counts() {
         fs::copy(httpd.path(from), staging.join(to)).expect("a copy");
     }
     httpd.configure(&with(&[&rsa, B]));
-    let said = httpd.test();
-    said.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    assert!(said.text.contains(&next), "{}", said.text);
+    let outcome = httpd.test();
+    outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    assert!(outcome.text.contains(&next), "{}", outcome.text);
     httpd.configure(&with(&[&rsa, &next, B]));
     httpd.test().accepted(&[]);
     assert_eq!(httpd.graceful(), Reload::Accepted);

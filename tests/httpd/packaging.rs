@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use hpkp_tests::httpd::{Kind, Module, Said, binary};
+use hpkp_tests::httpd::{Kind, Module, Outcome, binary};
 use hpkp_tests::instance::without_leaks;
 use hpkp_tests::output;
 use hpkp_tests::pki::Pki;
@@ -55,17 +55,17 @@ fn command(program: impl AsRef<OsStr>, dir: &Path) -> Command {
 #[track_caller]
 fn run(program: &str, dir: &Path, modules: &[&str]) -> String {
     let output = output(command(format!("/usr/sbin/{program}"), dir).args(modules));
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let outcome = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{program} {modules:?}: {output:?}");
-    said
+    outcome
 }
 
-fn test(dir: &Path) -> Said {
+fn test(dir: &Path) -> Outcome {
     let mut command = command(binary(), dir);
     // It ends without giving its memory back, on purpose.
     let output = output(command.envs(without_leaks()).arg("-d").arg(dir).arg("-t"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    Said { kind: Kind::Httpd, code: output.status.code(), text }
+    Outcome { kind: Kind::Httpd, code: output.status.code(), text }
 }
 
 /// The directives of the example: in the comment, they follow the `#` without a blank or, inside the
@@ -87,8 +87,8 @@ fn enabled_and_disabled_as_debian_does_it() {
     layout(dir);
 
     // The module asks for what it needs, and what it asks for is there.
-    let said = run("a2enmod", dir, &["mpm_event", "authz_core", "hpkp"]);
-    assert!(said.contains("Considering dependency ssl for hpkp"), "{said}");
+    let outcome = run("a2enmod", dir, &["mpm_event", "authz_core", "hpkp"]);
+    assert!(outcome.contains("Considering dependency ssl for hpkp"), "{outcome}");
     assert!(dir.join("mods-enabled/hpkp.load").is_symlink());
     assert!(dir.join("mods-enabled/hpkp.conf").is_symlink());
     assert!(dir.join("mods-enabled/ssl.load").is_symlink());
@@ -117,9 +117,9 @@ fn enabled_and_disabled_as_debian_does_it() {
     // Once the directives are gone from the sites, the module can go.
     run("a2dismod", dir, &["hpkp"]);
     assert!(!dir.join("mods-enabled/hpkp.load").exists());
-    let said = test(dir);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.text.contains("Invalid command 'HPKPUse'"), "{said:?}");
+    let outcome = test(dir);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert!(outcome.text.contains("Invalid command 'HPKPUse'"), "{outcome:?}");
     pki.write("sites-enabled/site.conf", site.replace("HPKPUse site\n", ""));
     test(dir).accepted(&[]);
 }

@@ -83,9 +83,9 @@ fn a_test_exits_1_and_says_why() {
     for hook in TESTING {
         let (mut httpd, _) = server(hook);
         httpd.replace_module(Module::InjectPanic, "Include site.inc");
-        let said = httpd.test();
-        assert_eq!(said.code, Some(1), "{hook}: {said:?}");
-        says_why(hook, &said.text);
+        let outcome = httpd.test();
+        assert_eq!(outcome.code, Some(1), "{hook}: {outcome:?}");
+        says_why(hook, &outcome.text);
     }
     // The others have no part in a test.
     for hook in STARTING {
@@ -101,9 +101,9 @@ fn a_start_exits_1_and_says_why() {
         let (mut httpd, _) = server(hook);
         httpd.replace_module(Module::InjectPanic, "Include site.inc");
         httpd.expect_in_log(&["AH00016: Configuration Failed", "AH00020: Configuration Failed"]);
-        let said = httpd.start_refused();
-        assert_eq!(said.code, Some(1), "{hook}: {said:?}");
-        says_why(hook, &said.text);
+        let outcome = httpd.start_refused();
+        assert_eq!(outcome.code, Some(1), "{hook}: {outcome:?}");
+        says_why(hook, &outcome.text);
     }
 }
 
@@ -189,7 +189,7 @@ fn a_configuration_that_is_not_given_back_costs_nothing_else() {
             assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1));
         }
         httpd.stop();
-        says_why(hook, &(httpd.log() + &httpd.said_to_terminal()));
+        says_why(hook, &(httpd.log() + &httpd.terminal_output()));
     }
 }
 

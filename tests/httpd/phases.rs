@@ -70,12 +70,16 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
 
     httpd.install("renewed", "renewed");
     httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
-    let Reload::Refused(said) = httpd.graceful() else { panic!("accepted") };
-    assert_eq!(codes(&said), ["no-pin-in-chain"]);
+    let Reload::Refused(outcome) = httpd.graceful() else { panic!("accepted") };
+    assert_eq!(codes(&outcome), ["no-pin-in-chain"]);
     // The client that sends the signal tests as well, whoever forgot to.
     for k in ["graceful", "restart"] {
-        let said = httpd.run(&["-k", k]);
-        assert_eq!((said.code, said.codes()), (Some(1), vec!["no-pin-in-chain"]), "{said:?}");
+        let outcome = httpd.run(&["-k", k]);
+        assert_eq!(
+            (outcome.code, outcome.codes()),
+            (Some(1), vec!["no-pin-in-chain"]),
+            "{outcome:?}"
+        );
     }
     assert_eq!(presents(&live), Some(0));
     assert_eq!(wget2.get(&url), Some(0));
@@ -150,8 +154,8 @@ fn every_class_at_a_restart() {
     ] {
         httpd.configure(&configuration(&httpd, port, pins, "", vhost));
         match (httpd.graceful(), refused) {
-            (Reload::Refused(said), Some(code)) => {
-                assert_eq!(codes(&said), [code], "{said}");
+            (Reload::Refused(outcome), Some(code)) => {
+                assert_eq!(codes(&outcome), [code], "{outcome}");
                 assert_eq!(asked(&httpd, port), BOTH, "{code}");
                 // And by the signal alone, nothing of it ends the site.
                 let Restart::Served(log) = httpd.restart(libc::SIGUSR1) else {
@@ -172,8 +176,8 @@ fn every_class_at_a_restart() {
         [(&[live.as_str()][..], "too-few-pins"), (&[live.as_str(), "x"], "malformed-pin")]
     {
         httpd.configure(&configuration(&httpd, port, pins, "", ""));
-        let Reload::Refused(said) = httpd.graceful() else { panic!("{code}: accepted") };
-        assert_eq!(codes(&said), [code], "{said}");
+        let Reload::Refused(outcome) = httpd.graceful() else { panic!("{code}: accepted") };
+        assert_eq!(codes(&outcome), [code], "{outcome}");
         assert_eq!(asked(&httpd, port), BOTH, "{code}");
     }
     httpd.stop();
@@ -200,10 +204,10 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
         httpd.stop();
 
         httpd.configure(&configuration(&httpd, port, pins, "HPKPOnStart refuse", ""));
-        let said = httpd.start_refused();
-        assert_eq!(said.code, Some(1), "{said:?}");
+        let outcome = httpd.start_refused();
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
         // Whoever started it sees why.
-        assert_eq!(said.codes(), [code], "{said:?}");
+        assert_eq!(outcome.codes(), [code], "{outcome:?}");
         httpd.expect_in_log(&["AH00016: Configuration Failed"]);
     }
 }
@@ -214,9 +218,9 @@ fn a_start_into_the_background() {
     let mut httpd = two_hosts();
     let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
     httpd.configure(&configuration(&httpd, port, &[A, B], "HPKPOnStart refuse", ""));
-    let said = httpd.run(&["-k", "start"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(said.codes(), ["no-pin-in-chain"]);
+    let outcome = httpd.run(&["-k", "start"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(outcome.codes(), ["no-pin-in-chain"]);
     assert!(!httpd.path("httpd.pid").exists());
 
     httpd.configure(&configuration(&httpd, port, &[&live, B], "HPKPOnStart refuse", ""));
@@ -239,9 +243,9 @@ fn text_that_is_wrong_is_refused_at_a_start_too() {
     let mut httpd = two_hosts();
     let live = httpd.pki().pin("live.pem");
     httpd.configure(&configuration(&httpd, free_port(), &[&live], "", ""));
-    let said = httpd.start_refused();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(said.codes(), ["too-few-pins"]);
+    let outcome = httpd.start_refused();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(outcome.codes(), ["too-few-pins"]);
     httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [too-few-pins]"]);
 }
 
@@ -263,16 +267,16 @@ fn a_server_can_always_be_stopped_and_asked_about_itself() {
             httpd.configure(&configuration(&httpd, port, &[A, B], nonsense, ""));
             assert_eq!(httpd.test().code, Some(1), "{nonsense}");
             for question in ["-M", "-S", "-L"] {
-                let said = httpd.run(&[question]);
-                assert_eq!(said.code, Some(0), "{question} {nonsense}: {said:?}");
-                assert_eq!(said.codes(), [""; 0], "{question}: {said:?}");
+                let outcome = httpd.run(&[question]);
+                assert_eq!(outcome.code, Some(0), "{question} {nonsense}: {outcome:?}");
+                assert_eq!(outcome.codes(), [""; 0], "{question}: {outcome:?}");
             }
-            let said = httpd.run(&["-k", "graceful"]);
-            assert_eq!(said.code, Some(1), "{nonsense}: {said:?}");
+            let outcome = httpd.run(&["-k", "graceful"]);
+            assert_eq!(outcome.code, Some(1), "{nonsense}: {outcome:?}");
             assert!(httpd.is_running());
-            let said = httpd.run(&["-k", k]);
-            assert_eq!(said.code, Some(0), "{k} {nonsense}: {said:?}");
-            assert_eq!(said.codes(), [""; 0], "{k}: {said:?}");
+            let outcome = httpd.run(&["-k", k]);
+            assert_eq!(outcome.code, Some(0), "{k} {nonsense}: {outcome:?}");
+            assert_eq!(outcome.codes(), [""; 0], "{k}: {outcome:?}");
             assert!(wait(|| !httpd.is_running()), "{k}");
             httpd.stopped();
         }
@@ -285,9 +289,9 @@ fn the_environment_lets_a_test_pass_and_nothing_else() {
     let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
     httpd.set_environment("HPKP_CHECK", "warn");
     httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
-    let said = httpd.test();
-    said.accepted(&["no-pin-in-chain"]);
-    assert!(said.text.contains("HPKP_CHECK=warn is set"), "{}", said.text);
+    let outcome = httpd.test();
+    outcome.accepted(&["no-pin-in-chain"]);
+    assert!(outcome.text.contains("HPKP_CHECK=warn is set"), "{}", outcome.text);
     httpd.configure(&configuration(&httpd, port, &[&live, "file:missing"], "", ""));
     httpd.test().accepted(&["unreadable-pin-source"]);
     // What is wrong in the text alone stays wrong.
@@ -297,8 +301,8 @@ fn the_environment_lets_a_test_pass_and_nothing_else() {
     httpd.configure(&configuration(&httpd, port, &[&live, B], "", ""));
     httpd.start();
     httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
-    let said = httpd.run(&["-k", "graceful"]);
-    assert_eq!((said.code, said.codes()), (Some(1), vec!["no-pin-in-chain"]), "{said:?}");
+    let outcome = httpd.run(&["-k", "graceful"]);
+    assert_eq!((outcome.code, outcome.codes()), (Some(1), vec!["no-pin-in-chain"]), "{outcome:?}");
     httpd.stop();
 
     httpd.configure(&configuration(&httpd, port, &[A, B], "HPKPOnStart refuse", ""));

@@ -104,7 +104,7 @@ fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
         httpd.configure(&configuration);
         let mut command = httpd.command();
         command.args(["-k", "start"]);
-        let said = captured(command);
+        let outcome = captured(command);
         let server = pid(&httpd, None);
         let url = format!("https://localhost:{port}/");
         let ca = httpd.path("ca.pem");
@@ -117,9 +117,9 @@ fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
         unsafe { libc::kill(server, libc::SIGTERM) };
         assert!(wait(|| !lives(server)), "the server did not end");
 
-        let said = said.expect("somebody keeps open what the start wrote to");
-        assert!(said.status.success(), "{said:?}");
-        assert!(came_up, "{said:?}");
+        let outcome = outcome.expect("somebody keeps open what the start wrote to");
+        assert!(outcome.status.success(), "{outcome:?}");
+        assert!(came_up, "{outcome:?}");
         assert!(kept.iter().all(|(children, _)| *children > 1), "{kept:?}");
         assert!(kept.iter().all(|(_, files)| files.is_empty()), "kept in children: {kept:?}");
         assert_eq!(claims, 1);
@@ -215,28 +215,31 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
         Curl::new(&ca).try_get(&url).map(|got| (got.status, got.pins().len()))
     };
     configure(&live);
-    let said = script("start");
-    assert!(said.status.success(), "{said:?}");
+    let outcome = script("start");
+    assert!(outcome.status.success(), "{outcome:?}");
     let first = pid(&httpd, None);
     assert!(wait(|| asked() == Some((200, 1))), "{:?}", asked());
 
     // Refused: by the operator's test, by a reload of either kind.
     configure(A);
-    for said in [control("configtest"), control("graceful"), script("reload")] {
-        assert!(!said.status.success(), "{said:?}");
+    for outcome in [control("configtest"), control("graceful"), script("reload")] {
+        assert!(!outcome.status.success(), "{outcome:?}");
     }
     assert_eq!(asked(), Some((200, 1)));
     // Not by the tests before and behind a stop; the start goes on without the header.
-    let said = script("restart");
-    assert!(said.status.success(), "{said:?}\n{}", httpd.log());
+    let outcome = script("restart");
+    assert!(outcome.status.success(), "{outcome:?}\n{}", httpd.log());
     let second = pid(&httpd, Some(first));
     assert!(wait(|| asked() == Some((200, 0))), "{:?}\n{}", asked(), httpd.log());
     // Stopped well, not killed for a test that fails.
-    let said = script("stop");
-    assert!(said.status.success() && !said.stderr.windows(7).any(|w| w == b"kill it"), "{said:?}");
+    let outcome = script("stop");
+    assert!(
+        outcome.status.success() && !outcome.stderr.windows(7).any(|w| w == b"kill it"),
+        "{outcome:?}"
+    );
     assert!(wait(|| !lives(second)));
-    let said = script("start");
-    assert!(said.status.success(), "{said:?}");
+    let outcome = script("start");
+    assert!(outcome.status.success(), "{outcome:?}");
     let third = pid(&httpd, Some(second));
     assert!(wait(|| asked() == Some((200, 0))));
     // What is wrong in the text alone stays wrong.

@@ -22,7 +22,7 @@ fn an_httpd_before_2_4_47_is_told_what_is_needed() {
         return;
     }
     let places: Vec<usize> = (program.windows(FUNCTION.len()).enumerate())
-        .filter(|(_, octets)| *octets == FUNCTION)
+        .filter(|(_, bytes)| *bytes == FUNCTION)
         .map(|(at, _)| at)
         .collect();
     assert!(!places.is_empty());
@@ -33,9 +33,9 @@ fn an_httpd_before_2_4_47_is_told_what_is_needed() {
     write_program(&older, program);
     let mut command = std::process::Command::new(older);
     command.args(httpd.command().get_args()).arg("-t");
-    let said = output(&mut command);
-    let text = String::from_utf8_lossy(&said.stderr);
-    assert_eq!(said.status.code(), Some(1), "{text}");
+    let outcome = output(&mut command);
+    let text = String::from_utf8_lossy(&outcome.stderr);
+    assert_eq!(outcome.status.code(), Some(1), "{text}");
     assert!(
         text.contains("hpkp: mod_hpkp requires Apache httpd 2.4.47 or later, this is Apache/2.4"),
         "{text}"

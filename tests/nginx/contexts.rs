@@ -124,9 +124,9 @@ fn a_server_without_a_certificate_presents_that_of_the_default() {
         )
     };
     nginx.configure(&servers("hpkp other;"));
-    let said = nginx.test();
-    said.refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
-    assert!(said.text.contains("affects 2 hosts: b.example, c.example"), "{}", said.text);
+    let outcome = nginx.test();
+    outcome.refused("no-pin-in-chain", Nginx::FIRST_LINE + 3);
+    assert!(outcome.text.contains("affects 2 hosts: b.example, c.example"), "{}", outcome.text);
 
     nginx.configure(&servers("hpkp site;"));
     nginx.test().accepted(&[]);
@@ -203,9 +203,13 @@ fn a_pinned_host_that_rejects_handshakes_is_closed() {
             "server {{ listen 127.0.0.1:{port} ssl; server_name a.example; ssl_reject_handshake on; }}"
         ),
     );
-    let said = nginx.test();
-    said.accepted(&["pinned-port-closed"]);
-    assert!(said.text.contains(&format!("served a.example:{port} with TLS")), "{}", said.text);
+    let outcome = nginx.test();
+    outcome.accepted(&["pinned-port-closed"]);
+    assert!(
+        outcome.text.contains(&format!("served a.example:{port} with TLS")),
+        "{}",
+        outcome.text
+    );
     nginx.expect_in_log(&["hpkp: [pinned-port-closed]"]);
     assert_eq!(nginx.reload(), Reload::Accepted);
     nginx.test().accepted(&[]);
@@ -268,9 +272,9 @@ fn a_block_that_nginx_never_asks_is_not_compared() {
         tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
         tls_server(port, "a.example", "b", "hpkp site; return 200 b;"),
     ));
-    let said = nginx.test();
-    said.accepted(&[]);
-    assert!(said.text.contains("conflicting server name"), "{}", said.text);
+    let outcome = nginx.test();
+    outcome.accepted(&[]);
+    assert!(outcome.text.contains("conflicting server name"), "{}", outcome.text);
     nginx.start();
     assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
     nginx.stop();

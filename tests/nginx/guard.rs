@@ -595,8 +595,8 @@ fn streams() {
                 "stream {{ server {{ listen 127.0.0.1:{port} ssl; {more} {names} return x; }} }}"
             ),
         );
-        let said = site.nginx.run(&["-t"]);
-        assert!(said.code == Some(1) && said.text.contains(error), "{}", said.text);
+        let outcome = site.nginx.run(&["-t"]);
+        assert!(outcome.code == Some(1) && outcome.text.contains(error), "{}", outcome.text);
     }
 }
 
@@ -797,8 +797,8 @@ fn no_key_leaves_the_handshake() {
             assert!(!text.contains(line.as_str()), "{log} has a key");
         }
     }
-    let said = fs::read_to_string(site.nginx.path("all.log")).expect("a log");
-    assert!(said.lines().all(|line| line == "-|-|"), "{said}");
+    let outcome = fs::read_to_string(site.nginx.path("all.log")).expect("a log");
+    assert!(outcome.lines().all(|line| line == "-|-|"), "{outcome}");
 }
 
 /// Names below a wildcard, and clients that name none: each is compared with pins of its own.
@@ -873,11 +873,15 @@ fn what_the_directive_takes() {
         ("hpkp_guard $ $b;", "invalid variable name"),
     ] {
         site.configure_with("", directive);
-        let said = site.nginx.run(&["-t"]);
-        assert_eq!(said.code, Some(1), "{directive}: {}", said.text);
-        assert!(said.text.contains(error), "{directive}: {}", said.text);
+        let outcome = site.nginx.run(&["-t"]);
+        assert_eq!(outcome.code, Some(1), "{directive}: {}", outcome.text);
+        assert!(outcome.text.contains(error), "{directive}: {}", outcome.text);
         let line = Nginx::FIRST_LINE + 4;
-        assert!(said.text.contains(&format!("nginx.conf:{line}")), "{directive}: {}", said.text);
+        assert!(
+            outcome.text.contains(&format!("nginx.conf:{line}")),
+            "{directive}: {}",
+            outcome.text
+        );
     }
     // From `http`, where a server may have its own.
     let http = format!("{}hpkp_guard one.pem one.key;\n", site.http);
@@ -914,10 +918,14 @@ fn what_is_found_in_a_configuration() {
         ("one.pem", key, guard),
     ] {
         site.nginx.configure(&server(certificate, key, more));
-        let said = site.nginx.test();
-        assert_eq!(said.code, Some(1), "{certificate} {key} {more}: {}", said.text);
-        assert_eq!(codes(&said.text), [misplaced], "{}", said.text);
-        assert!(said.text.contains(&format!("nginx.conf:{}", Nginx::FIRST_LINE)), "{}", said.text);
+        let outcome = site.nginx.test();
+        assert_eq!(outcome.code, Some(1), "{certificate} {key} {more}: {}", outcome.text);
+        assert_eq!(codes(&outcome.text), [misplaced], "{}", outcome.text);
+        assert!(
+            outcome.text.contains(&format!("nginx.conf:{}", Nginx::FIRST_LINE)),
+            "{}",
+            outcome.text
+        );
     }
     // RSA beside ECDSA: nothing would guard the other one.
     let pki = site.nginx.pki();
@@ -934,10 +942,10 @@ fn what_is_found_in_a_configuration() {
             "{http}\n{}",
             server(certificate, key, &format!("{guard} {beside}"))
         ));
-        let said = site.nginx.test();
-        assert_eq!(said.code, Some(1), "{beside}: {}", said.text);
-        assert_eq!(codes(&said.text), [misplaced], "{}", said.text);
-        assert!(said.text.contains("RSA beside ECDSA is not possible"), "{}", said.text);
+        let outcome = site.nginx.test();
+        assert_eq!(outcome.code, Some(1), "{beside}: {}", outcome.text);
+        assert_eq!(codes(&outcome.text), [misplaced], "{}", outcome.text);
+        assert!(outcome.text.contains("RSA beside ECDSA is not possible"), "{}", outcome.text);
     }
     // Nobody presents what it gives.
     site.nginx.configure(&server("one.pem", "one.key", guard));

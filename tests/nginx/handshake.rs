@@ -98,9 +98,9 @@ fn sent_and_when_resumed(nginx: &Nginx, port: u16, version: &str) -> [usize; 2] 
         let written = client.stdin.as_mut().expect("a pipe").write_all(request);
         written.expect("a request");
         let output = client.wait_with_output().expect("openssl ends");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains(kind) && said.contains("HTTP/1.1 200"), "{said}");
-        count(&said, "Public-Key-Pins")
+        let outcome = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(outcome.contains(kind) && outcome.contains("HTTP/1.1 200"), "{outcome}");
+        count(&outcome, "Public-Key-Pins")
     })
 }
 
@@ -144,9 +144,9 @@ fn what_lua_chooses_is_not_known() {
                 0 => configure(&nginx, &http),
                 _ => configure_with_lua_first(&nginx, &http),
             }
-            let said = nginx.test();
-            said.accepted(&["certificate-not-known-at-load"]);
-            assert!(said.text.contains("ssl_certificate_by_lua_"), "{}", said.text);
+            let outcome = nginx.test();
+            outcome.accepted(&["certificate-not-known-at-load"]);
+            assert!(outcome.text.contains("ssl_certificate_by_lua_"), "{}", outcome.text);
             nginx.start();
             let response = ask(&nginx, port);
             assert_eq!((response.status, response.pins().len()), (200, 0), "{shape}");
@@ -284,9 +284,9 @@ fn modules_that_come_and_go_at_reloads() {
         &nginx,
         &format!("{}{}", policy(&pin), server("hpkp site;", &format!("{code} {code}"))),
     );
-    let said = nginx.test();
-    assert_eq!(said.code, Some(1));
-    assert!(said.text.contains("is duplicate"), "{}", said.text);
+    let outcome = nginx.test();
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.text.contains("is duplicate"), "{}", outcome.text);
     nginx.stop();
 }
 
@@ -381,9 +381,9 @@ fn a_panic_beside_another_module_s_directive() {
             tls_server(port, "localhost", "live", &format!("hpkp site; {code} return 200 x;"))
         ),
     );
-    let said = nginx.test();
-    assert_eq!(said.code, Some(1), "{}", said.text);
-    assert!(said.text.contains("a bug in the module (watched_directive)"), "{}", said.text);
+    let outcome = nginx.test();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+    assert!(outcome.text.contains("a bug in the module (watched_directive)"), "{}", outcome.text);
     nginx.expect_in_log(&["hpkp: a bug in the module"]);
     nginx.start();
     let curl =
@@ -449,9 +449,9 @@ fn a_module_that_can_choose_certificates_unseen_is_named() {
     nginx.expect_in_log(&["hpkp: [certificate-may-be-replaced] localhost:"]);
     for (more, expected) in [("", 1), (&*present, 0)] {
         nginx.configure_with(&main, &http(&pin, more));
-        let said = nginx.test();
-        said.accepted(&["certificate-may-be-replaced"]);
-        assert!(said.text.contains(&module), "{}", said.text);
+        let outcome = nginx.test();
+        outcome.accepted(&["certificate-may-be-replaced"]);
+        assert!(outcome.text.contains(&module), "{}", outcome.text);
         nginx.start();
         // The callback does not run for a resumed session, which says itself what was presented.
         for version in ["-tls1_2", "-tls1_3"] {

@@ -23,8 +23,8 @@ fn exactly_one_field_of_each_kind() {
     let mut client = Command::new(target_dir().join("http3/bin/python"));
     client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/nginx/http3.py"));
     client.arg(&site.ca).args(["localhost", &site.https.to_string()]);
-    let said = succeed(client.args(cases.iter().map(|(path, _)| path)));
-    let responses = parse(&String::from_utf8(said).expect("UTF-8"));
+    let outcome = succeed(client.args(cases.iter().map(|(path, _)| path)));
+    let responses = parse(&String::from_utf8(outcome).expect("UTF-8"));
     assert_eq!(responses.len(), cases.len());
     for ((path, status), response) in cases.into_iter().zip(responses) {
         assert_eq!(response.status, status, "{path}: {response:?}");
@@ -40,8 +40,8 @@ fn headers(nginx: &Nginx, port: u16) -> Vec<usize> {
         let mut client = Command::new(target_dir().join("http3/bin/python"));
         client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/nginx/http3.py"));
         client.arg(nginx.path("ca.pem")).args(["localhost", &port.to_string(), "/"]);
-        let said = succeed(&mut client);
-        let responses = parse(&String::from_utf8(said).expect("UTF-8"));
+        let outcome = succeed(&mut client);
+        let responses = parse(&String::from_utf8(outcome).expect("UTF-8"));
         assert_eq!(responses[0].status, 200);
         responses[0].pins().len()
     };
@@ -110,8 +110,9 @@ fn resumed_sessions() {
         client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/nginx/http3.py"));
         client.arg("--session").arg(nginx.path(session));
         client.arg(nginx.path("ca.pem")).args(["localhost", &port.to_string(), "/"]);
-        let said = succeed(&mut client);
-        let response = parse(&String::from_utf8(said).expect("UTF-8")).pop().expect("a response");
+        let outcome = succeed(&mut client);
+        let response =
+            parse(&String::from_utf8(outcome).expect("UTF-8")).pop().expect("a response");
         let resumed = response.all("tls-session") == ["resumed"];
         (resumed, response.pins().len(), response.all("worker")[0].to_owned())
     };

@@ -153,12 +153,12 @@ fn a_start_presents_the_last_good_certificate() {
     assert_eq!(files.len(), 1);
     assert!(key_lines(&key).iter().all(|line| text.contains(line)), "another key is kept");
     // No part of a key is in what the server says.
-    let said = site.nginx.log() + &site.nginx.said_to_terminal();
+    let outcome = site.nginx.log() + &site.nginx.terminal_output();
     for name in ["live.key", "backup.key", "other.key"] {
         let key = fs::read_to_string(site.nginx.path(name)).expect("a key");
-        assert!(!key_lines(&key).iter().any(|line| said.contains(line)), "{name}");
+        assert!(!key_lines(&key).iter().any(|line| outcome.contains(line)), "{name}");
     }
-    assert!(!said.contains("PRIVATE KEY"));
+    assert!(!outcome.contains("PRIVATE KEY"));
     site.nginx.stop();
 }
 
@@ -173,9 +173,9 @@ fn a_certificate_that_nginx_cannot_load() {
     for (certificate, key) in [("broken", "old"), ("other", "broken"), ("other", "old")] {
         site.nginx.install(certificate, key);
         assert_ne!(site.nginx.run(&["-t"]).code, Some(0), "{certificate} {key}");
-        let said = lenient_test(&site.nginx);
-        let text = String::from_utf8_lossy(&said.stderr).into_owned();
-        assert_eq!((said.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
+        let outcome = lenient_test(&site.nginx);
+        let text = String::from_utf8_lossy(&outcome.stderr).into_owned();
+        assert_eq!((outcome.status.code(), codes(&text)), (Some(0), vec![SERVED]), "{text}");
         let log = site.started();
         assert_eq!(codes(&log), [SERVED]);
         assert!(log.contains("cannot be loaded"), "{log}");
@@ -360,10 +360,10 @@ fn what_is_not_presented() {
     site.nginx.install("other", "other");
     let clock = Clock::ahead(&site.nginx.path(""), 25 * DAY);
     clock.environment().iter().for_each(|(name, value)| site.nginx.set_environment(name, value));
-    let said = site.nginx.run(&["-t"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    let said = lenient_test(&site.nginx);
-    let text = String::from_utf8_lossy(&said.stderr).into_owned();
+    let outcome = site.nginx.run(&["-t"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    let outcome = lenient_test(&site.nginx);
+    let text = String::from_utf8_lossy(&outcome.stderr).into_owned();
     assert!(text.contains("has expired") && text.contains(NOT_USED), "{text}");
 }
 
@@ -391,14 +391,14 @@ fn a_directory_that_others_may_use_is_refused() {
     let mut site = Site::kept();
     for mode in [0o755, 0o710, 0o701, 0o777, 0o740] {
         make_directory(&site.nginx, mode);
-        let said = site.nginx.test();
+        let outcome = site.nginx.test();
         assert_eq!(
-            (said.code, said.codes()),
+            (outcome.code, outcome.codes()),
             (Some(1), vec!["kept-certificates-unusable"]),
             "{mode:o}"
         );
-        assert!(said.text.contains("to fix: chmod 0700 "), "{}", said.text);
-        paste(&said.text, "chmod 0700 ");
+        assert!(outcome.text.contains("to fix: chmod 0700 "), "{}", outcome.text);
+        paste(&outcome.text, "chmod 0700 ");
         site.nginx.test().accepted(&[]);
     }
     make_directory(&site.nginx, 0o700);
@@ -413,17 +413,17 @@ fn a_directory_that_others_may_use_is_refused() {
     assert!(codes(&log).contains(&NOT_USED), "{log}");
     site.nginx.stop();
     fs::rename(site.nginx.path("kept"), site.nginx.path("elsewhere")).expect("renamed");
-    let said = site.nginx.test();
-    assert!(said.codes().contains(&"kept-certificates-unusable"), "{}", said.text);
-    assert!(said.text.contains("make it: install -d -m 0700 "), "{}", said.text);
-    paste(&said.text, "install -d -m 0700 ");
-    let said = site.nginx.test();
-    assert!(!said.codes().contains(&"kept-certificates-unusable"), "{}", said.text);
+    let outcome = site.nginx.test();
+    assert!(outcome.codes().contains(&"kept-certificates-unusable"), "{}", outcome.text);
+    assert!(outcome.text.contains("make it: install -d -m 0700 "), "{}", outcome.text);
+    paste(&outcome.text, "install -d -m 0700 ");
+    let outcome = site.nginx.test();
+    assert!(!outcome.codes().contains(&"kept-certificates-unusable"), "{}", outcome.text);
 }
 
 /// Runs the command in what was said that begins with these words, as it is printed.
-fn paste(said: &str, words: &str) {
-    let line = said.lines().find(|line| line.contains(words)).expect("a command");
+fn paste(outcome: &str, words: &str) {
+    let line = outcome.lines().find(|line| line.contains(words)).expect("a command");
     let command = &line[line.find(words).expect("a command")..];
     hpkp_tests::succeed(Command::new("sh").args(["-c", command]));
 }
@@ -434,9 +434,10 @@ fn a_list_that_is_damaged() {
     let mut site = Site::kept();
     let index = site.nginx.path("kept/web-1/index");
     fs::write(&index, "hpkp-kept 1\nx\n").expect("a file");
-    let said = site.nginx.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec!["kept-certificates-unusable"]));
-    let (_, command) = said.text.split_once("the next reload writes it anew: ").expect("a command");
+    let outcome = site.nginx.test();
+    assert_eq!((outcome.code, outcome.codes()), (Some(1), vec!["kept-certificates-unusable"]));
+    let (_, command) =
+        outcome.text.split_once("the next reload writes it anew: ").expect("a command");
     let command = command.lines().next().expect("a line");
     let done = std::process::Command::new("sh").args(["-c", command]).status().expect("sh");
     assert!(done.success() && !index.exists(), "{command}");
@@ -458,19 +459,19 @@ fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
     for form in [&["pkcs8", "-topk8", "-v2", "aes-256-cbc"][..], &["ec", "-aes128"][..]] {
         openssl(&[form, &["-in", from, "-out", to, "-passout", "pass:secret"]].concat());
         site.configure("", "ssl_password_file pass;");
-        let said = site.nginx.test();
+        let outcome = site.nginx.test();
         assert_eq!(
-            (said.code, said.codes()),
+            (outcome.code, outcome.codes()),
             (Some(1), vec!["certificate-cannot-be-kept"]),
             "{}",
-            said.text
+            outcome.text
         );
         site.configure("", "ssl_password_file pass; hpkp_keep_certificates off;");
         site.nginx.test().accepted(&[]);
     }
     site.configure("", "hpkp_keep_certificates elsewhere;");
-    let said = site.nginx.test();
-    assert!(said.text.contains("within a server, only \"off\" is allowed"), "{}", said.text);
+    let outcome = site.nginx.test();
+    assert!(outcome.text.contains("within a server, only \"off\" is allowed"), "{}", outcome.text);
     // Without records nothing is kept.
     site.nginx.configure(&format!(
         "hpkp_keep_certificates kept;\nhpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",
@@ -478,12 +479,12 @@ fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
         tls_server(site.port, "localhost", "plain", "hpkp site; return 200 x;"),
     ));
     fs::copy(site.nginx.path("live.pem"), site.nginx.path("plain.pem")).expect("a copy");
-    let said = site.nginx.test();
+    let outcome = site.nginx.test();
     assert_eq!(
-        (said.code, said.codes()),
+        (outcome.code, outcome.codes()),
         (Some(1), vec!["kept-certificates-unusable"]),
         "{}",
-        said.text
+        outcome.text
     );
 }
 

@@ -74,7 +74,7 @@ fn a_library_that_is_not_whole_is_not_mixed_with_another() {
         "hpkp_policy site {{ pin {pin}; pin {B}; max_age 1d; }}\n{}",
         tls_server(port, "localhost", "live", "hpkp site; return 200 x;")
     ));
-    let said = nginx.test();
-    said.refused("unsupported-openssl", Nginx::FIRST_LINE + 1);
-    assert!(said.text.contains("libwrapper.so"), "{}", said.text);
+    let outcome = nginx.test();
+    outcome.refused("unsupported-openssl", Nginx::FIRST_LINE + 1);
+    assert!(outcome.text.contains("libwrapper.so"), "{}", outcome.text);
 }

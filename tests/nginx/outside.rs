@@ -103,13 +103,21 @@ fn a_key_that_holders_of_tlsa_records_refuse_is_refused_wherever_its_block_stand
             configure(&nginx, place, "", &block("dns"));
             nginx.test().accepted(&[]);
             configure(&nginx, place, "", &block("new"));
-            let said = nginx.test();
-            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?} {shape}");
-            assert!(said.text.contains("dns.example.com ("), "{}", said.text);
+            let outcome = nginx.test();
+            assert_eq!(
+                (outcome.code, outcome.codes()),
+                (Some(1), vec![UNMET]),
+                "{place:?} {shape}"
+            );
+            assert!(outcome.text.contains("dns.example.com ("), "{}", outcome.text);
             // A start beside nothing goes on, unless it is told to refuse.
             configure(&nginx, place, "hpkp_on_start refuse;", &block("new"));
-            let said = nginx.run(&["-g", "daemon off;"]);
-            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?} {shape}");
+            let outcome = nginx.run(&["-g", "daemon off;"]);
+            assert_eq!(
+                (outcome.code, outcome.codes()),
+                (Some(1), vec![UNMET]),
+                "{place:?} {shape}"
+            );
             configure(&nginx, place, "hpkp_check warn;", &block("new"));
             nginx.test().accepted(&[UNMET]);
         }
@@ -153,12 +161,12 @@ fn a_port_with_holders_that_is_closed_is_told() {
             String::new(),
         ] {
             configure(&nginx, place, "", &block);
-            let said = nginx.test();
-            said.accepted(&[CLOSED]);
+            let outcome = nginx.test();
+            outcome.accepted(&[CLOSED]);
             assert!(
-                said.text.contains(&format!("dns.example.com:{port} with TLS")),
+                outcome.text.contains(&format!("dns.example.com:{port} with TLS")),
                 "{}",
-                said.text
+                outcome.text
             );
         }
         // It has moved to another machine, or to another block.
@@ -208,9 +216,9 @@ fn a_website_that_loses_its_tls_is_told() {
     nginx.start();
     for http in [server.replace(" ssl;", ";"), String::new()] {
         configure(&nginx, Place::BeforeHttp, &http, "");
-        let said = nginx.test();
-        assert_eq!((said.code, said.codes()), (Some(0), vec![CLOSED]), "{}", said.text);
-        assert!(said.text.contains(&format!("localhost:{web} with TLS")), "{}", said.text);
+        let outcome = nginx.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![CLOSED]), "{}", outcome.text);
+        assert!(outcome.text.contains(&format!("localhost:{web} with TLS")), "{}", outcome.text);
     }
     configure(&nginx, Place::BeforeHttp, &server, "");
     assert!(!nginx.test().codes().contains(&CLOSED));
@@ -293,12 +301,12 @@ fn what_another_module_chooses_in_stream_is_not_known() {
         for is_first in [true, false] {
             for block in [&own, &around] {
                 configure_with(&nginx, place, &chooses, is_first, block);
-                let said = nginx.test();
-                said.accepted(&["certificate-not-known-at-load"]);
+                let outcome = nginx.test();
+                outcome.accepted(&["certificate-not-known-at-load"]);
                 assert!(
-                    said.text.contains("(ssl_certificate_by_test, configured at "),
+                    outcome.text.contains("(ssl_certificate_by_test, configured at "),
                     "{}",
-                    said.text
+                    outcome.text
                 );
                 nginx.start();
                 assert_eq!(nginx.reload(), Reload::Accepted);
@@ -308,9 +316,9 @@ fn what_another_module_chooses_in_stream_is_not_known() {
             }
             // Without the directive what is loaded is compared.
             configure_with(&nginx, place, &chooses, is_first, &stream(&listen, "new"));
-            let said = nginx.test();
-            assert_eq!(said.code, Some(1), "{}", said.text);
-            assert!(said.codes().contains(&UNMET), "{}", said.text);
+            let outcome = nginx.test();
+            assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+            assert!(outcome.codes().contains(&UNMET), "{}", outcome.text);
         }
     }
     // Code that is there for something else, and code of which nothing tells.
@@ -389,8 +397,8 @@ fn workers_replaced_after_a_refusal_outside_http_serve_as_before() {
         replaced_workers_serve(&nginx, web);
         // Nothing keeps a server from being stopped.
         configure(&nginx, place, &http, &stream(&listen, "new"));
-        let said = nginx.run(&["-s", "quit"]);
-        assert_eq!((said.code, said.codes()), (Some(0), vec![]), "{place:?}");
+        let outcome = nginx.run(&["-s", "quit"]);
+        assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![]), "{place:?}");
         assert!(wait(|| !nginx.is_running()));
         nginx.stopped();
     }
@@ -456,8 +464,8 @@ fn a_block_that_hides_behind_http_is_found() {
     nginx.start();
     configure(&nginx, Place::BehindHttp, &http, &hidden("new"));
     // The first gate does not see the block, so to it the port is closed.
-    let said = nginx.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec![CLOSED, UNMET]));
+    let outcome = nginx.test();
+    assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![CLOSED, UNMET]));
     nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
     nginx.expect_in_log(&[&format!("hpkp: [{CLOSED}]")]);
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
@@ -476,9 +484,14 @@ fn a_configuration_with_nothing_behind_http_is_checked_at_once() {
         [("", true), ("# stream {\n  # mail {", true), ("include none*.conf;", false)]
     {
         configure(&nginx, Place::BehindHttp, server, behind);
-        let said = nginx.test();
-        assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{behind}");
-        assert_eq!(!said.text.contains("syntax is ok"), is_at_once, "{behind}: {}", said.text);
+        let outcome = nginx.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![UNMET]), "{behind}");
+        assert_eq!(
+            !outcome.text.contains("syntax is ok"),
+            is_at_once,
+            "{behind}: {}",
+            outcome.text
+        );
     }
 }
 
@@ -577,12 +590,12 @@ fn what_cannot_be_looked_at_outside_http_is_named() {
     for place in PLACES {
         for block in [&variable, &passing] {
             configure(&nginx, place, "", block);
-            let said = nginx.test();
-            said.accepted(&[CODE]);
+            let outcome = nginx.test();
+            outcome.accepted(&[CODE]);
             let named = format!("hpkp: [{CODE}] stream 127.0.0.1:{port}: ");
-            assert!(said.text.contains(&named), "{}", said.text);
+            assert!(outcome.text.contains(&named), "{}", outcome.text);
             let file = nginx.path("nginx.conf").display().to_string();
-            assert!(said.text.contains(&format!("(configured at {file}:")), "{}", said.text);
+            assert!(outcome.text.contains(&format!("(configured at {file}:")), "{}", outcome.text);
         }
     }
 }
@@ -603,8 +616,12 @@ fn a_public_port_outside_http() {
             configure(&nginx, place, &public, &stream(&listen, "dns"));
             nginx.test().accepted(&[]);
             configure(&nginx, place, &public, &stream(&listen, "new"));
-            let said = nginx.test();
-            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?} {listen}");
+            let outcome = nginx.test();
+            assert_eq!(
+                (outcome.code, outcome.codes()),
+                (Some(1), vec![UNMET]),
+                "{place:?} {listen}"
+            );
             // Reached by another port alone.
             let other = format!("hpkp_public_port {declared} 8853;");
             configure(&nginx, place, &other, &stream(&listen, "new"));
@@ -643,8 +660,8 @@ fn servers_that_share_an_address_in_stream() {
             configure(&nginx, place, &http, &block("dns", default));
             nginx.test().accepted(&[]);
             configure(&nginx, place, "", &block("new", default));
-            let said = nginx.test();
-            assert_eq!((said.code, said.codes()), (Some(1), vec![UNMET]), "{place:?}");
+            let outcome = nginx.test();
+            assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![UNMET]), "{place:?}");
         }
         let rejecting = format!(
             "stream {{ server {{ listen 127.0.0.1:{port} ssl; ssl_certificate new.pem; \

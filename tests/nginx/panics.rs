@@ -63,19 +63,19 @@ fn server(hook: &str) -> (Nginx, u16) {
 fn a_test_exits_1_and_says_why() {
     for hook in CONFIGURING {
         let (nginx, _) = server(hook);
-        let said = nginx.test();
-        assert_eq!(said.code, Some(1), "{hook}: {said:?}");
+        let outcome = nginx.test();
+        assert_eq!(outcome.code, Some(1), "{hook}: {outcome:?}");
         let line = "[emerg]";
         assert!(
-            said.text.lines().any(|l| l.contains(line)
+            outcome.text.lines().any(|l| l.contains(line)
                 && l.contains(&format!("a bug in the module ({hook})"))
                 && l.contains("the configuration is refused")),
             "{hook}: {}",
-            said.text
+            outcome.text
         );
         // Nothing but lines of nginx's log: no trace of a crash.
-        assert!(!said.text.contains("thread '"), "{}", said.text);
-        assert!(!said.text.contains("stack backtrace"), "{}", said.text);
+        assert!(!outcome.text.contains("thread '"), "{}", outcome.text);
+        assert!(!outcome.text.contains("stack backtrace"), "{}", outcome.text);
     }
 }
 
@@ -129,9 +129,9 @@ fn a_stream_block_costs_no_site() {
             &tls_server(port, "localhost", "live", "return 200 x;"),
             "",
         );
-        let said = nginx.test();
+        let outcome = nginx.test();
         let bug = format!("a bug in the module ({hook})");
-        assert!(said.code == Some(1) && said.text.contains(&bug), "{hook}: {said:?}");
+        assert!(outcome.code == Some(1) && outcome.text.contains(&bug), "{hook}: {outcome:?}");
         nginx.start();
         let get = |nginx: &Nginx| {
             Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/")).status
@@ -166,8 +166,8 @@ fn a_worker_lives_on() {
         assert_eq!(nginx.reload(), Reload::Accepted, "{hook}");
         assert_eq!(curl.get(&format!("https://localhost:{port}/")).status, 200);
         nginx.stop();
-        let said = nginx.log() + &nginx.said_to_terminal();
-        assert!(said.contains(&format!("a bug in the module ({hook})")), "{hook}: {said}");
+        let outcome = nginx.log() + &nginx.terminal_output();
+        assert!(outcome.contains(&format!("a bug in the module ({hook})")), "{hook}: {outcome}");
     }
 }
 
@@ -190,8 +190,8 @@ fn a_guard_that_fails_costs_no_site() {
                 Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
             assert_eq!(response.status, 200, "{hook}");
         }
-        let said = nginx.log() + &nginx.said_to_terminal();
-        assert!(said.contains(&format!("a bug in the module ({hook})")), "{hook}: {said}");
+        let outcome = nginx.log() + &nginx.terminal_output();
+        assert!(outcome.contains(&format!("a bug in the module ({hook})")), "{hook}: {outcome}");
         nginx.stop();
     }
 }

@@ -114,15 +114,15 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
         nginx.start();
         let response = Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
         assert_eq!((response.status, response.pins().len()), (200, 0));
-        let said = fs::read_to_string(nginx.path("error.log")).expect("a log");
-        assert_eq!(codes(&said), [code]);
-        assert!(said.contains("continuing without this header"), "{said}");
+        let outcome = fs::read_to_string(nginx.path("error.log")).expect("a log");
+        assert_eq!(codes(&outcome), [code]);
+        assert!(outcome.contains("continuing without this header"), "{outcome}");
         nginx.stop();
 
         nginx.configure(&configuration(port, pins, "hpkp_on_start refuse;", ""));
-        let said = nginx.run(&["-g", "daemon off;"]);
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert_eq!(codes(&said.text), [code]);
+        let outcome = nginx.run(&["-g", "daemon off;"]);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert_eq!(codes(&outcome.text), [code]);
     }
 }
 
@@ -163,9 +163,9 @@ fn text_that_is_wrong_is_refused_at_a_start_too() {
     let nginx = prepared();
     let live = nginx.pki().pin("live.pem");
     nginx.configure(&configuration(free_port(), &[&live], "", ""));
-    let said = nginx.run(&["-g", "daemon off;"]);
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(codes(&said.text), ["too-few-pins"]);
+    let outcome = nginx.run(&["-g", "daemon off;"]);
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(codes(&outcome.text), ["too-few-pins"]);
 }
 
 #[test]
@@ -181,9 +181,9 @@ fn a_server_can_always_be_stopped() {
              hpkp_policy site { }\nhpkp x; hpkp y; hpkp_check maybe;",
         );
         nginx.run(&["-s", "reload"]).refused_signal();
-        let said = nginx.run(&[&format!("-s{signal}")]);
-        assert_eq!(said.code, Some(0), "{said:?}");
-        assert_eq!(codes(&said.text), [""; 0]);
+        let outcome = nginx.run(&[&format!("-s{signal}")]);
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert_eq!(codes(&outcome.text), [""; 0]);
         if signal == "reopen" {
             assert!(nginx.is_running());
             nginx.stop();
@@ -200,9 +200,9 @@ fn the_environment_lets_a_test_pass_and_nothing_else() {
     let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
     nginx.set_environment("HPKP_CHECK", "warn");
     nginx.configure(&configuration(port, &[A, B], "", ""));
-    let said = nginx.test();
-    said.accepted(&["no-pin-in-chain"]);
-    assert!(said.text.contains("HPKP_CHECK=warn is set"), "{}", said.text);
+    let outcome = nginx.test();
+    outcome.accepted(&["no-pin-in-chain"]);
+    assert!(outcome.text.contains("HPKP_CHECK=warn is set"), "{}", outcome.text);
     nginx.configure(&configuration(port, &[&live, "file:missing"], "", ""));
     nginx.test().accepted(&["unreadable-pin-source"]);
     // What is wrong in the text alone stays wrong.

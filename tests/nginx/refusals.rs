@@ -75,9 +75,9 @@ fn nginx_s_own_phrases() {
     let all = IN_A_POLICY.map(inside).into_iter().chain(ELSEWHERE.map(outside));
     for (http, phrase) in all {
         nginx.configure(&http);
-        let said = nginx.test();
-        assert_eq!(said.code, Some(1), "{http}: {}", said.text);
-        assert!(said.text.contains(phrase), "{http}: {}", said.text);
-        assert!(said.text.contains("nginx.conf:8"), "{http}: {}", said.text);
+        let outcome = nginx.test();
+        assert_eq!(outcome.code, Some(1), "{http}: {}", outcome.text);
+        assert!(outcome.text.contains(phrase), "{http}: {}", outcome.text);
+        assert!(outcome.text.contains("nginx.conf:8"), "{http}: {}", outcome.text);
     }
 }

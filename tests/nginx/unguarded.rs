@@ -185,9 +185,9 @@ fn the_pins_are_on_record() {
     assert_eq!(nginx.reload(), Reload::Accepted);
     // A certificate that is known and fails those pins is refused.
     configure(&nginx, &other);
-    let said = nginx.test();
-    assert_eq!(said.code, Some(1), "{}", said.text);
-    assert!(said.text.contains("[published-pins-unmet] localhost:"), "{}", said.text);
+    let outcome = nginx.test();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+    assert!(outcome.text.contains("[published-pins-unmet] localhost:"), "{}", outcome.text);
     configure(&nginx, &same);
     nginx.test().accepted(&[]);
     nginx.stop();
@@ -211,9 +211,9 @@ fn what_the_directive_takes() {
             &nginx,
             &format!("{}{}", policy(&[&one, B]), by_variables(port, "a.example", directive)),
         );
-        let said = nginx.test();
-        assert_eq!(said.code, Some(1), "{directive}: {}", said.text);
-        assert!(said.text.contains(error), "{directive}: {}", said.text);
+        let outcome = nginx.test();
+        assert_eq!(outcome.code, Some(1), "{directive}: {}", outcome.text);
+        assert!(outcome.text.contains(error), "{directive}: {}", outcome.text);
     }
     // From `http`, and switched off and on again below it.
     let servers = format!(

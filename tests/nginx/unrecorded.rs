@@ -46,8 +46,13 @@ fn a_host_that_no_record_has_room_for() {
     nginx.test().accepted(&[]);
     assert_eq!(nginx.reload(), Reload::Accepted);
     configure(&nginx, port, 443..=443, "old");
-    let said = nginx.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{}", said.text);
+    let outcome = nginx.test();
+    assert_eq!(
+        (outcome.code, outcome.codes()),
+        (Some(1), vec!["published-pins-unmet"]),
+        "{}",
+        outcome.text
+    );
 
     // What there is room for is recorded again.
     configure(&nginx, port, 443..=443, "live");
@@ -116,8 +121,11 @@ fn a_file_system_that_is_read_only_for_a_time() {
             assert_eq!(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) }, 0);
         }
         configure(&nginx, "old");
-        let said = nginx.test();
-        assert!(said.code == Some(1) && said.codes().contains(&"published-pins-unmet"), "{said:?}");
+        let outcome = nginx.test();
+        assert!(
+            outcome.code == Some(1) && outcome.codes().contains(&"published-pins-unmet"),
+            "{outcome:?}"
+        );
         configure(&nginx, "live");
         assert_eq!(nginx.test().code, Some(0));
     }

@@ -13,7 +13,7 @@ use hpkp_core::published::{Body, Event, Identity};
 use hpkp_tests::httpd::{Httpd, Module, Mpm};
 use hpkp_tests::instance::{Instance, Reload};
 use hpkp_tests::nginx::Nginx;
-use hpkp_tests::said::Said;
+use hpkp_tests::outcome::Outcome;
 use hpkp_tests::{free_port, recorded};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::X509;
@@ -202,7 +202,7 @@ impl Real {
         text.push_str("</VirtualHost>\n");
     }
 
-    fn test(&self) -> Said {
+    fn test(&self) -> Outcome {
         *self.tests.borrow_mut() += 1;
         match &self.server {
             Server::Nginx(nginx) => nginx.test(),

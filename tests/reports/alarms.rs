@@ -71,14 +71,14 @@ fn a_webhook_gets_json() {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut octets = Vec::new();
+        let mut bytes = Vec::new();
         let mut buffer = [0; 4096];
-        while !octets.ends_with(b"}") {
+        while !bytes.ends_with(b"}") {
             let count = stream.read(&mut buffer).unwrap();
-            octets.extend_from_slice(&buffer[..count]);
+            bytes.extend_from_slice(&buffer[..count]);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-        tell.send(String::from_utf8(octets).unwrap()).unwrap();
+        tell.send(String::from_utf8(bytes).unwrap()).unwrap();
     });
     let alarms = format!("[alarms.webhook]\nurl = \"http://127.0.0.1:{port}/hook\"\n");
     let collector = Collector::start(&[HOST], "", &alarms);
@@ -97,10 +97,10 @@ fn a_redirection_is_no_alarm_sent() {
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut buffer = [0; 8192];
-        let mut octets = Vec::new();
-        while !octets.ends_with(b"}") {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"}") {
             let count = stream.read(&mut buffer).unwrap();
-            octets.extend_from_slice(&buffer[..count]);
+            bytes.extend_from_slice(&buffer[..count]);
         }
         let answer = b"HTTP/1.1 302 Found\r\nlocation: /login\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(answer).unwrap();

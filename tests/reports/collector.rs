@@ -219,19 +219,19 @@ pub fn request(
 
 /// Reads an answer up to the end of the connection.
 pub fn read_answer(stream: &mut impl std::io::Read) -> std::io::Result<Answer> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
             Ok(0) => break,
-            Ok(count) => octets.extend_from_slice(&buffer[..count]),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             // Whoever refuses a body closes with it unread.
-            Err(_) if !octets.is_empty() => break,
+            Err(_) if !bytes.is_empty() => break,
             Err(error) => return Err(error),
         }
     }
-    let text = String::from_utf8_lossy(&octets).into_owned();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
     let status = status.ok_or_else(|| std::io::Error::other(format!("no answer: {text:?}")))?;

@@ -30,10 +30,10 @@ fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
         }
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
-            let mut octet = [0; 256];
-            match stream.read(&mut octet) {
+            let mut byte = [0; 256];
+            match stream.read(&mut byte) {
                 Ok(0) | Err(_) => return,
-                Ok(count) => answer.extend_from_slice(&octet[..count]),
+                Ok(count) => answer.extend_from_slice(&byte[..count]),
             }
         }
         if answer.starts_with(b"HTTP/1.1 204") {

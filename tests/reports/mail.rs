@@ -81,7 +81,7 @@ fn a_message_becomes_a_group() {
     // As a delivery to a command has it, and as it is kept in a file.
     let piped = [b"From tlsrpt@mail.sender.example Fri Nov 27 00:00:00 2026\n", &mail[..]].concat();
     ends(&import(&collector, &["--mta"], &piped), 0, "");
-    let lines: Vec<u8> = mail.iter().copied().filter(|octet| *octet != b'\r').collect();
+    let lines: Vec<u8> = mail.iter().copied().filter(|byte| *byte != b'\r').collect();
     let file = collector.path("report.eml");
     std::fs::write(&file, lines).unwrap();
     let to = format!("http://127.0.0.1:{}/r/mail", collector.port);

@@ -36,9 +36,9 @@ super::scenarios! {
 
 /// The commands in what was said that begin with these words, each once. They stand behind a colon, and
 /// end their lines.
-fn commands(said: &str, words: &str) -> Vec<String> {
+fn commands(outcome: &str, words: &str) -> Vec<String> {
     let begin = format!(": {words}");
-    let mut all: Vec<String> = said
+    let mut all: Vec<String> = outcome
         .lines()
         .filter_map(|line| line.find(&begin).map(|start| line[start + 2..].to_owned()))
         .collect();
@@ -65,9 +65,9 @@ fn paste_in(directory: &Path, command: &str) -> String {
 
 /// The one command in what was said that begins with these words.
 #[track_caller]
-fn the_command(said: &str, words: &str) -> String {
-    let mut all = commands(said, words);
-    assert_eq!(all.len(), 1, "{words}: {all:?} in:\n{said}");
+fn the_command(outcome: &str, words: &str) -> String {
+    let mut all = commands(outcome, words);
+    assert_eq!(all.len(), 1, "{words}: {all:?} in:\n{outcome}");
     all.remove(0)
 }
 
@@ -98,12 +98,12 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
         ..BLOCK
     }];
     let layout = Layout { blocks: &after, ..LAYOUT };
-    let said = fixture.refuses_all(&layout, &["published-pins-unmet"]);
-    let waivers = commands(&said, "hpkp published -d ");
+    let outcome = fixture.refuses_all(&layout, &["published-pins-unmet"]);
+    let waivers = commands(&outcome, "hpkp published -d ");
     let waivers: Vec<&String> = waivers.iter().filter(|line| line.contains(" waive ")).collect();
     assert!((1..=3).contains(&waivers.len()), "{waivers:?}");
     // The dangerous one is the last, and marked.
-    let last = said.lines().rfind(|line| line.contains("hpkp: [published-pins-unmet]"));
+    let last = outcome.lines().rfind(|line| line.contains("hpkp: [published-pins-unmet]"));
     says(last.expect("a line"), &["last resort, locks out those clients", ": hpkp published -d "]);
     for waiver in waivers {
         paste(waiver);
@@ -116,13 +116,13 @@ fn the_printed_command_finds_the_key<S: Site>() {
     let live = fixture.pki.pin("live.pem");
     fixture.up(&["live"], &[A, B, &live], &[]);
     fixture.pki.leaf("renewed", "localhost", "ca");
-    let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    let outcome = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
     let file = fixture.site.path("renewed.pem");
-    says(&said, &[&format!("certificate: {}, ", file.display())]);
-    let all = commands(&said, "hpkp find ");
+    says(&outcome, &[&format!("certificate: {}, ", file.display())]);
+    let all = commands(&outcome, "hpkp find ");
     // That of the key in use is the first in the log: a backup key is not on this machine.
-    let first = said.split("hpkp find sha256/").nth(1).expect("a command");
-    assert!(first.starts_with(&live), "{said}");
+    let first = outcome.split("hpkp find sha256/").nth(1).expect("a command");
+    assert!(first.starts_with(&live), "{outcome}");
     let command = all.iter().find(|command| command.contains(&live));
     let found = paste(command.expect("a command for the key in use"));
     says(&found, &["private key: ", "live.key"]);
@@ -137,12 +137,12 @@ fn the_printed_end_is_of_the_app<S: Site>() {
     let add = ["published", "-d", directory, "add", "localhost", "--origin", "app", "--pin", A];
     succeed(Command::new(env!("CARGO_BIN_EXE_hpkp")).args(add).args(["--writer", "apps"]));
     let quoted = match S::KIND {
-        hpkp_tests::said::Kind::Nginx => &["'my records' writer=web-1"][..],
-        hpkp_tests::said::Kind::Httpd => &["\"my records\" writer=web-1"][..],
+        hpkp_tests::outcome::Kind::Nginx => &["'my records' writer=web-1"][..],
+        hpkp_tests::outcome::Kind::Httpd => &["\"my records\" writer=web-1"][..],
     };
     fixture.published = quoted;
-    let said = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
-    let all = commands(&said, "hpkp published -d ");
+    let outcome = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
+    let all = commands(&outcome, "hpkp published -d ");
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all[0].contains(" end ") && all[1].contains(" waive "), "{all:?}");
     paste(&all[0]);
@@ -163,8 +163,8 @@ fn the_printed_commands_name_all_directories<S: Site>() {
     // The app's pins come with the configuration, and what the operator decides goes to the other directory.
     fixture.published = &["apps read_only", "records writer=web-1"];
     for verb in [" end ", " waive "] {
-        let said = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
-        let all = commands(&said, "hpkp published -d ");
+        let outcome = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
+        let all = commands(&outcome, "hpkp published -d ");
         let of_verb = all.iter().find(|line| line.contains(verb)).expect("a command");
         let directories = format!(" -d {} -d {apps} ", fixture.site.path("records").display());
         says(of_verb, &[&directories]);
@@ -188,12 +188,15 @@ fn a_missing_directory_is_restored_or_made<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     fixture.published = &["volume writer=web-1"];
     let live = fixture.pki.pin("live.pem");
-    let said = fixture.refuses(&["live"], &[&live, B], &["records-unreadable"]);
+    let outcome = fixture.refuses(&["live"], &[&live, B], &["records-unreadable"]);
     let volume = fixture.site.path("volume");
     let restore = format!("to fix: mount or restore {}", volume.display());
-    says(&said, &["does not exist", &restore, "only for a new installation: hpkp published init "]);
-    assert!(!said.contains(" verify"), "{said}");
-    paste(&commands(&said, "hpkp published init ")[0]);
+    says(
+        &outcome,
+        &["does not exist", &restore, "only for a new installation: hpkp published init "],
+    );
+    assert!(!outcome.contains(" verify"), "{outcome}");
+    paste(&commands(&outcome, "hpkp published init ")[0]);
     fixture.passes(&["live"], &[&live, B], &[]);
 }
 
@@ -203,21 +206,21 @@ fn the_file_of_the_command_is_restored_too<S: Site>() {
     fixture.up(&["live"], &[&live, B], &[]);
     published(&fixture, &["list"]);
     fs::remove_file(fixture.site.path(OWN)).expect("records");
-    let said = fixture.refuses(&["live"], &[A, B], &["no-pin-in-chain", "records-missing"]);
+    let outcome = fixture.refuses(&["live"], &[A, B], &["no-pin-in-chain", "records-missing"]);
     let machine = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     let file = format!("{}.command.jsonl", machine.trim());
-    says(&said, &["restore it from a backup", &file, "last resort, locks out those clients: "]);
+    says(&outcome, &["restore it from a backup", &file, "last resort, locks out those clients: "]);
 }
 
 fn a_certificate_without_a_subject_is_called_by_its_name<S: Site>() {
     let fixture = Fixture::<S>::new();
     fixture.pki.leaf("bare", "localhost", "ca");
     fixture.pki.sign("bare", "/", "ca", &leaf_extensions("localhost"));
-    let said = fixture.refuses(&["bare"], &[A, B], &["no-pin-in-chain"]);
+    let outcome = fixture.refuses(&["bare"], &[A, B], &["no-pin-in-chain"]);
     let pin = fixture.pki.pin("bare.pem");
-    says(&said, &[&format!("(no subject) SAN localhost, sha256/{pin}, expires 20")]);
-    let expiry = said.split(", expires ").nth(1).expect("a time");
-    assert_eq!(&expiry[19..20], "Z", "{said}");
+    says(&outcome, &[&format!("(no subject) SAN localhost, sha256/{pin}, expires 20")]);
+    let expiry = outcome.split(", expires ").nth(1).expect("a time");
+    assert_eq!(&expiry[19..20], "Z", "{outcome}");
 }
 
 fn the_printed_chmod_makes_the_records_trusted<S: Site>() {
@@ -229,8 +232,8 @@ fn the_printed_chmod_makes_the_records_trusted<S: Site>() {
         let path = fixture.site.path(open);
         let mode = fs::metadata(&path).expect("records").permissions().mode() | 0o022;
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
-        let said = fixture.refuses(&["live"], &[&live, B, A], &[code]);
-        paste(&the_command(&said, "chmod "));
+        let outcome = fixture.refuses(&["live"], &[&live, B, A], &[code]);
+        paste(&the_command(&outcome, "chmod "));
         fixture.passes(&["live"], &[&live, B, A], &[]);
     }
 }
@@ -248,8 +251,8 @@ fn the_printed_chown_makes_the_records_trusted<S: Site>() {
     ] {
         let path = fixture.site.path(theirs);
         std::os::unix::fs::chown(path, Some(65_534), None).expect("another owner");
-        let said = fixture.refuses(&["live"], &[&live, B, A], codes);
-        paste(&the_command(&said, "chown root "));
+        let outcome = fixture.refuses(&["live"], &[&live, B, A], codes);
+        paste(&the_command(&outcome, "chown root "));
         fixture.passes(&["live"], &[&live, B, A], &[]);
     }
 }
@@ -261,9 +264,10 @@ fn the_printed_verify_names_the_damage<S: Site>() {
     let own = fixture.site.path(OWN);
     let records = fs::read_to_string(&own).expect("records");
     fs::write(&own, format!("{records}broken\n")).expect("records");
-    let said = fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
+    let outcome = fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
     // It ends with 1, since there is damage.
-    let found = paste(&format!("{} 2>&1 || test $? = 1", the_command(&said, "hpkp published -d ")));
+    let found =
+        paste(&format!("{} 2>&1 || test $? = 1", the_command(&outcome, "hpkp published -d ")));
     says(&found, &[OWN, "is not a valid record"]);
     fs::write(&own, records).expect("records");
     fixture.passes(&["live"], &[&live, B], &[]);
@@ -282,16 +286,16 @@ fn the_printed_commands_for_tlsa_records<S: Site>() {
     published(&fixture, &["import", "--format", "tlsa", "--origin", "zone", zone]);
     fixture.up(&["live"], &[], &[]);
     fixture.pki.leaf("renewed", "localhost", "ca");
-    let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
-    says(&said, &["for a new certificate: publish its record now, beside the others: "]);
-    let all = commands(&said, "hpkp published -d ");
+    let outcome = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    says(&outcome, &["for a new certificate: publish its record now, beside the others: "]);
+    let all = commands(&outcome, "hpkp published -d ");
     let of = |verb: &str| all.iter().filter(|line| line.contains(verb)).collect::<Vec<_>>();
     let ([import], [end], [waive]) = (&of(" import ")[..], &of(" end ")[..], &of(" waive ")[..])
     else {
         panic!("{all:?}");
     };
     // The new record beside the old one; the command has a place for the name of the zone's file.
-    let new = said.lines().find_map(|line| line.split_once("beside the others: "));
+    let new = outcome.lines().find_map(|line| line.split_once("beside the others: "));
     let both =
         format!("{}\n{}\n", fs::read_to_string(zone).expect("a zone"), new.expect("a record").1);
     fs::write(zone, both).expect("a zone");
@@ -313,15 +317,15 @@ fn the_printed_rm_goes_on_without_the_records<S: Site>() {
 
     // From a backup that is too old.
     fs::write(&own, earlier).expect("records");
-    let said = fixture.refuses(&["live"], &[&live, A], &["records-missing"]);
-    says(&said, &["last resort, locks out those clients: continue with this file: rm "]);
-    paste(&the_command(&said, "rm "));
+    let outcome = fixture.refuses(&["live"], &[&live, A], &["records-missing"]);
+    says(&outcome, &["last resort, locks out those clients: continue with this file: rm "]);
+    paste(&the_command(&outcome, "rm "));
     fixture.takes(&["live"], &[&live, A], &[]);
 
     fs::remove_file(&own).expect("records");
-    let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
-    says(&said, &["last resort, locks out those clients: begin without these records: rm "]);
-    paste(&the_command(&said, "rm "));
+    let outcome = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+    says(&outcome, &["last resort, locks out those clients: begin without these records: rm "]);
+    paste(&the_command(&outcome, "rm "));
     fixture.passes(&["live"], &[&live, B], &[]);
 }
 
@@ -330,19 +334,19 @@ fn the_printed_rm_of_a_damaged_reserve_is_safe<S: Site>() {
     let live = fixture.pki.pin("live.pem");
     fixture.up(&["live"], &[&live, B], &[]);
     fixture.pki.write("records/hpkp-reserve", "x");
-    let said = fixture.site.test();
-    assert_eq!(said.codes(), ["configuration-not-recorded"], "{}", said.text);
-    paste(&the_command(&said.text, "rm "));
+    let outcome = fixture.site.test();
+    assert_eq!(outcome.codes(), ["configuration-not-recorded"], "{}", outcome.text);
+    paste(&the_command(&outcome.text, "rm "));
     // What is on record still counts: only that nothing is missing there is not known before the reload.
     fixture.pki.leaf("renewed", "localhost", "ca");
-    let said = fixture.one(&["renewed"], &[], |layout| {
+    let outcome = fixture.one(&["renewed"], &[], |layout| {
         fixture.site.lay_out(layout);
         fixture.site.test()
     });
     assert!(
-        said.code == Some(1) && said.codes().contains(&"published-pins-unmet"),
+        outcome.code == Some(1) && outcome.codes().contains(&"published-pins-unmet"),
         "{}",
-        said.text
+        outcome.text
     );
     fixture.one(&["live"], &[&live, B], |layout| fixture.site.lay_out(layout));
     assert_eq!(fixture.site.test().code, Some(0));
@@ -353,14 +357,14 @@ fn the_printed_rm_of_a_damaged_reserve_is_safe<S: Site>() {
 fn the_printed_openssl_makes_a_backup_key<S: Site>() {
     let fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
-    let said = fixture.one(&["live"], &[&live], |layout| {
+    let outcome = fixture.one(&["live"], &[&live], |layout| {
         fixture.site.lay_out(layout);
         fixture.site.test()
     });
-    assert_eq!(said.codes(), ["too-few-pins"], "{}", said.text);
+    assert_eq!(outcome.codes(), ["too-few-pins"], "{}", outcome.text);
     let offline = tempfile::tempdir().expect("a directory");
-    paste_in(offline.path(), &the_command(&said.text, "openssl genpkey "));
-    let printed = paste_in(offline.path(), &the_command(&said.text, "openssl pkey "));
+    paste_in(offline.path(), &the_command(&outcome.text, "openssl genpkey "));
+    let printed = paste_in(offline.path(), &the_command(&outcome.text, "openssl pkey "));
     let pin = printed.split_whitespace().find_map(|word| word.strip_prefix("sha256/"));
     let pin = pin.unwrap_or_else(|| panic!("a pin in {printed}"));
     fixture.passes(&["live"], &[&live, pin], &[]);
@@ -381,8 +385,8 @@ fn the_printed_openssl_gives_the_public_key<S: Site>() {
             succeed(convert.args(["-RSAPublicKey_out", "-out"]).arg(public));
         }
         let pin = |file: &str| format!("file:{}", directory.join(file).display());
-        let said = fixture.refuses(&["live"], &[&live, &pin(file)], &[code]);
-        paste_in(&directory, &the_command(&said, "openssl "));
+        let outcome = fixture.refuses(&["live"], &[&live, &pin(file)], &[code]);
+        paste_in(&directory, &the_command(&outcome, "openssl "));
         fixture.passes(&["live"], &[&live, &pin("PUBLIC")], &[]);
     }
 }
@@ -402,9 +406,9 @@ fn the_printed_end_is_of_a_server_that_is_gone<S: Site>() {
     let copy = fixture.site.path("records/peers/web-4.jsonl");
     fs::copy(other.site.path("records/web-4.jsonl"), &copy).expect("a copy");
     fixture.up(&["new"], &[&old, &new], &[]);
-    let said = fixture.refuses(&["new"], &[&new, B], &["peer-server-pin-mismatch"]);
-    says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
-    paste(&the_command(&said, "hpkp published -d "));
+    let outcome = fixture.refuses(&["new"], &[&new, B], &["peer-server-pin-mismatch"]);
+    says(&outcome, &["only if web-4 is gone for good: hpkp published -d "]);
+    paste(&the_command(&outcome, "hpkp published -d "));
     fixture.takes(&["new"], &[&new, B], &[]);
 }
 
@@ -422,9 +426,9 @@ fn the_printed_end_is_of_a_server_whose_records_are_lost<S: Site>() {
     fs::copy(other.site.path("records/web-4.jsonl"), &copy).expect("a copy");
     fixture.up(&["live"], &[&theirs, B], &[]);
     fs::remove_file(&copy).expect("a copy");
-    let said = fixture.refuses(&["live"], &[&theirs, B, A], &["records-missing"]);
-    says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
-    paste(&the_command(&said, "hpkp published -d "));
+    let outcome = fixture.refuses(&["live"], &[&theirs, B, A], &["records-missing"]);
+    says(&outcome, &["only if web-4 is gone for good: hpkp published -d "]);
+    paste(&the_command(&outcome, "hpkp published -d "));
     fixture.takes(&["live"], &[&theirs, B, A], &[]);
 }
 
@@ -447,9 +451,9 @@ fn the_printed_end_is_of_a_server_that_a_copy_calls_gone<S: Site>() {
     }
     let ignored = &["peer-record-ignored"];
     fixture.up(&["live"], &[&theirs, B], ignored);
-    let said = fixture.site.test().text;
-    says(&said, &["only if web-4 is gone for good: hpkp published -d "]);
-    paste(&the_command(&said, "hpkp published -d "));
+    let outcome = fixture.site.test().text;
+    says(&outcome, &["only if web-4 is gone for good: hpkp published -d "]);
+    paste(&the_command(&outcome, "hpkp published -d "));
     fixture.passes(&["live"], &[&theirs, B], &[]);
     fixture.expect(ignored);
 }

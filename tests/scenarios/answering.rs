@@ -5,8 +5,8 @@ use hpkp_tests::free_port;
 use hpkp_tests::instance::{Reload, codes};
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
+use hpkp_tests::outcome::Kind;
 use hpkp_tests::pki::CA_EXTENSIONS;
-use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
 
 use crate::apps::published;
@@ -160,11 +160,11 @@ fn a_wildcard_in_the_certificate_of_the_default_server<S: Site>() {
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, ..LAYOUT };
     fixture.takes_all(&Layout { blocks: &blocks, ..layout.clone() }, &warned);
-    let said = fixture.refuses_all(
+    let outcome = fixture.refuses_all(
         &Layout { blocks: &[www(&["new"])], ..layout.clone() },
         &[UNMET[0], warned[0]],
     );
-    says(&said, &["no server there has e.example.com", "*.example.com in its certificate"]);
+    says(&outcome, &["no server there has e.example.com", "*.example.com in its certificate"]);
 }
 
 fn a_catch_all_with_a_wildcard_certificate<S: Site>() {
@@ -176,11 +176,11 @@ fn a_catch_all_with_a_wildcard_certificate<S: Site>() {
     let port = fixture.port;
     if S::KIND == Kind::Nginx {
         let blocks = [block(port, &["_"], &["wild"])];
-        let said = fixture.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
+        let outcome = fixture.refuses_all(&Layout { blocks: &blocks, ..LAYOUT }, UNMET);
         let why = "no server there has api.example.com, so it answers for it through the name \
                    *.example.com in its certificate";
         let way_out = "hpkp_not_served_here api.example.com;";
-        says(&said, &[why, "ssl_reject_handshake on", way_out]);
+        says(&outcome, &[why, "ssl_reject_handshake on", way_out]);
     }
     // With a name of its own it is another matter.
     let blocks = [block(port, &["www.example.com"], &["wild"])];
@@ -265,9 +265,9 @@ fn a_port_behind_a_mapping<S: Site>() {
     let blocks = [Block { port: fixture.port, policy: None, ..BLOCK }];
     let layout = Layout { blocks: &blocks, ..LAYOUT };
     fixture.site.lay_out(&layout);
-    let said = fixture.site.test();
-    said.accepted(&["published-pins-port-not-served"]);
-    says(&said.text, &["localhost:443"]);
+    let outcome = fixture.site.test();
+    outcome.accepted(&["published-pins-port-not-served"]);
+    says(&outcome.text, &["localhost:443"]);
 }
 
 #[test]
@@ -288,6 +288,6 @@ fn what_nginx_goes_on_with_is_the_same_certificates_not_the_same_keys() {
     fixture.site.up();
     assert_eq!(fixture.site.reload_forced(), Reload::Accepted);
     fixture.one(&["new"], &[], |layout| fixture.site.lay_out(layout));
-    let Reload::Refused(said) = fixture.site.reload_forced() else { panic!("accepted") };
-    assert_eq!(codes(&said), UNMET, "{said}");
+    let Reload::Refused(outcome) = fixture.site.reload_forced() else { panic!("accepted") };
+    assert_eq!(codes(&outcome), UNMET, "{outcome}");
 }

@@ -35,9 +35,9 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
     fixture.up(&["live"], &[], &[]);
     assert_eq!(fixture.get().pins().len(), 0);
     fixture.pki.leaf("renewed", "localhost", "ca");
-    let said = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
+    let outcome = fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
     says(
-        &said,
+        &outcome,
         &[
             "would refuse the certificate, and these pins do not expire",
             "held by: clients of \"app 4.2 (OkHttp CertificatePinner, line 1)\" for localhost",

@@ -9,7 +9,7 @@ use hpkp_tests::httpd::Httpd;
 use hpkp_tests::instance::{Reload, codes};
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
-use hpkp_tests::said::Kind;
+use hpkp_tests::outcome::Kind;
 use hpkp_tests::site::B;
 
 /// Clients that came once each, one after every step, and remember what they were told then.
@@ -81,8 +81,8 @@ fn rotation<S: Site>() {
     // Done wrong: who came first never heard of the third key.
     let wrong: &[&str] = &[second, third, B];
     lay_out(&site, "third", wrong, "refuse");
-    let Reload::Refused(said) = site.reload_tested() else { panic!("accepted") };
-    assert_eq!(codes(&said), ["published-pins-unmet"], "{said}");
+    let Reload::Refused(outcome) = site.reload_tested() else { panic!("accepted") };
+    assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
     assert_eq!(visitors.come_back(), all_served);
     // By force: nginx refuses without a test before it as well, httpd cannot.
     let check = match S::KIND {

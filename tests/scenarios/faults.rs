@@ -15,8 +15,8 @@ use hpkp_tests::instance::{Reload, codes};
 use hpkp_tests::layout::{LAYOUT, Layout, Site};
 use hpkp_tests::load::meanwhile;
 use hpkp_tests::nginx::Nginx;
+use hpkp_tests::outcome::Kind;
 use hpkp_tests::recorded::{events, published};
-use hpkp_tests::said::Kind;
 use hpkp_tests::site::{A, B};
 
 use crate::pinned::{PinnedSite, SENT, WITHHELD};
@@ -40,7 +40,7 @@ fn mode(path: &Path, mode: u32) {
 
 /// Event number `seq` of the writer `web-1`, about a key that nobody has.
 fn event(at: i64, seq: u64, why: &str) -> Event {
-    let pin = Pin::from_octets([7; 32]);
+    let pin = Pin::from_bytes([7; 32]);
     let body = Body::Compromised(Compromised { pin, why: why.to_owned() });
     Event::new(at, seq, "web-1".parse().expect("a name"), body)
 }
@@ -66,7 +66,7 @@ fn reloaded_in_spite<S: Site>(pinned: &mut PinnedSite<S>) -> (u16, usize) {
 struct Fault {
     done: fn(&Path),
     undone: fn(&Path),
-    said: &'static str,
+    outcome: &'static str,
 }
 
 fn aside(records: &Path) -> std::path::PathBuf {
@@ -78,7 +78,7 @@ fn faults() -> Vec<Fault> {
         Fault {
             done: |records| fs::rename(records, aside(records)).expect("moved"),
             undone: |records| fs::rename(aside(records), records).expect("moved"),
-            said: "does not exist",
+            outcome: "does not exist",
         },
         Fault {
             done: |records| {
@@ -89,7 +89,7 @@ fn faults() -> Vec<Fault> {
                 fs::remove_file(records).expect("a link");
                 fs::rename(aside(records), records).expect("moved");
             },
-            said: "cannot open as a directory",
+            outcome: "cannot open as a directory",
         },
         // As a mount point without its volume.
         Fault {
@@ -101,17 +101,17 @@ fn faults() -> Vec<Fault> {
                 fs::remove_dir(records).expect("a directory");
                 fs::rename(aside(records), records).expect("moved");
             },
-            said: "hpkp-records",
+            outcome: "hpkp-records",
         },
         Fault {
             done: |records| mode(records, 0o777),
             undone: |records| mode(records, 0o755),
-            said: "other users can write to the directory (mode 777)",
+            outcome: "other users can write to the directory (mode 777)",
         },
         Fault {
             done: |records| fs::write(records.join("hpkp-records"), "2\n").expect("a file"),
             undone: |records| fs::write(records.join("hpkp-records"), "1\n").expect("a file"),
-            said: "version",
+            outcome: "version",
         },
         Fault {
             done: |records| {
@@ -119,14 +119,14 @@ fn faults() -> Vec<Fault> {
                 fs::write(records.join("peers/web-9.jsonl"), newer + "\n").expect("a file");
             },
             undone: |records| fs::remove_file(records.join("peers/web-9.jsonl")).expect("a file"),
-            said: "records/peers/web-9.jsonl\": line 1 is not a valid record: written in version 3",
+            outcome: "records/peers/web-9.jsonl\": line 1 is not a valid record: written in version 3",
         },
     ];
     if is_root() {
         faults.push(Fault {
             done: |records| chown(records, Some(65_534), None).expect("an owner"),
             undone: |records| chown(records, Some(0), None).expect("an owner"),
-            said: "the directory belongs to user 65534",
+            outcome: "the directory belongs to user 65534",
         });
     }
     faults
@@ -138,18 +138,18 @@ fn unreadable<S: Site>() {
     pinned.site.expect_in_log(&codes);
     let before = pinned.snapshot();
     let records = pinned.site.path("records");
-    for Fault { done, undone, said: text } in faults() {
+    for Fault { done, undone, outcome: text } in faults() {
         done(&records);
-        let said = pinned.site.test();
+        let outcome = pinned.site.test();
         // What is as it was goes on, where the file is not this server's own.
         let is_peer = text.contains("peers/");
         let code = Some(i32::from(!is_peer));
-        assert_eq!((said.code, said.codes()), (code, vec![UNREADABLE]), "{said:?}");
-        assert!(said.text.contains(text), "no \"{text}\" in:\n{}", said.text);
+        assert_eq!((outcome.code, outcome.codes()), (code, vec![UNREADABLE]), "{outcome:?}");
+        assert!(outcome.text.contains(text), "no \"{text}\" in:\n{}", outcome.text);
         if is_peer {
             pinned.publish(&[A]);
-            let said = pinned.site.test();
-            assert_eq!((said.code, said.codes()), (Some(1), vec![UNREADABLE]), "{said:?}");
+            let outcome = pinned.site.test();
+            assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![UNREADABLE]), "{outcome:?}");
             pinned.publish(&[]);
         }
         let asked = match S::KIND {
@@ -204,8 +204,8 @@ fn unrecordable<S: Site>(
     pinned.publish(&[A]);
     let log = pinned.site.log().len();
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
-    let said = pinned.site.log().split_off(log);
-    assert_eq!(codes(&said), [NOT_RECORDED], "{said}");
+    let outcome = pinned.site.log().split_off(log);
+    assert_eq!(codes(&outcome), [NOT_RECORDED], "{outcome}");
     assert_eq!(pinned.asked(), WITHHELD);
     assert_eq!(pinned.snapshot(), before);
 
@@ -256,13 +256,13 @@ fn a_directory_that_cannot_be_written_to() {
 }
 
 /// How large the files of a running server may become.
-fn limit_files<S: Site>(pinned: &PinnedSite<S>, octets: libc::rlim_t) {
+fn limit_files<S: Site>(pinned: &PinnedSite<S>, bytes: libc::rlim_t) {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: our own child, and limits that are valid for the calls.
     unsafe {
         let pid = pinned.site.pid();
         assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limits), 0);
-        limits.rlim_cur = octets.min(limits.rlim_max);
+        limits.rlim_cur = bytes.min(limits.rlim_max);
         assert_eq!(
             libc::prlimit(pid, libc::RLIMIT_FSIZE, &raw const limits, std::ptr::null_mut()),
             0
@@ -436,8 +436,8 @@ fn clock<S: Site>() {
     // What ended then ends for nobody sooner.
     pinned.lay_out("other", &[&other, A], &LAYOUT);
     pinned.site.expect_in_log(&["hpkp: [published-pins-unmet]"]);
-    let Reload::Refused(said) = pinned.site.reload_tested() else { panic!("accepted") };
-    assert!(codes(&said).contains(&"published-pins-unmet"), "{said}");
+    let Reload::Refused(outcome) = pinned.site.reload_tested() else { panic!("accepted") };
+    assert!(codes(&outcome).contains(&"published-pins-unmet"), "{outcome}");
     pinned.publish(&[A]);
     pinned.site.down();
 
@@ -451,8 +451,12 @@ fn clock<S: Site>() {
     fs::write(pinned.own(), lines.concat()).expect("a file");
     fs::remove_file(pinned.own().with_file_name("hpkp-reserve")).expect("what was written");
     pinned.lay_out("other", &[&other, A], &LAYOUT);
-    let said = pinned.site.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{said:?}");
+    let outcome = pinned.site.test();
+    assert_eq!(
+        (outcome.code, outcome.codes()),
+        (Some(1), vec!["published-pins-unmet"]),
+        "{outcome:?}"
+    );
     pinned.publish(&[]);
     pinned.site.test().accepted(&[]);
 }
@@ -493,17 +497,17 @@ fn garbage<S: Site>() {
         }
         drop(file);
         pinned.site.limit(MEMORY, SECONDS);
-        let said = pinned.site.test();
+        let outcome = pinned.site.test();
         pinned.site.lift_limits();
-        assert_eq!((said.code, said.codes()), (Some(0), vec![UNREADABLE]), "{said:?}");
+        assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![UNREADABLE]), "{outcome:?}");
         let place = format!("records/peers/web-9.jsonl\": line {at} is not a valid record");
-        assert!(said.text.contains(&place), "no \"{place}\" in:\n{}", said.text);
+        assert!(outcome.text.contains(&place), "no \"{place}\" in:\n{}", outcome.text);
     }
     assert_eq!(pinned.site.reload_forced(), Reload::Accepted);
     assert_eq!(pinned.asked(), SENT);
     pinned.publish(&[A]);
-    let said = pinned.site.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec![UNREADABLE]), "{said:?}");
+    let outcome = pinned.site.test();
+    assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![UNREADABLE]), "{outcome:?}");
     pinned.publish(&[]);
     fs::remove_file(&peer).expect("a file");
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
@@ -527,7 +531,7 @@ fn killed<S: Site>() {
     let mut number = 0_u8;
     let mut next = |pinned: &PinnedSite<S>| {
         number += 1;
-        pinned.publish(&[&Pin::from_octets([number; 32]).to_string()]);
+        pinned.publish(&[&Pin::from_bytes([number; 32]).to_string()]);
     };
     for round in 0..4_u64 {
         pinned.site.up();

@@ -84,9 +84,9 @@ impl<S: Site> Fixture<S> {
     #[track_caller]
     pub fn refuses_all(&self, layout: &Layout<'_>, codes: &[&str]) -> String {
         self.site.lay_out(layout);
-        let said = self.site.test();
-        assert_eq!((said.code, said.codes()), (Some(1), codes.to_vec()), "{}", said.text);
-        said.text
+        let outcome = self.site.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(1), codes.to_vec()), "{}", outcome.text);
+        outcome.text
     }
 
     /// Fails unless a test accepts a configuration as of [`Fixture::one`] with these warnings and no
@@ -162,8 +162,8 @@ impl<S: Site> Fixture<S> {
 
 /// Fails unless all of these stand in what was said.
 #[track_caller]
-pub fn says(said: &str, parts: &[&str]) {
+pub fn says(outcome: &str, parts: &[&str]) {
     for part in parts {
-        assert!(said.contains(part), "no \"{part}\" in:\n{said}");
+        assert!(outcome.contains(part), "no \"{part}\" in:\n{outcome}");
     }
 }

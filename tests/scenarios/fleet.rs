@@ -42,8 +42,8 @@ fn a_proxy_with_another_certificate_in_front<S: Site>() {
     // Without the other's records nobody can know.
     proxy.passes_all(&layout(&block), &[]);
     copy(&behind, &proxy, "records/peers/web-1.jsonl");
-    let said = proxy.refuses_all(&layout(&block), &["published-pins-unmet"]);
-    says(&said, &["recorded by web-1", &format!("sha256/{live}")]);
+    let outcome = proxy.refuses_all(&layout(&block), &["published-pins-unmet"]);
+    says(&outcome, &["recorded by web-1", &format!("sha256/{live}")]);
     let pins = [own.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let pinned = Block { policy: Some("site"), ..block.clone() };
@@ -81,9 +81,9 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     };
     fetch(&other, &fixture);
     // The third key is nobody's yet.
-    let said = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
+    let outcome = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(
-        &said,
+        &outcome,
         &[
             "web-4 presents keys for localhost that policy",
             &format!("presented by web-4 for localhost: sha256/{a}"),
@@ -95,8 +95,8 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     // It is the same while the other one reboots.
     other.site.down();
     fetch(&other, &fixture);
-    let said = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
-    says(&said, &["may start again"]);
+    let outcome = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
+    says(&outcome, &["may start again"]);
     other.site.up();
     fetch(&other, &fixture);
 
@@ -128,8 +128,8 @@ fn the_record_made_on_one_machine_and_the_refusal_on_another<S: Site>() {
         second.pki.records("shared");
         copy(&first, &second, file);
         // Its own key, which those who know the first have never seen.
-        let said = second.refuses(&["live"], &[], &["published-pins-unmet"]);
-        says(&said, &["recorded by web-1"]);
+        let outcome = second.refuses(&["live"], &[], &["published-pins-unmet"]);
+        says(&outcome, &["recorded by web-1"]);
         hand_over(&first, &second, "backup", "held");
         second.up(&["held"], &[], &[]);
         let written = fs::exists(second.site.path("records/web-2.jsonl")).expect("a directory");

@@ -71,9 +71,9 @@ fn a_silent_machine<S: Site>() {
     // What is as it was passes, also at a reload, and keeps its header.
     fixture.takes(&["live"], &[&live, &next], SILENT);
     assert_eq!(fixture.get().pins().len(), 1);
-    let said = fixture.refuses(&["live"], &[&live, &next, &third], SILENT);
+    let outcome = fixture.refuses(&["live"], &[&live, &next, &third], SILENT);
     says(
-        &said,
+        &outcome,
         &[
             "localhost: web-2 (last heard from at 20",
             ", 61 minutes ago) has been silent for more than 1 hour (max_staleness)",
@@ -115,8 +115,8 @@ fn a_damaged_file_of_heartbeats<S: Site>() {
     // Whoever may write it could make a silent machine seem to speak.
     let path = fixture.pki.write(HEARD, &whole);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a file");
-    let said = fixture.refuses(&["live"], &[&live, &next, &third], unreadable);
-    says(&said, &["other users can write to the file"]);
+    let outcome = fixture.refuses(&["live"], &[&live, &next, &third], unreadable);
+    says(&outcome, &["other users can write to the file"]);
     fs::remove_file(&path).expect("a file");
     fs::create_dir(&path).expect("a directory");
     fixture.refuses(&["live"], &[&live, &next, &third], unreadable);
@@ -150,7 +150,7 @@ fn a_start_beside_a_silent_machine<S: Site>() {
 
 fn wrong_times<S: Site>() {
     let mut fixture = Fixture::<S>::new();
-    for (directive, said) in [
+    for (directive, outcome) in [
         ("records writer=web-1 max_staleness=0", "expected at least one second"),
         ("records writer=web-1 max_staleness=", "no digit at the beginning"),
         ("records writer=web-1 max_staleness=1x", "unknown unit"),
@@ -164,7 +164,7 @@ fn wrong_times<S: Site>() {
             fixture.site.test()
         });
         assert_eq!(refused.code, Some(1), "{directive}: {}", refused.text);
-        says(&refused.text, &[said]);
+        says(&refused.text, &[outcome]);
     }
     fixture.published = &["records read_only max_staleness=2w"];
     let live = fixture.pki.pin("live.pem");

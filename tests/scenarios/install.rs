@@ -220,8 +220,8 @@ fn what_is_served_already_may_be_renewed() {
     let hpkp = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
         command.current_dir(deployed.pinned.site.path("")).args(["published", "-d", "records"]);
-        let said = output(command.args(arguments).args(["--writer", "apps"]));
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        let outcome = output(command.args(arguments).args(["--writer", "apps"]));
+        assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
     };
     hpkp(&["add", "localhost", "--origin", "app 1", "--pin", &format!("sha256/{stranger}")]);
     pki.sign_as("again", "live", "/CN=localhost", "ca", &leaf_extensions("localhost"));
@@ -292,8 +292,13 @@ fn killed_at_any_moment_nginx_serves_what_is_in_place() {
                 "--to",
                 "tls",
             ]);
-            let said = output(&mut recover);
-            assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
+            let outcome = output(&mut recover);
+            assert_eq!(
+                outcome.status.code(),
+                Some(0),
+                "{}",
+                String::from_utf8_lossy(&outcome.stderr)
+            );
             let now = deployed.in_place();
             assert!(
                 wait(|| deployed.serves(now)),

@@ -22,9 +22,9 @@ fn pins_and_certificate_replaced_together<S: Site>() {
     fixture.up(&["live"], &[&live, B], &[]);
 
     let unmet = ["published-pins-unmet"];
-    let said = fixture.refuses(&["renewed"], &[&renewed, A], &unmet);
+    let outcome = fixture.refuses(&["renewed"], &[&renewed, A], &unmet);
     says(
-        &said,
+        &outcome,
         &[
             "matches the pins that clients hold; these clients would refuse the certificate, until 2 \
              days after this server stops sending these pins",
@@ -38,8 +38,8 @@ fn pins_and_certificate_replaced_together<S: Site>() {
             "last resort, locks out those clients: hpkp published -d ",
         ],
     );
-    let mut held = said.lines().filter(|line| line.contains("held by: "));
-    assert!(!held.any(|line| line.contains(&renewed.to_string())), "{said}");
+    let mut held = outcome.lines().filter(|line| line.contains("held by: "));
+    assert!(!held.any(|line| line.contains(&renewed.to_string())), "{outcome}");
 
     // The pins alone may be replaced by any that the key in use meets. Whoever has the old ones
     // still holds them to the certificate.
@@ -87,8 +87,8 @@ fn rsa_beside_ecdsa_with_one_of_them_pinned<S: Site>() {
     fixture.up(&["live"], &[&live, B], &[]);
 
     let both = ["live", "rsa"];
-    let said = fixture.refuses(&both, &[&live, B], &["no-pin-in-chain", "published-pins-unmet"]);
-    says(&said, &["one of the certificates", &format!("sha256/{rsa}, expires")]);
+    let outcome = fixture.refuses(&both, &[&live, B], &["no-pin-in-chain", "published-pins-unmet"]);
+    says(&outcome, &["one of the certificates", &format!("sha256/{rsa}, expires")]);
     // To pin it now is too late for those who hold the others.
     fixture.refuses(&both, &[&live, &rsa, B], &["published-pins-unmet"]);
 
@@ -117,16 +117,16 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
             &["no-pin-in-chain", "published-pins-unmet", "compromised-key-pinned"],
         ),
     ] {
-        let said = fixture.refuses(&["renewed"], &pins, codes);
+        let outcome = fixture.refuses(&["renewed"], &pins, codes);
         says(
-            &said,
+            &outcome,
             &[
                 &format!("sha256/{live} (compromised, do not use it)"),
                 &format!("sha256/{backup}"),
                 "not compromised",
             ],
         );
-        assert!(!said.contains("the previous certificate"), "{said}");
+        assert!(!outcome.contains("the previous certificate"), "{outcome}");
     }
 
     fixture.certify("backup", "backup", "localhost", "ca");

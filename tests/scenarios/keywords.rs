@@ -42,8 +42,8 @@ fn follow_what_is_loaded<S: Site>() {
 
     // The keyword would pin the new key, which nobody holds.
     with(&site, &files, "two");
-    let Reload::Refused(said) = site.reload_tested() else { panic!("accepted: {two}") };
-    assert_eq!(codes(&said), ["published-pins-unmet"], "{said}");
+    let Reload::Refused(outcome) = site.reload_tested() else { panic!("accepted: {two}") };
+    assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
     // The backup key is one that they hold.
     with(&site, &files, "backup");
     assert_eq!(site.reload_tested(), Reload::Accepted);
@@ -77,8 +77,8 @@ fn need_records<S: Site>() {
         let pins = [keyword, "file:backup.csr"];
         let policies = [Policy { pins: &pins, ..POLICY }];
         site.lay_out(&Layout { published, policies: &policies, blocks: &blocks, ..LAYOUT });
-        let said = Server::test(&site);
-        assert_eq!((said.code, said.codes()[0]), (Some(1), code), "{said:?}");
+        let outcome = Server::test(&site);
+        assert_eq!((outcome.code, outcome.codes()[0]), (Some(1), code), "{outcome:?}");
     }
 }
 

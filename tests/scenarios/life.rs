@@ -6,8 +6,8 @@ use hpkp_tests::httpd::{Httpd, Mpm};
 use hpkp_tests::instance::{Module, Reload, codes, wait};
 use hpkp_tests::layout::{LAYOUT, Layout, Site};
 use hpkp_tests::nginx::Nginx;
+use hpkp_tests::outcome::Kind;
 use hpkp_tests::recorded::published;
-use hpkp_tests::said::Kind;
 use hpkp_tests::site::{A, B};
 
 use crate::pinned::{PinnedSite, SENT, WITHHELD};
@@ -80,7 +80,7 @@ fn each_way_to_end_nginx_for_good_is_recorded() {
             "TERM" => pinned.site.signal(libc::SIGTERM),
             "QUIT" => pinned.site.signal(libc::SIGQUIT),
             "INT" => pinned.site.signal(libc::SIGINT),
-            said => assert_eq!(pinned.site.run(&[said]).code, Some(0)),
+            outcome => assert_eq!(pinned.site.run(&[outcome]).code, Some(0)),
         }
         assert!(wait(|| !pinned.site.is_running()), "{end}");
         pinned.site.stopped();
@@ -110,7 +110,7 @@ fn each_way_to_end_httpd_for_good_is_recorded() {
             assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
             match end {
                 "TERM" => pinned.site.signal(libc::SIGTERM),
-                said => assert_eq!(pinned.site.run(&[said]).code, Some(0)),
+                outcome => assert_eq!(pinned.site.run(&[outcome]).code, Some(0)),
             }
             assert!(wait(|| !pinned.site.is_running()), "{mpm:?} {end}");
             pinned.site.stopped();
@@ -314,20 +314,24 @@ fn locked_out<S: Site>() {
     let refuse = Layout { on_start: "refuse", ..LAYOUT };
     pinned.lay_out("other", &pins, &refuse);
     let before = pinned.snapshot();
-    let said = pinned.site.up_refused();
-    assert_eq!(said.codes(), ["published-pins-unmet"], "{said:?}");
+    let outcome = pinned.site.up_refused();
+    assert_eq!(outcome.codes(), ["published-pins-unmet"], "{outcome:?}");
     assert_eq!(pinned.snapshot(), before);
 
     pinned.lay_out("other", &pins, &LAYOUT);
-    let said = pinned.site.test();
-    assert_eq!((said.code, said.codes()), (Some(1), vec!["published-pins-unmet"]), "{said:?}");
+    let outcome = pinned.site.test();
+    assert_eq!(
+        (outcome.code, outcome.codes()),
+        (Some(1), vec!["published-pins-unmet"]),
+        "{outcome:?}"
+    );
     // The second is httpd's, of the start that was refused.
     pinned.site.expect_in_log(&["hpkp: [published-pins-unmet]", "AH00016"]);
     let log = pinned.site.log().len();
     pinned.site.up();
-    let said = pinned.site.log().split_off(log);
-    assert_eq!(codes(&said), ["published-pins-unmet"], "{said}");
-    assert!(said.contains("continuing without this header"), "{said}");
+    let outcome = pinned.site.log().split_off(log);
+    assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
+    assert!(outcome.contains("continuing without this header"), "{outcome}");
     assert_eq!(pinned.asked(), WITHHELD);
     // Nobody has noted anything else, so the way back to what the clients hold is open.
     pinned.publish(&[]);

@@ -3,8 +3,8 @@
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
+use hpkp_tests::outcome::Kind;
 use hpkp_tests::recorded;
-use hpkp_tests::said::Kind;
 use hpkp_tests::site::B;
 
 use crate::fixture::{Fixture, says};
@@ -44,9 +44,9 @@ fn a_new_subdomain_under_include_subdomains<S: Site>() {
 
     let unmet = ["superdomain-pins-unmet"];
     let blocks = [apex.clone(), below(&["shop"])];
-    let said = fixture.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
+    let outcome = fixture.refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &unmet);
     says(
-        &said,
+        &outcome,
         &["hpkp: [superdomain-pins-unmet] shop.example.com: no key in the certificate chain"],
     );
     // Neither does it help to pin the new key now, nor to let the subdomains go.
@@ -90,9 +90,9 @@ fn a_block_removed_so_that_the_default_answers<S: Site>() {
     let blocks = [default(&["default"]), site.clone()];
     fixture.up_with(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
 
-    let said = fixture
+    let outcome = fixture
         .refuses_all(&Layout { blocks: &blocks[..1], ..layout.clone() }, &["published-pins-unmet"]);
-    says(&said, &["hpkp: [published-pins-unmet] default.example:", "visited localhost since"]);
+    says(&outcome, &["hpkp: [published-pins-unmet] default.example:", "visited localhost since"]);
 
     // Where no other server is on the port, nobody answers.
     let elsewhere = [Block { port: free_port(), ..default(&["plain"]) }];
@@ -125,9 +125,9 @@ fn a_name_that_the_default_server_had<S: Site>() {
     assert_eq!(curl.get(&format!("https://www.example.com:{port}/")).pins().len(), 1);
 
     let blocks = [site.clone(), www(&["new"])];
-    let said = fixture
+    let outcome = fixture
         .refuses_all(&Layout { blocks: &blocks, ..layout.clone() }, &["published-pins-unmet"]);
-    says(&said, &["visited www.example.com since"]);
+    says(&outcome, &["visited www.example.com since"]);
     fixture.takes_all(&Layout { blocks: &[site, www(&["new-site"])], ..layout }, &[]);
 }
 
@@ -151,9 +151,9 @@ fn an_address_on_which_the_default_answers<S: Site>() {
     let layout = Layout { policies: &policies, ..LAYOUT };
     let blocks = [www(first), default.clone(), www(second)];
     fixture.passes_all(&Layout { blocks: &blocks, ..layout.clone() }, &[]);
-    let said = fixture
+    let outcome = fixture
         .refuses_all(&Layout { blocks: &blocks[..2], ..layout }, &["same-host-pin-mismatch"]);
-    says(&said, &["server \"example.com\" presents keys for"]);
+    says(&outcome, &["server \"example.com\" presents keys for"]);
 }
 
 /// The server takes the dot off what clients ask for, and not off its own name: nobody gets there.
@@ -172,11 +172,11 @@ fn a_name_that_keeps_its_trailing_dot<S: Site>() {
     let apps = fixture.site.path("records/apps.jsonl");
     recorded::held_by_an_app(&apps, "www.example.com", &pki.pin("www.pem"));
     let dotted = |certificates| [default(), block(&["www.example.com."], certificates)];
-    let said = fixture.refuses_all(
+    let outcome = fixture.refuses_all(
         &Layout { blocks: &dotted(&["www"]), ..layout.clone() },
         &["published-pins-unmet"],
     );
-    says(&said, &["hpkp: [published-pins-unmet] default.example:"]);
+    says(&outcome, &["hpkp: [published-pins-unmet] default.example:"]);
 
     // Nor is a client locked out by what it presents.
     std::fs::remove_file(&apps).expect("a file");
@@ -211,8 +211,8 @@ fn a_pattern_for_some_hosts_of_the_certificate<S: Site>() {
     let pins = [new.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let swapped = Layout { policies: &policies, blocks: &[first, api(&["new"])], ..LAYOUT };
-    let said = fixture.refuses_all(&swapped, &["published-pins-unmet"]);
-    says(&said, &["*.example.com"]);
+    let outcome = fixture.refuses_all(&swapped, &["published-pins-unmet"]);
+    says(&outcome, &["*.example.com"]);
     let pins = [old.as_str(), &new];
     let policies = [Policy { pins: &pins, ..POLICY }];
     fixture.takes_all(&Layout { policies: &policies, blocks: &blocks, ..LAYOUT }, &[]);
@@ -230,8 +230,8 @@ fn two_ports_of_one_name<S: Site>() {
     let pins = [live.as_str(), B];
     let policies = [Policy { pins: &pins, ..POLICY }];
     let layout = Layout { policies: &policies, blocks: &blocks, ..LAYOUT };
-    let said = fixture.refuses_all(&layout, &["same-host-pin-mismatch"]);
-    says(&said, &["presents keys for localhost that policy"]);
+    let outcome = fixture.refuses_all(&layout, &["same-host-pin-mismatch"]);
+    says(&outcome, &["presents keys for localhost that policy"]);
 
     let pins = [live.as_str(), &other, B];
     fixture

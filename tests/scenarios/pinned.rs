@@ -95,8 +95,8 @@ impl<S: Site> PinnedSite<S> {
                 let path = entry.expect("an entry").path();
                 // What could not be recorded is noted there.
                 if path.is_file() && !path.ends_with("hpkp-reserve") {
-                    let octets = fs::read(&path).expect("a file");
-                    files.push((path, octets));
+                    let bytes = fs::read(&path).expect("a file");
+                    files.push((path, bytes));
                 }
             }
         }

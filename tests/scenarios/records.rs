@@ -88,9 +88,9 @@ fn nginx_records_what_it_presents_on_a_unix_socket() {
     assert_eq!(ports(), [Vec::<u16>::new()]);
     // The records can be read, and hold.
     lay_out(&nginx, "other", "");
-    let said = nginx.test();
-    assert_eq!(said.code, Some(1), "{}", said.text);
-    assert_eq!(said.codes(), ["no-pin-in-chain", "published-pins-unmet"]);
+    let outcome = nginx.test();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+    assert_eq!(outcome.codes(), ["no-pin-in-chain", "published-pins-unmet"]);
     let port = free_port();
     lay_out(&nginx, "live", &format!("listen 127.0.0.1:{port} ssl;"));
     nginx.test().accepted(&[]);

@@ -11,9 +11,9 @@ use hpkp_core::published::{Body, Event, Published, Scope};
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm};
 use hpkp_tests::nginx::Nginx;
+use hpkp_tests::outcome::Outcome;
 use hpkp_tests::pki::{P256, Pki};
 use hpkp_tests::recorded;
-use hpkp_tests::said::Said;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
 /// Whom clients ask for, where, and the blocks among which a server chooses.
@@ -100,7 +100,7 @@ impl Real {
         }
     }
 
-    fn test(&self) -> Said {
+    fn test(&self) -> Outcome {
         match self {
             Self::Nginx(nginx) => nginx.test(),
             Self::Httpd(httpd) => httpd.test(),
@@ -285,10 +285,10 @@ fn agrees(is_nginx: bool) {
         real.start();
         let mut check = |held: &[(&str, u16, Vec<&str>)], is_met: bool| {
             hold(&pki, held);
-            let said = real.test();
-            let has = said.codes().contains(&"published-pins-unmet");
+            let outcome = real.test();
+            let has = outcome.codes().contains(&"published-pins-unmet");
             if has == is_met {
-                wrong.push(format!("{at}: {held:?} met: {is_met}\n{text}\n{}", said.text));
+                wrong.push(format!("{at}: {held:?} met: {is_met}\n{text}\n{}", outcome.text));
             }
         };
         for port in ports {

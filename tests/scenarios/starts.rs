@@ -11,7 +11,7 @@ use hpkp_tests::httpd::{Httpd, Mpm};
 use hpkp_tests::instance::{Module, Reload, codes, wait};
 use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
-use hpkp_tests::said::Kind;
+use hpkp_tests::outcome::Kind;
 use hpkp_tests::site::{A, B};
 use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 
@@ -204,10 +204,10 @@ fn sharing(published: &[&str]) -> PinnedSite<Nginx> {
 fn refused(pinned: &PinnedSite<Nginx>) {
     let before = (pinned.snapshot(), fs::read(pinned.site.path("nginx.pid")).expect("a pid file"));
     for arguments in [&[][..], &["-g", "daemon off;"]] {
-        let said = pinned.site.run(arguments);
-        assert_eq!(said.code, Some(1), "{said:?}");
+        let outcome = pinned.site.run(arguments);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
         let process = format!("process {} already serves", pinned.site.pid());
-        assert!(said.text.contains(&process), "{said:?}");
+        assert!(outcome.text.contains(&process), "{outcome:?}");
     }
     let after = (pinned.snapshot(), fs::read(pinned.site.path("nginx.pid")).expect("a pid file"));
     assert_eq!(before, after);
@@ -307,9 +307,9 @@ fn httpd_beside_one_that_goes_on() {
     assert_eq!(pinned.asked(), SENT);
     let before = pinned.snapshot();
     lay_out(&pinned, "other", "PidFile second.pid");
-    let said = pinned.site.start_refused();
+    let outcome = pinned.site.start_refused();
     let process = format!("process {} already serves", pinned.site.pid());
-    assert!(said.text.contains(&process), "{said:?}");
+    assert!(outcome.text.contains(&process), "{outcome:?}");
     assert_eq!(pinned.snapshot(), before);
     assert_eq!(pinned.asked(), SENT);
     lay_out(&pinned, "live", "");
@@ -354,11 +354,11 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     assert!(wait(|| has_claim(new, &pinned.own())));
     daemon.signal(old, libc::SIGQUIT);
     shared(&pinned, "other", pinned.port, &["records writer=web-1"]);
-    let said = pinned.site.run(&[]);
-    assert!(said.code == Some(1), "{said:?}");
+    let outcome = pinned.site.run(&[]);
+    assert!(outcome.code == Some(1), "{outcome:?}");
     // The old one has only begun to end.
-    let serves = |pid| said.text.contains(&format!("process {pid} already serves"));
-    assert!(serves(new) || serves(old), "{said:?}");
+    let serves = |pid| outcome.text.contains(&format!("process {pid} already serves"));
+    assert!(serves(new) || serves(old), "{outcome:?}");
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
     drop(slow);
     assert!(wait(|| !is_alive(old)));
@@ -379,8 +379,8 @@ fn nginx_where_another_program_listens() {
     pinned.site.expect_in_log(&["bind() to", "still could not bind()"]);
     let other = std::net::TcpListener::bind(("127.0.0.1", pinned.port)).expect("a port");
     let before = pinned.snapshot();
-    let said = pinned.site.run(&[]);
-    assert!(said.code == Some(1) && said.codes().is_empty(), "{said:?}");
+    let outcome = pinned.site.run(&[]);
+    assert!(outcome.code == Some(1) && outcome.codes().is_empty(), "{outcome:?}");
     assert_eq!(pinned.snapshot(), before);
     drop(other);
     pinned.site.up();

@@ -36,9 +36,9 @@ fn a_policy_switched_off_and_the_certificate_changed<S: Site>() {
 
     fixture.takes(&["live"], &[], &[]);
     assert_eq!(fixture.get().pins().len(), 0);
-    let said = fixture.refuses(&["renewed"], &[], UNMET);
+    let outcome = fixture.refuses(&["renewed"], &[], UNMET);
     let until = date::format(ended(&fixture) + 2 * DAY);
-    says(&said, &[&format!("would refuse the certificate, until {until}"), &until]);
+    says(&outcome, &[&format!("would refuse the certificate, until {until}"), &until]);
     fixture.certify("backup", "backup", "localhost", "ca");
     fixture.takes(&["backup"], &[], &[]);
 }
@@ -53,9 +53,9 @@ fn max_age_shortened_while_the_old_one_binds<S: Site>() {
     fixture.max_age = "1d";
     fixture.takes(&["live"], &[&live, B], &[]);
     // The pins are the same, and so are those who hold them for as long as they were first told.
-    let said = fixture.refuses(&["renewed"], &[&renewed, B], &["published-pins-unmet"]);
+    let outcome = fixture.refuses(&["renewed"], &[&renewed, B], &["published-pins-unmet"]);
     let until = date::format(ended(&fixture) + 61 * DAY);
-    says(&said, &[&format!("would refuse the certificate, until {until}"), &until]);
+    says(&outcome, &[&format!("would refuse the certificate, until {until}"), &until]);
 
     // The same, long ago: what was published before the age was shortened has run out, or will
     // tomorrow.
@@ -73,8 +73,8 @@ fn max_age_shortened_while_the_old_one_binds<S: Site>() {
             fixture.passes(&["renewed"], &[&renewed, B], &[]);
             fixture.up(&["renewed"], &[&renewed, B], &[]);
         } else {
-            let said = fixture.refuses(&["renewed"], &[&renewed, B], codes);
-            says(&said, &[&format!("until {}", date::format(now + DAY))]);
+            let outcome = fixture.refuses(&["renewed"], &[&renewed, B], codes);
+            says(&outcome, &[&format!("until {}", date::format(now + DAY))]);
         }
     }
 }

@@ -65,8 +65,8 @@ fn a_copy_that_ends_or_waives_what_this_server_publishes<S: Site>() {
     for body in [Body::Ended(ended), Body::Waived(waived)] {
         fixture.pki.write("records/peers/web-9.jsonl", lines("web-9", vec![body.clone()]));
         let both = [UNMET, &["peer-record-ignored"]].concat();
-        let said = fixture.refuses(&["other"], &[&other, B], &both);
-        says(&said, &["peers/web-9.jsonl", "; ignored"]);
+        let outcome = fixture.refuses(&["other"], &[&other, B], &both);
+        says(&outcome, &["peers/web-9.jsonl", "; ignored"]);
         fixture.passes(&["live"], &[&live, B], &["peer-record-ignored"]);
         // Here it counts.
         fixture.pki.write("records/peers/web-9.jsonl", "");
@@ -86,8 +86,8 @@ fn a_copy_under_the_name_of_this_server<S: Site>() {
     }
     let mut clone = clone;
     clone.up(&["other"], &[&other, B], &[]);
-    let said = fs::read_to_string(clone.site.path(OWN)).expect("records");
-    fixture.pki.write("records/peers/web-1.jsonl", &said);
+    let outcome = fs::read_to_string(clone.site.path(OWN)).expect("records");
+    fixture.pki.write("records/peers/web-1.jsonl", &outcome);
     let both = [UNMET, &["peer-record-ignored"]].concat();
     says(&fixture.refuses(&["other"], &[&other, B], &both), &["peers/web-1.jsonl"]);
     fixture.passes(&["live"], &[&live, B], &["peer-record-ignored"]);
@@ -108,8 +108,8 @@ fn a_limit_on_copies_refuses_nothing_that_is_unchanged<S: Site>() {
         fixture.pki.write(&format!("records/peers/{name}.jsonl"), lines(&name, vec![body]));
     }
     fixture.passes(&["live"], &[&live, B], &["records-unreadable"]);
-    let said = fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
-    says(&said, &["records/peers\" has more than 1000 files"]);
+    let outcome = fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
+    says(&outcome, &["records/peers\" has more than 1000 files"]);
 }
 
 fn a_copy_that_has_vanished_or_gone_back<S: Site>() {
@@ -126,8 +126,8 @@ fn a_copy_that_has_vanished_or_gone_back<S: Site>() {
         }
         let lost = &["records-missing"];
         fixture.takes(&["live"], &[&live, B], lost);
-        let said = fixture.refuses(&["live"], &[&live, B, A], lost);
-        says(&said, &["end --writer web-9 --why REASON"]);
+        let outcome = fixture.refuses(&["live"], &[&live, B, A], lost);
+        says(&outcome, &["end --writer web-9 --why REASON"]);
         fixture.pki.write("records/peers/web-9.jsonl", &whole);
         fixture.passes(&["live"], &[&live, B, A], &[]);
     }
@@ -145,8 +145,8 @@ fn records_of_this_server_that_have_become_empty<S: Site>() {
     let whole = fs::read_to_string(fixture.site.path(OWN)).expect("records");
     fixture.pki.write(OWN, "");
     let lost = &["records-missing"];
-    let said = fixture.refuses(&["live"], &[&live, B, A], lost);
-    says(&said, &[OWN]);
+    let outcome = fixture.refuses(&["live"], &[&live, B, A], lost);
+    says(&outcome, &[OWN]);
     // The reserve knows what is served.
     fixture.passes(&["live"], &[&live, B], lost);
     fs::remove_file(fixture.site.path(OWN)).expect("a file");
@@ -174,8 +174,8 @@ fn records_of_this_server_that_have_gone_back<S: Site>() {
     for less in [earlier.as_str(), first] {
         fixture.pki.write(OWN, less);
         // What the copy says was served is not what is served.
-        let said = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
-        says(&said, &[OWN, "has gone back to an earlier state"]);
+        let outcome = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+        says(&outcome, &[OWN, "has gone back to an earlier state"]);
         fixture.passes(&["live"], &[&live, B, A], &["records-missing"]);
     }
     fixture.pki.write(OWN, whole);
@@ -316,8 +316,8 @@ fn containers_that_leave_their_records_behind<S: Site>() {
     fixture.published = &["records writer=c3"];
     let codes = ["published-pins-unmet", "peer-server-pin-mismatch", "other-writers"];
     fixture.one(&["other"], &[&other, A], |layout| fixture.site.lay_out(layout));
-    let said = fixture.site.test();
-    assert_eq!(said.code, Some(1));
-    assert!(codes.iter().any(|code| said.codes().contains(code)), "{}", said.text);
-    says(&said.text, &["end --writer c1 --writer c2 --why REASON"]);
+    let outcome = fixture.site.test();
+    assert_eq!(outcome.code, Some(1));
+    assert!(codes.iter().any(|code| outcome.codes().contains(code)), "{}", outcome.text);
+    says(&outcome.text, &["end --writer c1 --writer c2 --why REASON"]);
 }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use crate::instance::{Instance, Module};
-use crate::said::{Kind, Said};
+use crate::outcome::{Kind, Outcome};
 use crate::{output, succeed, target_dir};
 
 /// What only the command finds: it reads the text in the place of the server.
@@ -72,62 +72,62 @@ fn newest(directory: &Path) -> Option<SystemTime> {
 
 /// Fails unless the command says of the configuration what the server's test has said.
 #[track_caller]
-pub(crate) fn assert_agreement(instance: &Instance, said: &Said) {
+pub(crate) fn assert_agreement(instance: &Instance, outcome: &Outcome) {
     // A module that is not there, or panics on purpose, finds what it finds.
     if instance.module != Module::Shipped || instance.injects_panics() {
         return;
     }
-    let Some(command) = checking(&instance.path(""), said) else { return };
-    if let Some(text) = disagreement(instance.in_environment(command), said) {
+    let Some(command) = checking(&instance.path(""), outcome) else { return };
+    if let Some(text) = disagreement(instance.in_environment(command), outcome) {
         panic!("{text}");
     }
 }
 
 /// `hpkp check` of the configuration in a server's directory, of which the server's own test has said this. None where
 /// there is no command, and where the two cannot be compared.
-pub fn checking(directory: &Path, said: &Said) -> Option<Command> {
+pub fn checking(directory: &Path, outcome: &Outcome) -> Option<Command> {
     let mut command = Command::new(command()?);
-    command.arg("check").arg("--config").arg(directory.join(said.kind.file()));
-    command.arg("--config-format").arg(match said.kind {
+    command.arg("check").arg("--config").arg(directory.join(outcome.kind.file()));
+    command.arg("--config-format").arg(match outcome.kind {
         Kind::Nginx => "nginx",
         Kind::Httpd => "httpd",
     });
-    if said.kind == Kind::Httpd {
+    if outcome.kind == Kind::Httpd {
         command.arg("--prefix").arg(directory);
     }
     // The command has an OpenSSL of its own.
-    if said.text.contains("hpkp: [unsupported-openssl]") {
+    if outcome.text.contains("hpkp: [unsupported-openssl]") {
         return None;
     }
     // The command heeds the variable only where it is told to.
-    if said.text.contains("accepts what a reload would refuse") {
+    if outcome.text.contains("accepts what a reload would refuse") {
         command.args(["--check", "warn"]);
     }
     Some(command)
 }
 
 /// What the command says otherwise than the server's test; none where both say the same.
-pub fn disagreement(mut command: Command, said: &Said) -> Option<String> {
+pub fn disagreement(mut command: Command, outcome: &Outcome) -> Option<String> {
     let checked = output(&mut command);
     let (text, errors) =
         (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
     let different = |what: &str| {
-        Some(format!("{what}; the server:\n{}\nhpkp check:\n{text}{errors}", said.text))
+        Some(format!("{what}; the server:\n{}\nhpkp check:\n{text}{errors}", outcome.text))
     };
     let is_refused = match checked.status.code() {
         Some(0) => false,
         Some(1 | 3) => true,
         code => return different(&format!("hpkp check ended with {code:?}")),
     };
-    let is_own = said.code != Some(0) && refuses_by_itself(said);
+    let is_own = outcome.code != Some(0) && refuses_by_itself(outcome);
     if is_own && !is_refused {
-        let is_known = NOT_OF_THE_COMMAND.iter().any(|why| said.text.contains(why));
+        let is_known = NOT_OF_THE_COMMAND.iter().any(|why| outcome.text.contains(why));
         return match is_known {
             true => None,
             false => different("the server refuses, and hpkp check does not"),
         };
     }
-    if is_refused != (said.code != Some(0)) {
+    if is_refused != (outcome.code != Some(0)) {
         return different("different answers");
     }
     // The server has stopped reading where the command may have found more.
@@ -135,21 +135,21 @@ pub fn disagreement(mut command: Command, said: &Said) -> Option<String> {
         return None;
     }
     // Of two answers the last one counts: nginx has met servers behind `http` that it did not expect.
-    let last = said.text.rsplit("syntax is ok").find(|part| part.contains("hpkp: ["));
-    let last = last.filter(|_| said.kind == Kind::Nginx).unwrap_or(&said.text);
+    let last = outcome.text.rsplit("syntax is ok").find(|part| part.contains("hpkp: ["));
+    let last = last.filter(|_| outcome.kind == Kind::Nginx).unwrap_or(&outcome.text);
     let (ours, theirs) = (findings(&text), findings(last));
     let only = || ours.symmetric_difference(&theirs).cloned().collect::<Vec<_>>().join("\n");
     if ours == theirs { None } else { different(&format!("different findings:\n{}\n", only())) }
 }
 
 /// Whether the server says itself why it refuses.
-fn refuses_by_itself(said: &Said) -> bool {
-    let is_own = |line: &str| match said.kind {
+fn refuses_by_itself(outcome: &Outcome) -> bool {
+    let is_own = |line: &str| match outcome.kind {
         Kind::Nginx => line.contains("[emerg]") && !line.contains("hpkp: ["),
         Kind::Httpd => false,
     };
-    let has_ours = said.text.lines().any(|line| line.contains("hpkp: ["));
-    said.text.lines().any(is_own) || !has_ours
+    let has_ours = outcome.text.lines().any(|line| line.contains("hpkp: ["));
+    outcome.text.lines().any(is_own) || !has_ours
 }
 
 /// What becomes of the running server: the command knows of none.
@@ -177,9 +177,9 @@ fn findings(text: &str) -> BTreeSet<String> {
 fn finding(line: &str) -> Option<String> {
     let found = &line[line.find("hpkp: [")?..];
     let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
-    let (_, said) = rest.split_once(": ")?;
+    let (_, text) = rest.split_once(": ")?;
     let is_compared = !OF_THE_COMMAND.contains(&code)
-        && !OUTCOMES.iter().any(|outcome| said.starts_with(outcome));
+        && !OUTCOMES.iter().any(|outcome| text.starts_with(outcome));
     // httpd writes a backslash twice, and letters outside ASCII by their bytes; what nginx finds in a
     // directive has the place without parentheses.
     let shown = escaped(found.trim_end()).replace("\\\\", "\\").replace(" (configured at ", " in ");

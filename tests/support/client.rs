@@ -82,8 +82,12 @@ impl Curl {
         let is_answered = self.arguments.iter().any(|argument| argument == "-d")
             && output.status.code() == Some(STREAM_ERROR)
             && !responses.is_empty();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() || is_answered, "{command:?}: {}\n{said}", output.status);
+        let outcome = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() || is_answered,
+            "{command:?}: {}\n{outcome}",
+            output.status
+        );
         responses
     }
 

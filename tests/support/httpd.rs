@@ -14,7 +14,7 @@ use crate::cases::Server;
 use crate::cases::configuration::Written;
 use crate::instance::Instance;
 pub use crate::instance::{Module, Reload, codes, wait};
-pub use crate::said::{Kind, Said};
+pub use crate::outcome::{Kind, Outcome};
 use crate::site::furnish;
 
 const MODULES: &str = "/usr/lib/apache2/modules";
@@ -201,17 +201,17 @@ impl Httpd {
     }
 
     /// Runs the httpd command with more arguments.
-    pub fn run(&self, arguments: &[&str]) -> Said {
-        let (code, text) = self.said(self.command().args(arguments));
-        Said { kind: Kind::Httpd, code, text }
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        let (code, text) = self.errors_of(self.command().args(arguments));
+        Outcome { kind: Kind::Httpd, code, text }
     }
 
     /// `apache2 -t`; `hpkp check` must say the same.
     #[track_caller]
-    pub fn test(&self) -> Said {
-        let said = self.run(&["-t"]);
-        assert_agreement(self, &said);
-        said
+    pub fn test(&self) -> Outcome {
+        let outcome = self.run(&["-t"]);
+        assert_agreement(self, &outcome);
+        outcome
     }
 
     /// Starts the server, which must come up.
@@ -229,7 +229,7 @@ impl Httpd {
 
     /// Starts the server, which must not come up; its exit code, and what it said on the terminal.
     #[track_caller]
-    pub fn start_refused(&self) -> Said {
+    pub fn start_refused(&self) -> Outcome {
         let mut process = self.spawn(&["-D", "FOREGROUND"]);
         let mut code = None;
         let ended = wait(|| {
@@ -244,7 +244,7 @@ impl Httpd {
         }
         assert!(ended, "the server started:\n{}", self.log());
         let code = code.and_then(|status| status.code());
-        Said { kind: Kind::Httpd, code, text: self.said_to_terminal() }
+        Outcome { kind: Kind::Httpd, code, text: self.terminal_output() }
     }
 
     pub fn spawn(&self, arguments: &[&str]) -> Child {
@@ -258,14 +258,14 @@ impl Httpd {
     /// passes.
     #[track_caller]
     pub fn graceful(&mut self) -> Reload {
-        let said = self.test();
-        if said.code != Some(0) {
-            return Reload::Refused(said.text);
+        let outcome = self.test();
+        if outcome.code != Some(0) {
+            return Reload::Refused(outcome.text);
         }
         let (log, old) = (self.log().len(), self.workers());
-        let said = self.run(&["-k", "graceful"]);
-        if said.code != Some(0) {
-            return Reload::Refused(said.text);
+        let outcome = self.run(&["-k", "graceful"]);
+        if outcome.code != Some(0) {
+            return Reload::Refused(outcome.text);
         }
         match self.outcome(log, &old) {
             Restart::Served(_) => Reload::Accepted,
@@ -396,7 +396,7 @@ impl Server for Httpd {
         written.marked.map(|line| Self::FIRST_LINE + line)
     }
 
-    fn test(&self) -> Said {
+    fn test(&self) -> Outcome {
         self.test()
     }
 }

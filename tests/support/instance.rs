@@ -107,8 +107,8 @@ impl Instance {
 
     /// From now on, what is started ends when it uses more than so many bytes of memory or seconds
     /// of a processor. They count for each process by itself, whatever else the machine does.
-    pub fn limit(&mut self, octets: libc::rlim_t, seconds: libc::rlim_t) {
-        self.limits = Some((octets, seconds));
+    pub fn limit(&mut self, bytes: libc::rlim_t, seconds: libc::rlim_t) {
+        self.limits = Some((bytes, seconds));
     }
 
     /// What is started from now on may use what it likes.
@@ -130,15 +130,15 @@ impl Instance {
             unsafe { command.pre_exec(give_up_override) };
         }
         // AddressSanitizer reserves more memory than any limit allows.
-        if let Some((octets, seconds)) = self.limits.filter(|_| without_leaks().is_none()) {
+        if let Some((bytes, seconds)) = self.limits.filter(|_| without_leaks().is_none()) {
             // SAFETY: between the fork and the program, two system calls, which allocate nothing.
-            unsafe { command.pre_exec(move || set_limits(octets, seconds)) };
+            unsafe { command.pre_exec(move || set_limits(bytes, seconds)) };
         }
         command
     }
 
     /// What a command wrote to standard error, and its exit code.
-    pub(crate) fn said(&self, command: &mut Command) -> (Option<i32>, String) {
+    pub(crate) fn errors_of(&self, command: &mut Command) -> (Option<i32>, String) {
         // A process that tests or sends a signal ends without giving its memory back, on purpose.
         command.envs(without_leaks());
         let output = output(command);
@@ -162,7 +162,7 @@ impl Instance {
         assert!(
             done && self.is_running(),
             "the server did not start:\n{}{}",
-            self.said_to_terminal(),
+            self.terminal_output(),
             self.log()
         );
     }
@@ -212,7 +212,7 @@ impl Instance {
     }
 
     /// What the server wrote to standard error: before its error log was open.
-    pub fn said_to_terminal(&self) -> String {
+    pub fn terminal_output(&self) -> String {
         fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
 
@@ -287,8 +287,8 @@ fn give_up_override() -> std::io::Result<()> {
     }
 }
 
-fn set_limits(octets: libc::rlim_t, seconds: libc::rlim_t) -> std::io::Result<()> {
-    for (resource, limit) in [(libc::RLIMIT_DATA, octets), (libc::RLIMIT_CPU, seconds)] {
+fn set_limits(bytes: libc::rlim_t, seconds: libc::rlim_t) -> std::io::Result<()> {
+    for (resource, limit) in [(libc::RLIMIT_DATA, bytes), (libc::RLIMIT_CPU, seconds)] {
         let limits = libc::rlimit { rlim_cur: limit, rlim_max: limit };
         // SAFETY: the limits are valid for the call.
         if unsafe { libc::setrlimit(resource, &raw const limits) } != 0 {

@@ -6,7 +6,7 @@ use crate::cases::Server;
 use crate::httpd::{Httpd, Restart};
 use crate::instance::Reload;
 use crate::nginx::Nginx;
-use crate::said::{Kind, Said};
+use crate::outcome::{Kind, Outcome};
 
 /// A pinning policy.
 #[derive(Clone, Debug)]
@@ -173,7 +173,7 @@ pub trait Site: Server {
     fn up(&mut self);
 
     /// Starts the server, which must not come up; what it said.
-    fn up_refused(&mut self) -> Said;
+    fn up_refused(&mut self) -> Outcome;
 
     /// Tests and reloads as an operator does; what became of it.
     fn reload_tested(&mut self) -> Reload;
@@ -199,16 +199,16 @@ impl Site for Nginx {
         self.start();
     }
 
-    fn up_refused(&mut self) -> Said {
-        let said = self.run(&["-g", "daemon off;"]);
-        assert_eq!(said.code, Some(1), "{said:?}");
-        said
+    fn up_refused(&mut self) -> Outcome {
+        let outcome = self.run(&["-g", "daemon off;"]);
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        outcome
     }
 
     fn reload_tested(&mut self) -> Reload {
-        let said = Server::test(self);
-        if said.code != Some(0) {
-            return Reload::Refused(said.text);
+        let outcome = Server::test(self);
+        if outcome.code != Some(0) {
+            return Reload::Refused(outcome.text);
         }
         self.reload()
     }
@@ -240,7 +240,7 @@ impl Site for Httpd {
         self.start();
     }
 
-    fn up_refused(&mut self) -> Said {
+    fn up_refused(&mut self) -> Outcome {
         self.start_refused()
     }
 

@@ -12,9 +12,9 @@ pub mod layout;
 pub mod listed;
 pub mod load;
 pub mod nginx;
+pub mod outcome;
 pub mod pki;
 pub mod recorded;
-pub mod said;
 pub mod session;
 pub mod site;
 

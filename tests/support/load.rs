@@ -73,8 +73,8 @@ impl Drop for SetAtEnd<'_> {
 fn round(port: u16, protocol: &[&str]) -> Count {
     let mut command = Command::new("h2load");
     command.args(protocol).args(ROUND).arg(format!("https://127.0.0.1:{port}/"));
-    let said = String::from_utf8(succeed(&mut command)).expect("UTF-8");
-    let line = said.lines().find(|line| line.starts_with("requests: ")).expect("a count");
+    let outcome = String::from_utf8(succeed(&mut command)).expect("UTF-8");
+    let line = outcome.lines().find(|line| line.starts_with("requests: ")).expect("a count");
     let number = |name: &str| -> u64 {
         let before = line.split(name).next().expect("a count");
         before.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")

@@ -12,7 +12,7 @@ use crate::cases::Server;
 use crate::cases::configuration::Written;
 use crate::instance::Instance;
 pub use crate::instance::{Module, Reload, codes, wait, without_leaks};
-pub use crate::said::{Kind, Said};
+pub use crate::outcome::{Kind, Outcome};
 use crate::site;
 use crate::{output, succeed};
 
@@ -89,17 +89,17 @@ impl Nginx {
     }
 
     /// Runs the nginx command with more arguments.
-    pub fn run(&self, arguments: &[&str]) -> Said {
-        let (code, text) = self.said(self.command().args(arguments));
-        Said { kind: Kind::Nginx, code, text }
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        let (code, text) = self.errors_of(self.command().args(arguments));
+        Outcome { kind: Kind::Nginx, code, text }
     }
 
     /// `nginx -t`; `hpkp check` must say the same.
     #[track_caller]
-    pub fn test(&self) -> Said {
-        let said = self.run(&["-t"]);
-        assert_agreement(self, &said);
-        said
+    pub fn test(&self) -> Outcome {
+        let outcome = self.run(&["-t"]);
+        assert_agreement(self, &outcome);
+        outcome
     }
 
     /// Starts the server, which must come up.
@@ -206,7 +206,7 @@ impl Server for Nginx {
         written.marked.map(|line| Self::FIRST_LINE + line)
     }
 
-    fn test(&self) -> Said {
+    fn test(&self) -> Outcome {
         self.test()
     }
 }
@@ -249,9 +249,9 @@ pub fn load_modules(names: &[&str]) -> String {
 
 /// The version of the nginx under test: major, minor, patch.
 pub fn version() -> (u32, u32, u32) {
-    let said = output(Command::new(binary()).arg("-v"));
-    let said = String::from_utf8_lossy(&said.stderr).into_owned();
-    let number = said.trim().rsplit('/').next().unwrap_or_default();
+    let outcome = output(Command::new(binary()).arg("-v"));
+    let outcome = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    let number = outcome.trim().rsplit('/').next().unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse().expect("a version"));
     let mut part = || parts.next().expect("three parts");
     (part(), part(), part())

@@ -56,9 +56,9 @@ impl Pki {
         self.dir.join(file)
     }
 
-    pub fn write(&self, file: &str, octets: impl AsRef<[u8]>) -> PathBuf {
+    pub fn write(&self, file: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(file);
-        std::fs::write(&path, octets).expect("a file written");
+        std::fs::write(&path, bytes).expect("a file written");
         path
     }
 
@@ -162,8 +162,8 @@ impl Pki {
 
     /// Joins files into one.
     pub fn bundle(&self, file: &str, parts: &[&str]) -> PathBuf {
-        let octets: Vec<u8> = parts.iter().flat_map(|part| self.read(part)).collect();
-        self.write(file, octets)
+        let bytes: Vec<u8> = parts.iter().flat_map(|part| self.read(part)).collect();
+        self.write(file, bytes)
     }
 
     /// Joins a leaf and so many large certificates that the file has more than 32 KB.

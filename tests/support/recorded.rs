@@ -9,10 +9,10 @@ use hpkp_core::published::{Body, Event, Lifetime, Origin, Published, Scope, file
 /// The events of a file; none where there is no file. A last line that was never finished is none.
 #[track_caller]
 pub fn events(file: &Path) -> Vec<Event> {
-    let octets = fs::read(file).unwrap_or_default();
-    match file::read(&octets) {
+    let bytes = fs::read(file).unwrap_or_default();
+    match file::read(&bytes) {
         Ok(contents) => contents.events,
-        Err(error) => panic!("{}: {error}\n{}", file.display(), String::from_utf8_lossy(&octets)),
+        Err(error) => panic!("{}: {error}\n{}", file.display(), String::from_utf8_lossy(&bytes)),
     }
 }
 

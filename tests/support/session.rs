@@ -56,12 +56,13 @@ impl SessionClient {
         let stdin = client.stdin.as_mut().expect("a pipe");
         stdin.write_all(request.as_bytes()).expect("a request");
         let output = client.wait_with_output().expect("openssl ends");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        let head = said.split_once("HTTP/1.1 ").and_then(|(_, rest)| rest.split_once("\r\n\r\n"));
-        let Some((head, _)) = head else { panic!("no response: {said}") };
+        let outcome = String::from_utf8_lossy(&output.stdout).into_owned();
+        let head =
+            outcome.split_once("HTTP/1.1 ").and_then(|(_, rest)| rest.split_once("\r\n\r\n"));
+        let Some((head, _)) = head else { panic!("no response: {outcome}") };
         let response = parse(&format!("HTTP/1.1 {head}")).pop().expect("a response");
-        let resumed = said.contains("Reused, ");
-        assert!(resumed || said.contains("New, "), "{said}");
+        let resumed = outcome.contains("Reused, ");
+        assert!(resumed || outcome.contains("New, "), "{outcome}");
         Answer { resumed, response }
     }
 }

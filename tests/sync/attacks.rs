@@ -49,9 +49,9 @@ fn links_in_a_shared_directory_lead_nowhere() {
         fs::rename(&there, &away).unwrap();
         symlink(private.path(), &there).unwrap();
         fleet[0].add(1);
-        let said = fleet[0].run(&lease);
-        assert_eq!(said.codes(), ["store-unavailable", "command-not-run"], "{said:?}");
-        assert!(said.err.contains("not a directory"), "{said:?}");
+        let outcome = fleet[0].run(&lease);
+        assert_eq!(outcome.codes(), ["store-unavailable", "command-not-run"], "{outcome:?}");
+        assert!(outcome.err.contains("not a directory"), "{outcome:?}");
         is_untouched();
         fs::remove_file(&there).unwrap();
         fs::rename(&away, &there).unwrap();
@@ -136,8 +136,8 @@ fn copies_have_limits() {
     fleet[0].sync().found("peer-records-limit");
     assert_eq!(fleet[0].copy_of("web-2"), copy);
     // The test of a configuration would not know of them.
-    let said = fleet[0].run(&["--json", "--then", "true"]);
-    assert_eq!(said.codes(), ["peer-records-limit", "command-not-run"], "{said:?}");
+    let outcome = fleet[0].run(&["--json", "--then", "true"]);
+    assert_eq!(outcome.codes(), ["peer-records-limit", "command-not-run"], "{outcome:?}");
     fs::remove_file(&large).unwrap();
     fleet[0].sync().fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
@@ -157,8 +157,8 @@ fn the_copy_of_a_repository_has_a_limit() {
     fs::File::create(objects.join("pack/large")).unwrap().set_len(5_000_000_000).unwrap();
     fleet[1].add(1);
     fleet[1].sync().fine();
-    let said = fleet[0].sync();
-    said.found("store-limit");
+    let outcome = fleet[0].sync();
+    outcome.found("store-limit");
     fleet[0].sync().fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
@@ -176,9 +176,9 @@ fn a_lease_without_end_is_named() {
                 "INSERT INTO hpkp.lease VALUES ('a.example', 'postgres', 'web-9', 'x', '{until}')"
             ),
         );
-        let said = fleet[0].run(&lease);
-        assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}");
-        assert!(said.err.contains("web-9 has the lease"), "{said:?}");
+        let outcome = fleet[0].run(&lease);
+        assert_eq!(outcome.codes(), ["lease-held", "command-not-run"], "{outcome:?}");
+        assert!(outcome.err.contains("web-9 has the lease"), "{outcome:?}");
         postgres.sql("hpkp", "DELETE FROM hpkp.lease");
     }
     fleet[0].run(&lease).fine();
@@ -223,9 +223,9 @@ fn a_listing_without_end_is_given_up() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
     let started = Instant::now();
-    let said = machine.run(&["--json", "--timeout", "1"]);
-    said.found("store-unavailable");
-    assert!(said.err.contains("did not end within 10 seconds"), "{said:?}");
+    let outcome = machine.run(&["--json", "--timeout", "1"]);
+    outcome.found("store-unavailable");
+    assert!(outcome.err.contains("did not end within 10 seconds"), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 

@@ -279,8 +279,8 @@ impl<'a> Fleet<'a> {
             return None;
         }
         let output = child.wait_with_output().unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let findings = said["findings"].as_array()?;
+        let outcome: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let findings = outcome["findings"].as_array()?;
         let mut codes: Vec<String> =
             findings.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect();
         codes.retain(|code| code != "store-went-back");
@@ -351,11 +351,11 @@ impl<'a> Fleet<'a> {
             return;
         }
         Counts::add(&self.counts.unchanged);
-        let said = self.webs[at].test();
-        if said.code != Some(0) {
+        let outcome = self.webs[at].test();
+        if outcome.code != Some(0) {
             self.complain(format!(
                 "web-{at}: an unchanged configuration is refused: {}",
-                said.text
+                outcome.text
             ));
         }
         self.compare(at);
@@ -366,8 +366,8 @@ impl<'a> Fleet<'a> {
     fn compare(&self, at: usize) {
         let mut found = String::new();
         for _ in 0..5 {
-            let said = self.webs[at].test();
-            match self.webs[at].disagreement(&said) {
+            let outcome = self.webs[at].test();
+            match self.webs[at].disagreement(&outcome) {
                 None => return Counts::add(&self.counts.compared),
                 Some(text) => found = text,
             }
@@ -598,7 +598,7 @@ impl<'a> Fleet<'a> {
                 .sync(at, &["--then", "touch has-run"])
                 .current_dir(self.webs[at].path(""))
                 .output();
-            let said = String::from_utf8(output.unwrap().stdout).unwrap();
+            let outcome = String::from_utf8(output.unwrap().stdout).unwrap();
             // A server that has written meanwhile has the newest state.
             let now = fs::read_to_string(&own).unwrap();
             let rest = now.strip_prefix(&lines[..lines.len() / 2 + 1].concat()).unwrap_or_default();
@@ -610,7 +610,7 @@ impl<'a> Fleet<'a> {
                     .acknowledged
                     .contains(lines[lines.len() - 1].trim_end())
             {
-                self.complain(format!("web-{at}: a command ran with an earlier state: {said}"));
+                self.complain(format!("web-{at}: a command ran with an earlier state: {outcome}"));
             }
             let _ = fs::remove_file(self.webs[at].path("has-run"));
         }
@@ -633,9 +633,9 @@ impl<'a> Fleet<'a> {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .output()
             .unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        if output.status.code() != Some(3) || said["written"] != serde_json::json!([]) {
-            self.complain(format!("web-{at}: another one writes under its name: {said}"));
+        let outcome: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        if output.status.code() != Some(3) || outcome["written"] != serde_json::json!([]) {
+            self.complain(format!("web-{at}: another one writes under its name: {outcome}"));
         }
         assert_eq!(fs::read(&own).unwrap(), before);
     }

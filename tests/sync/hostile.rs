@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::{Directory, Engine};
 use crate::git;
-use crate::machine::{Machine, said};
+use crate::machine::{Machine, outcome};
 use crate::postgres::Postgres;
 use crate::{succeed, wait_for};
 
@@ -132,8 +132,9 @@ fn a_command_may_sync() {
     );
     let started = Instant::now();
     let lease = ["--lease", "www.example.com"];
-    let said = fleet[0].run(&[&["--json", "--settle", "1", "--then", &inner], &lease[..]].concat());
-    assert_eq!((said.code, said.codes().len()), (Some(0), 0), "{said:?}");
+    let outcome =
+        fleet[0].run(&[&["--json", "--settle", "1", "--then", &inner], &lease[..]].concat());
+    assert_eq!((outcome.code, outcome.codes().len()), (Some(0), 0), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_secs(20));
     // A machine that another one keeps waiting says so.
     let mut slow = fleet[0]
@@ -166,13 +167,13 @@ fn a_lock_that_is_never_given_back_is_not_waited_for() {
             .unwrap()
             .success()
     });
-    let said = fleet[0].run(&["--json", "--timeout", "1"]);
+    let outcome = fleet[0].run(&["--json", "--timeout", "1"]);
     // The sleep that it has started keeps the lock, too.
     succeed("sh", &["-c", &format!("kill $(ps -o pid= --ppid {})", holder.id())]);
     let _ = holder.kill();
     holder.wait().unwrap();
-    said.found("store-unavailable");
-    assert!(said.err.contains("still running"), "{said:?}");
+    outcome.found("store-unavailable");
+    assert!(outcome.err.contains("still running"), "{outcome:?}");
 }
 
 /// The processes of a server.
@@ -197,13 +198,13 @@ fn a_database_that_hangs_is_given_up() {
     };
     signal("STOP");
     let started = Instant::now();
-    let said = fleet[0].run(&["--json", "--timeout", "2", "--then", "true"]);
+    let outcome = fleet[0].run(&["--json", "--timeout", "2", "--then", "true"]);
     let elapsed = started.elapsed();
     signal("CONT");
     assert_eq!(
-        (said.code, said.codes()),
+        (outcome.code, outcome.codes()),
         (Some(3), vec!["store-unavailable".to_owned(), "command-not-run".to_owned()]),
-        "{said:?}"
+        "{outcome:?}"
     );
     assert!(elapsed < Duration::from_secs(10), "{elapsed:?}");
     fleet[0].sync().fine();
@@ -268,9 +269,9 @@ fn a_password_file_that_others_may_read_is_not_used() {
     fs::write(&file, "*:*:*:*:hunter2\n").unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     machine.environment.push(("PGPASSFILE".to_owned(), file.display().to_string()));
-    let said = machine.run(&["--json"]);
-    said.found("store-unavailable");
-    assert!(said.err.contains("chmod 600") && !said.err.contains("hunter2"), "{said:?}");
+    let outcome = machine.run(&["--json"]);
+    outcome.found("store-unavailable");
+    assert!(outcome.err.contains("chmod 600") && !outcome.err.contains("hunter2"), "{outcome:?}");
 }
 
 /// Records that the check would not see are as good as a store that cannot be read.
@@ -281,10 +282,10 @@ fn nothing_is_changed_without_the_copies() {
     fleet[1].sync().fine();
     fs::create_dir(fleet[0].path().join("peers/web-2.jsonl")).unwrap();
     let file = fleet[0].at.path().join("has-run");
-    let said = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
-    let codes = said.codes();
-    assert!(codes.contains(&"peer-records-unwritable".to_owned()), "{said:?}");
-    assert!(codes.contains(&"command-not-run".to_owned()) && !file.exists(), "{said:?}");
+    let outcome = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
+    let codes = outcome.codes();
+    assert!(codes.contains(&"peer-records-unwritable".to_owned()), "{outcome:?}");
+    assert!(codes.contains(&"command-not-run".to_owned()) && !file.exists(), "{outcome:?}");
 }
 
 #[test]
@@ -330,8 +331,8 @@ fn a_damaged_file_of_heartbeats_is_no_fault_of_the_store() {
     let fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fs::write(fleet[0].path().join("hpkp-heard"), "nonsense").unwrap();
-    let said = fleet[0].sync();
-    said.found("heartbeats-unreadable");
+    let outcome = fleet[0].sync();
+    outcome.found("heartbeats-unreadable");
     // Its own heartbeat is sent all the same.
     let before = fleet[1].numbers();
     fleet[1].sync().fine();
@@ -347,14 +348,15 @@ fn a_lease_of_a_wrong_clock_is_named() {
     let run =
         || fleet[0].run(&["--json", "--settle", "1", "--lease", "a.example", "--then", "true"]);
     fs::write(&path, r#"{"holder":"web-9","token":"x","until":4000000000,"term":300}"#).unwrap();
-    let said = run();
-    assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}");
-    assert!(said.err.contains("clock"), "{said:?}");
+    let outcome = run();
+    assert_eq!(outcome.codes(), ["lease-held", "command-not-run"], "{outcome:?}");
+    assert!(outcome.err.contains("clock"), "{outcome:?}");
     // Nothing else is said of it once somebody has removed it while the command ran.
     fs::remove_file(&path).unwrap();
     let then = format!("rm {}", path.display());
-    let said = fleet[0].run(&["--json", "--settle", "1", "--lease", "a.example", "--then", &then]);
-    said.found("lease-expired");
+    let outcome =
+        fleet[0].run(&["--json", "--settle", "1", "--lease", "a.example", "--then", &then]);
+    outcome.found("lease-expired");
 }
 
 /// A copy of the repository that a crash has damaged is made anew.
@@ -409,9 +411,9 @@ fn a_repository_that_cannot_be_written_is_named() {
     hpkp_tests::write_program(&hook, "#!/bin/sh\necho 'No space left on device' >&2; exit 1\n");
     fleet[0].add(1);
     let started = Instant::now();
-    let said = fleet[0].sync();
-    said.found("store-denied");
-    assert!(started.elapsed() < Duration::from_secs(10), "{said:?}");
+    let outcome = fleet[0].sync();
+    outcome.found("store-denied");
+    assert!(started.elapsed() < Duration::from_secs(10), "{outcome:?}");
 }
 
 /// A connection of ssh that stays for the next time does not keep a pass waiting.
@@ -479,7 +481,7 @@ fn compacted_records_are_the_same_records() {
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fleet[0].sync().fine();
     assert!(fleet[1].copy_of("web-1").contains(fleet[0].records().lines().last().unwrap()));
-    let image = said(
+    let image = outcome(
         Command::new(env!("CARGO_BIN_EXE_hpkp-sync"))
             .arg("-d")
             .arg(fleet[1].path())

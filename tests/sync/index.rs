@@ -94,9 +94,9 @@ fn a_server_reads_what_concerns_its_hosts() {
 }
 
 fn first_compromised() -> hpkp_core::pin::Pin {
-    let mut pin = [0; hpkp_core::pin::Pin::OCTETS];
+    let mut pin = [0; hpkp_core::pin::Pin::BYTES];
     pin[..8].copy_from_slice(&1_u64.to_be_bytes());
-    hpkp_core::pin::Pin::from_octets(pin)
+    hpkp_core::pin::Pin::from_bytes(pin)
 }
 
 #[test]

@@ -20,13 +20,13 @@ use crate::engine::Engine;
 
 /// What a run of the command said.
 #[derive(Debug)]
-pub struct Said {
+pub struct Outcome {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl Said {
+impl Outcome {
     /// The JSON of a run without any finding.
     #[track_caller]
     pub fn fine(&self) -> Value {
@@ -91,9 +91,9 @@ impl Machine {
     /// Writes so many records, as a server does.
     pub fn add(&mut self, count: u64) {
         let body = |seq: u64| {
-            let mut pin = [0; Pin::OCTETS];
+            let mut pin = [0; Pin::BYTES];
             pin[..8].copy_from_slice(&seq.to_be_bytes());
-            Body::Compromised(Compromised { pin: Pin::from_octets(pin), why: "a test".to_owned() })
+            Body::Compromised(Compromised { pin: Pin::from_bytes(pin), why: "a test".to_owned() })
         };
         let bodies = (self.seq + 1..=self.seq + count).map(body).collect();
         self.append(bodies);
@@ -101,7 +101,7 @@ impl Machine {
 
     /// Presents a key for a host, and publishes pins.
     pub fn deploy(&mut self, host: &str, key: u8, pins: &[u8]) {
-        let pin = |number: &u8| Pin::from_octets([*number; Pin::OCTETS]);
+        let pin = |number: &u8| Pin::from_bytes([*number; Pin::BYTES]);
         let node = KeyNode { pin: Some(pin(&key)), served: true, end: true, issuers: vec![] };
         let presented = Presented {
             served: vec![node.pin],
@@ -177,11 +177,11 @@ impl Machine {
         command
     }
 
-    pub fn run(&self, arguments: &[&str]) -> Said {
-        said(&mut self.command(arguments))
+    pub fn run(&self, arguments: &[&str]) -> Outcome {
+        outcome(&mut self.command(arguments))
     }
 
-    pub fn sync(&self) -> Said {
+    pub fn sync(&self) -> Outcome {
         self.run(&["--json"])
     }
 
@@ -193,14 +193,14 @@ impl Machine {
 /// The file of another server that has the same name.
 pub fn strangers_file(records: &std::path::Path, writer: &str) {
     let directory = Directory::open(records.to_str().unwrap()).unwrap();
-    let pin = Pin::from_octets([9; Pin::OCTETS]);
+    let pin = Pin::from_bytes([9; Pin::BYTES]);
     let body = Body::Compromised(Compromised { pin, why: "a test".to_owned() });
     let event = Event::new(1_800_000_000, 1, writer.parse().unwrap(), body);
     published::append(&directory, &[event]).unwrap();
 }
 
-pub fn said(command: &mut Command) -> Said {
+pub fn outcome(command: &mut Command) -> Outcome {
     let output = hpkp_tests::output(command);
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -131,8 +131,8 @@ fn a_number_that_is_too_high_is_not_counted_up_to() {
     std::fs::write(engine.segments("web-3").join("9999999999.jsonl"), "nonsense\n").unwrap();
     fleet[1].add(1);
     let damaged = |machine: &Machine| {
-        let said = machine.sync();
-        assert!(said.codes().contains(&"peer-records-damaged".to_owned()), "{said:?}");
+        let outcome = machine.sync();
+        assert!(outcome.codes().contains(&"peer-records-damaged".to_owned()), "{outcome:?}");
     };
     let started = std::time::Instant::now();
     damaged(&fleet[1]);
@@ -165,9 +165,12 @@ fn a_secret_in_a_url_is_decoded() {
             .args(init)
             .arg("--store-file")
             .arg(&file);
-        let said = crate::machine::said(command.env("AWS_REGION", "us-east-1"));
-        assert_eq!(said.code, Some(0), "{said:?}");
-        assert!(!format!("{said:?}").contains("a%2Fb") && !said.out.contains("a/b+c"), "{said:?}");
+        let outcome = crate::machine::outcome(command.env("AWS_REGION", "us-east-1"));
+        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+        assert!(
+            !format!("{outcome:?}").contains("a%2Fb") && !outcome.out.contains("a/b+c"),
+            "{outcome:?}"
+        );
     }
 }
 

@@ -30,7 +30,7 @@ const GROUP: usize = 10;
 static PIN: std::sync::OnceLock<Pin> = std::sync::OnceLock::new();
 
 fn published(writer: usize, host: usize) -> Body {
-    let mut pin = [7; Pin::OCTETS];
+    let mut pin = [7; Pin::BYTES];
     pin[..8].copy_from_slice(&(writer as u64).to_be_bytes());
     Body::Published(Published {
         lifetime: Lifetime::MaxAge(MaxAge::from_seconds(5_184_000).unwrap()),
@@ -38,8 +38,8 @@ fn published(writer: usize, host: usize) -> Body {
         ..held(
             &format!("host-{}-{host}.example.com", writer / GROUP),
             vec![
-                Pin::from_octets(pin),
-                PIN.get().copied().unwrap_or(Pin::from_octets([9; Pin::OCTETS])),
+                Pin::from_bytes(pin),
+                PIN.get().copied().unwrap_or(Pin::from_bytes([9; Pin::BYTES])),
             ],
         )
     })

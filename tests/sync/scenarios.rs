@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::engine::Engine;
-use crate::machine::{Machine, Said};
+use crate::machine::{Machine, Outcome};
 
 /// Each machine has the newest records of all.
 #[track_caller]
@@ -110,8 +110,8 @@ pub fn a_restored_backup_of_a_machine(engine: &mut dyn Engine) {
     fleet[0].sync().found("own-records-older");
     // What was published since is not known here, so nothing is changed.
     let file = fleet[0].at.path().join("has-run");
-    let said = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
-    assert_eq!(said.codes(), ["own-records-older", "command-not-run"], "{said:?}");
+    let outcome = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
+    assert_eq!(outcome.codes(), ["own-records-older", "command-not-run"], "{outcome:?}");
     assert!(!file.exists());
     // Nothing is lost by it, and the others still arrive.
     fleet[1].add(1);
@@ -144,11 +144,11 @@ pub fn a_restored_backup_of_the_store(engine: &mut dyn Engine) {
     assert_eq!(fleet[1].copy_of("web-1"), copy);
     assert_eq!(fleet[1].numbers(), heard);
     // The writer puts it right by itself, and says so.
-    let said = fleet[0].sync();
+    let outcome = fleet[0].sync();
     assert_eq!(
-        (said.code, said.codes()),
+        (outcome.code, outcome.codes()),
         (Some(0), vec!["store-went-back".to_owned()]),
-        "{said:?}"
+        "{outcome:?}"
     );
     fleet[1].sync().fine();
     fleet[0].sync().fine();
@@ -164,9 +164,12 @@ pub fn damaged_lines(engine: &mut dyn Engine) {
     engine.damage("web-1");
     fleet[2].add(1);
     fleet[2].sync().found("peer-records-damaged");
-    let said = fleet[1].sync();
-    said.found("peer-records-damaged");
-    assert!(said.out.contains("\"writer\":\"web-1\"") && said.err.contains("web-1"), "{said:?}");
+    let outcome = fleet[1].sync();
+    outcome.found("peer-records-damaged");
+    assert!(
+        outcome.out.contains("\"writer\":\"web-1\"") && outcome.err.contains("web-1"),
+        "{outcome:?}"
+    );
     assert_eq!(fleet[1].copy_of("web-1"), copy);
     // What is in order arrives all the same.
     assert_eq!(fleet[1].copy_of("web-3"), fleet[2].records());
@@ -180,19 +183,23 @@ pub fn a_store_that_is_down(engine: &mut dyn Engine) {
     let (copy, heard) = (fleet[0].copy_of("web-2"), fleet[0].heard());
     engine.stop();
     fleet[0].add(1);
-    let said = fleet[0].sync();
-    assert_eq!(said.code, Some(3), "{said:?}");
+    let outcome = fleet[0].sync();
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(
-        ["store-unavailable", "store-not-initialised"].contains(&said.codes()[0].as_str()),
-        "{said:?}"
+        ["store-unavailable", "store-not-initialised"].contains(&outcome.codes()[0].as_str()),
+        "{outcome:?}"
     );
-    assert!(!said.err.contains("os error"), "{said:?}");
+    assert!(!outcome.err.contains("os error"), "{outcome:?}");
     let file = fleet[0].at.path().join("has-run");
     for lease in [&[][..], &["--lease", "www.example.com"]] {
         let touch = format!("touch {}", file.display());
         let then = [&["--json", "--then", &touch], lease].concat();
-        let said = fleet[0].run(&then);
-        assert_eq!((said.code, said.codes()[1].as_str()), (Some(3), "command-not-run"), "{said:?}");
+        let outcome = fleet[0].run(&then);
+        assert_eq!(
+            (outcome.code, outcome.codes()[1].as_str()),
+            (Some(3), "command-not-run"),
+            "{outcome:?}"
+        );
     }
     assert!(!file.exists());
     // The last good copy stays, and its age goes on.
@@ -214,23 +221,23 @@ pub fn a_store_that_goes_down_during_a_command(engine: &mut dyn Engine) {
     let lease = ["--json", "--timeout", "3", "--settle", "1", "--lease", "www.example.com"];
     let changed = [&lease[..], &["--lease-time", "20", "--then", &then]].concat();
     let begun = std::time::Instant::now();
-    let said = thread::scope(|scope| {
+    let outcome = thread::scope(|scope| {
         let running = scope.spawn(|| fleet[0].run(&changed));
         crate::wait_for("the command", || fleet[0].at.path().join("begun").exists());
         engine.stop();
         std::fs::write(fleet[0].at.path().join("go"), "").unwrap();
         running.join().unwrap()
     });
-    let codes = said.codes();
+    let codes = outcome.codes();
     let down = ["store-unavailable", "store-not-initialised", "store-denied"];
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(down.contains(&codes[0].as_str()), "{said:?}");
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(down.contains(&codes[0].as_str()), "{outcome:?}");
     for code in ["change-not-written", "lease-not-returned"] {
-        assert!(codes.iter().any(|one| one == code), "{said:?}");
+        assert!(codes.iter().any(|one| one == code), "{outcome:?}");
     }
     assert!(
-        said.err.contains("for at most 20 seconds") && said.out.contains("\"command\":0"),
-        "{said:?}"
+        outcome.err.contains("for at most 20 seconds") && outcome.out.contains("\"command\":0"),
+        "{outcome:?}"
     );
     engine.resume();
     // What it changed arrives with the next pass, and the lease ends by itself.
@@ -263,10 +270,10 @@ pub fn a_machine_that_is_killed_with_a_lease(engine: &mut dyn Engine) {
     let pid = std::fs::read_to_string(fleet[0].at.path().join("pid")).unwrap();
     crate::succeed("kill", &[pid.trim()]);
     let next = [&lease[..], &["--then", "true"]].concat();
-    let said = fleet[1].run(&next);
+    let outcome = fleet[1].run(&next);
     if begun.elapsed() < Duration::from_secs(15) {
-        assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}");
-        assert!(said.err.contains(" has the lease, for at most "), "{said:?}");
+        assert_eq!(outcome.codes(), ["lease-held", "command-not-run"], "{outcome:?}");
+        assert!(outcome.err.contains(" has the lease, for at most "), "{outcome:?}");
     }
     thread::sleep(Duration::from_millis(15_500).saturating_sub(begun.elapsed()));
     fleet[1].run(&next).fine();
@@ -341,7 +348,7 @@ pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
         for machine in &fleet {
             scope.spawn(|| {
                 for _ in 0..200 {
-                    let said = machine.run(&[
+                    let outcome = machine.run(&[
                         "--json",
                         "--settle",
                         "1",
@@ -352,12 +359,16 @@ pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
                         "--then",
                         &then,
                     ]);
-                    match said.code {
+                    match outcome.code {
                         Some(0) => return,
                         Some(3) => {
-                            assert_eq!(said.codes(), ["lease-held", "command-not-run"], "{said:?}")
+                            assert_eq!(
+                                outcome.codes(),
+                                ["lease-held", "command-not-run"],
+                                "{outcome:?}"
+                            )
                         }
-                        _ => panic!("{said:?}"),
+                        _ => panic!("{outcome:?}"),
                     }
                     thread::sleep(Duration::from_millis(50));
                 }
@@ -397,7 +408,7 @@ pub fn a_lease_expires(engine: &mut dyn Engine) {
         thread::sleep(Duration::from_millis(15_500).saturating_sub(begun.elapsed()));
         with("true", "60", &fleet[1]).fine();
         std::fs::write(fleet[0].at.path().join("go"), "").unwrap();
-        let slow: Said = slow.join().unwrap();
+        let slow: Outcome = slow.join().unwrap();
         assert_eq!(slow.code, Some(3), "{slow:?}");
         assert!(slow.codes().contains(&"lease-expired".to_owned()), "{slow:?}");
     });
@@ -417,12 +428,15 @@ pub fn two_that_do_not_fit_together(engine: &mut dyn Engine) {
     fleet[0].deploy("www.example.com", 1, &[1, 9]);
     fleet[0].sync().fine();
     fleet[1].deploy("www.example.com", 2, &[2, 9]);
-    let said = fleet[1].sync();
-    assert_eq!(said.code, Some(1), "{said:?}");
-    assert_eq!(said.codes(), ["peer-server-pin-mismatch"; 2], "{said:?}");
-    assert!(said.err.contains("web-1") && said.err.contains("www.example.com"), "{said:?}");
-    let said = fleet[0].sync();
-    assert_eq!((said.code, said.codes().len()), (Some(1), 2), "{said:?}");
+    let outcome = fleet[1].sync();
+    assert_eq!(outcome.code, Some(1), "{outcome:?}");
+    assert_eq!(outcome.codes(), ["peer-server-pin-mismatch"; 2], "{outcome:?}");
+    assert!(
+        outcome.err.contains("web-1") && outcome.err.contains("www.example.com"),
+        "{outcome:?}"
+    );
+    let outcome = fleet[0].sync();
+    assert_eq!((outcome.code, outcome.codes().len()), (Some(1), 2), "{outcome:?}");
     // With keys that both know nothing is said.
     let other = crate::engine::Directory::start();
     let mut fleet = Machine::fleet(&other, 2);

@@ -6,7 +6,7 @@ use std::process::Command;
 use hpkp_core::published::{Body, Compromised, Event};
 
 use crate::engine::{Directory, Engine};
-use crate::machine::{Machine, Said};
+use crate::machine::{Machine, Outcome};
 use crate::{git, postgres, succeed};
 
 /// Gives each machine a key; their public halves.
@@ -26,18 +26,18 @@ fn know(machine: &Machine, lines: &[(&str, &str)]) {
 }
 
 /// A pass with the key of `signer`.
-fn signed_by(machine: &Machine, signer: &Machine) -> Said {
+fn signed_by(machine: &Machine, signer: &Machine) -> Outcome {
     let key = signer.at.path().join("key");
     machine.run(&["--json", "--sign-key", key.to_str().unwrap()])
 }
 
-fn signed(machine: &Machine) -> Said {
+fn signed(machine: &Machine) -> Outcome {
     signed_by(machine, machine)
 }
 
 #[track_caller]
-fn says(said: &Said, writer: &str) {
-    assert!(said.err.contains(writer), "{said:?}");
+fn says(outcome: &Outcome, writer: &str) {
+    assert!(outcome.err.contains(writer), "{outcome:?}");
 }
 
 fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
@@ -47,9 +47,9 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     signed(&fleet[1]).fine();
     signed(&fleet[2]).fine();
     // Whom nobody knows.
-    let said = signed(&fleet[0]);
-    said.found("peer-key-unknown");
-    says(&said, "web-3");
+    let outcome = signed(&fleet[0]);
+    outcome.found("peer-key-unknown");
+    says(&outcome, "web-3");
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
     assert_eq!(fleet[0].copy_of("web-3"), "");
     assert_eq!(fleet[0].heard().len(), 1);
@@ -66,9 +66,9 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
     fleet[1].add(2);
     fleet[1].sync().fine();
-    let said = signed(&fleet[0]);
-    said.found("peer-records-unsigned");
-    says(&said, "web-2");
+    let outcome = signed(&fleet[0]);
+    outcome.found("peer-records-unsigned");
+    says(&outcome, "web-2");
     signed_by(&fleet[1], &fleet[2]).fine();
     signed(&fleet[0]).found("peer-signature-invalid");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
@@ -90,9 +90,9 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     signed(&fleet[0]).fine();
     let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
     engine.restore();
-    let said = signed(&fleet[0]);
-    assert_eq!(said.code, Some(3), "{said:?}");
-    assert!(said.codes().contains(&"peer-records-went-back".to_owned()), "{said:?}");
+    let outcome = signed(&fleet[0]);
+    assert_eq!(outcome.code, Some(3), "{outcome:?}");
+    assert!(outcome.codes().contains(&"peer-records-went-back".to_owned()), "{outcome:?}");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
     // Who does not ask for signatures gets the records all the same.
     assert_eq!(signed(&fleet[1]).code, Some(0));
@@ -134,8 +134,8 @@ fn forged_records() {
     let right = fs::read_to_string(&stored).unwrap();
     let last = Event::from_line(right.lines().last().unwrap().as_bytes()).unwrap();
     let forged = |seq| {
-        let pin = [7; hpkp_core::pin::Pin::OCTETS];
-        let pin = hpkp_core::pin::Pin::from_octets(pin);
+        let pin = [7; hpkp_core::pin::Pin::BYTES];
+        let pin = hpkp_core::pin::Pin::from_bytes(pin);
         let body = Body::Compromised(Compromised { pin, why: "forged".to_owned() });
         format!("{}\n", Event::new(last.at(), seq, "web-2".parse().unwrap(), body).line())
     };
@@ -148,9 +148,9 @@ fn forged_records() {
         assert_eq!(fleet[0].copy_of("web-2"), "");
     }
     fs::write(&stored, format!("{most}{end}{}", forged(last.seq() + 1))).unwrap();
-    let said = signed(&fleet[0]);
-    said.found("peer-records-unsigned");
-    says(&said, "1 of its records are not signed");
+    let outcome = signed(&fleet[0]);
+    outcome.found("peer-records-unsigned");
+    says(&outcome, "1 of its records are not signed");
     assert_eq!(fleet[0].copy_of("web-2"), right);
     // Each pass says it, until it is gone.
     signed(&fleet[0]).found("peer-records-unsigned");

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::engine::{Directory, Engine};
-use crate::machine::{Machine, said};
+use crate::machine::{Machine, outcome};
 use crate::postgres::Postgres;
 
 #[test]
@@ -30,7 +30,7 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode))
             .unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp-sync"));
-        said(command.arg("-d").arg(machine.path()).arg("--store-file").arg(&file))
+        outcome(command.arg("-d").arg(machine.path()).arg("--store-file").arg(&file))
     };
     let (open, closed) = (run(0o644), run(0o600));
     assert_eq!((open.code, closed.code), (Some(2), Some(3)), "{open:?} {closed:?}");
@@ -47,8 +47,8 @@ fn the_store_of_the_environment() {
     let machine = &Machine::fleet(&engine, 1)[0];
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp-sync"));
     command.arg("-d").arg(machine.path()).env("HPKP_STORE", &machine.url);
-    assert_eq!(said(&mut command).code, Some(0));
-    let none = said(command.env_remove("HPKP_STORE"));
+    assert_eq!(outcome(&mut command).code, Some(0));
+    let none = outcome(command.env_remove("HPKP_STORE"));
     assert_eq!(none.code, Some(2), "{none:?}");
 }
 
@@ -198,8 +198,8 @@ fn a_wrong_directory_is_named() {
     let engine = Directory::start();
     let machine = &Machine::fleet(&engine, 1)[0];
     std::fs::remove_file(machine.path().join("hpkp-records")).unwrap();
-    let said = machine.sync();
-    said.found("own-records-unreadable");
-    assert!(said.err.contains("hpkp-records"), "{said:?}");
+    let outcome = machine.sync();
+    outcome.found("own-records-unreadable");
+    assert!(outcome.err.contains("hpkp-records"), "{outcome:?}");
     assert_eq!(engine.url(), machine.url);
 }

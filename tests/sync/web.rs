@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hpkp_tests::agreement::{checking, disagreement};
 use hpkp_tests::instance::Module;
-use hpkp_tests::said::{Kind, Said};
+use hpkp_tests::outcome::{Kind, Outcome};
 use openssl::ssl::{Ssl, SslContext, SslMethod};
 
 use crate::fleet;
@@ -177,17 +177,17 @@ impl Web {
     }
 
     /// What the server's own test of its configuration says.
-    pub fn test(&self) -> Said {
+    pub fn test(&self) -> Outcome {
         let output = hpkp_tests::output(&mut self.command(&["-t"]));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        Said { kind: self.kind, code: output.status.code(), text }
+        Outcome { kind: self.kind, code: output.status.code(), text }
     }
 
     /// What `hpkp check` says otherwise than the server's own test.
-    pub fn disagreement(&self, said: &Said) -> Option<String> {
-        let mut command = checking(&self.at, said)?;
+    pub fn disagreement(&self, outcome: &Outcome) -> Option<String> {
+        let mut command = checking(&self.at, outcome)?;
         command.env_remove("HPKP_CHECK");
-        disagreement(command, said)
+        disagreement(command, outcome)
     }
 
     pub fn reload(&self) {

@@ -68,19 +68,19 @@ impl<S: Server> Site<S> {
     /// The codes that the test finds, and what it says; it passes in any case.
     #[track_caller]
     fn finds(&self, codes: &[&str]) -> String {
-        let said = self.server.test();
-        assert_eq!(said.code, Some(0), "{}", said.text);
-        assert_eq!(said.codes(), codes, "{}", said.text);
-        said.text
+        let outcome = self.server.test();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        assert_eq!(outcome.codes(), codes, "{}", outcome.text);
+        outcome.text
     }
 
     /// Whether the test finds a code, among others.
     #[track_caller]
     fn has(&self, code: &str, is_there: bool) -> String {
-        let said = self.server.test();
-        assert_eq!(said.code, Some(0), "{}", said.text);
-        assert_eq!(said.codes().contains(&code), is_there, "{}", said.text);
-        said.text
+        let outcome = self.server.test();
+        assert_eq!(outcome.code, Some(0), "{}", outcome.text);
+        assert_eq!(outcome.codes().contains(&code), is_there, "{}", outcome.text);
+        outcome.text
     }
 }
 
@@ -91,11 +91,11 @@ fn the_next_key<S: Server>() {
     let pins = [site.key, site.backup];
     site.certificate(20);
     site.configure(&pins, 30, &[("renewal_key", "new")]);
-    let said = site.finds(&[EXCEEDS, EXPIRES]);
+    let outcome = site.finds(&[EXCEEDS, EXPIRES]);
     let (expires, allowed) =
         (date::format(site.clock.now() + 20 * DAY), date::format(site.clock.now() + 31 * DAY));
     for day in [&expires[..10], &allowed[..10]] {
-        assert!(said.contains(day), "{day}: {said}");
+        assert!(outcome.contains(day), "{day}: {outcome}");
     }
     // Whoever keeps the key need not wait.
     site.configure(&pins, 30, &[("renewal_key", "same")]);
@@ -112,8 +112,8 @@ fn the_next_key<S: Server>() {
     site.configure(&pins, 45, &[]);
     site.finds(&[]);
     site.configure(&pins, 45, &[("renewal_key", "new")]);
-    let said = site.finds(&[EXCEEDS]);
-    assert!(said.contains("about every 40 days"), "{said}");
+    let outcome = site.finds(&[EXCEEDS]);
+    assert!(outcome.contains("about every 40 days"), "{outcome}");
     site.configure(&pins, 38, &[("renewal_key", "new")]);
     site.finds(&[]);
     // Where a CA is pinned, any key will do.
@@ -139,8 +139,8 @@ fn the_keys_on_record<S: Server>() {
         let pins = [site.key, site.backup];
         site.configure(&pins, 30, &[]);
         let codes: &[&str] = if number < 2 { &[] } else { &[EXCEEDS] };
-        let said = site.finds(codes);
-        assert!(number < 2 || said.contains("2 new keys"), "{said}");
+        let outcome = site.finds(codes);
+        assert!(number < 2 || outcome.contains("2 new keys"), "{outcome}");
         if number < 2 {
             site.clock.advance(20 * DAY);
             site.key = site.issuer.key();
@@ -202,9 +202,9 @@ fn a_longer_time_before<S: Server>() {
     site.server.up();
     site.configure(&pins, 30, &[("renewal_key", "new")]);
     for _ in 0..2 {
-        let said = site.finds(&[EXPIRES]);
+        let outcome = site.finds(&[EXPIRES]);
         let allowed = date::format(site.clock.now() + 91 * DAY);
-        assert!(said.contains(&allowed[..10]), "{allowed}: {said}");
+        assert!(outcome.contains(&allowed[..10]), "{allowed}: {outcome}");
         assert_eq!(site.server.reload_tested(), Reload::Accepted);
     }
     site.server.down();
@@ -230,9 +230,9 @@ fn the_table_of_ca_keys<S: Server>() {
     let warn = [("check", "warn")];
     let intermediates = ["YE1", "YE2", "YE3"].map(named);
     site.configure(&[intermediates[0], site.backup], 30, &warn);
-    let said = site.has(ROTATION, true);
-    assert!(said.contains("YE2, YE3") || said.contains("YE3, YE2"), "{said}");
-    assert!(said.contains(&format!("CA table of {}", ca_table::date())), "{said}");
+    let outcome = site.has(ROTATION, true);
+    assert!(outcome.contains("YE2, YE3") || outcome.contains("YE3, YE2"), "{outcome}");
+    assert!(outcome.contains(&format!("CA table of {}", ca_table::date())), "{outcome}");
     site.has(ONE_CA, false);
     // Nobody remembers a header that tells clients to forget.
     site.configure(&[intermediates[0], site.backup], 0, &warn);
@@ -244,8 +244,8 @@ fn the_table_of_ca_keys<S: Server>() {
     site.finds(&[]);
 
     site.configure(&[intermediates[0], usual_root()], 30, &warn);
-    let said = site.has(ONE_CA, true);
-    assert!(said.contains("one CA, Let's Encrypt"), "{said}");
+    let outcome = site.has(ONE_CA, true);
+    assert!(outcome.contains("one CA, Let's Encrypt"), "{outcome}");
     site.has(ROOT, false);
     site.configure(&[intermediates[0], usual_root(), site.backup], 30, &warn);
     site.has(ONE_CA, false);
@@ -262,8 +262,8 @@ fn the_table_of_ca_keys<S: Server>() {
         ca_table::keys().find(|(_, key)| key.missing_stores().eq(["Mozilla"])).expect("a root");
     for (root, name) in [(dropped, key.name), (named("ISRG Root YE"), "ISRG Root YE")] {
         site.configure(&[site.key, site.backup, root], 30, &[]);
-        let said = site.finds(&[ROOT]);
-        assert!(said.contains(name) && said.contains("not in the store of"), "{said}");
+        let outcome = site.finds(&[ROOT]);
+        assert!(outcome.contains(name) && outcome.contains("not in the store of"), "{outcome}");
     }
     site.configure(&[site.key, site.backup, usual_root()], 30, &[]);
     site.finds(&[]);

@@ -21,7 +21,7 @@ use hpkp_tests::clock::DAY;
 pub fn pin<T: HasPublic>(key: &PKeyRef<T>) -> Pin {
     let der = key.public_key_to_der().expect("a key");
     let digest = hash(MessageDigest::sha256(), &der).expect("a hash");
-    Pin::from_octets(digest.as_ref().try_into().expect("32 bytes"))
+    Pin::from_bytes(digest.as_ref().try_into().expect("32 bytes"))
 }
 
 pub fn new_key() -> PKey<Private> {

@@ -351,7 +351,7 @@ impl<S: Server> Story<S> {
         fs::write(new.join("privkey.pem"), &pair.key).expect("a file");
         let (test, reload) = (self.line("-t"), self.line(S::RELOAD));
         let served = format!("{HOST}:{}", self.port);
-        let said = self.hpkp(&[
+        let outcome = self.hpkp(&[
             "install",
             "--from",
             "new",
@@ -371,11 +371,11 @@ impl<S: Server> Story<S> {
             "120",
         ]);
         let expected = if is_safe { Some(0) } else { Some(1) };
-        if said.status.code() != expected {
+        if outcome.status.code() != expected {
             self.fail(&format!(
                 "hpkp install ended with {:?}:\n{}",
-                said.status.code(),
-                text(&said)
+                outcome.status.code(),
+                text(&outcome)
             ));
         }
         self.is_broken &= !is_safe;
@@ -399,11 +399,11 @@ impl<S: Server> Story<S> {
     }
 
     fn succeeds(&self, arguments: &[&str]) -> String {
-        let said = self.hpkp(arguments);
-        if !said.status.success() {
-            self.fail(&format!("{arguments:?}: {}", text(&said)));
+        let outcome = self.hpkp(arguments);
+        if !outcome.status.success() {
+            self.fail(&format!("{arguments:?}: {}", text(&outcome)));
         }
-        String::from_utf8_lossy(&said.stdout).into_owned()
+        String::from_utf8_lossy(&outcome.stdout).into_owned()
     }
 
     /// `hpkp published` with the records of the server.
@@ -427,8 +427,8 @@ impl<S: Server> Story<S> {
             let mut arguments = vec!["add", HOST, "--origin", &origin];
             arguments.extend(["--scope", scope, "--writer", "apps"]);
             arguments.extend(pins.iter().flat_map(|pin| ["--pin", pin.as_str()]));
-            let said = self.records(&arguments);
-            said.split_whitespace().next().expect("an id").to_owned()
+            let outcome = self.records(&arguments);
+            outcome.split_whitespace().next().expect("an id").to_owned()
         });
         self.ids.insert(number, ids.to_vec());
     }
@@ -625,7 +625,7 @@ impl<S: Server> Story<S> {
     }
 }
 
-fn text(said: &Output) -> String {
-    let both = [said.stdout.as_slice(), &said.stderr].concat();
+fn text(outcome: &Output) -> String {
+    let both = [outcome.stdout.as_slice(), &outcome.stderr].concat();
     String::from_utf8_lossy(&both).into_owned()
 }

@@ -312,7 +312,7 @@ mod tests {
             );
             TableFile::parse(text.as_bytes()).map(|_| ())
         };
-        let good = format!("sha256/{}", Pin::from_octets([7; 32]));
+        let good = format!("sha256/{}", Pin::from_bytes([7; 32]));
         assert_eq!(table(&good, ""), Ok(()));
         for (pin, more, error) in [
             ("sha256/AAAA", "", "invalid pin"),

@@ -59,7 +59,7 @@ fn set_of(item: &Item) -> Result<Rrset, Refusal> {
         usage,
         selector: selector::KEY,
         matching: matching::SHA256,
-        data: pin.octets().to_vec(),
+        data: pin.bytes().to_vec(),
     };
     let protocol = (set.matching == Matching::Exact).then_some(Protocol::Tcp);
     match Rrset::new(protocol, None, set.pins.iter().map(record).collect()) {

@@ -450,7 +450,7 @@ impl Certificates {
 
     /// The pin, unless it is the hash of a whole certificate.
     fn checked(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
-        self.other(pin.octets()).map_or(Ok(pin), |problem| Err(problem.at(line)))
+        self.other(pin.bytes()).map_or(Ok(pin), |problem| Err(problem.at(line)))
     }
 }
 
@@ -679,7 +679,7 @@ mod tests {
                 subject: "CN=x".to_owned(),
                 pin: Pin::of_spki(&key.public_key_to_der().unwrap()),
             };
-            let hash = Pin::from_octets(openssl::sha::sha256(&bare));
+            let hash = Pin::from_bytes(openssl::sha::sha256(&bare));
             let text = format!("a.example sha256/{hash}");
             let read = format::Format::Lines.read(text.as_bytes(), &at_hand);
             assert_eq!(read.unwrap_err().problem, wanted);
@@ -720,7 +720,7 @@ mod samples {
     pub(super) fn certificate() -> (Certificates, Pin) {
         let der = b"the bytes of a certificate";
         let at_hand = Certificates::new([(&der[..], "CN=www.example.com".to_owned())]);
-        (at_hand, Pin::from_octets(openssl::sha::sha256(der)))
+        (at_hand, Pin::from_bytes(openssl::sha::sha256(der)))
     }
 
     /// A set as most formats have them.

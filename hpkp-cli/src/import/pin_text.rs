@@ -84,14 +84,14 @@ fn lenient(client: Client, text: &str) -> Option<(Pin, bool)> {
     if digits.len() != DIGITS {
         return None;
     }
-    let mut bytes = [0_u8; Pin::OCTETS];
+    let mut bytes = [0_u8; Pin::BYTES];
     for (index, byte) in bytes.iter_mut().enumerate() {
         let bit = index * 8;
         let at = |digit: usize| digits.get(digit).copied().unwrap_or(0);
         let window = at(bit / 6) << 12 | at(bit / 6 + 1) << 6 | at(bit / 6 + 2);
         *byte = u8::try_from(window >> (10 - bit % 6) & 0xff).unwrap_or(0);
     }
-    Some((Pin::from_octets(bytes), padded))
+    Some((Pin::from_bytes(bytes), padded))
 }
 
 #[cfg(test)]

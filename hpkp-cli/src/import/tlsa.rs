@@ -29,8 +29,8 @@ use super::{
 ///
 /// # Errors
 /// See [`Problem`]; also where no record at all can be used.
-pub fn read(octets: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
-    let records = records(text(octets)?, certificates)?;
+pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let records = records(text(bytes)?, certificates)?;
     let mut reader = Reader::default();
     let is_tlsa = |record: &&Record| matches!(record.kind.as_str(), "TLSA" | "TYPE52");
     let names: HashSet<String> =
@@ -364,7 +364,7 @@ mod tests {
     use crate::import::samples::{a, b, certificate, set, sets};
 
     fn hex(pin: Pin) -> String {
-        pin.octets().iter().map(|octet| format!("{octet:02x}")).collect()
+        pin.bytes().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn imported(text: &str) -> Imported {
@@ -629,10 +629,9 @@ mod tests {
 
     #[test]
     fn tinydns() {
-        let escaped = |octets: &[u8]| -> String {
-            octets.iter().map(|octet| format!("\\{octet:03o}")).collect()
-        };
-        let data = format!("\\003\\001\\001{}", escaped(a().octets()));
+        let escaped =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:03o}")).collect() };
+        let data = format!("\\003\\001\\001{}", escaped(a().bytes()));
         // Bytes that can be printed stand as they are, but for the colon.
         let plain = [&[3, 0, 9][..], b"a:b"].concat();
         let text = format!(

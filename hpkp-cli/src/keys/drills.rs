@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     fn drill(at: i64, pin: u8, matches: bool) -> Drill {
-        let pin = Pin::from_octets([pin; Pin::OCTETS]);
+        let pin = Pin::from_bytes([pin; Pin::BYTES]);
         Drill { at, pin, matches, hosts: vec!["www.example.com".to_owned()], from: Origin::Lines }
     }
 
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(read(dir.path()).unwrap(), drills);
         assert_eq!(last(&drills, None), Some(&drills[1]));
         assert_eq!(last(&drills, Some(drills[0].pin)), Some(&drills[0]));
-        assert_eq!(last(&drills, Some(Pin::from_octets([9; Pin::OCTETS]))), None);
+        assert_eq!(last(&drills, Some(Pin::from_bytes([9; Pin::BYTES]))), None);
     }
 
     #[test]

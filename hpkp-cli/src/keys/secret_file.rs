@@ -72,7 +72,7 @@ pub(super) fn exchange(path: &Path, content: &[u8]) -> Result<Exchanged, Failure
 /// A second name for what is in a file: its own, and some digits of its hash.
 fn keep(path: &Path, content: &Zeroizing<Vec<u8>>) -> Result<PathBuf, Failure> {
     let digits: String =
-        Pin::of_spki(content).octets()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        Pin::of_spki(content).bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
     let kept = beside(path, "", &format!(".before-{digits}"));
     match fs::hard_link(path, &kept) {
         Ok(()) => Ok(kept),

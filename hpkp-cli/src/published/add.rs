@@ -46,7 +46,7 @@ pub(super) fn run(
     let published = published(arguments)?;
     let certificates = hashes(&arguments.cert)?;
     for pin in &published.pins {
-        if let Some(problem) = certificates.other(pin.octets()) {
+        if let Some(problem) = certificates.other(pin.bytes()) {
             return Err(Failure::no(format!("sha256/{pin}: {problem}")));
         }
     }

@@ -240,10 +240,10 @@ fn sequence(content: &[u8]) -> Vec<u8> {
     let mut der = match length {
         0..=0x7f => vec![0x30, length.to_be_bytes()[7]],
         _ => {
-            let octets = length.to_be_bytes();
-            let first = octets.iter().position(|octet| *octet != 0).unwrap_or(0);
-            let count = (octets.len() - first).to_be_bytes();
-            [&[0x30, 0x80 | count[count.len() - 1]][..], &octets[first..]].concat()
+            let bytes = length.to_be_bytes();
+            let first = bytes.iter().position(|byte| *byte != 0).unwrap_or(0);
+            let count = (bytes.len() - first).to_be_bytes();
+            [&[0x30, 0x80 | count[count.len() - 1]][..], &bytes[first..]].concat()
         }
     };
     der.extend(content);

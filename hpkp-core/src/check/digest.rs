@@ -43,12 +43,11 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let is_whole = text.len() == 32 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let is_whole = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let all = is_whole.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-        let octets = all.ok_or(DigestError)?.to_be_bytes();
-        let half = |at: usize| {
-            octets[at..at + 8].iter().fold(0, |all, octet| all << 8 | u64::from(*octet))
-        };
+        let bytes = all.ok_or(DigestError)?.to_be_bytes();
+        let half =
+            |at: usize| bytes[at..at + 8].iter().fold(0, |all, byte| all << 8 | u64::from(*byte));
         Ok(Self { keys: half(0), leaves: half(8) })
     }
 }

@@ -58,7 +58,7 @@ impl NameSet {
     pub fn has(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };
         let host = host.strip_suffix('.').unwrap_or(host);
-        let host = match host.bytes().any(|octet| octet.is_ascii_uppercase()) {
+        let host = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             true => Cow::Owned(host.to_ascii_lowercase()),
             false => Cow::Borrowed(host),
         };

@@ -151,7 +151,7 @@ mod tests {
             include_subdomains,
             ..Published::of_one(
                 "example.com".parse().unwrap(),
-                vec![Pin::from_octets([1; 32])],
+                vec![Pin::from_bytes([1; 32])],
                 Lifetime::Open,
                 Origin::Header,
             )

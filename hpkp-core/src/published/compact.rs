@@ -96,14 +96,14 @@ mod tests {
     fn published(host: u8, lifetime: Lifetime, origin: Origin) -> Body {
         Body::Published(Published::of_one(
             format!("h{host}.example").parse().unwrap(),
-            vec![Pin::from_octets([host; 32])],
+            vec![Pin::from_bytes([host; 32])],
             lifetime,
             origin,
         ))
     }
 
     fn presents(host: u8, key: u8) -> Body {
-        let pin = Some(Pin::from_octets([key; 32]));
+        let pin = Some(Pin::from_bytes([key; 32]));
         let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
         Body::Presents(Presents::of_one(
             format!("h{host}.example").parse().unwrap(),

@@ -106,7 +106,7 @@ impl Identity {
     #[must_use]
     pub fn machine_of(id: &[u8]) -> String {
         let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
-        hash.iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+        hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -24,9 +24,9 @@ pub struct Contents {
 ///
 /// # Errors
 /// The first line that is no event, see [`FileError`].
-pub fn read(octets: &[u8]) -> Result<Contents, FileError> {
+pub fn read(bytes: &[u8]) -> Result<Contents, FileError> {
     let mut events = Vec::new();
-    let torn = for_each(octets, |event| events.push(event))?;
+    let torn = for_each(bytes, |event| events.push(event))?;
     Ok(Contents { events, torn })
 }
 
@@ -35,9 +35,9 @@ pub fn read(octets: &[u8]) -> Result<Contents, FileError> {
 ///
 /// # Errors
 /// See [`read`]. What stands before the line has been handed over.
-pub fn for_each(octets: &[u8], mut take: impl FnMut(Event)) -> Result<usize, FileError> {
+pub fn for_each(bytes: &[u8], mut take: impl FnMut(Event)) -> Result<usize, FileError> {
     let mut lines = Lines::default();
-    lines.push(octets, &mut take)?;
+    lines.push(bytes, &mut take)?;
     Ok(lines.finish())
 }
 
@@ -48,7 +48,7 @@ pub struct Lines {
     writer: Option<WriterName>,
     /// How many have been read.
     lines: usize,
-    octets: usize,
+    bytes: usize,
     /// A line whose end has not been read yet.
     part: Vec<u8>,
 }
@@ -66,11 +66,11 @@ impl Lines {
     /// # Errors
     /// See [`read`]. What stands before the line has been handed over.
     pub fn push(&mut self, piece: &[u8], take: &mut impl FnMut(Event)) -> Result<(), FileError> {
-        self.octets = self.octets.saturating_add(piece.len());
-        if self.octets > MAX_FILE {
+        self.bytes = self.bytes.saturating_add(piece.len());
+        if self.bytes > MAX_FILE {
             return Err(FileError::TooLarge);
         }
-        for line in piece.split_inclusive(|octet| *octet == b'\n') {
+        for line in piece.split_inclusive(|byte| *byte == b'\n') {
             let Some(end) = line.strip_suffix(b"\n") else {
                 self.part.extend(line);
                 // What never was a line, however long, must not pass for the rest of one.

@@ -11,9 +11,9 @@ pub struct EventId(u128);
 
 impl EventId {
     /// Bytes in an id.
-    pub const OCTETS: usize = 16;
+    pub const BYTES: usize = 16;
 
-    pub(super) fn of_hash(hash: [u8; Self::OCTETS]) -> Self {
+    pub(super) fn of_hash(hash: [u8; Self::BYTES]) -> Self {
         Self(u128::from_be_bytes(hash))
     }
 
@@ -41,8 +41,8 @@ impl FromStr for EventId {
 
     fn from_str(text: &str) -> Result<Self, EventIdError> {
         // `from_str_radix` takes a sign and capitals as well.
-        let is_digit = |octet: u8| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
-        if text.len() != 2 * Self::OCTETS || !text.bytes().all(is_digit) {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 2 * Self::BYTES || !text.bytes().all(is_digit) {
             return Err(EventIdError);
         }
         u128::from_str_radix(text, 16).map(Self).map_err(|_| EventIdError)
@@ -67,9 +67,9 @@ impl Fingerprint {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let mut octets = [0; 16];
-        octets.copy_from_slice(&hash.finalize()[..16]);
-        Self(u128::from_be_bytes(octets))
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finalize()[..16]);
+        Self(u128::from_be_bytes(bytes))
     }
 
     /// The first 8 bytes.
@@ -79,7 +79,7 @@ impl Fingerprint {
 
     /// Its bytes.
     #[must_use]
-    pub const fn octets(self) -> [u8; 16] {
+    pub const fn bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
 }

@@ -297,9 +297,9 @@ fn write_value(value: &Value<'_>, text: &mut String) {
 
 fn write_string(string: &str, text: &mut String) {
     text.push('"');
-    let is_plain = |octet: u8| octet >= b' ' && octet != b'"' && octet != b'\\';
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     let mut rest = string;
-    while let Some(at) = rest.bytes().position(|octet| !is_plain(octet)) {
+    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
         let (plain, escaped) = rest.split_at(at);
         text.push_str(plain);
         match escaped.as_bytes()[0] {

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     fn pin(number: u8) -> Pin {
-        Pin::from_octets([number; Pin::OCTETS])
+        Pin::from_bytes([number; Pin::BYTES])
     }
 
     fn node(number: u8, served: bool, end: bool, issuers: &[usize]) -> KeyNode {

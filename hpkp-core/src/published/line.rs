@@ -164,8 +164,8 @@ fn id_of(members: &Map<'_>) -> EventId {
     let mut text = String::with_capacity(1_024);
     write_object(members, &mut text);
     let hash: [u8; 32] = Sha256::digest(text.as_bytes()).into();
-    let mut id = [0; EventId::OCTETS];
-    id.copy_from_slice(&hash[..EventId::OCTETS]);
+    let mut id = [0; EventId::BYTES];
+    id.copy_from_slice(&hash[..EventId::BYTES]);
     EventId::of_hash(id)
 }
 
@@ -670,7 +670,7 @@ fn read_rrset(value: Value<'_>, pins: Option<&[Pin]>) -> Result<Rrset, LineError
         Some(pins) => {
             let usage = small(members.take("usage")).ok_or(WRONG)?;
             let record =
-                |pin: &Pin| Tlsa { usage, selector: 1, matching: 1, data: pin.octets().to_vec() };
+                |pin: &Pin| Tlsa { usage, selector: 1, matching: 1, data: pin.bytes().to_vec() };
             pins.iter().map(record).collect()
         }
         None => {
@@ -689,7 +689,7 @@ fn read_record(value: Value<'_>) -> Result<Tlsa, LineError> {
     let mut number = |name: &str| small(members.take(name)).ok_or(WRONG);
     let (usage, selector, matching) = (number("usage")?, number("selector")?, number("matching")?);
     let digits = members.string("data")?.ok_or(WRONG)?;
-    let data = octets(&digits).filter(|data| data.len() <= tlsa::MAX_DATA).ok_or(WRONG)?;
+    let data = bytes(&digits).filter(|data| data.len() <= tlsa::MAX_DATA).ok_or(WRONG)?;
     Ok(Tlsa { usage, selector, matching, data })
 }
 
@@ -698,7 +698,7 @@ fn small<T: TryFrom<u64>>(value: Option<Value<'_>>) -> Option<T> {
     value?.as_u64()?.try_into().ok()
 }
 
-fn octets(digits: &str) -> Option<Vec<u8>> {
+fn bytes(digits: &str) -> Option<Vec<u8>> {
     let value = |digit: u8| char::from(digit).to_digit(16).and_then(|one| u8::try_from(one).ok());
     let pairs = digits.as_bytes().chunks(2);
     pairs.map(|pair| Some(value(pair[0])? << 4 | value(*pair.get(1)?)?)).collect()

@@ -912,7 +912,7 @@ mod tests {
     fn published(seq: u64, lifetime: Lifetime, origin: Origin) -> Event {
         let body = Body::Published(Published::of_one(
             "www.example.com".parse().unwrap(),
-            vec![Pin::from_octets([1; 32])],
+            vec![Pin::from_bytes([1; 32])],
             lifetime,
             origin,
         ));
@@ -1028,7 +1028,7 @@ mod tests {
                 Body::Waived(super::super::Waived { ids: vec![target(number)], who, why })
             }),
             (0_u8..2, text()).prop_map(|(number, why)| {
-                let pin = Pin::from_octets([number; 32]);
+                let pin = Pin::from_bytes([number; 32]);
                 Body::Compromised(super::super::Compromised { pin, why })
             }),
         ];

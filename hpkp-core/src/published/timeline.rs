@@ -115,7 +115,7 @@ mod tests {
     fn published(pin: u8) -> Body {
         Body::Published(Published::of_one(
             "a.example".parse().unwrap(),
-            vec![Pin::from_octets([pin; 32])],
+            vec![Pin::from_bytes([pin; 32])],
             Lifetime::MaxAge(MaxAge::from_seconds(60).unwrap()),
             Origin::Header,
         ))

@@ -140,7 +140,7 @@ impl Tlsa {
     pub fn pin(&self) -> Option<Pin> {
         match (self.selector, self.matching) {
             (selector::KEY, matching::SHA256) => {
-                self.data.as_slice().try_into().ok().map(Pin::from_octets)
+                self.data.as_slice().try_into().ok().map(Pin::from_bytes)
             }
             (selector::KEY, matching::FULL) => Some(Pin::of_spki(&self.data)),
             _ => None,
@@ -166,8 +166,7 @@ impl Tlsa {
     #[must_use]
     pub fn digits(&self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let pair =
-            |octet: &u8| [octet >> 4, octet & 15].map(|at| char::from(DIGITS[usize::from(at)]));
+        let pair = |byte: &u8| [byte >> 4, byte & 15].map(|at| char::from(DIGITS[usize::from(at)]));
         self.data.iter().flat_map(pair).collect()
     }
 }
@@ -180,8 +179,8 @@ impl fmt::Display for Tlsa {
     }
 }
 
-fn is_key(octets: &[u8]) -> bool {
-    SubjectPublicKeyInfo::from_der(octets).is_ok_and(|(rest, _)| rest.is_empty())
+fn is_key(bytes: &[u8]) -> bool {
+    SubjectPublicKeyInfo::from_der(bytes).is_ok_and(|(rest, _)| rest.is_empty())
 }
 
 /// All TLSA records of one owner.
@@ -202,8 +201,8 @@ impl Rrset {
     #[must_use]
     pub fn new(protocol: Option<Protocol>, ttl: Option<u32>, records: Vec<Tlsa>) -> Option<Self> {
         let records = distinct(records);
-        let octets: usize = records.iter().map(|one| one.data.len()).sum();
-        let fits = (1..=MAX_RECORDS).contains(&records.len()) && octets <= MAX_DATA;
+        let bytes: usize = records.iter().map(|one| one.data.len()).sum();
+        let fits = (1..=MAX_RECORDS).contains(&records.len()) && bytes <= MAX_DATA;
         fits.then_some(Self { protocol, ttl, except_ports: Vec::new(), records })
     }
 
@@ -270,7 +269,7 @@ impl Rrset {
         let first = self.records.first()?;
         let is_pin = |one: &Tlsa| {
             one.combination() == (first.usage, selector::KEY, matching::SHA256)
-                && one.data.len() == Pin::OCTETS
+                && one.data.len() == Pin::BYTES
         };
         let scope = scope_of(first.usage)?;
         self.records.iter().all(is_pin).then_some(scope)
@@ -345,12 +344,12 @@ pub fn usage_of(scope: Scope) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn record(usage: u8, selector: u8, matching: u8, octets: usize) -> Tlsa {
-        Tlsa { usage, selector, matching, data: vec![usage; octets] }
+    fn record(usage: u8, selector: u8, matching: u8, bytes: usize) -> Tlsa {
+        Tlsa { usage, selector, matching, data: vec![usage; bytes] }
     }
 
     fn counted(records: &[(u8, u8, u8, usize)]) -> Vec<Combination> {
-        let all = records.iter().map(|(u, s, m, octets)| record(*u, *s, *m, *octets)).collect();
+        let all = records.iter().map(|(u, s, m, bytes)| record(*u, *s, *m, *bytes)).collect();
         let set = Rrset::new(Some(Protocol::Tcp), None, all).unwrap();
         set.counted().into_iter().map(Tlsa::combination).collect()
     }
@@ -369,7 +368,7 @@ mod tests {
     #[test]
     fn records_that_say_what_pins_say() {
         let scope = |records: &[(u8, u8, u8, usize)]| {
-            let all = records.iter().map(|(u, s, m, octets)| record(*u, *s, *m, *octets)).collect();
+            let all = records.iter().map(|(u, s, m, bytes)| record(*u, *s, *m, *bytes)).collect();
             Rrset::new(None, None, all).unwrap().scope()
         };
         assert_eq!(scope(&[(3, 1, 1, 32)]), Some(Scope::Leaf));
@@ -382,8 +381,8 @@ mod tests {
 
     #[test]
     fn what_no_message_has_room_for_is_no_set() {
-        let many = |count: usize, octets: usize| {
-            let data = |at: usize| [&at.to_be_bytes()[..], &vec![0; octets - 8]].concat();
+        let many = |count: usize, bytes: usize| {
+            let data = |at: usize| [&at.to_be_bytes()[..], &vec![0; bytes - 8]].concat();
             let one = |at| Tlsa { usage: 3, selector: 1, matching: 9, data: data(at) };
             Rrset::new(None, None, (0..count).map(one).collect())
         };

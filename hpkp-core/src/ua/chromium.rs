@@ -123,14 +123,14 @@ impl Items<'_> {
     fn end_of_item(&self) -> usize {
         let mut quote = None;
         let mut escaped = false;
-        for (position, octet) in self.rest.iter().copied().enumerate() {
+        for (position, byte) in self.rest.iter().copied().enumerate() {
             match quote {
-                None if octet == self.at => return position,
-                None if is_quote(octet) => quote = Some(octet),
+                None if byte == self.at => return position,
+                None if is_quote(byte) => quote = Some(byte),
                 None => {}
                 Some(_) if escaped => escaped = false,
-                Some(_) if octet == b'\\' => escaped = true,
-                Some(open) if octet == open => quote = None,
+                Some(_) if byte == b'\\' => escaped = true,
+                Some(open) if byte == open => quote = None,
                 Some(_) => {}
             }
         }
@@ -138,8 +138,8 @@ impl Items<'_> {
     }
 }
 
-fn is_quote(octet: u8) -> bool {
-    matches!(octet, b'"' | b'\'')
+fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'')
 }
 
 /// A name, and a value unless it is empty.
@@ -152,7 +152,7 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     /// `None` voids the whole value: no name, no value after `=`, or a quote before `=`.
     fn read(item: &'a [u8]) -> Option<Self> {
-        let Some(equals) = item.iter().position(|octet| *octet == b'=') else {
+        let Some(equals) = item.iter().position(|byte| *byte == b'=') else {
             return Some(Self { name: item, value: Vec::new(), quoted: false });
         };
         let (name, value) = (&item[..equals], trim(&item[equals + 1..]));
@@ -175,8 +175,8 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut escaped = false;
     text.iter()
         .copied()
-        .filter(|octet| {
-            escaped = *octet == b'\\' && !escaped;
+        .filter(|byte| {
+            escaped = *byte == b'\\' && !escaped;
             !escaped
         })
         .collect()
@@ -203,15 +203,15 @@ struct Uri {
 
 impl Uri {
     fn read(text: &[u8]) -> Option<Self> {
-        let start = text.iter().take_while(|octet| **octet <= b' ').count();
+        let start = text.iter().take_while(|byte| **byte <= b' ').count();
         let text = &text[start..];
-        let end = text.iter().rev().take_while(|octet| **octet <= b' ').count();
+        let end = text.iter().rev().take_while(|byte| **byte <= b' ').count();
         let mut text = text[..text.len() - end].to_vec();
-        text.retain(|octet| !matches!(octet, b'\t' | b'\n' | b'\r'));
-        let colon = text.iter().position(|octet| *octet == b':')?;
+        text.retain(|byte| !matches!(byte, b'\t' | b'\n' | b'\r'));
+        let colon = text.iter().position(|byte| *byte == b':')?;
         let (scheme, rest) = (text[..colon].to_ascii_lowercase(), &text[colon + 1..]);
         if !scheme.first()?.is_ascii_alphabetic()
-            || !scheme.iter().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(octet))
+            || !scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte))
         {
             return None;
         }
@@ -219,11 +219,11 @@ impl Uri {
             // Anything goes after another scheme.
             return Some(Self { host: Vec::new(), encrypted: false });
         }
-        let slashes = rest.iter().take_while(|octet| b"/\\".contains(octet));
+        let slashes = rest.iter().take_while(|byte| b"/\\".contains(byte));
         let rest = &rest[slashes.count()..];
-        let end = rest.iter().position(|octet| b"/\\?#".contains(octet));
+        let end = rest.iter().position(|byte| b"/\\?#".contains(byte));
         let authority = &rest[..end.unwrap_or(rest.len())];
-        let user = authority.iter().rposition(|octet| *octet == b'@');
+        let user = authority.iter().rposition(|byte| *byte == b'@');
         let host = host(&authority[user.map_or(0, |at| at + 1)..])?;
         Some(Self { host, encrypted: matches!(&scheme[..], b"https" | b"wss") })
     }
@@ -231,13 +231,13 @@ impl Uri {
 
 /// The host of an authority without its user, the port checked.
 fn host(text: &[u8]) -> Option<Vec<u8>> {
-    let inside = text.iter().rposition(|octet| *octet == b']').unwrap_or(0);
-    let colon = text.iter().rposition(|octet| *octet == b':');
+    let inside = text.iter().rposition(|byte| *byte == b']').unwrap_or(0);
+    let colon = text.iter().rposition(|byte| *byte == b':');
     let colon = colon.filter(|at| *at >= inside).unwrap_or(text.len());
     let (host, port) = (&text[..colon], text.get(colon + 1..).unwrap_or(&[]));
     if !port.is_empty() {
         let port = std::str::from_utf8(port).ok()?;
-        let digits = port.bytes().all(|octet| octet.is_ascii_digit());
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         port.parse::<u16>().ok().filter(|_| digits)?;
     }
     if let [b'[', address @ .., b']'] = host {
@@ -245,7 +245,7 @@ fn host(text: &[u8]) -> Option<Vec<u8>> {
         address.parse::<Ipv6Addr>().ok()?;
         return Some(host.to_ascii_lowercase());
     }
-    let never = |octet: &u8| octet.is_ascii_control() || b"%:;[]^".contains(octet);
+    let never = |byte: &u8| byte.is_ascii_control() || b"%:;[]^".contains(byte);
     if host.is_empty() || host.iter().any(never) || host.iter().copied().all(is_blank) {
         return None;
     }
@@ -257,8 +257,8 @@ mod tests {
     use super::super::host::Host;
     use super::*;
 
-    const LIVE: Pin = Pin::from_octets([1; Pin::OCTETS]);
-    const BACKUP: Pin = Pin::from_octets([2; Pin::OCTETS]);
+    const LIVE: Pin = Pin::from_bytes([1; Pin::BYTES]);
+    const BACKUP: Pin = Pin::from_bytes([2; Pin::BYTES]);
 
     fn judge(kind: FieldKind, text: &str) -> Verdict {
         let text = text

@@ -55,19 +55,19 @@ pub enum Situation {
     #[error("a ';' is missing")]
     MissingSeparator,
     /// A byte that may not stand outside quotes.
-    #[error("'{}' is not allowed outside quotes", Excerpt::new(slice::from_ref(.octet)))]
-    IllegalOctet {
+    #[error("'{}' is not allowed outside quotes", Excerpt::new(slice::from_ref(.byte)))]
+    IllegalByte {
         /// That byte.
-        octet: u8,
+        byte: u8,
     },
     /// A quoted string without its closing quote.
     #[error("the closing '\"' is missing")]
     UnterminatedQuote,
     /// A control byte in a quoted string, escaped or not.
-    #[error("the control character {} is not allowed", Excerpt::new(slice::from_ref(.octet)))]
+    #[error("the control character {} is not allowed", Excerpt::new(slice::from_ref(.byte)))]
     ControlInQuotes {
         /// That byte.
-        octet: u8,
+        byte: u8,
     },
     /// A directive other than a pin appears twice (section 2.1, rule 2).
     #[error("only pins may be repeated")]
@@ -135,7 +135,7 @@ impl Situation {
             Self::MissingName
             | Self::MissingValue
             | Self::MissingSeparator
-            | Self::IllegalOctet { .. }
+            | Self::IllegalByte { .. }
             | Self::UnterminatedQuote
             | Self::ControlInQuotes { .. }
             | Self::RepeatedDirective

@@ -99,7 +99,7 @@ impl Reading {
     /// More than [`MAX_FIELD`] bytes; nothing was read.
     pub fn of(kind: FieldKind, text: &[u8]) -> Result<Self, TooLong> {
         if text.len() > MAX_FIELD {
-            return Err(TooLong { octets: text.len() });
+            return Err(TooLong { bytes: text.len() });
         }
         let mut deviations = Vec::new();
         let directives = lexer::directives(text, &mut deviations);
@@ -153,10 +153,10 @@ impl Reading {
 
 /// A field value of more than [`MAX_FIELD`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the field value is {} bytes long, more than the limit of {MAX_FIELD}", .octets)]
+#[error("the field value is {} bytes long, more than the limit of {MAX_FIELD}", .bytes)]
 pub struct TooLong {
     /// Bytes in the value.
-    pub octets: usize,
+    pub bytes: usize,
 }
 
 /// The directives that may stand once.
@@ -229,7 +229,7 @@ impl Reader {
     }
 
     fn pin(&mut self, value: &Value<'_>) {
-        let pin = match decode_pin(&value.octets) {
+        let pin = match decode_pin(&value.bytes) {
             Ok((pin, spelling)) => {
                 if spelling == Spelling::StrayBits {
                     self.deviate(Situation::PinWithStrayBits, value.at.clone());
@@ -251,7 +251,7 @@ impl Reader {
     }
 
     fn max_age(&mut self, directive: &Directive<'_>) {
-        let digits = directive.value.as_ref().map(|value| &value.octets[..]);
+        let digits = directive.value.as_ref().map(|value| &value.bytes[..]);
         self.field.max_age = digits.and_then(seconds);
         if self.kind == FieldKind::ReportOnly {
             self.deviate(Situation::MaxAgeWithoutMeaning, directive.at.clone());
@@ -271,7 +271,7 @@ impl Reader {
         let Some(value) = directive.value.as_ref().filter(|value| value.quoted) else {
             return self.deviate(Situation::ReportUriUnquoted, directive.at.clone());
         };
-        match ReceivedUri::parse(&value.octets) {
+        match ReceivedUri::parse(&value.bytes) {
             Ok(uri) => {
                 if !uri.is_http() {
                     self.deviate(Situation::ReportUriUnusable, value.at.clone());
@@ -320,8 +320,8 @@ pub(super) fn decode_pin(text: &[u8]) -> Result<(Pin, Spelling), PinError> {
         Err(PinError::StrayBits) => STRAY_BITS
             .decode(text)
             .ok()
-            .and_then(|octets| octets.try_into().ok())
-            .map(|octets| (Pin::from_octets(octets), Spelling::StrayBits))
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(|bytes| (Pin::from_bytes(bytes), Spelling::StrayBits))
             .ok_or(PinError::StrayBits),
         Err(error) => Err(error),
     }

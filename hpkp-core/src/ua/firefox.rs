@@ -63,8 +63,8 @@ impl Policy {
                 &mut report_uri
             } else {
                 if name.eq_ignore_ascii_case(b"pin-sha256") {
-                    let octets = LENIENT.decode(value).ok()?;
-                    if octets.len() != Pin::OCTETS {
+                    let bytes = LENIENT.decode(value).ok()?;
+                    if bytes.len() != Pin::BYTES {
                         return None;
                     }
                     pins.push(value.clone());
@@ -126,7 +126,7 @@ struct Directive {
 
 /// Reads the whole text, or nothing. Like the strings of its time, the text ends at a NUL.
 fn directives(text: &[u8]) -> Option<Vec<Directive>> {
-    let end = text.iter().position(|octet| *octet == 0);
+    let end = text.iter().position(|byte| *byte == 0);
     let mut parser = Parser { rest: &text[..end.unwrap_or(text.len())] };
     let mut directives = Vec::new();
     loop {
@@ -157,37 +157,35 @@ impl<'a> Parser<'a> {
         Some(Directive { name, value })
     }
 
-    fn accept(&mut self, octet: u8) -> Option<()> {
-        self.rest = self.rest.strip_prefix(&[octet])?;
+    fn accept(&mut self, byte: u8) -> Option<()> {
+        self.rest = self.rest.strip_prefix(&[byte])?;
         Some(())
     }
 
     fn take_while(&mut self, class: impl Fn(u8) -> bool) -> &'a [u8] {
-        let length = self.rest.iter().take_while(|octet| class(**octet)).count();
+        let length = self.rest.iter().take_while(|byte| class(**byte)).count();
         let (taken, rest) = self.rest.split_at(length);
         self.rest = rest;
         taken
     }
 
     fn token(&mut self) -> &'a [u8] {
-        self.take_while(|octet| {
-            octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&octet)
-        })
+        self.take_while(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte))
     }
 
     /// The rest of a quoted string, its backslashes kept.
     fn quoted(&mut self) -> Option<&'a [u8]> {
         let start = self.rest;
         loop {
-            self.take_while(|octet| {
-                octet == b'\t' || (b' '..0x7f).contains(&octet) && !matches!(octet, b'"' | b'\\')
+            self.take_while(|byte| {
+                byte == b'\t' || (b' '..0x7f).contains(&byte) && !matches!(byte, b'"' | b'\\')
             });
             let length = start.len() - self.rest.len();
             if self.accept(b'"').is_some() {
                 return Some(&start[..length]);
             }
             self.accept(b'\\')?;
-            self.rest.first().filter(|octet| octet.is_ascii())?;
+            self.rest.first().filter(|byte| byte.is_ascii())?;
             self.rest = &self.rest[1..];
         }
     }
@@ -195,12 +193,12 @@ impl<'a> Parser<'a> {
     /// Blanks, and line ends that are followed by blanks.
     fn blanks(&mut self) -> Option<()> {
         loop {
-            self.take_while(|octet| matches!(octet, b' ' | b'\t'));
+            self.take_while(|byte| matches!(byte, b' ' | b'\t'));
             if self.accept(b'\r').is_none() {
                 return Some(());
             }
             self.accept(b'\n')?;
-            self.rest.first().filter(|octet| matches!(octet, b' ' | b'\t'))?;
+            self.rest.first().filter(|byte| matches!(byte, b' ' | b'\t'))?;
         }
     }
 }
@@ -210,7 +208,7 @@ mod tests {
     use super::super::host::Host;
     use super::*;
 
-    const LIVE: Pin = Pin::from_octets([1; Pin::OCTETS]);
+    const LIVE: Pin = Pin::from_bytes([1; Pin::BYTES]);
 
     fn judge(host: &str, text: &str) -> String {
         let unpadded = LIVE.to_string().replace('=', "");

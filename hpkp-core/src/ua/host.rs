@@ -86,8 +86,8 @@ fn is_address(name: &str) -> bool {
     }
     let last = name.rsplit('.').next().unwrap_or(name);
     let hex = last.strip_prefix("0x");
-    last.bytes().all(|octet| octet.is_ascii_digit())
-        || hex.is_some_and(|digits| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
+    last.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// The most bytes of a label.
@@ -144,7 +144,7 @@ fn push_label(name: &mut String, label: &str) -> Result<(), HostError> {
         return Err(HostError::TooLong);
     }
     // Underscores stand in names that exist, though not in host names proper.
-    let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if label.is_empty() || !label.bytes().all(plain) {
         return Err(HostError::Character);
     }

@@ -24,7 +24,7 @@ pub(super) struct Directive<'a> {
 pub(super) struct Value<'a> {
     pub(super) at: Range<usize>,
     pub(super) quoted: bool,
-    pub(super) octets: Cow<'a, [u8]>,
+    pub(super) bytes: Cow<'a, [u8]>,
 }
 
 /// Splits `text` into directives; what breaks the grammar is added to `deviations`.
@@ -87,7 +87,7 @@ impl<'a> Lexer<'a, '_> {
     /// A directive; ends at a `;` or at the end.
     fn directive(&mut self) -> Directive<'a> {
         let faults = self.deviations.len();
-        let name_at = self.skip_while(is_token_octet);
+        let name_at = self.skip_while(is_token_byte);
         let name = &self.text[name_at.clone()];
         if name.is_empty() && self.peek() == Some(b'=') {
             self.deviate(Situation::MissingName, name_at.clone());
@@ -119,14 +119,14 @@ impl<'a> Lexer<'a, '_> {
         if self.peek() == Some(b'"') {
             return Some(self.quoted_string());
         }
-        let at = self.skip_while(is_token_octet);
+        let at = self.skip_while(is_token_byte);
         if at.is_empty() {
             if matches!(self.peek(), None | Some(b';')) {
                 self.deviate(Situation::MissingValue, at);
             }
             return None;
         }
-        Some(Value { octets: Cow::Borrowed(&self.text[at.clone()]), quoted: false, at })
+        Some(Value { bytes: Cow::Borrowed(&self.text[at.clone()]), quoted: false, at })
     }
 
     /// From the opening quote to the closing one, or to the end where there is none.
@@ -134,59 +134,59 @@ impl<'a> Lexer<'a, '_> {
         let start = self.position;
         self.position += 1;
         let text = self.text;
-        let mut octets = Cow::Borrowed(&text[self.position..self.position]);
+        let mut bytes = Cow::Borrowed(&text[self.position..self.position]);
         loop {
             let here = self.position;
-            let Some(octet) = self.peek() else {
+            let Some(byte) = self.peek() else {
                 self.deviate(Situation::UnterminatedQuote, start..here);
                 break;
             };
             self.position += 1;
-            let taken = match octet {
+            let taken = match byte {
                 b'"' => break,
                 b'\\' => match self.peek() {
                     Some(escaped) => {
                         self.position += 1;
-                        octets.to_mut().push(escaped);
+                        bytes.to_mut().push(escaped);
                         escaped
                     }
                     // The end comes next, and is noted there.
                     None => continue,
                 },
                 _ => {
-                    match &mut octets {
+                    match &mut bytes {
                         // Nothing was escaped so far: the value is a part of the text.
-                        Cow::Borrowed(_) => octets = Cow::Borrowed(&text[start + 1..=here]),
-                        Cow::Owned(owned) => owned.push(octet),
+                        Cow::Borrowed(_) => bytes = Cow::Borrowed(&text[start + 1..=here]),
+                        Cow::Owned(owned) => owned.push(byte),
                     }
-                    octet
+                    byte
                 }
             };
             if is_control(taken) {
-                self.deviate(Situation::ControlInQuotes { octet: taken }, here..self.position);
+                self.deviate(Situation::ControlInQuotes { byte: taken }, here..self.position);
             }
         }
-        Value { at: start..self.position, quoted: true, octets }
+        Value { at: start..self.position, quoted: true, bytes }
     }
 
     /// What stands between a directive and the next `;`: nothing but blanks, by the grammar.
     fn rest(&mut self, nothing_read: bool) {
         self.skip_blanks();
         let start = self.position;
-        let Some(octet) = self.peek().filter(|octet| *octet != b';') else {
+        let Some(byte) = self.peek().filter(|byte| *byte != b';') else {
             return;
         };
-        while let Some(octet) = self.peek().filter(|octet| *octet != b';') {
-            if octet == b'"' {
+        while let Some(byte) = self.peek().filter(|byte| *byte != b';') {
+            if byte == b'"' {
                 self.skip_quoted();
             } else {
                 self.position += 1;
             }
         }
-        let situation = if is_token_octet(octet) || octet == b'"' && !nothing_read {
+        let situation = if is_token_byte(byte) || byte == b'"' && !nothing_read {
             Situation::MissingSeparator
         } else {
-            Situation::IllegalOctet { octet }
+            Situation::IllegalByte { byte }
         };
         self.deviate(situation, start..self.position);
     }
@@ -194,9 +194,9 @@ impl<'a> Lexer<'a, '_> {
     /// Skips a quoted string inside junk, where its own faults are of no interest.
     fn skip_quoted(&mut self) {
         self.position += 1;
-        while let Some(octet) = self.peek() {
-            self.position += if octet == b'\\' { 2 } else { 1 };
-            if octet == b'"' {
+        while let Some(byte) = self.peek() {
+            self.position += if byte == b'\\' { 2 } else { 1 };
+            if byte == b'"' {
                 break;
             }
         }
@@ -205,23 +205,23 @@ impl<'a> Lexer<'a, '_> {
 }
 
 /// `tchar` (RFC 7230 section 3.2.6).
-pub(super) fn is_token_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// What OWS consists of (RFC 7230 section 3.2.3).
-pub(super) fn is_blank(octet: u8) -> bool {
-    matches!(octet, b' ' | b'\t')
+pub(super) fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// What may stand neither in a quoted string nor after a backslash (RFC 7230 section 3.2.6).
-fn is_control(octet: u8) -> bool {
-    octet.is_ascii_control() && octet != b'\t'
+fn is_control(byte: u8) -> bool {
+    byte.is_ascii_control() && byte != b'\t'
 }
 
 /// `text` without blanks at either end (RFC 7230 section 3.2.4).
 pub(super) fn trim(text: &[u8]) -> &[u8] {
-    let start = text.iter().take_while(|octet| is_blank(**octet)).count();
+    let start = text.iter().take_while(|byte| is_blank(**byte)).count();
     let text = &text[start..];
     let blanks = text.iter().rev().take_while(|o| is_blank(**o)).count();
     &text[..text.len() - blanks]
@@ -238,7 +238,7 @@ mod tests {
             .map(|directive| {
                 let name = String::from_utf8_lossy(directive.name);
                 match &directive.value {
-                    Some(value) => format!("{name}={}", String::from_utf8_lossy(&value.octets)),
+                    Some(value) => format!("{name}={}", String::from_utf8_lossy(&value.bytes)),
                     None => name.into_owned(),
                 }
             })
@@ -274,14 +274,14 @@ mod tests {
             ("a b=c", Situation::MissingSeparator, 2..5),
             ("a=\"b\"\"c\"", Situation::MissingSeparator, 5..8),
             ("a=b\"c;d\"; e", Situation::MissingSeparator, 3..8),
-            ("\"a\"", Situation::IllegalOctet { octet: b'"' }, 0..3),
-            ("a=b/c", Situation::IllegalOctet { octet: b'/' }, 3..5),
-            ("a, b", Situation::IllegalOctet { octet: b',' }, 1..4),
+            ("\"a\"", Situation::IllegalByte { byte: b'"' }, 0..3),
+            ("a=b/c", Situation::IllegalByte { byte: b'/' }, 3..5),
+            ("a, b", Situation::IllegalByte { byte: b',' }, 1..4),
             ("a=\"b", Situation::UnterminatedQuote, 2..4),
             ("a=\"b\\", Situation::UnterminatedQuote, 2..5),
             ("a=\"b\\\"", Situation::UnterminatedQuote, 2..6),
-            ("a=\"\x7f\"", Situation::ControlInQuotes { octet: 0x7f }, 3..4),
-            ("a=\"\\\x01\"", Situation::ControlInQuotes { octet: 1 }, 3..5),
+            ("a=\"\x7f\"", Situation::ControlInQuotes { byte: 0x7f }, 3..4),
+            ("a=\"\\\x01\"", Situation::ControlInQuotes { byte: 1 }, 3..5),
         ] {
             assert_eq!(only(text), (situation, at), "{text:?}");
         }

@@ -25,10 +25,10 @@ pub const MAX_BODY: usize = 1024 * 1024;
 
 /// A body of more than [`MAX_BODY`] bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the report is {} bytes long, more than the limit of {MAX_BODY}", .octets)]
+#[error("the report is {} bytes long, more than the limit of {MAX_BODY}", .bytes)]
 pub struct TooLarge {
     /// Bytes in the body.
-    pub octets: usize,
+    pub bytes: usize,
 }
 
 /// A way in which a body does not conform.
@@ -118,7 +118,7 @@ impl Examined {
     /// More than [`MAX_BODY`] bytes; nothing was read.
     pub fn of(body: &[u8]) -> Result<Self, TooLarge> {
         if body.len() > MAX_BODY {
-            return Err(TooLarge { octets: body.len() });
+            return Err(TooLarge { bytes: body.len() });
         }
         let mut examined = Self::default();
         match members(body) {
@@ -298,7 +298,7 @@ pub(super) fn chain(value: &Value) -> Option<Vec<Certificate>> {
 fn certificate(pem: &str) -> Option<Certificate> {
     let base64 = pem.trim_ascii().strip_prefix(PEM_BEGIN)?;
     let mut base64 = base64.strip_suffix(PEM_END)?.as_bytes().to_vec();
-    base64.retain(|octet| !octet.is_ascii_whitespace());
+    base64.retain(|byte| !byte.is_ascii_whitespace());
     let der = STANDARD.decode(base64).ok()?;
     let (rest, certificate) = X509Certificate::from_der(&der).ok()?;
     let pin = Pin::of_spki(certificate.tbs_certificate.subject_pki.raw);

@@ -20,8 +20,8 @@ impl ReceivedUri {
         if text.is_empty() {
             return Err(UriError::Empty);
         }
-        if let Some(octet) = text.iter().find(|octet| !is_uri_octet(**octet)) {
-            return Err(UriError::IllegalOctet { octet: *octet });
+        if let Some(byte) = text.iter().find(|byte| !is_uri_byte(**byte)) {
+            return Err(UriError::IllegalByte { byte: *byte });
         }
         // All bytes are ASCII, so this cannot fail.
         let text = std::str::from_utf8(text).map_err(|_| UriError::Empty)?;
@@ -34,7 +34,7 @@ impl ReceivedUri {
         }
         let (rest, fragment) = rest.split_once('#').unwrap_or((rest, ""));
         if fragment.contains('#') {
-            return Err(UriError::IllegalOctet { octet: b'#' });
+            return Err(UriError::IllegalByte { byte: b'#' });
         }
         let path = match rest.strip_prefix("//") {
             Some(rest) => {
@@ -51,8 +51,8 @@ impl ReceivedUri {
         };
         // Square brackets belong to addresses only.
         for part in [path, fragment] {
-            if let Some(octet) = part.bytes().find(|octet| matches!(octet, b'[' | b']')) {
-                return Err(UriError::IllegalOctet { octet });
+            if let Some(byte) = part.bytes().find(|byte| matches!(byte, b'[' | b']')) {
+                return Err(UriError::IllegalByte { byte });
             }
         }
         Ok(Self(text.to_owned()))
@@ -87,10 +87,10 @@ pub enum UriError {
     #[error("it is relative; write https:// and a host before it")]
     Relative,
     /// A byte that no URI holds there (RFC 3986 section 2).
-    #[error("'{}' is not allowed there", .octet.escape_ascii())]
-    IllegalOctet {
+    #[error("'{}' is not allowed there", .byte.escape_ascii())]
+    IllegalByte {
         /// That byte.
-        octet: u8,
+        byte: u8,
     },
     /// `%` without two hexadecimal digits after it (RFC 3986 section 2.1).
     #[error("a '%' must be followed by two hexadecimal digits")]
@@ -110,23 +110,23 @@ fn is_http(scheme: &str) -> bool {
 /// RFC 3986 section 3.1.
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"+-.".contains(&octet))
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// RFC 3986 section 2: unreserved, reserved and the percent sign.
-fn is_uri_octet(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&octet)
+fn is_uri_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%".contains(&byte)
 }
 
 fn begins_with_two_hex_digits(text: &str) -> bool {
-    text.len() >= 2 && text.bytes().take(2).all(|octet| octet.is_ascii_hexdigit())
+    text.len() >= 2 && text.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// The host of an authority (RFC 3986 section 3.2), its port checked.
 fn host(authority: &str) -> Result<&str, UriError> {
     let (user, rest) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if let Some(octet) = user.bytes().find(|octet| b"[]@".contains(octet)) {
-        return Err(UriError::IllegalOctet { octet });
+    if let Some(byte) = user.bytes().find(|byte| b"[]@".contains(byte)) {
+        return Err(UriError::IllegalByte { byte });
     }
     let (host, port) = if let Some(rest) = rest.strip_prefix('[') {
         let (address, port) = rest.split_once(']').ok_or(UriError::Host)?;
@@ -143,7 +143,7 @@ fn host(authority: &str) -> Result<&str, UriError> {
     }
     // An empty port is the default one (RFC 3986 section 3.2.3).
     if !port.is_empty() {
-        let digits = port.bytes().all(|octet| octet.is_ascii_digit());
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let number = port.parse::<u16>();
         if !digits || number.is_err() {
             return Err(UriError::Port);
@@ -184,12 +184,12 @@ mod tests {
             ("//a.example/r", UriError::Relative),
             ("a/b:c", UriError::Relative),
             ("1a://b", UriError::Relative),
-            ("https://a b/", UriError::IllegalOctet { octet: b' ' }),
-            ("https://a/\"", UriError::IllegalOctet { octet: b'"' }),
-            ("https://a/\\", UriError::IllegalOctet { octet: b'\\' }),
-            ("https://a/é", UriError::IllegalOctet { octet: 0xc3 }),
-            ("https://a/[", UriError::IllegalOctet { octet: b'[' }),
-            ("https://a/#b#c", UriError::IllegalOctet { octet: b'#' }),
+            ("https://a b/", UriError::IllegalByte { byte: b' ' }),
+            ("https://a/\"", UriError::IllegalByte { byte: b'"' }),
+            ("https://a/\\", UriError::IllegalByte { byte: b'\\' }),
+            ("https://a/é", UriError::IllegalByte { byte: 0xc3 }),
+            ("https://a/[", UriError::IllegalByte { byte: b'[' }),
+            ("https://a/#b#c", UriError::IllegalByte { byte: b'#' }),
             ("https://a/%", UriError::PercentEncoding),
             ("https://a/%2", UriError::PercentEncoding),
             ("https://a/%zz", UriError::PercentEncoding),

@@ -33,9 +33,9 @@ impl<'a> Response<'a> {
         secure: bool,
         chain: &'a [Pin],
     ) -> Result<Self, TooLong> {
-        let octets = fields.iter().fold(0_usize, |sum, field| sum.saturating_add(field.len()));
-        if octets > MAX_FIELD {
-            return Err(TooLong { octets });
+        let bytes = fields.iter().fold(0_usize, |sum, field| sum.saturating_add(field.len()));
+        if bytes > MAX_FIELD {
+            return Err(TooLong { bytes });
         }
         Ok(Self { kind, fields, host, secure, chain })
     }
@@ -113,7 +113,7 @@ mod tests {
         let host = Host::parse("a.example").unwrap();
         let fields: [&[u8]; 2] = [&half, &half];
         let response = Response::new(FieldKind::Enforced, &fields, &host, true, &[]);
-        assert_eq!(response.err(), Some(TooLong { octets: 2 * half.len() }));
+        assert_eq!(response.err(), Some(TooLong { bytes: 2 * half.len() }));
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn any_octets_get_a_verdict(
+        fn any_bytes_get_a_verdict(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "max-age", "includeSubDomains", "report-uri", "pin-sha256", "pin-", "=", ";",

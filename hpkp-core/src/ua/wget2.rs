@@ -27,7 +27,7 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
     let mut any_pin = false;
     let mut live = false;
     // It handles the value as a string of C.
-    let end = text.iter().position(|octet| *octet == 0);
+    let end = text.iter().position(|byte| *byte == 0);
     let mut rest = &text[..end.unwrap_or(text.len())];
     while !rest.is_empty() {
         let (name, value) = parameter(&mut rest);
@@ -88,13 +88,12 @@ fn take<'a>(rest: &mut &'a [u8], length: usize) -> &'a [u8] {
 }
 
 fn skip_blanks(rest: &mut &[u8]) {
-    let blanks = rest.iter().take_while(|octet| b" \t".contains(octet));
+    let blanks = rest.iter().take_while(|byte| b" \t".contains(byte));
     take(rest, blanks.count());
 }
 
 fn token<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
-    let is_token =
-        |octet: &&u8| octet.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(*octet);
+    let is_token = |byte: &&u8| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(*byte);
     let length = rest.iter().take_while(is_token).count();
     take(rest, length)
 }
@@ -102,8 +101,8 @@ fn token<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
 /// What is left of a quoted string; backslashes are heeded but kept.
 fn quoted<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let mut length = 0;
-    while let Some(octet) = rest.get(length) {
-        match octet {
+    while let Some(byte) = rest.get(length) {
+        match byte {
             b'"' => break,
             b'\\' if length + 1 < rest.len() => length += 2,
             _ => length += 1,
@@ -116,11 +115,11 @@ fn quoted<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
 
 /// `atoll` and what becomes of its result: blanks, a sign, digits, and whatever else.
 fn seconds(value: &[u8]) -> u64 {
-    let is_space = |octet: &u8| octet.is_ascii_whitespace() || *octet == 0x0b;
-    let start = value.iter().take_while(|octet| is_space(octet)).count();
+    let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
+    let start = value.iter().take_while(|byte| is_space(byte)).count();
     let value = &value[start..];
     let value = value.strip_prefix(b"+").unwrap_or(value);
-    let digits = value.iter().take_while(|octet| octet.is_ascii_digit());
+    let digits = value.iter().take_while(|byte| byte.is_ascii_digit());
     let seconds = digits.fold(0_u64, |sum, digit| {
         let digit = u64::from(digit - b'0');
         sum.saturating_mul(10).saturating_add(digit)
@@ -131,18 +130,18 @@ fn seconds(value: &[u8]) -> u64 {
 /// Its decoder of base64: both alphabets, any padding, unknown bytes inside count as zero bits,
 /// and stray bits make another byte. `None` where that gives no SHA-256.
 fn decode(text: &[u8]) -> Option<Pin> {
-    let sextet = |octet: &u8| match octet {
-        b'A'..=b'Z' => Some(octet - b'A'),
-        b'a'..=b'z' => Some(octet - b'a' + 26),
-        b'0'..=b'9' => Some(octet - b'0' + 52),
+    let sextet = |byte: &u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
         b'+' | b'-' => Some(62),
         b'/' | b'_' => Some(63),
         _ => None,
     };
-    let last = text.iter().rposition(|octet| sextet(octet).is_some())?;
+    let last = text.iter().rposition(|byte| sextet(byte).is_some())?;
     let sextets: Vec<u32> =
-        text[..=last].iter().map(|octet| u32::from(sextet(octet).unwrap_or(0))).collect();
-    let mut octets = Vec::with_capacity(Pin::OCTETS + 1);
+        text[..=last].iter().map(|byte| u32::from(sextet(byte).unwrap_or(0))).collect();
+    let mut bytes = Vec::with_capacity(Pin::BYTES + 1);
     for group in sextets.chunks(4) {
         let bits = group.iter().fold(0, |bits, sextet| bits << 6 | sextet);
         let [_, decoded @ ..] = (bits << (6 * (4 - group.len()))).to_be_bytes();
@@ -150,10 +149,10 @@ fn decode(text: &[u8]) -> Option<Pin> {
             1 => 1,
             length => length - 1,
         };
-        octets.extend_from_slice(&decoded[..whole]);
-        octets.extend(decoded[whole..].iter().filter(|stray| **stray != 0));
+        bytes.extend_from_slice(&decoded[..whole]);
+        bytes.extend(decoded[whole..].iter().filter(|stray| **stray != 0));
     }
-    octets.try_into().ok().map(Pin::from_octets)
+    bytes.try_into().ok().map(Pin::from_bytes)
 }
 
 #[cfg(test)]
@@ -161,7 +160,7 @@ mod tests {
     use super::super::host::Host;
     use super::*;
 
-    const LIVE: Pin = Pin::from_octets([0xfb; Pin::OCTETS]);
+    const LIVE: Pin = Pin::from_bytes([0xfb; Pin::BYTES]);
 
     fn judge(text: &str) -> Verdict {
         let text = text.replace("LIVE", &format!("pin-sha256=\"{LIVE}\""));

@@ -8,7 +8,7 @@ use hpkp_core::ua::host::Host;
 use hpkp_core::ua::{FieldKind, Response, Verdict, chromium, firefox, wget2};
 use serde_json::{Value, json};
 
-use super::{compare, items, octets, pin_set, pins, string};
+use super::{bytes, compare, items, pin_set, pins, string};
 
 struct Case<'a> {
     json: &'a Value,
@@ -22,8 +22,8 @@ struct Case<'a> {
 impl<'a> Case<'a> {
     fn new(json: &'a Value) -> Self {
         let fields = match &json["fields"] {
-            Value::Null => vec![octets(&json["header"])],
-            fields => items(fields).iter().map(octets).collect(),
+            Value::Null => vec![bytes(&json["header"])],
+            fields => items(fields).iter().map(bytes).collect(),
         };
         Self {
             json,

@@ -6,7 +6,7 @@ use hpkp_core::ua::FieldKind;
 use hpkp_core::ua::field::Reading;
 use serde_json::{Value, json};
 
-use super::{compare, octets, pin_set, string};
+use super::{bytes, compare, pin_set, string};
 
 /// Whether the case sends a field.
 pub(super) fn applies(case: &Value) -> bool {
@@ -22,7 +22,7 @@ pub(super) fn check(_: &Path, case: &Value) -> Result<(), String> {
         FieldKind::Enforced
     };
     let reading =
-        Reading::of(kind, &octets(&expected["value"])).map_err(|error| error.to_string())?;
+        Reading::of(kind, &bytes(&expected["value"])).map_err(|error| error.to_string())?;
     let field = reading.strict();
     let parse = json!(if field.is_some() { "ok" } else { "error" });
     compare("parse", &parse, &expected["rfc_parse"], &case["acceptable"])?;

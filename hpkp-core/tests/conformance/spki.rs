@@ -28,8 +28,8 @@ pub(super) fn check(directory: &Path, case: &Value) -> Result<(), String> {
     }
     let spki = if let Some(base64) = input["spki_base64"].as_str() {
         STANDARD.decode(base64).unwrap()
-    } else if let Some(octets) = input["octets_utf8"].as_str() {
-        octets.as_bytes().to_vec()
+    } else if let Some(bytes) = input["octets_utf8"].as_str() {
+        bytes.as_bytes().to_vec()
     } else {
         return Ok(());
     };

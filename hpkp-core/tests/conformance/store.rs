@@ -10,7 +10,7 @@ use hpkp_core::ua::hosts::{
 use serde_json::{Value, json};
 
 use super::headers::host;
-use super::{compare, items, octets, pin_set, pins, string};
+use super::{bytes, compare, items, pin_set, pins, string};
 
 pub(super) fn check(_: &Path, case: &Value) -> Result<(), String> {
     let mut hosts = KnownPinnedHosts::new(Options {
@@ -47,8 +47,8 @@ fn connect(hosts: &mut KnownPinnedHosts, step: &Value) -> Result<(), String> {
         Transport::Tls { chain: &chain, local_anchor: step["local_anchor"] == true }
     };
     let connection = Connection { host: &host, transport, now: step["t"].as_i64().unwrap() };
-    let enforced: Vec<_> = items(&step["headers"]["pkp"]).iter().map(octets).collect();
-    let report_only: Vec<_> = items(&step["headers"]["pkp-ro"]).iter().map(octets).collect();
+    let enforced: Vec<_> = items(&step["headers"]["pkp"]).iter().map(bytes).collect();
+    let report_only: Vec<_> = items(&step["headers"]["pkp-ro"]).iter().map(bytes).collect();
     let enforced: Vec<&[u8]> = enforced.iter().map(Vec::as_slice).collect();
     let report_only: Vec<&[u8]> = report_only.iter().map(Vec::as_slice).collect();
     let fields = Fields { enforced: &enforced, report_only: &report_only };

@@ -56,9 +56,9 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(six) => {
-            let mut octets = six.octets();
-            octets[8..].fill(0);
-            IpAddr::V6(Ipv6Addr::from(octets))
+            let mut bytes = six.octets();
+            bytes[8..].fill(0);
+            IpAddr::V6(Ipv6Addr::from(bytes))
         }
     }
 }

@@ -94,7 +94,7 @@ impl Access {
 /// What the cookie says: not the token, and worthless once that changes.
 fn session(token: [u8; 32]) -> String {
     let hash = Sha256::new().chain_update(b"session\0").chain_update(token).finalize();
-    hash.iter().map(|octet| format!("{octet:02x}")).collect()
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn has_token(headers: &HeaderMap, token: [u8; 32]) -> bool {

@@ -62,7 +62,7 @@ fn login_path(wanted: &str) -> String {
 /// A path of these pages; the overview where it is something else, such as the address of a stranger's site.
 fn inner(path: &str) -> &str {
     let is_page = ["/host/", "/group/", "/?"].iter().any(|start| path.starts_with(start));
-    let is_plain = path.bytes().all(|octet| octet.is_ascii_graphic() && octet != b'\\');
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     if is_page && is_plain { path } else { "/" }
 }
 

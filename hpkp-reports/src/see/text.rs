@@ -28,12 +28,12 @@ pub(super) fn host_path(host: &str) -> String {
 /// A text as a part of an address.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        match octet {
+    for byte in text.bytes() {
+        match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-                escaped.push(char::from(octet))
+                escaped.push(char::from(byte))
             }
-            octet => escaped.push_str(&format!("%{octet:02X}")),
+            byte => escaped.push_str(&format!("%{byte:02X}")),
         }
     }
     escaped

@@ -123,7 +123,7 @@ pub fn group_id(host: &str, chain: &str, client: &str, day: i64, finding: &str) 
         hash.update(part.len().to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(12).map(|octet| format!("{octet:02x}")).collect()
+    hash.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -140,7 +140,7 @@ pub fn chain_fingerprint(received: &Received) -> String {
             hash.update([0]);
         }
     }
-    hash.finalize().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
+    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How the client treats the violation, as far as the report says it.

@@ -157,9 +157,9 @@ fn anchors(path: &Path) -> Result<Vec<TrustAnchor<'static>>, String> {
     if size > MAX_FILE {
         return Err(format!("larger than {MAX_FILE} bytes"));
     }
-    let octets = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
+    let bytes = std::fs::read(path).map_err(|error| crate::output::os(&error))?;
     let mut found = Vec::new();
-    for block in pem::blocks(&octets) {
+    for block in pem::blocks(&bytes) {
         let Ok(block) = block else { return Err("invalid PEM".to_owned()) };
         let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
             continue;

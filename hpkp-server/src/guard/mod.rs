@@ -33,6 +33,6 @@ pub use store::{Kept, NoRoom, Store};
 pub type Text = zeroize::Zeroizing<Vec<u8>>;
 
 /// Overwrites bytes that contain a private key.
-pub fn wipe(octets: &mut [u8]) {
-    zeroize::Zeroize::zeroize(octets);
+pub fn wipe(bytes: &mut [u8]) {
+    zeroize::Zeroize::zeroize(bytes);
 }

@@ -84,8 +84,8 @@ pub(super) fn served(
         .details(given.and_then(|given| certificate("given", given)))
         .details(details.iter().take(MAX_DETAILS).map(|why| format!("not presented: {why}")));
     let finding = finding(judge, host, name, Code::KeptCertificateServed, text);
-    let given = given.map_or([0; 16], |given| given.id.octets());
-    let parts = [b"served".as_slice(), &given, &kept.id.octets()];
+    let given = given.map_or([0; 16], |given| given.id.bytes());
+    let parts = [b"served".as_slice(), &given, &kept.id.bytes()];
     Notice::new(about(judge, host, name), &parts, interval(until.saturating_sub(now)), finding)
 }
 
@@ -105,7 +105,7 @@ pub(super) fn not_used(
     .details(details.iter().take(MAX_DETAILS).cloned())
     .details(reasons.iter().skip(1).take(MAX_DETAILS).cloned());
     let finding = finding(judge, host, name, Code::KeptCertificateNotUsed, text);
-    let given = given.map_or([0; 16], |given| given.id.octets());
+    let given = given.map_or([0; 16], |given| given.id.bytes());
     Notice::new(about(judge, host, name), &[b"not used", &given], HOUR, finding)
 }
 
@@ -122,7 +122,7 @@ pub(super) fn not_kept(
     .details(certificate("presented", pair));
     let finding = finding(judge, host, name, Code::CertificateNotKept, text);
     let about = format!("{}/kept", about(judge, host, name));
-    Notice::new(about, &[b"not kept", &pair.id.octets(), why.as_bytes()], DAY, finding)
+    Notice::new(about, &[b"not kept", &pair.id.bytes(), why.as_bytes()], DAY, finding)
 }
 
 /// Of the first host: the files are those of all.

@@ -133,7 +133,7 @@ pub fn last_seq(directory: &Directory, writer: &WriterName) -> Result<u64, Direc
 fn identity(first: &Event, machine: String) -> io::Result<Event> {
     let mut random = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
-    let instance = random.iter().map(|octet| format!("{octet:02x}")).collect();
+    let instance = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let writer: WriterName = first.writer().clone();
     let number = first.seq().saturating_sub(1);
     Ok(Event::new(first.at(), number, writer, Body::Writer(Identity { instance, machine })))

@@ -35,14 +35,14 @@ pub fn compact(
 
     // Read from the locked file itself, not by its name.
     let mut own = locked(&path, || sys::open_at(&directory.file, &name))?;
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let most = file::MAX_FILE as u64 + 1;
     std::io::Read::by_ref(&mut own)
         .take(most)
-        .read_to_end(&mut octets)
+        .read_to_end(&mut bytes)
         .map_err(|error| DirectoryError::File(path.clone(), error))?;
     let events =
-        file::read(&octets).map_err(|error| DirectoryError::Records(path.clone(), error))?.events;
+        file::read(&bytes).map_err(|error| DirectoryError::Records(path.clone(), error))?.events;
     is_of_this_machine(&path, events.first(), &machine(directory))?;
     let needed = std::iter::once(true).chain(needed(&events).into_iter().skip(1));
     let left = events.iter().zip(needed);

@@ -195,9 +195,9 @@ impl Reading<'_> {
                 return Ok(None);
             }
             let (lines, after) = rest.split_at(count);
-            self.octets = self.octets.saturating_add((end - first.start) as usize);
-            if self.octets > self.limits.octets {
-                return Err(DirectoryError::TooLarge(path.to_owned(), self.limits.octets));
+            self.bytes = self.bytes.saturating_add((end - first.start) as usize);
+            if self.bytes > self.limits.bytes {
+                return Err(DirectoryError::TooLarge(path.to_owned(), self.limits.bytes));
             }
             let mut bytes = vec![0; (end - first.start) as usize];
             if file.read_exact_at(&mut bytes, first.start).is_err() {

@@ -57,20 +57,20 @@ pub const MAX_FILES: usize = 1_000;
 pub const MAX_NAMES: usize = 100_000;
 
 /// The most bytes that a server reads of all files of one directory, and of its `peers`.
-pub const MAX_OCTETS: usize = 512 << 20;
+pub const MAX_BYTES: usize = 512 << 20;
 
 /// How much is read.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     files: usize,
-    octets: usize,
+    bytes: usize,
 }
 
 /// What a server reads: while it does, nothing is decided.
-const OF_SERVERS: Limits = Limits { files: MAX_FILES, octets: MAX_OCTETS };
+const OF_SERVERS: Limits = Limits { files: MAX_FILES, bytes: MAX_BYTES };
 
 /// What a command reads, which somebody waits for who may wait.
-const OF_COMMANDS: Limits = Limits { files: MAX_NAMES, octets: 2_000_000_000 };
+const OF_COMMANDS: Limits = Limits { files: MAX_NAMES, bytes: 2_000_000_000 };
 
 /// A directory with records, held open: what is read and written is in it, whatever becomes of its
 /// path.
@@ -357,7 +357,7 @@ struct Reading<'a> {
     ours: &'a HashSet<WriterName>,
     limits: Limits,
     files: usize,
-    octets: usize,
+    bytes: usize,
     piece: Vec<u8>,
     /// How many files with a torn line, and in our name, there were before.
     before: (usize, usize),
@@ -372,13 +372,13 @@ impl<'a> Reading<'a> {
         limits: Limits,
     ) -> Self {
         let before = (contents.torn.len(), contents.in_our_name.len());
-        let (files, octets, piece, errors) = (0, 0, vec![0; PIECE], Vec::new());
-        Self { contents, standing, ours, limits, files, octets, piece, before, errors }
+        let (files, bytes, piece, errors) = (0, 0, vec![0; PIECE], Vec::new());
+        Self { contents, standing, ours, limits, files, bytes, piece, before, errors }
     }
 
     /// Forgets what was counted and found.
     fn begin_anew(&mut self) {
-        (self.files, self.octets) = (0, 0);
+        (self.files, self.bytes) = (0, 0);
         self.errors.clear();
         self.contents.torn.truncate(self.before.0);
         self.contents.in_our_name.truncate(self.before.1);
@@ -451,9 +451,9 @@ impl<'a> Reading<'a> {
             if self.files > self.limits.files {
                 return Err(DirectoryError::TooManyFiles(path.to_owned(), self.limits.files));
             }
-            self.octets += read;
-            if self.octets > self.limits.octets {
-                return Err(DirectoryError::TooLarge(path.to_owned(), self.limits.octets));
+            self.bytes += read;
+            if self.bytes > self.limits.bytes {
+                return Err(DirectoryError::TooLarge(path.to_owned(), self.limits.bytes));
             }
             let (state, standing) = (&mut self.contents.state, self.standing);
             let pushed = lines.push(&self.piece[..read], &mut |event| state.take(event, standing));

@@ -82,7 +82,7 @@ pub(super) fn is_of_this_machine(
 pub(super) fn whole_lines(file: &mut File) -> io::Result<u64> {
     let len = file.metadata()?.len();
     let tail = tail(file, len)?;
-    match tail.iter().rposition(|octet| *octet == b'\n') {
+    match tail.iter().rposition(|byte| *byte == b'\n') {
         Some(last) => Ok(len - (tail.len() - last - 1) as u64),
         None if tail.len() as u64 == len => Ok(0),
         None => Err(damaged("the last line is longer than any record")),
@@ -102,7 +102,7 @@ pub(super) fn first_event(file: &mut File) -> io::Result<Option<Event>> {
     file.seek(SeekFrom::Start(0))?;
     let mut head = Vec::new();
     io::Read::by_ref(file).take(MAX_LINE as u64 + 1).read_to_end(&mut head)?;
-    let line = head.split(|octet| *octet == b'\n').next();
+    let line = head.split(|byte| *byte == b'\n').next();
     Ok(line.and_then(|line| Event::from_line(line).ok()))
 }
 

@@ -174,7 +174,7 @@ fn slots(file: &File) -> io::Result<Vec<Vec<u8>>> {
 }
 
 fn is_blank(slot: &[u8]) -> bool {
-    slot.iter().all(|octet| matches!(octet, b' ' | b'\n'))
+    slot.iter().all(|byte| matches!(byte, b' ' | b'\n'))
 }
 
 /// The writer whose slot it is; none where it is blank or damaged.

@@ -38,7 +38,7 @@ impl Fresh {
 
 pub(super) fn event(seq: u64) -> Event {
     let why = format!("number {seq}");
-    let body = Body::Compromised(Compromised { pin: Pin::from_octets([7; 32]), why });
+    let body = Body::Compromised(Compromised { pin: Pin::from_bytes([7; 32]), why });
     Event::new(1_800_000_000, seq, "web-1".parse().unwrap(), body)
 }
 

@@ -139,7 +139,7 @@ impl Zone {
 
     /// Whether it is time to say something; where there is nothing to say, whether there was.
     pub(super) fn is_due(self, about: &str, tag: u64, interval: i64, now: i64) -> bool {
-        let [.., high, low] = Fingerprint::of([about.as_bytes()]).octets();
+        let [.., high, low] = Fingerprint::of([about.as_bytes()]).bytes();
         let index = usize::from(u16::from_be_bytes([high, low])) % ALARMS;
         let Alarm { tag: last, logged_at } = &self.head().alarms[index];
         if tag == 0 {
@@ -203,17 +203,17 @@ impl Locked {
         nodes
     }
 
-    fn octets(&self, node: *mut Node) -> &[u8] {
+    fn bytes(&self, node: *mut Node) -> &[u8] {
         // SAFETY: a node of the list, with so many bytes behind it.
         unsafe { std::slice::from_raw_parts(node.add(1).cast(), (*node).length) }
     }
 
     fn text(&self, node: *mut Node) -> Text {
-        Text::new(self.octets(node).to_vec())
+        Text::new(self.bytes(node).to_vec())
     }
 
     fn entries(&self) -> Vec<(*mut Node, Entry)> {
-        let entry = |node: *mut Node| Some((node, Entry::parse(self.octets(node))?));
+        let entry = |node: *mut Node| Some((node, Entry::parse(self.bytes(node))?));
         self.nodes().into_iter().filter_map(entry).collect()
     }
 
@@ -257,7 +257,7 @@ impl Locked {
 
     /// Writes an entry anew with these hosts, or removes it where there are none.
     fn rewrite(&self, node: *mut Node, entry: &Entry, hosts: Vec<HostPort>) {
-        let pair = entry.pair(self.octets(node)).filter(|_| !hosts.is_empty());
+        let pair = entry.pair(self.bytes(node)).filter(|_| !hosts.is_empty());
         if let Some(pair) = pair {
             let kept = Kept { hosts, ..entry.kept.clone() };
             // Without room it stays as it was.
@@ -281,7 +281,7 @@ impl Store for Zone {
     fn text(&self, id: Fingerprint) -> Option<PairText> {
         let locked = self.lock();
         let (node, entry) = locked.entries().into_iter().find(|(_, entry)| entry.kept.id == id)?;
-        entry.pair(locked.octets(node))
+        entry.pair(locked.bytes(node))
     }
 
     fn keep(&self, host: &HostPort, pair: &Pair, now: i64, in_memory: bool) -> Result<(), NoRoom> {

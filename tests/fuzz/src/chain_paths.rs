@@ -103,7 +103,7 @@ impl VerifySignature for ByHash {
 }
 
 /// Pins of no certificate here.
-const FOREIGN: [Pin; 2] = [Pin::from_octets([0xf0; 32]), Pin::from_octets([0xf1; 32])];
+const FOREIGN: [Pin; 2] = [Pin::from_bytes([0xf0; 32]), Pin::from_bytes([0xf1; 32])];
 
 /// See [`Scene`].
 pub fn run(data: &[u8]) {
@@ -133,7 +133,7 @@ pub fn run(data: &[u8]) {
     let verdict = check(&deployment, now, &ByHash(scene.seed));
     for finding in &verdict.findings {
         for line in finding.lines() {
-            assert!(line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "{line:?}");
+            assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
         }
     }
     let sent = |sending: &Option<Sending>| {

@@ -105,8 +105,8 @@ pub(crate) fn armoured(label: &str, der: &[u8]) -> Vec<u8> {
     let mut text = format!("-----BEGIN {label}-----\n").into_bytes();
     for line in der.chunks(48) {
         for group in line.chunks(3) {
-            let octet = |at| u32::from(group.get(at).copied().unwrap_or(0));
-            let bits = octet(0) << 16 | octet(1) << 8 | octet(2);
+            let byte = |at| u32::from(group.get(at).copied().unwrap_or(0));
+            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
             for sextet in 0..4 {
                 let index = (bits >> (18 - 6 * sextet)) as usize & 63;
                 text.push(if sextet > group.len() { b'=' } else { ALPHABET[index] });

@@ -90,14 +90,14 @@ impl<'a> Split<'a> {
     fn of(text: &'a [u8]) -> Self {
         let mut parts = Vec::new();
         let (mut start, mut quoted, mut escaped) = (0, false, false);
-        for (position, octet) in text.iter().copied().enumerate() {
+        for (position, byte) in text.iter().copied().enumerate() {
             if escaped {
                 escaped = false;
-            } else if octet == b'"' {
+            } else if byte == b'"' {
                 quoted = !quoted;
             } else if quoted {
-                escaped = octet == b'\\';
-            } else if octet == b';' {
+                escaped = byte == b'\\';
+            } else if byte == b';' {
                 parts.push(trim(&text[start..position]));
                 start = position + 1;
             }
@@ -108,9 +108,9 @@ impl<'a> Split<'a> {
 }
 
 fn trim(text: &[u8]) -> &[u8] {
-    let is_blank = |octet: &u8| matches!(octet, b' ' | b'\t');
-    let start = text.iter().take_while(|octet| is_blank(octet)).count();
-    let end = text[start..].iter().rev().take_while(|octet| is_blank(octet)).count();
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = text.iter().take_while(|byte| is_blank(byte)).count();
+    let end = text[start..].iter().rev().take_while(|byte| is_blank(byte)).count();
     &text[start..text.len() - end]
 }
 
@@ -121,8 +121,8 @@ fn join<T: AsRef<[u8]>>(parts: &[T], separator: &str) -> Vec<u8> {
 
 /// The name of a directive and what follows it.
 fn name(part: &[u8]) -> (&[u8], &[u8]) {
-    let is_of_a_name = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'-';
-    part.split_at(part.iter().take_while(|octet| is_of_a_name(octet)).count())
+    let is_of_a_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    part.split_at(part.iter().take_while(|byte| is_of_a_name(byte)).count())
 }
 
 fn rename(part: &[u8], change: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
@@ -131,7 +131,7 @@ fn rename(part: &[u8], change: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
 }
 
 fn swapped_case(name: &[u8]) -> Vec<u8> {
-    let swap = |octet: &u8| octet ^ if octet.is_ascii_alphabetic() { 0x20 } else { 0 };
+    let swap = |byte: &u8| byte ^ if byte.is_ascii_alphabetic() { 0x20 } else { 0 };
     name.iter().map(swap).collect()
 }
 

@@ -42,10 +42,10 @@ pub(crate) fn run(format: Format, data: &[u8]) {
         return;
     };
     // None that the text may have.
-    let pin = Pin::from_octets(openssl::sha::sha256(data));
+    let pin = Pin::from_bytes(openssl::sha::sha256(data));
     let (before, behind) = AROUND[usize::from(*around) % AROUND.len()];
     let pin_text = match before.contains("TLSA") {
-        true => pin.octets().iter().map(|octet| format!("{octet:02x}")).collect(),
+        true => pin.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
         false => pin.to_string(),
     };
     let mut at = usize::from(u16::from_be_bytes([*high, *low])) % (text.len() + 1);

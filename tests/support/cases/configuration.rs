@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::said::Kind;
+use crate::outcome::Kind;
 
 /// A directive, in a policy, in a host or for the whole server.
 #[derive(Clone, Debug)]

@@ -10,7 +10,7 @@ pub mod responses;
 use std::ops::DerefMut;
 
 use crate::instance::Instance;
-use crate::said::{Kind, Said};
+use crate::outcome::{Kind, Outcome};
 use configuration::{Part, Written};
 
 /// A server that a case runs on.
@@ -24,34 +24,34 @@ pub trait Server: DerefMut<Target = Instance> {
     fn write(&self, written: Written) -> Option<usize>;
 
     /// `nginx -t`, `apache2 -t`.
-    fn test(&self) -> Said;
+    fn test(&self) -> Outcome;
 
     /// What a test says of a configuration.
-    fn says(&self, parts: &[Part]) -> Said {
+    fn says(&self, parts: &[Part]) -> Outcome {
         self.write(Written::new(parts, Self::KIND));
         self.test()
     }
 
     /// Fails unless a test refuses the configuration with `code` and names the marked line.
     #[track_caller]
-    fn refuses(&self, parts: &[Part], code: &str) -> Said {
+    fn refuses(&self, parts: &[Part], code: &str) -> Outcome {
         self.refuses_for(parts, &format!("hpkp: [{code}]"))
     }
 
     /// As [`Server::refuses`], for a reason with this text.
     #[track_caller]
-    fn refuses_for(&self, parts: &[Part], text: &str) -> Said {
+    fn refuses_for(&self, parts: &[Part], text: &str) -> Outcome {
         let line = self.write(Written::new(parts, Self::KIND)).expect("a marked line");
-        let said = self.test();
-        said.refused_for(text, Self::KIND.file(), line);
-        said
+        let outcome = self.test();
+        outcome.refused_for(text, Self::KIND.file(), line);
+        outcome
     }
 
     /// Fails unless a test accepts the configuration and says nothing but `codes`.
     #[track_caller]
-    fn accepts(&self, parts: &[Part], codes: &[&str]) -> Said {
-        let said = self.says(parts);
-        said.accepted(codes);
-        said
+    fn accepts(&self, parts: &[Part], codes: &[&str]) -> Outcome {
+        let outcome = self.says(parts);
+        outcome.accepted(codes);
+        outcome
     }
 }

@@ -72,8 +72,8 @@ fn compromised(pki: &Pki, pins: &[&str]) -> Part {
 }
 
 /// The SHA-256 of these bytes in base64.
-fn hash(pki: &Pki, octets: &[u8]) -> String {
-    let file = pki.write("hash.tmp", octets);
+fn hash(pki: &Pki, bytes: &[u8]) -> String {
+    let file = pki.write("hash.tmp", bytes);
     let hash = openssl(&["dgst", "-sha256", "-binary", file.to_str().expect("a path")]);
     let file = pki.write("hash.tmp", hash);
     let base64 = openssl(&["base64", "-in", file.to_str().expect("a path")]);
@@ -90,23 +90,28 @@ pub fn a_policy_without_records_is_told_at_test_start_and_reload<S: Site>() {
     parts.push(host("b.example.com", port, &["live"], [uses("site"), check("warn")]));
     parts.push(policy("other", [pin(&live), pin(A), max_age("1h")]));
     parts.push(host("c.example.com", port, &["live"], [uses("other")]));
-    let said = site.accepts(&parts, &[NOT_KEPT]);
+    let outcome = site.accepts(&parts, &[NOT_KEPT]);
     let named = |text: &str, name: &str| {
         let first = format!("the pins of policy \"{name}\" are sent and not recorded");
         text.lines().filter(|line| line.contains(&first)).count()
     };
-    assert_eq!((named(&said.text, "site"), named(&said.text, "other")), (1, 1), "{}", said.text);
+    assert_eq!(
+        (named(&outcome.text, "site"), named(&outcome.text, "other")),
+        (1, 1),
+        "{}",
+        outcome.text
+    );
     // httpd's, of names that the certificate is not for.
     site.expect_in_log(&["AH01909"]);
     site.up();
-    let started = || format!("{}{}", site.said_to_terminal(), site.log());
+    let started = || format!("{}{}", site.terminal_output(), site.log());
     assert!(all_codes(&started()).contains(&NOT_KEPT), "{}", started());
     let before = site.log().len();
     assert_eq!(site.reload_forced(), Reload::Accepted);
     assert!(all_codes(&site.log()[before..]).contains(&NOT_KEPT), "{}", site.log());
     let recorded = [&parts[..], &[Part::All(published_pins(&["records"]))]].concat();
-    let said = site.accepts(&recorded, &[]);
-    assert!(!said.text.contains(NOT_KEPT), "{}", said.text);
+    let outcome = site.accepts(&recorded, &[]);
+    assert!(!outcome.text.contains(NOT_KEPT), "{}", outcome.text);
     site.down();
 }
 
@@ -119,8 +124,8 @@ pub fn a_policy_that_nobody_notes_needs_no_records<S: Server>() {
         host("localhost", free_port(), &["live"], [uses_report_only("site")]),
     ];
     for parts in [report_only, pinned(free_port(), &[&live, B], "0")] {
-        let said = server.says(&parts);
-        assert_eq!((said.code, all_codes(&said.text)), (Some(0), vec![]), "{}", said.text);
+        let outcome = server.says(&parts);
+        assert_eq!((outcome.code, all_codes(&outcome.text)), (Some(0), vec![]), "{}", outcome.text);
     }
 }
 
@@ -169,8 +174,8 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
     let pki = server.pki();
     let shapes = shapes(&pki);
     let live = pki.pin("live.pem");
-    for (name, octets) in shapes {
-        let wrong = hash(&pki, &octets);
+    for (name, bytes) in shapes {
+        let wrong = hash(&pki, &bytes);
         let with = |others: &[&str]| {
             let pins = [&[live.as_str(), wrong.as_str()], others].concat();
             let mut parts = Vec::from(pinned(free_port(), &pins, "1d"));
@@ -180,13 +185,13 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
             parts.push(policy("other", settings));
             parts
         };
-        let said = server.accepts(&with(&[]), &[NO_BACKUP, PIN_OF_NO_KEY]);
+        let outcome = server.accepts(&with(&[]), &[NO_BACKUP, PIN_OF_NO_KEY]);
         assert!(
-            said.text.contains(&format!("is the SHA-256 hash of {name}")),
+            outcome.text.contains(&format!("is the SHA-256 hash of {name}")),
             "{name}: {}",
-            said.text
+            outcome.text
         );
-        assert!(said.text.contains("no key has this pin"), "{}", said.text);
+        assert!(outcome.text.contains("no key has this pin"), "{}", outcome.text);
         server.accepts(&with(&[B]), &[PIN_OF_NO_KEY]);
     }
     // What the pin is of no key at hand for may be the backup.
@@ -215,21 +220,21 @@ pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
         (middle, vec![low], "low.example.com"),
     ] {
         let parts = [&parts[..], &[compromised(&pki, &[stolen])]].concat();
-        let said = site.accepts(&parts, &[LOADED]);
+        let outcome = site.accepts(&parts, &[LOADED]);
         for text in [
             format!("hpkp: [{LOADED}] {who}: "),
             "recorded as compromised (\"the laptop is gone\")".to_owned(),
             format!("compromised: sha256/{stolen}"),
         ] {
-            assert!(said.text.contains(&text), "{text}: {}", said.text);
+            assert!(outcome.text.contains(&text), "{text}: {}", outcome.text);
         }
     }
     let parts = [&pinned(port, &[live, B], "1d")[..], &[compromised(&pki, &[live])]].concat();
-    let said = site.accepts(&parts, &[LOADED]);
-    assert!(said.text.contains(&format!("pinned: sha256/{B}")), "{}", said.text);
+    let outcome = site.accepts(&parts, &[LOADED]);
+    assert!(outcome.text.contains(&format!("pinned: sha256/{B}")), "{}", outcome.text);
     site.expect_in_log(&[&format!("[{LOADED}]")]);
     site.up();
-    let started = format!("{}{}", site.said_to_terminal(), site.log());
+    let started = format!("{}{}", site.terminal_output(), site.log());
     assert!(all_codes(&started).contains(&LOADED), "{started}");
     // It is no reason to keep the header back.
     pki.write("html/index.html", "x");
@@ -247,8 +252,8 @@ pub fn a_compromised_key_is_no_backup<S: Server>() {
         let stolen = compromised(&pki, &[B]);
         [&pinned(free_port(), pins, "1d")[..], &[stolen]].concat()
     };
-    let said = server.accepts(&with(&[&live, B]), &[NO_BACKUP, PINNED]);
-    assert!(said.text.contains("key is compromised"), "{}", said.text);
+    let outcome = server.accepts(&with(&[&live, B]), &[NO_BACKUP, PINNED]);
+    assert!(outcome.text.contains("key is compromised"), "{}", outcome.text);
     server.accepts(&with(&[&live, B, A]), &[PINNED]);
     server.accepts(&with(&[&live, A]), &[]);
 }
@@ -260,8 +265,8 @@ pub fn un_pinning_with_a_key_that_is_not_pinned_passes<S: Site>() {
     let records = [Part::All(published_pins(&["records", "writer=web-1"]))];
     for more in [&records[..], &[]] {
         let parts = [&pinned(port, &[A, B], "0")[..], more].concat();
-        let said = site.accepts(&parts, &["no-pin-in-chain"]);
-        assert!(said.text.contains("so it is not sent"), "{}", said.text);
+        let outcome = site.accepts(&parts, &["no-pin-in-chain"]);
+        assert!(outcome.text.contains("so it is not sent"), "{}", outcome.text);
         site.refuses(
             &[
                 policy("site", [pin(A), pin(B), max_age("1")]),
@@ -296,9 +301,9 @@ pub fn un_pinning_does_not_lift_what_clients_hold<S: Site>() {
             policy("site", settings),
             host("localhost", port, &["new"], [uses("site")]),
         ];
-        let said = site.says(&parts);
-        assert_eq!(said.code, Some(1), "{}", said.text);
-        assert!(said.codes().contains(&"published-pins-unmet"), "{}", said.text);
+        let outcome = site.says(&parts);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+        assert!(outcome.codes().contains(&"published-pins-unmet"), "{}", outcome.text);
     }
     site.down();
 }
@@ -313,8 +318,8 @@ pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
         policy("site", [max_age("0")]),
         host("localhost", port, &["live", "second"], [uses("site")]),
     ];
-    let said = site.accepts(&parts, &[]);
-    assert!(!said.text.contains(NOT_KEPT), "{}", said.text);
+    let outcome = site.accepts(&parts, &[]);
+    assert!(!outcome.text.contains(NOT_KEPT), "{}", outcome.text);
     site.up();
     pki.write("html/index.html", "x");
     let curl = Curl::new(&pki.path("ca.pem"));
@@ -333,8 +338,13 @@ pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
         policy("site", [max_age("0"), report]),
         host("localhost", port, &["live"], [uses_report_only("site")]),
     ];
-    let said = site.says(&parts);
-    assert_eq!((said.code, said.codes()), (Some(1), vec!["too-few-pins"]), "{}", said.text);
+    let outcome = site.says(&parts);
+    assert_eq!(
+        (outcome.code, outcome.codes()),
+        (Some(1), vec!["too-few-pins"]),
+        "{}",
+        outcome.text
+    );
 }
 
 /// Makes `odd.pem`, of a root, with a time that lacks its `Z`: OpenSSL takes it.
@@ -405,15 +415,15 @@ pub fn a_store_that_cannot_be_read_is_told<S: Server>() {
     let missing = server.path("missing.pem").display().to_string();
     server.set_environment("SSL_CERT_DIR", &store);
     server.set_environment("SSL_CERT_FILE", &missing);
-    let said = server.accepts(&parts, &[SKIPPED]);
+    let outcome = server.accepts(&parts, &[SKIPPED]);
     for text in ["0123abcd.0", "0123abcd.1", "missing.pem"] {
-        assert!(said.text.contains(text), "{text}: {}", said.text);
+        assert!(outcome.text.contains(text), "{text}: {}", outcome.text);
     }
-    assert!(!said.text.contains("0123abcd.2"), "{}", said.text);
+    assert!(!outcome.text.contains("0123abcd.2"), "{}", outcome.text);
     // A directory that is none, and nothing else: there are no trusted certificates.
     server.set_environment("SSL_CERT_DIR", &missing);
-    let said = server.accepts(&parts, &[SKIPPED]);
+    let outcome = server.accepts(&parts, &[SKIPPED]);
     for text in ["no trusted certificates", "missing.pem", "apt install ca-certificates"] {
-        assert!(said.text.contains(text), "{text}: {}", said.text);
+        assert!(outcome.text.contains(text), "{text}: {}", outcome.text);
     }
 }

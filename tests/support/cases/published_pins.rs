@@ -92,11 +92,11 @@ pub fn directories_named_twice<S: Server>() {
         server.refuses_for(&both(&["records"], words), "duplicate directory \"");
     }
     for words in [&["shared"][..], &["shared", "writer=a"]] {
-        let said = server.refuses_for(
+        let outcome = server.refuses_for(
             &both(&["records"], words),
             "only one directory can be written to, and that is configured at ",
         );
-        assert!(said.text.contains("add \"read_only\" to the others"), "{}", said.text);
+        assert!(outcome.text.contains("add \"read_only\" to the others"), "{}", outcome.text);
     }
     server.accepts(&both(&["records"], &["shared", "read_only"]), &[]);
     server.accepts(&both(&["shared", "read_only"], &["records"]), &[]);
@@ -119,14 +119,14 @@ pub fn directories_that_are_not_there<S: Server>() {
         ("unmarked", "has no file \"hpkp-records\""),
         ("newer", "unsupported format version \"2\""),
     ] {
-        let said = server.refuses(&one(&server, &[directory]), UNREADABLE);
-        assert!(said.text.contains(text), "{directory}: {}", said.text);
+        let outcome = server.refuses(&one(&server, &[directory]), UNREADABLE);
+        assert!(outcome.text.contains(text), "{directory}: {}", outcome.text);
         // Under its full path, wherever that began.
         let path = server.path(directory).display().to_string();
         assert!(
-            said.text.contains(&format!("the records of published pins: \"{path}\"")),
+            outcome.text.contains(&format!("the records of published pins: \"{path}\"")),
             "{}",
-            said.text
+            outcome.text
         );
         server.refuses(&one(&server, &[directory, "read_only"]), UNREADABLE);
     }
@@ -140,8 +140,12 @@ pub fn directories_that_others_may_write_to<S: Server>() {
     for mode in [0o775, 0o757] {
         let mode = fs::Permissions::from_mode(mode);
         fs::set_permissions(server.path("records"), mode).expect("a mode");
-        let said = server.refuses(&one(&server, &["records"]), UNREADABLE);
-        assert!(said.text.contains("other users can write to the directory"), "{}", said.text);
+        let outcome = server.refuses(&one(&server, &["records"]), UNREADABLE);
+        assert!(
+            outcome.text.contains("other users can write to the directory"),
+            "{}",
+            outcome.text
+        );
     }
     fs::set_permissions(server.path("records"), fs::Permissions::from_mode(0o755)).expect("a mode");
     server.accepts(&one(&server, &["records"]), &[]);
@@ -154,7 +158,7 @@ pub fn records_that_are_not_whole<S: Server>() {
         1,
         "web-2".parse().expect("a name"),
         hpkp_core::published::Body::Compromised(hpkp_core::published::Compromised {
-            pin: hpkp_core::pin::Pin::from_octets([9; 32]),
+            pin: hpkp_core::pin::Pin::from_bytes([9; 32]),
             why: "a test".into(),
         }),
     );
@@ -178,16 +182,16 @@ pub fn records_that_are_not_whole<S: Server>() {
             (&"\u{1b}[31m".to_owned(), ""),
         ] {
             server.pki().write(&file, format!("{line}\n{wrong}\n{line}\n"));
-            let said = server.refuses(&directives(), UNREADABLE);
+            let outcome = server.refuses(&directives(), UNREADABLE);
             let named = format!("cannot use the records in \"{path}\": line 2 ");
-            let first = said.text.lines().find(|line| line.contains(&named));
-            let first = first.unwrap_or_else(|| panic!("no {named:?}: {}", said.text));
+            let first = outcome.text.lines().find(|line| line.contains(&named));
+            let first = first.unwrap_or_else(|| panic!("no {named:?}: {}", outcome.text));
             assert!(first.contains(text) && !first.contains('\u{1b}'), "{text}: {first}");
         }
         server.pki().write(&file, format!("{line}\n{}", &line[..40]));
-        let said = server.accepts(&directives(), &["truncated-record"]);
+        let outcome = server.accepts(&directives(), &["truncated-record"]);
         let named = format!("the last line of \"{path}\" is incomplete (40 bytes)");
-        assert!(said.text.contains(&named), "{}", said.text);
+        assert!(outcome.text.contains(&named), "{}", outcome.text);
         server.pki().write(&file, format!("{line}\n"));
         server.accepts(&directives(), &[]);
         // A copy under the name of a writer of this machine is another thing.

@@ -46,9 +46,9 @@ pub fn pins_of_a_public_port<S: Server>() {
     let own = || public_port(&[&listen, &listen]);
     let public = || public_port(&[&listen, "443"]);
     let refused = |declared: &Vec<_>| {
-        let said = server.says(&with(port, declared.clone()));
+        let outcome = server.says(&with(port, declared.clone()));
         let codes = vec!["published-pins-unmet"];
-        assert_eq!((said.code, said.codes()), (Some(1), codes), "{declared:?}");
+        assert_eq!((outcome.code, outcome.codes()), (Some(1), codes), "{declared:?}");
     };
     for declared in [vec![public()], vec![public(), own()], vec![own(), public()]] {
         held_on_port(&holders, "localhost", 443, B);
@@ -65,8 +65,11 @@ pub fn pins_of_a_public_port<S: Server>() {
     // A number on which nothing listens is a mistake.
     held_on_port(&holders, "localhost", 443, &pki.pin("live.pem"));
     let unused = public_port(&[&other.to_string(), "443"]);
-    let said = server.accepts(&with(port, [public(), unused]), &["public-port-unused"]);
-    assert!(said.text.contains(&format!("hpkp: [public-port-unused] port {other}: ")), "{said:?}");
+    let outcome = server.accepts(&with(port, [public(), unused]), &["public-port-unused"]);
+    assert!(
+        outcome.text.contains(&format!("hpkp: [public-port-unused] port {other}: ")),
+        "{outcome:?}"
+    );
 }
 
 pub fn parameters_of_a_public_port<S: Server>() {
@@ -128,9 +131,9 @@ pub fn hosts_that_are_not_served_here<S: Server>() {
         let named = (!words.is_empty()).then(|| not_served_here(words));
         let all = [published_pins(&["records"])].into_iter().chain(named).map(Part::All);
         let parts = all.chain([host("www.example.org", port, &["api"], [])]).collect::<Vec<_>>();
-        let said = server.says(&parts);
-        let codes: Vec<String> = said.codes().iter().map(ToString::to_string).collect();
-        (said.code, codes)
+        let outcome = server.says(&parts);
+        let codes: Vec<String> = outcome.codes().iter().map(ToString::to_string).collect();
+        (outcome.code, codes)
     };
     let own = format!("api.example.com:{port}");
     let below = format!("*.example.com:{port}");

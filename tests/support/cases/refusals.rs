@@ -9,8 +9,8 @@ use super::configuration::{
     Directive, Part, host, include, max_age, pin, policy, policy_here, report_uri, trusts, uses,
     uses_report_only,
 };
+use crate::outcome::Kind;
 use crate::pki::{ED448, P256, Pki, RSA, leaf_extensions, openssl};
-use crate::said::Kind;
 use crate::site::{A, B};
 use crate::{free_port, succeed};
 
@@ -173,8 +173,8 @@ pub fn files_that_no_pin_can_be_read_from<S: Server>() {
         ("dsa.pub", "unpinnable-key"),
     ] {
         let source = pin(format!("file:{file}")).here();
-        let said = server.refuses(&sound_with(&server, [source]), code);
-        assert!(said.text.contains(file), "{}", said.text);
+        let outcome = server.refuses(&sound_with(&server, [source]), code);
+        assert!(outcome.text.contains(file), "{}", outcome.text);
     }
 }
 
@@ -214,12 +214,12 @@ pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
     server.refuses(&[unknown], "unknown-policy");
 
     let body = || [pin(A), pin(B), max_age("1d")];
-    let said = server
+    let outcome = server
         .refuses_for(&[policy("x", body()), policy_here("x", body())], "duplicate policy \"x\"");
     // And where the first one stands.
     let first = server.write(super::Written::new(&[policy_here("x", body())], S::KIND));
     let first = format!("{}:{}", S::KIND.file(), first.expect("a marked line"));
-    assert!(said.text.contains(&first), "{first}: {}", said.text);
+    assert!(outcome.text.contains(&first), "{first}: {}", outcome.text);
 
     let no_name = match S::KIND {
         Kind::Nginx => "invalid policy name",
@@ -251,7 +251,7 @@ pub fn too_few_and_too_many_pins<S: Server>() {
     refused(&[&live, &live], "too-few-pins");
 
     let others: Vec<String> =
-        (1..23).map(|n| hpkp_core::pin::Pin::from_octets([n; 32]).to_string()).collect();
+        (1..23).map(|n| hpkp_core::pin::Pin::from_bytes([n; 32]).to_string()).collect();
     let mut pins: Vec<&str> = others.iter().map(String::as_str).collect();
     server.accepts(&sound_with(&server, pins[1..].iter().copied().map(pin)), &[]);
     pins.push(&live);
@@ -292,8 +292,12 @@ pub fn uris_that_are_no_report_uri<S: Server>() {
             continue;
         }
         let parts = sound_with(&server, [pin(B), report_uri(uri).here()]);
-        let said = server.refuses_for(&parts, &reason::<S>(uri, "invalid-report-uri"));
-        assert!(!said.text.contains('\r') && !said.text.contains('\u{1}'), "{:?}", said.text);
+        let outcome = server.refuses_for(&parts, &reason::<S>(uri, "invalid-report-uri"));
+        assert!(
+            !outcome.text.contains('\r') && !outcome.text.contains('\u{1}'),
+            "{:?}",
+            outcome.text
+        );
     }
     server.accepts(
         &sound_with(&server, [pin(B), report_uri("https://localhost/r")]),
@@ -317,8 +321,8 @@ pub fn an_ecdsa_certificate_beside_the_pinned_rsa_one<S: Server>() {
         ]
     };
     let (rsa, ecdsa) = (pki.pin("rsa.pem"), pki.pin("live.pem"));
-    let said = server.refuses(&both(&[&rsa, A]), "no-pin-in-chain");
-    assert!(said.text.contains(&ecdsa), "{}", said.text);
+    let outcome = server.refuses(&both(&[&rsa, A]), "no-pin-in-chain");
+    assert!(outcome.text.contains(&ecdsa), "{}", outcome.text);
     server.refuses(&both(&[&ecdsa, A]), "no-pin-in-chain");
     server.accepts(&both(&[&rsa, &ecdsa, A]), &[]);
     // Both keys are in use: neither is a backup.
@@ -359,16 +363,20 @@ pub fn a_subject_of_60_kilobytes_with_control_characters<S: Server>() {
     pki.key("huge", P256);
     let subject = format!("/1.2.3.4.5=\u{1b}[31m\u{7}{}/CN=localhost", "A".repeat(60_000));
     pki.sign("huge", &subject, "ca", &leaf_extensions("localhost"));
-    let said = server.refuses(
+    let outcome = server.refuses(
         &[
             policy("site", [pin(A), pin(B), max_age("1d")]),
             host("localhost", free_port(), &["huge"], [uses("site").here()]),
         ],
         "no-pin-in-chain",
     );
-    let longest = said.text.lines().map(str::len).max();
+    let longest = outcome.text.lines().map(str::len).max();
     assert!(longest.is_some_and(|longest| longest < 1024), "{longest:?}");
-    assert!(!said.text.bytes().any(|b| b.is_ascii_control() && b != b'\n'), "{:?}", said.text);
+    assert!(
+        !outcome.text.bytes().any(|b| b.is_ascii_control() && b != b'\n'),
+        "{:?}",
+        outcome.text
+    );
 }
 
 pub fn a_served_intermediate_of_which_no_pin_can_be_formed<S: Server>() {
@@ -400,9 +408,9 @@ pub fn a_served_intermediate_of_which_no_pin_can_be_formed<S: Server>() {
     if S::KIND == Kind::Nginx {
         // As a leaf, nginx itself refuses it, before anything is asked of us.
         fs::copy(pki.path("live.key"), pki.path("dsa.key")).expect("a copy");
-        let said = server.says(&with("dsa"));
-        assert_eq!(said.code, Some(1), "{said:?}");
-        assert!(said.text.contains("[emerg]") && said.codes().is_empty(), "{}", said.text);
+        let outcome = server.says(&with("dsa"));
+        assert_eq!(outcome.code, Some(1), "{outcome:?}");
+        assert!(outcome.text.contains("[emerg]") && outcome.codes().is_empty(), "{}", outcome.text);
     }
 }
 
@@ -467,12 +475,12 @@ pub fn names_that_would_forge_a_line<S: Server>() {
         Kind::Nginx => ("a\nb\u{1b}", "x\ny", r"a\nb\x1b: policy ", r#""x\ny" is not defined"#),
         Kind::Httpd => ("a\rb\u{1b}", "x\ry", r"a\\rb\\x1b: policy ", r#""x\\ry" is not defined"#),
     };
-    let said = server
+    let outcome = server
         .refuses(&[host(name, free_port(), &["live"], [uses(policy).here()])], "unknown-policy");
     let ours: Vec<&str> =
-        said.text.lines().filter(|line| line.contains("unknown-policy")).collect();
+        outcome.text.lines().filter(|line| line.contains("unknown-policy")).collect();
     // What is wrong, what that means, and what to do.
-    assert_eq!(ours.len(), 3, "{}", said.text);
+    assert_eq!(ours.len(), 3, "{}", outcome.text);
     assert!(ours[0].contains(shown), "{}", ours[0]);
     assert!(ours[0].contains(policy_shown), "{}", ours[0]);
 }
@@ -484,7 +492,7 @@ pub fn words_that_are_not_utf_8<S: Server>() {
     let file = server.path(S::KIND.file());
     let configuration = fs::read(&file).expect("a configuration");
     let configuration: Vec<u8> =
-        configuration.iter().map(|octet| if *octet == b'@' { 0xe9 } else { *octet }).collect();
+        configuration.iter().map(|byte| if *byte == b'@' { 0xe9 } else { *byte }).collect();
     fs::write(&file, configuration).expect("a configuration");
     server.test().refused_for("invalid UTF-8 in the directive", S::KIND.file(), line);
 }
@@ -521,13 +529,13 @@ pub fn one_finding_for_many_hosts<S: Server>() {
     let mut parts =
         vec![policy("site", [pin(A), pin(B), max_age("1d")]), Part::All(uses("site").here())];
     parts.extend((0..40).map(|n| host(&format!("h{n}.example"), port, &["live"], [])));
-    let said = server.refuses(&parts, "no-pin-in-chain");
+    let outcome = server.refuses(&parts, "no-pin-in-chain");
     assert!(
-        said.text.contains("affects 40 hosts: h0.example, h1.example, h2.example, ..."),
+        outcome.text.contains("affects 40 hosts: h0.example, h1.example, h2.example, ..."),
         "{}",
-        said.text
+        outcome.text
     );
-    assert!(said.text.lines().count() < 20, "{}", said.text);
+    assert!(outcome.text.lines().count() < 20, "{}", outcome.text);
 }
 
 pub fn report_only_policies<S: Server>() {
@@ -575,8 +583,9 @@ pub fn a_self_signed_leaf_and_a_private_ca_need_no_store<S: Server>() {
     server.accepts(&with("whole", &["ca"], &[]), &[]);
     // The root is neither sent nor in the system's store: nobody knows of it until it is named.
     server.refuses(&with("chain", &["ca"], &[]), "no-pin-in-chain");
-    let said = server.accepts(&with("chain", &["ca"], &[trusts("ca.pem")]), &["root-only-match"]);
-    assert!(said.text.contains("not sent, trusted in"), "{}", said.text);
+    let outcome =
+        server.accepts(&with("chain", &["ca"], &[trusts("ca.pem")]), &["root-only-match"]);
+    assert!(outcome.text.contains("not sent, trusted in"), "{}", outcome.text);
     // Sent, but on no path.
     server.refuses(&with("extra", &["stray"], &[]), "no-pin-in-chain");
     server.accepts(&with("extra", &["below", "stray"], &[]), &["superfluous-certificate-match"]);

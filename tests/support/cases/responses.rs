@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::client::{Curl, Response};
-use crate::said::Kind;
+use crate::outcome::Kind;
 use crate::succeed;
 
 /// Where a server answers that has everything that answers in a way of its own.
@@ -102,9 +102,9 @@ pub const CASES: &[Case] = &[
     both("/file.txt", &["-X", "TRACE"], 405).httpd(200, ALLOWS),
     both("/file.txt", &["-X", "NONSENSE"], 405).httpd(501, "it tells unknown from not allowed"),
     both("/file.txt", &["-d", "x=y"], 405).httpd(200, ALLOWS),
-    only_nginx("/file.txt", &["-d", "more than ten octets"], 413, "httpd: see below"),
+    only_nginx("/file.txt", &["-d", "more than ten bytes"], 413, "httpd: see below"),
     // httpd's handler of files looks at the length of a body in HTTP/1.1 alone.
-    both("/file.txt", &["-d", "more than ten octets", "--http1.1"], 413),
+    both("/file.txt", &["-d", "more than ten bytes", "--http1.1"], 413),
     only_nginx("/file.txt", &["--http1.0"], 200, "httpd agrees by ALPN to no HTTP/1.0"),
     both("/file.txt", &["--http1.0", "--no-alpn"], 200),
     both("/directory", &[], 301),
@@ -273,11 +273,11 @@ impl Site {
         plain.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("a request");
         let mut answer = String::new();
         plain.read_to_string(&mut answer).expect("an answer");
-        let said = match self.kind {
+        let outcome = match self.kind {
             Kind::Nginx => "plain HTTP request was sent to HTTPS port",
             Kind::Httpd => "speaking plain HTTP to an SSL-enabled server port",
         };
-        assert!(answer.contains(said), "{answer}");
+        assert!(answer.contains(outcome), "{answer}");
         assert_eq!(count(&answer, "Public-Key-Pins"), 0, "{answer}");
     }
 

@@ -86,7 +86,7 @@ fn words(text: &str) -> Result<Vec<Record>, ImportError> {
     for (line, content) in (1..).zip(text.lines()) {
         let parted = |c: char| c.is_whitespace() || "\"'`,:;()[]{}<>=\\".contains(c);
         for word in content.split(parted).filter(|word| !word.is_empty()) {
-            let is_hex = word.len() >= 64 && word.bytes().all(|octet| octet.is_ascii_hexdigit());
+            let is_hex = word.len() >= 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
             if is_for_tlsa(word) && word.matches('.').count() > 2 {
                 if let Some((line, _, false)) = owner {
                     return Err(unclear(line));
@@ -100,7 +100,7 @@ fn words(text: &str) -> Result<Vec<Record>, ImportError> {
                 data.push(word.to_owned());
                 records.push(Record::tlsa(line, name, None, data));
             }
-            match word.len() == 1 && word.bytes().all(|octet| octet.is_ascii_digit()) {
+            match word.len() == 1 && word.bytes().all(|byte| byte.is_ascii_digit()) {
                 true if numbers.len() == 3 => {
                     numbers.remove(0);
                     numbers.push(word);

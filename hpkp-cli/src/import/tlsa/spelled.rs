@@ -13,25 +13,25 @@ pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)
     if !has {
         return;
     }
-    let octets = text.as_bytes();
+    let bytes = text.as_bytes();
     let mut run: Vec<(usize, usize)> = Vec::new();
     let mut at = 0;
     let mut end_of_last = 0;
     loop {
         // The next word; between the words of a run there are blanks and parentheses alone.
-        while at < octets.len() && !is_of_word(octets[at]) {
+        while at < bytes.len() && !is_of_word(bytes[at]) {
             at += 1;
         }
         let begin = at;
-        while at < octets.len() && is_of_word(octets[at]) {
+        while at < bytes.len() && is_of_word(bytes[at]) {
             at += 1;
         }
-        let word = &octets[begin..at];
+        let word = &bytes[begin..at];
         let is_hex =
             !word.is_empty() && word.len() % 2 == 0 && word.iter().all(u8::is_ascii_hexdigit);
-        let apart = octets[end_of_last..begin].iter().any(|c| !b" \t\r\n()".contains(c));
+        let apart = bytes[end_of_last..begin].iter().any(|c| !b" \t\r\n()".contains(c));
         if !is_hex || apart {
-            data(octets, &lower, &run, &mut found);
+            data(bytes, &lower, &run, &mut found);
             run.clear();
         }
         if word.is_empty() {
@@ -44,19 +44,19 @@ pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)
     }
 }
 
-fn is_of_word(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet == b'_' || octet == b'-'
+fn is_of_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
 /// Finds the data among the words of a run, which may have others in front of it and behind it.
-fn data(octets: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnMut(usize, Pin)) {
+fn data(bytes: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnMut(usize, Pin)) {
     let mut first = 0;
     while let Some((begin, _)) = run.get(first).copied() {
-        let announced = announced(&octets[begin.saturating_sub(64)..begin], lower, begin);
+        let announced = announced(&bytes[begin.saturating_sub(64)..begin], lower, begin);
         let mut digits = Vec::new();
         let mut next = first + 1;
         for (at, (start, end)) in run.iter().enumerate().skip(first) {
-            digits.extend(&octets[*start..*end]);
+            digits.extend(&bytes[*start..*end]);
             let data = match (digits.len(), announced) {
                 (64, Some(MatchingType::Sha256 | MatchingType::Any))
                 | (128, Some(MatchingType::Sha512 | MatchingType::Any)) => Some(&digits[..]),
@@ -97,7 +97,7 @@ fn announced(before: &[u8], lower: &str, at: usize) -> Option<MatchingType> {
         return Some(MatchingType::Any);
     }
     let mut numbers =
-        before.rsplit(|octet| !octet.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        before.rsplit(|byte| !byte.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     let mut next = |allowed: &[u8]| {
         let word = numbers.next().filter(|word| word.len() == 1)?;
         allowed.contains(&word[0]).then_some(word[0])
@@ -113,8 +113,8 @@ fn announced(before: &[u8], lower: &str, at: usize) -> Option<MatchingType> {
 
 /// What stands for data in the account of what was read: it itself, where it has the length of a pin.
 pub(in super::super) fn stand_in(data: &[u8]) -> Pin {
-    let octets = <[u8; Pin::OCTETS]>::try_from(data);
-    Pin::from_octets(octets.unwrap_or_else(|_| openssl::sha::sha256(data)))
+    let bytes = <[u8; Pin::BYTES]>::try_from(data);
+    Pin::from_bytes(bytes.unwrap_or_else(|_| openssl::sha::sha256(data)))
 }
 
 #[cfg(test)]

@@ -53,10 +53,10 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             let wanted = "the data of a TLSA record: three bytes and those that are matched";
             Problem::unexpected(data, wanted).at(line)
         };
-        let octets = unescaped(data).ok_or_else(wrong)?;
-        let (parameters, data) = octets.split_first_chunk::<3>().ok_or_else(wrong)?;
+        let bytes = unescaped(data).ok_or_else(wrong)?;
+        let (parameters, data) = bytes.split_first_chunk::<3>().ok_or_else(wrong)?;
         let mut words: Vec<String> = parameters.iter().map(ToString::to_string).collect();
-        words.push(data.iter().map(|octet| format!("{octet:02x}")).collect());
+        words.push(data.iter().map(|byte| format!("{byte:02x}")).collect());
         let (name, ttl) = (name.trim_end_matches('.').to_owned(), zone::time(ttl.trim()));
         records.push(Record::tlsa(line, name, ttl, words));
     }
@@ -65,12 +65,12 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
 
 /// Data with `\ooo` for a byte.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let mut rest = text.trim_end_matches('\r').as_bytes();
     while let Some((first, after)) = rest.split_first() {
         rest = after;
         if *first != b'\\' {
-            octets.push(*first);
+            bytes.push(*first);
             continue;
         }
         let (digits, after) = rest.split_first_chunk::<3>()?;
@@ -78,8 +78,8 @@ fn unescaped(text: &str) -> Option<Vec<u8>> {
         for digit in digits {
             value = value * 8 + u16::try_from(char::from(*digit).to_digit(8)?).ok()?;
         }
-        octets.push(u8::try_from(value).ok()?);
+        bytes.push(u8::try_from(value).ok()?);
         rest = after;
     }
-    Some(octets)
+    Some(bytes)
 }

@@ -60,9 +60,9 @@ impl Record {
         };
         let (parameters, digits) = match &self.data[..] {
             [generic, length, digits @ ..] if generic == "\\#" => {
-                let octets = hex(&digits.concat()).ok_or_else(|| wrong(generic))?;
-                let as_said = length.parse().is_ok_and(|length: usize| length == octets.len());
-                return match octets.split_first_chunk() {
+                let bytes = hex(&digits.concat()).ok_or_else(|| wrong(generic))?;
+                let as_said = length.parse().is_ok_and(|length: usize| length == bytes.len());
+                return match bytes.split_first_chunk() {
                     Some((parameters, data)) if as_said => Ok((*parameters, data.to_vec())),
                     _ => Err(wrong(length)),
                 };
@@ -257,7 +257,7 @@ fn is_class_or_time(word: &str) -> bool {
     // CLASS1 is IN (RFC 3597 section 5).
     let generic = word.get(..5).filter(|word| word.eq_ignore_ascii_case("CLASS"));
     ["IN", "CH", "HS", "CS"].iter().any(|class| word.eq_ignore_ascii_case(class))
-        || generic.is_some_and(|_| word[5..].bytes().all(|octet| octet.is_ascii_digit()))
+        || generic.is_some_and(|_| word[5..].bytes().all(|byte| byte.is_ascii_digit()))
         || word.starts_with(|c: char| c.is_ascii_digit())
 }
 
@@ -329,9 +329,9 @@ fn end_of_word(text: &str) -> usize {
 /// Where the quotation mark is that ends a text; a backslash takes the meaning from the next one.
 fn closing(text: &str) -> Option<usize> {
     let mut escaped = false;
-    text.bytes().position(|octet| {
-        let ends = octet == b'"' && !escaped;
-        escaped = octet == b'\\' && !escaped;
+    text.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
         ends
     })
 }

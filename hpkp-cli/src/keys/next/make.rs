@@ -118,7 +118,7 @@ fn new(today: &Today, kind: KeyKind, file: Option<&Path>) -> Result<(NextKey, Un
         Some(file) => file.to_owned(),
         None => {
             let digits: String =
-                pin.octets()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+                pin.bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
             directory()?.join(format!("{}.{digits}.key", today.host))
         }
     };

@@ -19,7 +19,7 @@ const DANE_EE: u8 = 3;
 
 /// The TLSA records to publish beside those that are there: one for each name on record, else one for port 443.
 pub(super) fn tlsa(today: &Today, key: &NextKey) -> Vec<String> {
-    let data = key.pin.octets().to_vec();
+    let data = key.pin.bytes().to_vec();
     let record = Tlsa { usage: DANE_EE, selector: selector::KEY, matching: matching::SHA256, data };
     let live = today.store.state.live(today.store.now).map(|live| &live.record.body);
     let sets = live.filter(|body| body.tlsa.is_some() && body.binds(&today.host));

@@ -88,7 +88,7 @@ fn the_hash_of_nothing_is_a_pin_that_is_remarked_on() {
 #[test]
 fn a_long_field_is_refused() {
     let text = vec![b';'; MAX_FIELD + 1];
-    assert_eq!(Reading::of(FieldKind::ReportOnly, &text), Err(TooLong { octets: MAX_FIELD + 1 }));
+    assert_eq!(Reading::of(FieldKind::ReportOnly, &text), Err(TooLong { bytes: MAX_FIELD + 1 }));
     let reading = Reading::of(FieldKind::ReportOnly, &text[1..]).unwrap();
     assert!(reading.strict().is_none());
     assert!(reading.tolerant().is_some());
@@ -120,7 +120,7 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_octets_are_read_and_every_place_is_inside(text in pieces()) {
+    fn any_bytes_are_read_and_every_place_is_inside(text in pieces()) {
         for kind in [FieldKind::Enforced, FieldKind::ReportOnly] {
             let reading = Reading::of(kind, &text).unwrap();
             for deviation in reading.deviations() {

@@ -1,9 +1,9 @@
 use super::*;
 
 const NOW: i64 = 1_500_000_000;
-const LIVE: Pin = Pin::from_octets([1; Pin::OCTETS]);
-const BACKUP: Pin = Pin::from_octets([2; Pin::OCTETS]);
-const FOREIGN: Pin = Pin::from_octets([3; Pin::OCTETS]);
+const LIVE: Pin = Pin::from_bytes([1; Pin::BYTES]);
+const BACKUP: Pin = Pin::from_bytes([2; Pin::BYTES]);
+const FOREIGN: Pin = Pin::from_bytes([3; Pin::BYTES]);
 
 fn field(rest: &str) -> String {
     format!("pin-sha256=\"{LIVE}\"; pin-sha256=\"{BACKUP}\"; {rest}")

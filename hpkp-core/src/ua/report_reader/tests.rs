@@ -16,7 +16,7 @@ fn report() -> Report {
         noted_hostname: "example.com".into(),
         served_chain: vec![],
         validated_chain: vec![],
-        known_pins: vec![Pin::from_octets([7; Pin::OCTETS])],
+        known_pins: vec![Pin::from_bytes([7; Pin::BYTES])],
     }
 }
 
@@ -43,8 +43,8 @@ fn what_is_built_conforms_and_reads_the_same() {
 #[test]
 fn a_large_body_is_refused() {
     let body = vec![b' '; MAX_BODY + 1];
-    let octets = body.len();
-    assert_eq!(Examined::of(&body), Err(TooLarge { octets }));
+    let bytes = body.len();
+    assert_eq!(Examined::of(&body), Err(TooLarge { bytes }));
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn a_bad_value_does_not_void_the_rest() {
 #[test]
 fn bytes_that_are_no_text_are_no_json() {
     let mut body = with("x", "\"?\"").into_bytes();
-    for octet in &mut body {
-        if *octet == b'?' {
-            *octet = 0xff;
+    for byte in &mut body {
+        if *byte == b'?' {
+            *byte = 0xff;
         }
     }
     let examined = Examined::of(&body).unwrap();
@@ -88,7 +88,7 @@ fn bytes_that_are_no_text_are_no_json() {
 
 #[test]
 fn pins_in_other_spellings_are_legible() {
-    let pin = Pin::from_octets([9; Pin::OCTETS]);
+    let pin = Pin::from_bytes([9; Pin::BYTES]);
     let body = with("known-pins", &format!("[\"{pin}\"]"));
     let examined = Examined::of(body.as_bytes()).unwrap();
     assert_eq!(examined.problems(), [Problem::Bad(Key::KnownPins)]);

@@ -21,13 +21,13 @@ impl Kind {
 
 /// What a run of a server's command said.
 #[derive(Debug)]
-pub struct Said {
+pub struct Outcome {
     pub kind: Kind,
     pub code: Option<i32>,
     pub text: String,
 }
 
-impl Said {
+impl Outcome {
     /// The codes of our findings, in order, each once, but for [`NOT_KEPT`].
     pub fn codes(&self) -> Vec<&str> {
         codes(&self.text)
@@ -58,25 +58,25 @@ impl Said {
     /// Whether one line says `text` and names a place, each server in its manner. What httpd finds
     /// while it reads has its place before it, mostly in a line of its own.
     fn names(&self, text: &str, file: &str, line: usize) -> bool {
-        let ends = |said: &str, place: &str| {
+        let ends = |outcome: &str, place: &str| {
             // Of a finding in parentheses, of what a server says itself without.
-            let said = said.trim_end().trim_end_matches(')');
-            said.ends_with(&format!("/{place}")) || said.ends_with(&format!(" {place}"))
+            let outcome = outcome.trim_end().trim_end_matches(')');
+            outcome.ends_with(&format!("/{place}")) || outcome.ends_with(&format!(" {place}"))
         };
         let place = format!("{file}:{line}");
         let before = format!("Syntax error on line {line} of ");
         let mut last = "";
-        self.text.lines().any(|said| {
-            let found = said.contains(text)
+        self.text.lines().any(|outcome| {
+            let found = outcome.contains(text)
                 && match self.kind {
-                    Kind::Nginx => said.contains("[emerg]") && ends(said, &place),
+                    Kind::Nginx => outcome.contains("[emerg]") && ends(outcome, &place),
                     Kind::Httpd => {
-                        ends(said, &place)
+                        ends(outcome, &place)
                             || (last.contains(&before) && last.ends_with(&format!("{file}:")))
-                            || (said.contains(&before) && said.contains(&format!("{file}: ")))
+                            || (outcome.contains(&before) && outcome.contains(&format!("{file}: ")))
                     }
                 };
-            last = said;
+            last = outcome;
             found
         })
     }
@@ -96,10 +96,10 @@ impl Said {
             Kind::Nginx => assert!(!self.text.contains("[emerg]"), "{}", self.text),
             Kind::Httpd => assert!(self.text.contains("Syntax OK"), "{}", self.text),
         }
-        let said = match codes.contains(&NOT_KEPT) {
+        let outcome = match codes.contains(&NOT_KEPT) {
             true => all_codes(&self.text),
             false => self.codes(),
         };
-        assert_eq!(said, codes, "{}", self.text);
+        assert_eq!(outcome, codes, "{}", self.text);
     }
 }
