@@ -20,6 +20,7 @@ use hpkp_core::published::{
     Published, Rrset, Scope, State, Tlsa, Waived, Why, WriterName,
 };
 use hpkp_tests::listed;
+use hpkp_tests::random::Random;
 use hpkp_tests::recorded::held;
 
 use crate::published::{Block, DAY, Never, World, at};
@@ -86,26 +87,6 @@ const CERTIFICATES: [(&str, &str); 8] = [
 ];
 const PORTS: [u16; 3] = [443, 8443, 25];
 
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let mut mixed = self.0 ^ (self.0 >> 33);
-        mixed = mixed.wrapping_mul(0xff51_afd7_ed55_8ccd);
-        ((mixed ^ (mixed >> 33)) % count as u64) as usize
-    }
-
-    fn chance(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
-
 #[derive(Debug)]
 struct Starts(&'static str);
 
@@ -119,7 +100,7 @@ impl NamePattern for Starts {
 fn deployment(world: &World, random: &mut Random) -> Deployment {
     let mut blocks = Vec::new();
     let all: Vec<Vec<&str>> = (0..1 + random.below(3))
-        .map(|_| (0..1 + random.below(2)).map(|_| random.of(&NAMES)).collect())
+        .map(|_| (0..1 + random.below(2)).map(|_| *random.one_of(&NAMES)).collect())
         .collect();
     let pins: [&[&str]; 4] = [
         &["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "backup"],
@@ -130,9 +111,9 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
     for names in &all {
         blocks.push(Block {
             names,
-            port: random.of(&PORTS),
-            certificate: random.of(&CERTIFICATES).0,
-            pins: random.of(&pins),
+            port: *random.one_of(&PORTS),
+            certificate: random.one_of(&CERTIFICATES).0,
+            pins: random.one_of(&pins),
             include_subdomains: random.chance(30),
         });
     }
@@ -143,7 +124,9 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
             listener.choice = Choice::Httpd;
         }
         if random.chance(15) {
-            listener.patterns.push((random.of(&listener.hosts.clone()), Rc::new(Starts("api."))));
+            listener
+                .patterns
+                .push((*random.one_of(&listener.hosts.clone()), Rc::new(Starts("api."))));
         }
         listener.by_port_alone = listener.port == 25;
     }
@@ -157,8 +140,8 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
     }
     if random.chance(10) {
         deployment.not_served_here.push(NotServedHere {
-            host: random.of(&HOSTS).parse().unwrap(),
-            matching: random.of(&[Matching::Exact, Matching::OneLabel]),
+            host: random.one_of(&HOSTS).parse().unwrap(),
+            matching: *random.one_of(&[Matching::Exact, Matching::OneLabel]),
             port: None,
             udp: false,
             at: at(),
@@ -170,14 +153,14 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
 /// Pins that clients have from somewhere else.
 fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     let keys = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "ca", "backup"];
-    let pins = (0..1 + random.below(3)).map(|_| world.pin(random.of(&keys))).collect();
-    let mut published = held(random.of(&HOSTS), pins);
+    let pins = (0..1 + random.below(3)).map(|_| world.pin(random.one_of(&keys))).collect();
+    let mut published = held(random.one_of(&HOSTS), pins);
     published.pins.dedup();
     published.matching =
-        random.of(&[Matching::Exact, Matching::Exact, Matching::OneLabel, Matching::AnyDepth]);
+        *random.one_of(&[Matching::Exact, Matching::Exact, Matching::OneLabel, Matching::AnyDepth]);
     published.include_subdomains = random.chance(40);
-    published.scope = random.of(&[Scope::Chain, Scope::Chain, Scope::Leaf, Scope::PathCa]);
-    published.port = random.chance(30).then(|| random.of(&PORTS));
+    published.scope = *random.one_of(&[Scope::Chain, Scope::Chain, Scope::Leaf, Scope::PathCa]);
+    published.port = random.chance(30).then(|| *random.one_of(&PORTS));
     published.lifetime = match random.below(3) {
         0 => Lifetime::Open,
         1 => Lifetime::ExpiresAt(now + 5 * DAY),
@@ -186,7 +169,7 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     match random.below(4) {
         0 => {
             let record = Tlsa {
-                usage: random.of(&[2, 3]),
+                usage: *random.one_of(&[2, 3]),
                 selector: 1,
                 matching: 1,
                 data: published.pins[0].bytes().to_vec(),
@@ -201,8 +184,8 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
         1 => {
             let number = ["00112233445566778899aabbccddeeff", "10112233445566778899aabbccddeeff"];
             published.configuration = Some(Configuration {
-                client: random.of(&[Client::OkHttp, Client::DnsOverTls, Client::Curl]),
-                id: random.of(&number).parse().unwrap(),
+                client: *random.one_of(&[Client::OkHttp, Client::DnsOverTls, Client::Curl]),
+                id: random.one_of(&number).parse().unwrap(),
             });
         }
         _ => {}
@@ -239,14 +222,14 @@ fn said_by_hand(
         }),
         9 => Body::Waived(Waived { ids: ids(random), who: "me".into(), why: "so".into() }),
         10 => Body::Compromised(Compromised {
-            pin: world.pin(random.of(&CERTIFICATES).0),
+            pin: world.pin(random.one_of(&CERTIFICATES).0),
             why: "so".into(),
         }),
         _ => Body::Gone(Gone {
             of: if random.chance(50) {
                 writer.clone()
             } else {
-                random.of(&["web-1", "m0", "m1"]).parse().unwrap()
+                random.one_of(&["web-1", "m0", "m1"]).parse().unwrap()
             },
             instance: None,
             upto: random.below(40) as u64,
@@ -267,7 +250,7 @@ fn file(
     let (mut state, mut events) = (State::default(), Vec::<Event>::new());
     let mut clock = now - 200 * DAY;
     for _ in 0..1 + random.below(6) {
-        clock += random.of(&[0, DAY, 30 * DAY]) + if random.chance(5) { -3 * DAY } else { 0 };
+        clock += *random.one_of(&[0, DAY, 30 * DAY]) + if random.chance(5) { -3 * DAY } else { 0 };
         let at = if random.chance(4) { clock + 15_000 * DAY } else { clock };
         let seq = events.last().map_or(1, |event| event.seq() + 1);
         let body = match random.below(12) {
@@ -346,7 +329,7 @@ fn told(
 }
 
 fn fleet(world: &World, seed: u64) {
-    let random = &mut Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let random = &mut Random::new(seed);
     let name = |name: &str| name.parse::<WriterName>().unwrap();
     let mut own = file(world, random, &name("web-1"), &[], world.now);
     let mut peers: Vec<Event> = Vec::new();

@@ -21,6 +21,7 @@ use hpkp_core::published::heard::{AllHeard, Heard};
 use hpkp_core::published::state::Standing;
 use hpkp_core::published::{Event, State, WriterName};
 
+use hpkp_tests::random::Random;
 use hpkp_tests::site::B;
 
 use super::published::{DAY, Never, World, at};
@@ -32,18 +33,6 @@ const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const NAMES: [&str; 3] = ["web-1", "web-2", "web-3"];
 /// When the one server is cut off and when it is back, in hours.
 const CUT: std::ops::Range<i64> = 20..60;
-
-/// Numbers that look random (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % count
-    }
-}
 
 #[derive(Clone, Default)]
 struct Server {
@@ -208,7 +197,7 @@ fn run(is_asked: bool) -> (usize, usize) {
     let mut world = Some(World::new(&certificates));
     for seed in 1..=3 {
         let mut fleet = Fleet::new(world.take().expect("a world"), is_asked);
-        let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+        let mut random = Random::new(seed);
         let (refused, accepted) = fleet.run(&mut random);
         assert!(!is_asked || refused == 0, "seed {seed}: {refused} refused");
         sum = (sum.0 + refused, sum.1 + accepted);

@@ -4,11 +4,11 @@
 use crate::core::Core;
 use crate::dane::{Certified, Dane, Record};
 use crate::history::{DAY, Disagreement, HOUR, Lie, Run, Site, Step};
-use crate::random::Random;
 use crate::world::{
     Block, CA_CERTS, CaCert, Config, Key, Kind, LEAVES, LeafCert, Matching, NAMED, Outside, Policy,
     RSAS, SPARES, STREAM, Scope, Sent,
 };
+use hpkp_tests::random::Random;
 
 /// Chains that servers send, by who issued the leaf: positions in [`CA_CERTS`].
 const CHAINS: [(Option<usize>, &[usize]); 15] = [

@@ -16,7 +16,6 @@ mod judge;
 mod minimise;
 mod nature;
 mod pki;
-mod random;
 mod servers;
 mod stories;
 mod world;

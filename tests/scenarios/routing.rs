@@ -7,14 +7,20 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::TcpStream;
 
-use hpkp_core::published::{Body, Event, Published, Scope};
+use hpkp_core::pin::Pin;
+use hpkp_core::published::{Published, Scope};
 use hpkp_tests::free_port;
-use hpkp_tests::httpd::{Httpd, Module, Mpm};
+use hpkp_tests::httpd::Httpd;
+use hpkp_tests::layout::Site;
 use hpkp_tests::nginx::Nginx;
-use hpkp_tests::outcome::Outcome;
 use hpkp_tests::pki::{P256, Pki};
+use hpkp_tests::random::Random;
 use hpkp_tests::recorded;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+
+super::scenarios! {
+    the_certificate_presented_is_the_one_compared
+}
 
 /// Whom clients ask for, where, and the blocks among which a server chooses.
 const HOSTS: [&str; 6] = [
@@ -32,99 +38,30 @@ const BLOCKS: usize = 5;
 const HARMLESS: [&str; 6] =
     ["hpkp: [", "conflicting server name", "AH01909", "AH00548", "AH00549", "AH02292"];
 
-/// Numbers that a seed determines (SplitMix64).
-struct Random(u64);
+/// A server whose blocks chance puts together.
+trait Routed: Site {
+    fn write_blocks(&self, random: &mut Random, ports: [u16; 2]) -> String;
+}
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % limit as u64) as usize
-    }
-
-    fn percent(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-
-    fn one_of<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len())]
+impl Routed for Nginx {
+    fn write_blocks(&self, random: &mut Random, ports: [u16; 2]) -> String {
+        let text = nginx_blocks(random, ports);
+        self.configure(&text);
+        text
     }
 }
 
-/// A server of either kind.
-enum Real {
-    Nginx(Nginx),
-    Httpd(Httpd),
-}
-
-impl Real {
-    fn new(is_nginx: bool) -> Self {
-        let mut real = if is_nginx {
-            Self::Nginx(Nginx::new())
-        } else {
-            Self::Httpd(Httpd::with(Module::Shipped, Mpm::Event))
-        };
-        match &mut real {
-            Self::Nginx(nginx) => nginx.expect_in_log(&HARMLESS),
-            Self::Httpd(httpd) => httpd.expect_in_log(&HARMLESS),
-        }
-        let pki = real.pki();
-        pki.records("records");
-        let names: Vec<String> = HOSTS.iter().map(|host| format!("DNS:{host}")).collect();
-        for block in 0..=BLOCKS {
-            let name = format!("k{block}");
-            let names = format!("subjectAltName={},DNS:*.example.com", names.join(","));
-            pki.key(&name, P256);
-            pki.self_signed(
-                &name,
-                &format!("/CN={name}"),
-                &["basicConstraints=critical,CA:FALSE", &names],
-            );
-        }
-        real
-    }
-
-    fn pki(&self) -> Pki {
-        match self {
-            Self::Nginx(nginx) => nginx.pki(),
-            Self::Httpd(httpd) => httpd.pki(),
-        }
-    }
-
-    fn configure(&self, text: &str) {
-        match self {
-            Self::Nginx(nginx) => nginx.configure(text),
-            Self::Httpd(httpd) => httpd.configure(text),
-        }
-    }
-
-    fn test(&self) -> Outcome {
-        match self {
-            Self::Nginx(nginx) => nginx.test(),
-            Self::Httpd(httpd) => httpd.test(),
-        }
-    }
-
-    fn start(&mut self) {
-        match self {
-            Self::Nginx(nginx) => nginx.start(),
-            Self::Httpd(httpd) => httpd.start(),
-        }
-    }
-
-    fn stop(&mut self) {
-        match self {
-            Self::Nginx(nginx) => nginx.stop(),
-            Self::Httpd(httpd) => httpd.stop(),
-        }
+impl Routed for Httpd {
+    fn write_blocks(&self, random: &mut Random, ports: [u16; 2]) -> String {
+        let text = httpd_blocks(random, ports);
+        self.configure(&text);
+        text
     }
 }
 
-fn nginx_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
+fn nginx_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
     let mut text = "hpkp_published_pins records writer=web-1; hpkp_check warn;\n".to_owned();
-    if dice.percent(15) {
+    if random.chance(15) {
         let _ = writeln!(text, "ssl_certificate k{BLOCKS}.pem; ssl_certificate_key k{BLOCKS}.key;");
     }
     let places = [
@@ -137,17 +74,17 @@ fn nginx_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
         format!("[::]:{q}"),
     ];
     let mut defaults = BTreeSet::new();
-    for block in 0..=dice.below(BLOCKS) {
+    for block in 0..=random.below(BLOCKS) {
         text.push_str("server {\n");
         let chosen: BTreeSet<usize> =
-            (0..=dice.below(2)).map(|_| dice.below(places.len())).collect();
+            (0..=random.below(2)).map(|_| random.below(places.len())).collect();
         for place in chosen {
-            let ssl = if dice.percent(92) { " ssl" } else { "" };
-            let is_default = dice.percent(20) && defaults.insert(place);
+            let ssl = if random.chance(92) { " ssl" } else { "" };
+            let is_default = random.chance(20) && defaults.insert(place);
             let default = if is_default { " default_server" } else { "" };
             let _ = writeln!(text, "listen {}{ssl}{default};", places[place]);
         }
-        let names = dice.one_of(&[
+        let names = random.one_of(&[
             "a.example.com",
             "b.example.com",
             "example.com",
@@ -167,7 +104,7 @@ fn nginx_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
             "example.*",
         ]);
         let _ = writeln!(text, "server_name {names};");
-        match dice.below(20) {
+        match random.below(20) {
             0 => text.push_str("ssl_reject_handshake on;\n"),
             1 => {}
             _ => {
@@ -182,8 +119,8 @@ fn nginx_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
     text
 }
 
-fn httpd_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
-    let mut text = match dice.below(3) {
+fn httpd_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
+    let mut text = match random.below(3) {
         0 => format!("Listen {p}\nListen {q}\n"),
         1 => format!("Listen 127.0.0.1:{p}\nListen 127.0.0.2:{p}\nListen 127.0.0.1:{q}\n"),
         _ => format!("Listen 127.0.0.1:{p}\nListen {q}\n"),
@@ -192,7 +129,7 @@ fn httpd_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
     let on = |key: usize| {
         format!("SSLEngine on\nSSLCertificateFile k{key}.pem\nSSLCertificateKeyFile k{key}.key\n")
     };
-    if dice.percent(20) {
+    if random.chance(20) {
         text.push_str(&on(BLOCKS));
     }
     let places = [
@@ -208,11 +145,11 @@ fn httpd_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
         "_default_:*".to_owned(),
         format!("[::1]:{p}"),
     ];
-    for block in 0..=dice.below(BLOCKS) {
+    for block in 0..=random.below(BLOCKS) {
         let chosen: BTreeSet<&str> =
-            (0..=dice.below(2)).map(|_| places[dice.below(places.len())].as_str()).collect();
+            (0..=random.below(2)).map(|_| places[random.below(places.len())].as_str()).collect();
         let chosen: Vec<&str> = chosen.into_iter().collect();
-        let (name, aliases) = match dice.below(10) {
+        let (name, aliases) = match random.below(10) {
             0 | 1 => ("a.example.com".to_owned(), ""),
             2 => ("b.example.com".to_owned(), ""),
             3 => ("example.com".to_owned(), "www.example.org"),
@@ -220,7 +157,7 @@ fn httpd_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
             5 => ("A.EXAMPLE.com".to_owned(), ""),
             6 => ("b.example.com:8443".to_owned(), ""),
             _ => {
-                let aliases = dice.one_of(&[
+                let aliases = *random.one_of(&[
                     "*.example.com",
                     "*",
                     "a?example.com",
@@ -234,7 +171,7 @@ fn httpd_blocks(dice: &mut Random, [p, q]: [u16; 2]) -> String {
         if !aliases.is_empty() {
             let _ = writeln!(text, "ServerAlias {aliases}");
         }
-        match dice.below(12) {
+        match random.below(12) {
             0 => text.push_str("SSLEngine off\n"),
             1 => {}
             _ => text.push_str(&on(block)),
@@ -257,85 +194,73 @@ fn answer(address: &str, port: u16, host: &str) -> Option<usize> {
     Some(name.trim_start_matches('k').parse().expect("a number"))
 }
 
-fn agrees(is_nginx: bool) {
+/// Makes a self-signed certificate for all hosts with each key.
+fn certify(pki: &Pki) {
+    let names: Vec<String> = HOSTS.iter().map(|host| format!("DNS:{host}")).collect();
+    let names = format!("subjectAltName={},DNS:*.example.com", names.join(","));
+    for key in 0..=BLOCKS {
+        let name = format!("k{key}");
+        pki.key(&name, P256);
+        let extensions = ["basicConstraints=critical,CA:FALSE", names.as_str()];
+        pki.self_signed(&name, &format!("/CN={name}"), &extensions);
+    }
+}
+
+fn the_certificate_presented_is_the_one_compared<S: Routed>() {
     let number = |name: &str, default: u64| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
     };
     let seed = number("HPKP_ROUTING_SEED", 1);
-    let mut real = Real::new(is_nginx);
-    let pki = real.pki();
-    let pins: Vec<String> = (0..=BLOCKS).map(|key| pki.pin(&format!("k{key}.pem"))).collect();
+    let mut site = S::with_records();
+    site.expect_in_log(&HARMLESS);
+    let pki = site.pki();
+    certify(&pki);
+    let pins: Vec<Pin> =
+        (0..=BLOCKS).map(|key| pki.pin(&format!("k{key}.pem")).parse().expect("a pin")).collect();
+    let apps = pki.path("records/apps.jsonl");
     let (mut taken, mut asked, mut wrong) = (0, 0, Vec::new());
     for at in seed.. {
         if taken == number("HPKP_ROUTING_COUNT", 8) {
             break;
         }
         let ports = [free_port(), free_port()];
-        let mut dice = Random(at);
-        let text =
-            if is_nginx { nginx_blocks(&mut dice, ports) } else { httpd_blocks(&mut dice, ports) };
-        real.configure(&text);
-        let before = real.test();
+        let text = site.write_blocks(&mut Random::new(at), ports);
+        let before = site.test();
         // Chance makes some that a server does not take.
         if before.code != Some(0) || before.text.contains("no \"ssl_certificate\"") {
             assert!(!before.text.contains("hpkp: "), "{}\n{text}", before.text);
             continue;
         }
         taken += 1;
-        real.start();
-        let mut check = |held: &[(&str, u16, Vec<&str>)], is_met: bool| {
-            hold(&pki, held);
-            let outcome = real.test();
-            let has = outcome.codes().contains(&"published-pins-unmet");
-            if has == is_met {
-                wrong.push(format!("{at}: {held:?} met: {is_met}\n{text}\n{}", outcome.text));
+        site.up();
+        // An app holds the pins of these keys for the host at the port.
+        let mut check = |host: &str, port: u16, keys: Vec<usize>, is_met: bool| {
+            let pins = keys.iter().map(|key| pins[*key]).collect();
+            let app = recorded::held(host, pins);
+            recorded::hold(&apps, Published { scope: Scope::Chain, port: Some(port), ..app });
+            let outcome = site.test();
+            if outcome.codes().contains(&"published-pins-unmet") == is_met {
+                let outcome = outcome.text;
+                wrong
+                    .push(format!("{at}: {host}:{port} {keys:?} met: {is_met}\n{text}\n{outcome}"));
             }
         };
-        for port in ports {
-            for host in HOSTS {
-                let got: BTreeSet<usize> =
-                    ADDRESSES.iter().filter_map(|address| answer(address, port, host)).collect();
-                if got.is_empty() {
-                    continue;
-                }
-                asked += 1;
-                let pins_of = |is_held: &dyn Fn(usize) -> bool| -> Vec<&str> {
-                    (0..=BLOCKS).filter(|key| is_held(*key)).map(|key| pins[key].as_str()).collect()
-                };
-                check(&[(host, port, pins_of(&|key| got.contains(&key)))], true);
-                for one in &got {
-                    check(&[(host, port, pins_of(&|key| key != *one))], false);
-                }
+        for (port, host) in ports.iter().flat_map(|port| HOSTS.map(|host| (*port, host))) {
+            let got: BTreeSet<usize> =
+                ADDRESSES.iter().filter_map(|address| answer(address, port, host)).collect();
+            if got.is_empty() {
+                continue;
+            }
+            asked += 1;
+            check(host, port, got.iter().copied().collect(), true);
+            for one in &got {
+                check(host, port, (0..=BLOCKS).filter(|key| key != one).collect(), false);
             }
         }
-        real.stop();
+        site.down();
         // Where nobody answered there is none.
-        let _ = std::fs::remove_file(pki.path("records/apps.jsonl"));
+        let _ = std::fs::remove_file(&apps);
     }
     assert!(wrong.is_empty(), "{} of {asked}:\n{}", wrong.len(), wrong.join("\n"));
     assert!(asked >= 50, "only {asked}");
-}
-
-/// Pins that an app's clients hold for a host on a port.
-fn hold(pki: &Pki, held: &[(&str, u16, Vec<&str>)]) {
-    let mut text = String::new();
-    for (number, (host, port, pins)) in held.iter().enumerate() {
-        let pins = pins.iter().map(|pin| pin.parse().expect("a pin")).collect();
-        let body =
-            Published { scope: Scope::Chain, port: Some(*port), ..recorded::held(host, pins) };
-        let writer = "apps".parse().expect("a writer");
-        let event = Event::new(1_790_000_000, number as u64 + 1, writer, Body::Published(body));
-        let _ = writeln!(text, "{}", event.line());
-    }
-    pki.write("records/apps.jsonl", text);
-}
-
-#[test]
-fn nginx_presents_what_is_compared() {
-    agrees(true);
-}
-
-#[test]
-fn httpd_presents_what_is_compared() {
-    agrees(false);
 }

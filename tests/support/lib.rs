@@ -14,6 +14,7 @@ pub mod load;
 pub mod nginx;
 pub mod outcome;
 pub mod pki;
+pub mod random;
 pub mod recorded;
 pub mod session;
 pub mod site;

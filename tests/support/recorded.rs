@@ -40,7 +40,8 @@ pub fn held_by_an_app(file: &Path, host: &str, pin: &str) {
     hold(file, held(host, vec![pin.parse().expect("a pin")]));
 }
 
-fn hold(file: &Path, body: Published) {
+/// Writes a record of these clients. The file is that of a writer.
+pub fn hold(file: &Path, body: Published) {
     let writer = file.file_stem().and_then(|stem| stem.to_str()).expect("a writer's file");
     let writer = writer.parse().expect("a writer");
     let event = Event::new(1_790_000_000, 1, writer, Body::Published(body));

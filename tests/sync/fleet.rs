@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use hpkp_server::published;
 use hpkp_tests::pki::{P256, Pki};
+use hpkp_tests::random::Random;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,23 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How many keys there are.
 const KEYS: usize = 8;
-
-/// Numbers that look random; the same for one seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, count: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % count
-    }
-
-    /// Whether something happens that does in so many of a hundred cases.
-    fn percent(&mut self, percent: usize) -> bool {
-        self.below(100) < percent
-    }
-}
 
 /// A configuration that a server has, had, or is to have.
 #[derive(Clone, Debug)]
@@ -140,18 +124,16 @@ pub fn servers_change_at_will(engine: &mut dyn Engine) {
     let fleet = fleet;
     thread::scope(|scope| {
         for at in 0..servers {
-            let dice =
-                Dice(seed.wrapping_add(1 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let random = Random::new(seed.wrapping_add(1 + at as u64));
             let fleet = &fleet;
-            scope.spawn(move || fleet.operate(at, dice));
+            scope.spawn(move || fleet.operate(at, random));
         }
         for at in 0..servers.clamp(2, 8) {
-            let dice =
-                Dice(seed.wrapping_add(1_000 + at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+            let random = Random::new(seed.wrapping_add(1_000 + at as u64));
             let fleet = &fleet;
-            scope.spawn(move || fleet.browse(dice));
+            scope.spawn(move || fleet.browse(random));
         }
-        fleet.disturb(engine, Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1));
+        fleet.disturb(engine, Random::new(seed));
     });
     fleet.settle();
     println!("{servers} servers, {seconds} s: {counts:?}");
@@ -214,7 +196,7 @@ impl<'a> Fleet<'a> {
         }
         for _ in 0..2 {
             for at in 0..self.webs.len() {
-                let done = self.passed(at, &[], Instant::now(), &mut Dice(1), false);
+                let done = self.passed(at, &[], Instant::now(), &mut Random::new(1), false);
                 assert_eq!(done, Some(Vec::new()));
             }
         }
@@ -265,12 +247,12 @@ impl<'a> Fleet<'a> {
         at: usize,
         arguments: &[&str],
         begun: Instant,
-        dice: &mut Dice,
+        random: &mut Random,
         may_die: bool,
     ) -> Option<Vec<String>> {
         let mut child = self.sync(at, arguments).spawn().unwrap();
-        if may_die && dice.percent(10) {
-            thread::sleep(Duration::from_millis(dice.below(1_500) as u64));
+        if may_die && random.chance(10) {
+            thread::sleep(Duration::from_millis(random.below(1_500) as u64));
             if child.try_wait().unwrap().is_none() {
                 Counts::add(&self.counts.killed);
             }
@@ -328,20 +310,20 @@ impl<'a> Fleet<'a> {
     }
 
     /// What the operator of a server does until the end.
-    fn operate(&self, at: usize, mut dice: Dice) {
+    fn operate(&self, at: usize, mut random: Random) {
         let mut heard = 0;
         while self.goes_on() {
-            let pause = Duration::from_millis(100 + dice.below(100 * self.webs.len()) as u64);
+            let pause = Duration::from_millis(100 + random.below(100 * self.webs.len()) as u64);
             let (bell, ring) = (&self.bell.0, &self.bell.1);
             let (rung, _) = ring
                 .wait_timeout_while(bell.lock().unwrap(), pause, |rung| *rung == heard)
                 .unwrap();
             heard = *rung;
             drop(rung);
-            match dice.below(10) {
-                0..=1 => drop(self.passed(at, &[], Instant::now(), &mut dice, true)),
+            match random.below(10) {
+                0..=1 => drop(self.passed(at, &[], Instant::now(), &mut random, true)),
                 2..=3 => self.deploy_unchanged(at),
-                _ => self.change(at, &mut dice),
+                _ => self.change(at, &mut random),
             }
         }
     }
@@ -391,11 +373,11 @@ impl<'a> Fleet<'a> {
     }
 
     /// A new configuration: one step of a rotation, or whatever.
-    fn wish(&self, now: &Version, dice: &mut Dice) -> (usize, BTreeSet<usize>) {
+    fn wish(&self, now: &Version, random: &mut Random) -> (usize, BTreeSet<usize>) {
         let mut pins = now.pins.clone();
         let mut key = now.key;
         let next = self.goal() % KEYS;
-        match dice.below(10) {
+        match random.below(10) {
             // The rotation: the next key is published, used, and the old one forgotten.
             0..=6 if now.key == next => {
                 pins = (0..3).map(|later| (next + later) % KEYS).collect();
@@ -403,23 +385,23 @@ impl<'a> Fleet<'a> {
             0..=6 if pins.contains(&next) => key = next,
             0..=6 => drop(pins.insert(next)),
             // Mistakes.
-            7 => drop(pins.insert(dice.below(KEYS))),
-            8 => pins = [key, dice.below(KEYS), (key + 1) % KEYS].into(),
+            7 => drop(pins.insert(random.below(KEYS))),
+            8 => pins = [key, random.below(KEYS), (key + 1) % KEYS].into(),
             _ => {
-                key = dice.below(KEYS);
-                pins = [key, dice.below(KEYS), dice.below(KEYS), (key + 1) % KEYS].into();
+                key = random.below(KEYS);
+                pins = [key, random.below(KEYS), random.below(KEYS), (key + 1) % KEYS].into();
             }
         }
         (key, pins)
     }
 
-    fn change(&self, at: usize, dice: &mut Dice) {
+    fn change(&self, at: usize, random: &mut Random) {
         // Of the present configuration, without its lock, which the goal asks for.
         let now = {
             let known = self.known[at].lock().unwrap();
             known.versions[known.current].clone()
         };
-        let (key, pins) = self.wish(&now, dice);
+        let (key, pins) = self.wish(&now, random);
         let (old, number) = {
             let mut known = self.known[at].lock().unwrap();
             let old = known.current;
@@ -436,11 +418,11 @@ impl<'a> Fleet<'a> {
             (old, number)
         };
         self.configure(at, number);
-        if dice.percent(30) {
+        if random.chance(30) {
             self.compare(at);
         }
         let begun = Instant::now();
-        let how = dice.below(10);
+        let how = random.below(10);
         if how == 0 {
             // Without a pass: it is late, or lost.
             if self.webs[at].test().code == Some(0) {
@@ -455,7 +437,7 @@ impl<'a> Fleet<'a> {
                 at,
                 &[&["--settle", "1", "--then", &then], lease].concat(),
                 begun,
-                dice,
+                random,
                 true,
             );
             if codes.is_some_and(|codes| codes.contains(&"command-not-run".to_owned())) {
@@ -474,16 +456,16 @@ impl<'a> Fleet<'a> {
         }
         // What was written before the version was known to be served.
         if is_new && how != 0 {
-            drop(self.passed(at, &[], Instant::now(), dice, true));
+            drop(self.passed(at, &[], Instant::now(), random, true));
         }
     }
 
     /// What a client does: it visits one server after another.
-    fn browse(&self, mut dice: Dice) {
+    fn browse(&self, mut random: Random) {
         let mut held: Option<(Instant, usize, Seen)> = None;
         while !self.is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(20));
-            let at = dice.below(self.webs.len());
+            let at = random.below(self.webs.len());
             let Some(seen) = visit(self.webs[at].port()) else { continue };
             Counts::add(&self.counts.visits);
             let lasts = Duration::from_secs(MAX_AGE) - UNDER_WAY;
@@ -527,21 +509,21 @@ impl<'a> Fleet<'a> {
     }
 
     /// What happens to the store, to machines and to the network until the end.
-    fn disturb(&self, engine: &mut dyn Engine, mut dice: Dice) {
+    fn disturb(&self, engine: &mut dyn Engine, mut random: Random) {
         // Even if something panics.
         let _over = Over(&self.is_over);
         let mut backup: Option<Instant> = None;
         let servers = self.webs.len();
         while self.goes_on() {
-            thread::sleep(Duration::from_millis(500 + dice.below(2_000) as u64));
-            match dice.below(if self.network { 14 } else { 10 }) {
+            thread::sleep(Duration::from_millis(500 + random.below(2_000) as u64));
+            match random.below(if self.network { 14 } else { 10 }) {
                 0..=4 => {
                     *self.bell.0.lock().unwrap() += 1;
                     self.bell.1.notify_all();
                 }
                 5 => {
                     engine.stop();
-                    thread::sleep(Duration::from_millis(dice.below(1_500) as u64));
+                    thread::sleep(Duration::from_millis(random.below(1_500) as u64));
                     engine.resume();
                 }
                 6 | 7 => match backup.take() {
@@ -554,9 +536,9 @@ impl<'a> Fleet<'a> {
                         engine.back_up();
                     }
                 },
-                8 => self.restore_machine(dice.below(servers)),
-                9 => self.twin(dice.below(servers)),
-                _ => self.cut(dice.below(servers), &mut dice),
+                8 => self.restore_machine(random.below(servers)),
+                9 => self.twin(random.below(servers)),
+                _ => self.cut(random.below(servers), &mut random),
             }
         }
     }
@@ -641,13 +623,13 @@ impl<'a> Fleet<'a> {
     }
 
     /// Nothing comes through to a machine or from it, in the middle of whatever it does.
-    fn cut(&self, at: usize, dice: &mut Dice) {
+    fn cut(&self, at: usize, random: &mut Random) {
         Counts::add(&self.counts.cut);
         let link = |state: &str| {
             crate::succeed("ip", &["link", "set", &format!("hpkp{at}"), state]);
         };
         link("down");
-        thread::sleep(Duration::from_millis(dice.below(3_000) as u64));
+        thread::sleep(Duration::from_millis(random.below(3_000) as u64));
         link("up");
     }
 
@@ -657,7 +639,7 @@ impl<'a> Fleet<'a> {
         for round in 0..6 {
             last.clear();
             for at in 0..self.webs.len() {
-                let codes = self.passed(at, &[], Instant::now(), &mut Dice(1), false);
+                let codes = self.passed(at, &[], Instant::now(), &mut Random::new(1), false);
                 last.insert(at, codes);
             }
             let is_quiet = |codes: &Option<Vec<String>>| {

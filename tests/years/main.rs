@@ -11,8 +11,6 @@ mod ahead;
 mod clients;
 mod issuer;
 mod memory;
-#[path = "../oracle/random.rs"]
-mod random;
 mod server;
 mod story;
 

@@ -11,7 +11,7 @@ use hpkp_tests::layout::Site;
 use hpkp_tests::nginx::{Nginx, tls_server};
 
 use crate::clients::HOST;
-use crate::random::Random;
+use hpkp_tests::random::Random;
 
 /// What is configured: all else is the same for all years.
 #[derive(Clone, Debug)]

@@ -12,9 +12,9 @@ use hpkp_tests::{free_port, output};
 use crate::clients::{Agent, HOST, Seen, Wget2, app_goes_on, look, pins_of, script_goes_on};
 use crate::issuer::{Issuer, Pair};
 use crate::memory::Memory;
-use crate::random::Random;
 use crate::server::{Policy, Server};
 use hpkp_tests::clock::{Clock, DAY};
+use hpkp_tests::random::Random;
 
 /// How long, and at which pace.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,8 @@ mod clients;
 #[path = "../../../tests/fuzz/src/der.rs"]
 mod der;
 mod pki;
-#[path = "../../../tests/oracle/random.rs"]
+#[allow(unreachable_pub, reason = "public where the other tests have it from")]
+#[path = "../../../tests/support/random.rs"]
 mod random;
 
 use std::collections::{BTreeSet, HashMap};

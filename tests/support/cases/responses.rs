@@ -98,7 +98,9 @@ pub const CASES: &[Case] = &[
     ),
     both("/file.txt", &["-H", "If-Unmodified-Since: Wed, 01 Jan 2020 00:00:00 GMT"], 412),
     both("/file.txt", &["-X", "OPTIONS"], 405).httpd(200, ALLOWS),
-    both("/", &["-X", "OPTIONS", "--request-target", "*"], 400).httpd(200, "it knows the form"),
+    // Over HTTP/2 httpd's answer depends on the version of nghttp2 or curl: 400 with 1.70 and 8.23, 200 with those of Debian 13.
+    both("/", &["-X", "OPTIONS", "--request-target", "*", "--http1.1"], 400)
+        .httpd(200, "it knows the form"),
     both("/file.txt", &["-X", "TRACE"], 405).httpd(200, ALLOWS),
     both("/file.txt", &["-X", "NONSENSE"], 405).httpd(501, "it tells unknown from not allowed"),
     both("/file.txt", &["-d", "x=y"], 405).httpd(200, ALLOWS),

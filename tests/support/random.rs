@@ -1,10 +1,12 @@
-//! Random numbers that a seed determines (SplitMix64).
+//! Random numbers for tests.
 
+/// Numbers that a seed determines (SplitMix64).
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -16,17 +18,18 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below `limit`.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
+    /// A number below `limit`, which is not 0.
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    /// With a chance of `percent`.
-    pub(crate) fn chance(&mut self, percent: usize) -> bool {
+    /// True in `percent` of a hundred cases.
+    pub fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    pub(crate) fn one_of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+    /// One of the elements, of which there is at least one.
+    pub fn one_of<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
 }
