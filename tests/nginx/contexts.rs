@@ -266,15 +266,23 @@ fn a_block_that_nginx_never_asks_is_not_compared() {
     let mut nginx = two_hosts();
     let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
     // nginx says that it ignores the second block of the name; so its certificate is no matter.
-    nginx.configure(&format!(
-        "{}{}{}",
-        policy("site", &pin),
-        tls_server(port, "a.example", "a", "hpkp site; return 200 a;"),
-        tls_server(port, "a.example", "b", "hpkp site; return 200 b;"),
-    ));
-    let outcome = nginx.test();
-    outcome.accepted(&[]);
-    assert!(outcome.text.contains("conflicting server name"), "{}", outcome.text);
+    for [first, second] in [
+        ["*.a.example a.example", ".a.example"],
+        ["*.a.example", ".a.example"],
+        [".a.example", "a.example *.a.example"],
+        ["a.example", ".a.example"],
+        ["a.example", "a.example"],
+    ] {
+        nginx.configure(&format!(
+            "{}{}{}",
+            policy("site", &pin),
+            tls_server(port, first, "a", "hpkp site; return 200 a;"),
+            tls_server(port, second, "b", "hpkp site; return 200 b;"),
+        ));
+        let outcome = nginx.test();
+        outcome.accepted(&[]);
+        assert!(outcome.text.contains("conflicting server name"), "{}", outcome.text);
+    }
     nginx.start();
     assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
     nginx.stop();

@@ -89,8 +89,8 @@ impl<H> Servers<H> {
             // nginx asks the first block of a name; one whose names all have others is never asked,
             // unless it is the default.
             let names = self.all[position].claims.iter().filter(|name| Choice::Nginx.finds(name));
-            let is_asked = names.filter(|name| claimed.insert((*name).clone())).count() > 0
-                || position == *default;
+            let is_asked =
+                names.filter(|name| claim(&mut claimed, name)).count() > 0 || position == *default;
             let server = &mut self.all[position];
             server.addresses.push(text.clone());
             if server.label.is_empty() {
@@ -251,6 +251,14 @@ impl<H> Servers<H> {
         }
         findings
     }
+}
+
+/// Whether nginx gives a block this name; `claimed` are those that the address has given before.
+fn claim(claimed: &mut HashSet<String>, name: &str) -> bool {
+    let Some(domain) = name.strip_prefix('.') else { return claimed.insert(name.to_owned()) };
+    // `.example.com` is two names, and nginx ignores both where a block before has either.
+    let is_new = claimed.insert(domain.to_owned());
+    is_new & claimed.insert(format!("*.{domain}"))
 }
 
 impl<H> Server<H> {
