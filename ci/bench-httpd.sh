@@ -99,6 +99,8 @@ printf '\n%-42s%10s\n' 'limit: on, at most Header always set' \
 printf '%-42s%10s\n' 'limit: off, at most 0.2 % above without' \
     "$(verdict "1000 * ${httpd_instructions[off]} <= 1002 * ${httpd_instructions[none]}")"
 
+unused httpd one_vhost "$(command -v apache2)" -d "$home" -f httpd.conf -t
+
 # --- The test of a configuration, and a start ----------------------------------------------------
 
 one_vhost_of_many() {

@@ -108,6 +108,8 @@ echo
 limit 'limit: on, at most 40 above add_header' on add_header 40
 limit 'limit: off, at most 40 above without' off none 40
 
+unused nginx one_server "$(command -v /usr/sbin/nginx)" -p "$home" -e error.log -c nginx.conf -t
+
 # --- Each handshake ------------------------------------------------------------------------------
 
 # one_handshake loaded|guarded: a certificate that is loaded, or one that a guard is given.
