@@ -15,7 +15,7 @@ fn ca(arguments: &[&str]) -> crate::Outcome {
 }
 
 #[test]
-fn a_key_is_shown_with_those_that_may_take_its_place() {
+fn a_key_is_listed_with_its_possible_successors() {
     let json = ca(&["show", "--json", YE1]).json();
     assert_eq!(json["known"], true);
     let key = &json["key"];

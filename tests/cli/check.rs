@@ -769,7 +769,7 @@ fn odd_input_ends_with_an_error() {
 }
 
 #[test]
-fn an_empty_configuration_says_that_it_compared_nothing() {
+fn an_empty_configuration_is_reported_as_not_compared() {
     let (directory, pki) = site();
     pki.write("nginx.conf", "events {}\nhttp { server { listen 80; } }\n");
     let outcome = run(directory.path(), &["check", "--config", "nginx.conf"]).fine();

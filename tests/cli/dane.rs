@@ -82,7 +82,7 @@ fn servers(pki: &Pki) -> [(Server, &'static str); 2] {
 }
 
 #[test]
-fn each_combination_is_met_where_openssl_says_so() {
+fn each_combination_is_met_where_openssl_accepts_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let pki = chain(directory.path());
     pki.ca("other");
@@ -107,7 +107,7 @@ fn each_combination_is_met_where_openssl_says_so() {
 }
 
 #[test]
-fn pairs_are_met_where_openssl_says_so() {
+fn pairs_are_met_where_openssl_accepts_them() {
     let directory = tempfile::tempdir().expect("a directory");
     let pki = chain(directory.path());
     pki.ca("other");

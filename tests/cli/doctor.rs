@@ -78,7 +78,7 @@ fn told(code: i32, client: &str, key: &str, answer: &str) -> (Option<i32>, [Valu
 }
 
 #[test]
-fn certbot_says_which_key_comes_next() {
+fn doctor_names_certbots_next_key() {
     let machine = Machine::new();
     let live = format!("a/live/{HOST}");
     let copies = [
@@ -96,7 +96,7 @@ fn certbot_says_which_key_comes_next() {
 }
 
 #[test]
-fn acme_sh_says_which_key_comes_next() {
+fn doctor_names_acme_shs_next_key() {
     let machine = Machine::new();
     let folder = format!("s/{HOST}_ecc");
     let [full, key, next, conf] = [
@@ -120,7 +120,7 @@ fn acme_sh_says_which_key_comes_next() {
 }
 
 #[test]
-fn dehydrated_says_which_key_comes_next() {
+fn doctor_names_dehydrateds_next_key() {
     let machine = Machine::new();
     let folder = format!("d/certs/{HOST}");
     let [full, key, roll] =
@@ -165,7 +165,7 @@ fn other_clients_say_which_key_comes_next() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_is_told() {
+fn directories_that_doctor_cannot_use_are_reported() {
     let machine = Machine::new();
     fs::create_dir(machine.records.0.path().join("empty")).expect("a directory");
     let outcome = machine.doctor("empty");

@@ -133,7 +133,7 @@ fn renew_check_heeds_silence() {
 }
 
 #[test]
-fn status_says_how_long_ago() {
+fn status_prints_how_long_a_machine_has_been_silent() {
     let (records, pki) = site();
     let at = now() - 7_300;
     heard(&pki, at);

@@ -120,7 +120,7 @@ fn standard_input_that_is_closed_is_empty() {
 }
 
 #[test]
-fn what_a_file_says_cannot_upset_a_terminal() {
+fn control_characters_of_a_file_do_not_reach_the_terminal() {
     let records = records();
     let evil = "\u{1b}[2J\u{7}app";
     let pki = Pki::new(records.0.path());

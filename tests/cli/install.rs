@@ -936,7 +936,7 @@ fn a_directory_of_others_is_not_trusted() {
 
 /// What a renewal would bring, before it is made.
 #[test]
-fn a_renewal_is_foretold() {
+fn renew_check_predicts_a_refused_renewal() {
     let place = Place::new();
     let check = |more: &[&str]| {
         let all = [

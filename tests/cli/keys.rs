@@ -515,7 +515,7 @@ fn blank_pdf() -> &'static str {
 }
 
 #[test]
-fn a_drill_says_who_holds_the_pin() {
+fn a_drill_names_the_holders_of_the_pin() {
     let records = Records::new();
     let directory = records.0.path();
     let out = run(directory, &["key", "new", "backup.key"]).fine();
@@ -586,7 +586,7 @@ fn a_drill_finds_the_key_in_tlsa_records() {
 }
 
 #[test]
-fn a_drill_says_what_it_cannot_read_or_record() {
+fn a_drill_reports_what_it_cannot_read_or_record() {
     let records = Records::new();
     let directory = records.0.path();
     let out = run(directory, &["key", "new", "backup.key"]).fine();

@@ -264,7 +264,7 @@ fn the_next_key_of_a_client_is_used_where_it_has_one() {
 }
 
 #[test]
-fn what_cannot_be_told_or_read_is_said() {
+fn a_missing_next_key_or_record_is_reported() {
     let (records, pki) = pinned();
     next(&records, &["--csr", "x.csr"]).failed(1, "has no next key");
     let unknown = next(&records, &["--key", "next.key"]).fine();

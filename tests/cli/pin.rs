@@ -22,7 +22,7 @@ fn pinned(pki: &Pki, files: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn every_kind_of_key_has_the_pin_that_openssl_says() {
+fn every_kind_of_key_has_the_pin_that_openssl_computes() {
     let (dir, pki) = pki();
     for (name, kind) in KINDS {
         pki.key(name, kind);
@@ -43,7 +43,7 @@ fn every_kind_of_key_has_the_pin_that_openssl_says() {
 }
 
 #[test]
-fn a_bundle_is_shown_key_by_key() {
+fn a_bundle_is_listed_key_by_key() {
     let (dir, pki) = pki();
     pki.ca("ca");
     pki.intermediate("middle", "ca");

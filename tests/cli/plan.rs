@@ -277,7 +277,7 @@ fn a_plan_has_dates_configurations_and_commands() {
 }
 
 #[test]
-fn what_cannot_be_safe_says_why() {
+fn a_plan_that_cannot_be_safe_has_a_reason() {
     let site = Site::new();
     site.serve(&[(("a", Some((site.pins(&["a", "b"]), 30 * 86_400, false))), 2 * DAY)]);
     site.plan(&["new-key"]).failed(2, "--pin");

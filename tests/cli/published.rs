@@ -210,7 +210,7 @@ fn a_host_that_gave_pinning_up_is_free_some_day() {
 }
 
 #[test]
-fn a_waiver_says_who_and_why() {
+fn a_waiver_records_who_and_why() {
     let records = Records::new();
     let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);
     for lacking in [&["--who", "me"][..], &["--why", "x"], &[]] {
@@ -251,7 +251,7 @@ fn nothing_is_written_that_cannot_be_read_again() {
 }
 
 #[test]
-fn nothing_is_said_of_what_is_not_known() {
+fn an_id_that_is_not_on_record_fails() {
     let records = Records::new();
     let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);
     let no = "0123456789abcdef0123456789abcdef";
@@ -345,7 +345,7 @@ fn apps_are_imported_in_each_format() {
 }
 
 #[test]
-fn the_hash_of_a_whole_certificate_is_told_by_the_certificate() {
+fn the_hash_of_a_whole_certificate_is_recognised_with_the_certificate() {
     let records = Records::new();
     let pki = Pki::new(records.0.path());
     pki.ca("ca");

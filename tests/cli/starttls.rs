@@ -114,7 +114,7 @@ fn an_install_looks_at_a_mail_server() {
 
 /// A server may have a certificate for each kind of key. If that cannot be told, nothing is silent about it.
 #[test]
-fn what_a_server_does_not_tell_is_said() {
+fn unknown_other_certificates_of_a_server_are_reported() {
     let (records, pki) = site();
     let untold = "cannot tell whether the server has a certificate with an RSA key too";
     // The first connection is answered; then nobody listens any more.
@@ -144,7 +144,7 @@ fn what_a_server_does_not_tell_is_said() {
 }
 
 #[test]
-fn an_install_says_what_the_server_does_not_tell() {
+fn an_install_reports_unknown_other_certificates() {
     let (records, pki) = site();
     renewed(&pki);
     let outcome = install_from(&records, reticent(&pki, "next"), &[]);

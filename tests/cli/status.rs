@@ -176,7 +176,7 @@ fn each_of_many_hosts_has_its_own_answer() {
 }
 
 #[test]
-fn what_cannot_be_read_is_reported_and_the_rest_is_shown() {
+fn an_unreadable_record_is_reported_and_the_others_are_listed() {
     let site = Site::new(&[(HOST, "leaf")]);
     site.app(HOST, &[&site.pin("leaf")]);
     let records = site.records.0.path().join("records");
@@ -432,7 +432,7 @@ fn wrong_usage_is_found_before_anything_is_read() {
 
 /// Whether the backup key can be restored is known by its last drill alone.
 #[test]
-fn the_last_drill_is_shown() {
+fn status_lists_the_last_drill() {
     let site = Site::new(&[(HOST, "leaf")]);
     let at = site.records.0.path();
     run(at, &["key", "new", "backup.key"]).fine();

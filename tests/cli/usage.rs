@@ -211,7 +211,7 @@ fn completions_and_man_pages_have_every_command() {
 }
 
 #[test]
-fn a_key_may_be_said_to_be_compromised_by_its_certificate() {
+fn compromised_takes_a_certificate_for_its_key() {
     let records = Records::new();
     let pki = Pki::new(records.0.path());
     pki.ca("ca");

@@ -265,7 +265,7 @@ fn signatures_are_verified() {
 }
 
 #[test]
-fn the_hash_of_a_whole_certificate_is_told() {
+fn the_hash_of_a_whole_certificate_is_reported() {
     let (records, pki) = site();
     let der = pki.path("old.der");
     let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();

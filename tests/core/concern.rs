@@ -153,7 +153,8 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
 /// Pins that clients have from somewhere else.
 fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     let keys = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "ca", "backup"];
-    let pins = (0..1 + random.below(3)).map(|_| world.pin(keys[random.below(keys.len())])).collect();
+    let pins =
+        (0..1 + random.below(3)).map(|_| world.pin(keys[random.below(keys.len())])).collect();
     let mut published = held(HOSTS[random.below(HOSTS.len())], pins);
     published.pins.dedup();
     published.matching =

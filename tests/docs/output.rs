@@ -253,7 +253,7 @@ fn what_fits() {
 }
 
 #[test]
-fn one_id_stands_for_one_id() {
+fn ids_are_replaced_one_for_one() {
     let (a, b) = ("0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210");
     let mut ids = Ids::default();
     ids.pair(&format!("{a}  x"), &format!("{b}  x")).unwrap();

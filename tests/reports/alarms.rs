@@ -170,7 +170,7 @@ impl Drop for MailServer {
 }
 
 #[test]
-fn mail_says_what_is_to_be_done() {
+fn mail_names_the_next_step() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let letters = dir.path().join("letters");
@@ -198,7 +198,7 @@ fn mail_says_what_is_to_be_done() {
 }
 
 #[test]
-fn a_way_that_fails_is_told_and_stops_nothing() {
+fn a_failed_delivery_is_reported_and_stops_no_other() {
     let alarms = "[alarms]\ncommand = [\"/bin/false\"]\n";
     let collector = Collector::start(&[HOST], "", alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);
@@ -240,7 +240,7 @@ fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
 }
 
 #[test]
-fn one_alarm_stands_for_those_that_had_to_wait() {
+fn one_alarm_summarises_those_that_were_delayed() {
     let dir = tempfile::tempdir().unwrap();
     let program = script(dir.path());
     let alarms = format!("[alarms]\nper_hour = 2\ncommand = [{program:?}]\n");

@@ -433,7 +433,7 @@ fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
 }
 
 #[test]
-fn network_errors_about_pins_are_taken_and_tell_of_no_visit() {
+fn network_errors_about_pins_are_stored_without_the_visited_page() {
     let collector = Collector::start(&[HOST], "", "");
     let item = |error: &str| {
         format!(
@@ -473,7 +473,7 @@ fn a_flood_for_many_hosts_leaves_each_its_share() {
 }
 
 #[test]
-fn what_tells_of_a_device_goes_whatever_the_format() {
+fn device_identifiers_are_removed_in_every_format() {
     let collector = Collector::start(&[HOST], "", "");
     let body = small(HOST, 1).replacen('{', "{\"app-vendor-id\":\"599F9C00\",", 1);
     assert_eq!(collector.post(body), 204);

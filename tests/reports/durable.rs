@@ -96,7 +96,7 @@ fn a_stop_waits_for_what_has_begun() {
 }
 
 #[test]
-fn a_store_that_is_full_says_so_and_loses_nothing() {
+fn a_full_store_is_reported_and_loses_nothing() {
     // Each report is a group of its own and keeps its text: the database reaches its limit.
     let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n[retention]\nsize = \"300k\"\n");
     let collector = Collector::start(&[HOST], "", &limits);
@@ -166,7 +166,7 @@ fn wait_for_health(collector: &Collector, status: u16) {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_and_loses_nothing() {
+fn a_full_disk_is_reported_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     let Some(disk) = Disk::mount(&path) else {

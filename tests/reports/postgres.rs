@@ -118,7 +118,7 @@ fn collectors_share_a_database_that_may_go_away() {
 }
 
 #[test]
-fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
+fn a_read_only_database_is_reported_and_loses_nothing() {
     let server = Server::start();
     let collector = Collector::start(&[HOST], &server.store(), "");
     assert_eq!(collector.post(small(HOST, 1)), 204);

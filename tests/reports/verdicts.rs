@@ -150,7 +150,7 @@ fn holding(body: &str, pins: &[&str]) -> String {
 }
 
 #[test]
-fn our_public_chain_in_a_made_up_report_is_told_as_such() {
+fn our_public_chain_in_a_forged_report_has_its_own_finding() {
     let world = World::new();
     world.pki.records("records");
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
@@ -171,7 +171,7 @@ fn our_public_chain_in_a_made_up_report_is_told_as_such() {
 }
 
 #[test]
-fn clients_that_hold_what_we_published_are_told_as_such() {
+fn clients_with_our_published_pins_are_classified_as_such() {
     let world = World::new();
     world.pki.records("records");
     let (ours, theirs) = (world.pki.pin("ours.pem"), world.pki.pin("theirs.pem"));
@@ -345,7 +345,7 @@ fn write_records(pki: &Pki, pinned: &str, leaf: &str) -> PathBuf {
 }
 
 #[test]
-fn records_that_cannot_be_read_are_told() {
+fn unreadable_records_are_reported() {
     let world = World::new();
     let body = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
     let collector = world.collector("records = [\"/nonexistent/records\"]", "");

@@ -138,7 +138,7 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
 }
 
 #[test]
-fn an_index_that_was_changed_is_told_and_not_used() {
+fn a_changed_index_is_reported_and_not_used() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
@@ -197,7 +197,7 @@ fn a_damaged_copy_has_no_section() {
 }
 
 #[test]
-fn an_index_that_cannot_be_written_is_told() {
+fn an_unwritable_index_is_reported() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];

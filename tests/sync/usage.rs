@@ -179,7 +179,7 @@ fn tls_to_postgresql_is_verified() {
 
 /// A machine that waits learns of new records as soon as they are written.
 #[test]
-fn postgresql_tells_who_waits() {
+fn postgresql_wakes_a_waiting_sync() {
     let postgres = Postgres::start();
     let mut fleet = Machine::fleet(&postgres, 2);
     let mut waiting =

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_table_is_said() {
+    fn each_fault_of_a_table_is_reported() {
         let row = "{\"pin\":\"PIN\",\"name\":\"N\",\"ca\":\"C\",\"role\":\"root\",\
                    \"status\":\"active\",\"source\":\"https://x\"MORE}";
         let table = |pin: &str, more: &str| {

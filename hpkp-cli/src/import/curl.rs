@@ -654,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_a_secret_is_not_shown() {
+    fn what_may_be_a_secret_is_not_printed() {
         for (pin, url) in [
             ("sha256//c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz", "https://a.example"),
             (&format!("sha256//{A}"), "https://ops:c2VjcmV0IHNlY3JldCBzZWNyZXQgMTIz@a.example:x"),

@@ -131,7 +131,7 @@ mod tests {
     use crate::import::samples::A;
 
     #[test]
-    fn a_format_is_told_by_what_it_has() {
+    fn a_format_is_recognised_by_its_content() {
         for (text, format) in [
             ("<network-security-config/>".to_owned(), Some(Format::Android)),
             ("kTSKPinnedDomains: [".to_owned(), Some(Format::Trustkit)),

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn something_is_said_of_pins_of_sha1() {
+    fn each_pin_of_sha1_is_reported() {
         let old = format!("sha1/{}=", "A".repeat(27));
         let text = format!("{{\"a.example\": [\n\"{old}\", \"sha256/{A}\"]}}");
         let read = read_with(super::read, text.as_bytes(), &Certificates::default()).unwrap();

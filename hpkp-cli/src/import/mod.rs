@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn hashes_of_bare_keys_are_told_by_a_certificate() {
+    fn hashes_of_bare_keys_are_recognised_with_the_certificate() {
         use openssl::{
             asn1::Asn1Time, ec, hash::MessageDigest, nid::Nid, pkey::PKey, rsa::Rsa, x509::X509,
         };

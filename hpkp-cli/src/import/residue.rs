@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn something_is_said_of_pins_of_sha1() {
+    fn each_pin_of_sha1_is_reported() {
         let text = format!("\n\"sha1/{}=\" # sha1/{}=", "A".repeat(27), "B".repeat(27));
         let error = found(&text, &[]).0.unwrap_err();
         assert_eq!((error.line, error.column, error.problem), (2, Some(2), Problem::Sha1));

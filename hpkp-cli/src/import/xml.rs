@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_text_whatever_stands_between() {
+    fn text_and_cdata_are_joined_and_elements_refused() {
         let parsed = document("<a> x<!-- no -->y<![CDATA[z]]>&amp; </a>").unwrap();
         assert_eq!(text(parsed.root_element()), Ok("xyz&".to_owned()));
         let parsed = document("<a>x\n<b/></a>").unwrap();

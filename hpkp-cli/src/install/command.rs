@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_private_key_in_the_output_is_not_shown() {
+    fn a_private_key_in_the_output_is_not_printed() {
         let key = "-----BEGIN EC PRIVATE KEY-----\nc2VjcmV0\n-----END EC PRIVATE KEY-----";
         let (_, text) = ran(&format!("echo before; echo '{key}'; echo after"));
         assert_eq!(text, "before\n(a private key; not shown)\nafter");

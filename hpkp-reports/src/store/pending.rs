@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_are_told_once() {
+    fn marks_are_reported_once() {
         let (mut known, mut marks) = (Marks::default(), Marks::default());
         [0, 63, 64, 1023].into_iter().for_each(|mark| marks.insert(mark));
         known.insert(64);

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_neither_taken_from_the_command_line_nor_shown() {
+    fn a_password_is_neither_taken_from_the_command_line_nor_printed() {
         for text in [
             "postgres://u:hunter2@db/hpkp",
             "postgres://u@db/hpkp?password=hunter2",
