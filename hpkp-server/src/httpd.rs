@@ -16,6 +16,7 @@ use hpkp_core::finding::{Code, Finding, Location, Text};
 
 use crate::journal::{self, Journal};
 use crate::kept::{Keeping, KeptContext};
+use crate::living;
 use crate::loader::{self, Loader};
 use crate::setting::GlobalSettings;
 
@@ -97,7 +98,7 @@ pub fn deployment<H>(
     }
     others.report(&mut deployment);
     let concern = journal::concern(global, &deployment);
-    let (records, journal) = journal::read(&global.published, concern);
+    let (records, journal) = journal::read(&global.published, concern, living::NGINX);
     deployment.records = records;
     (deployment, journal)
 }

@@ -57,12 +57,13 @@ pub(crate) fn concern_of_kept(deployment: &Deployment) -> Concern {
 }
 
 /// Reads all directories of a configuration. What cannot be read is a problem of the records;
-/// without a directory there are none. Of other machines' records those are read that `concern` has. The second is
-/// where to write.
+/// without a directory there are none. Of other machines' records those are read that `concern` has. `rivals` are the
+/// programs of servers of another kind. The second is where to write.
 #[must_use]
 pub fn read(
     settings: &[RecordsSetting],
     mut concern: Concern,
+    rivals: &[&str],
 ) -> (Option<Records>, Option<Journal>) {
     let Some(first) = settings.first() else { return (None, None) };
     let directories = directories(settings);
@@ -113,7 +114,7 @@ pub fn read(
     let mut unrecorded = None;
     if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
         unrecorded = match journal.is_read {
-            true => reading.own(setting, directory, &journal.writer, noted),
+            true => reading.own(setting, directory, (&journal.writer, rivals), noted),
             false => last_accepted(directory, &journal.writer),
         };
     }
@@ -261,13 +262,18 @@ impl Reading {
         &mut self,
         setting: &RecordsSetting,
         directory: &Directory,
-        writer: &WriterName,
+        (writer, rivals): (&WriterName, &[&str]),
         noted: Option<u64>,
     ) -> Option<Digest> {
         let at = &setting.at;
-        let can_append = published::can_append(directory, writer);
+        let rival = published::rival(directory, writer, rivals);
+        let can_append = match rival {
+            Some(rival) => Err(DirectoryError::Taken(directory.own_path(writer), rival)),
+            None => published::can_append(directory, writer),
+        };
         if let Err(
             error @ (DirectoryError::NotOwn(..)
+            | DirectoryError::Taken(..)
             | DirectoryError::Copied(_)
             | DirectoryError::Write(..)),
         ) = can_append
@@ -295,7 +301,8 @@ impl Reading {
             self.find(Code::RecordsMissing, text, at);
         }
         self.lost(writer, at);
-        unrecorded
+        // What is on record is the other server's, and nothing says what this one accepted.
+        rival.map_or(unrecorded, |_| Some(Digest::NONE))
     }
 
     /// What the reserve says about the configuration in use, and whether it agrees with the server's own
@@ -577,7 +584,9 @@ impl Journal {
         let own = if error.is_of_another_server() { &none } else { state };
         // Another server that runs under this name has the slot too.
         let reserved = match error {
-            DirectoryError::Taken(..) => Ok(()),
+            DirectoryError::Taken(..) => {
+                Err("nothing tells a later test what this server uses".to_owned())
+            }
             _ => self.reserve(Reserved::Unrecorded(digest())),
         };
         let why = error.to_string();

@@ -91,6 +91,18 @@ pub fn is_of_this_kind(pid: Pid) -> bool {
     own.is_some() && name(&pid.to_string()) == own
 }
 
+/// The programs of nginx, by their names.
+pub const NGINX: &[&str] = &["nginx"];
+
+/// Those of Apache httpd.
+pub const HTTPD: &[&str] = &["apache2", "httpd"];
+
+/// Whether a process runs one of these programs.
+pub(crate) fn runs(pid: Pid, programs: &[&str]) -> bool {
+    let name = name(&pid.to_string());
+    name.is_some_and(|name| programs.iter().any(|program| program.as_bytes() == name))
+}
+
 /// The addresses at which this process listens.
 #[must_use]
 pub fn own_addresses() -> Vec<SocketAddr> {

@@ -17,6 +17,7 @@ use hpkp_core::finding::Check;
 
 use crate::journal;
 use crate::kept::{Keeping, KeptContext, Replacement};
+use crate::living;
 use crate::loader::{self, Loader};
 use crate::setting::{GlobalSettings, ServerSettings};
 
@@ -87,7 +88,7 @@ impl<'a, H> Configuration<'a, H> {
         built.deployment.noticed.extend(self.global.public_ports.unused(&listening));
         built.concern = journal::concern(self.global, &built.deployment);
         (built.deployment.records, built.journal) =
-            journal::read(&self.global.published, built.concern.clone());
+            journal::read(&self.global.published, built.concern.clone(), living::HTTPD);
         built
     }
 

@@ -92,7 +92,7 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
             let names = server::names(ngx::elements(&raw const (**block).server_names));
             let records = records.get_or_insert_with(|| {
                 // Of keys alone that are compromised, which concern everybody.
-                journal::read(&main.global.published, Concern::none()).0
+                journal::read(&main.global.published, Concern::none(), &[]).0
             });
             let found = kept::in_place_of_broken(
                 (&setting, &writer),

@@ -15,6 +15,7 @@ use crate::fixture::{Fixture, OWN, says};
 
 super::scenarios! {
     the_printed_waiver_covers_all_hosts
+    the_host_to_ask_about_is_named
     the_printed_command_finds_the_key
     the_printed_end_is_of_the_app
     the_printed_commands_name_all_directories
@@ -109,6 +110,33 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
         paste(waiver);
     }
     fixture.passes_all(&layout, &["waived"]);
+}
+
+/// A finding begins with the first name of a server, which may not be the one whose clients are locked out.
+fn the_host_to_ask_about_is_named<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    fixture.pki.leaf("wide", "*.example.com", "ca");
+    fixture.pki.leaf("own", "localhost", "ca");
+    let both = leaf_extensions("localhost,DNS:api.example.com");
+    fixture.pki.sign("own", "/CN=localhost", "ca", &both);
+    let wide = fixture.pki.pin("wide.pem");
+    let pins: &[&str] = &[&wide, B];
+    let policies = [Policy { pins, ..POLICY }];
+    let own = Block { port: fixture.port, policy: None, ..BLOCK };
+    let pattern = Block {
+        port: fixture.port,
+        names: &["www.example.com", "*.example.com"],
+        certificates: &["wide"],
+        ..BLOCK
+    };
+    let before = [own.clone(), pattern.clone()];
+    fixture.up_with(&Layout { policies: &policies, blocks: &before, ..LAYOUT }, &[]);
+
+    let names = &["localhost", "api.example.com"];
+    let own = Block { names, certificates: &["own"], ..own };
+    let after = Layout { policies: &policies, blocks: &[own, pattern], ..LAYOUT };
+    let said = fixture.refuses_all(&after, &["published-pins-unmet"]);
+    says(&said, &["[published-pins-unmet] localhost: affects api.example.com"]);
 }
 
 fn the_printed_command_finds_the_key<S: Site>() {

@@ -12,13 +12,15 @@ use hpkp_core::pin::Pin;
 use hpkp_core::published::{Body, Compromised, Event, Identity};
 use hpkp_tests::httpd::Httpd;
 use hpkp_tests::instance::{Reload, codes};
-use hpkp_tests::layout::{LAYOUT, Layout, Site};
+use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, Site};
 use hpkp_tests::load::meanwhile;
 use hpkp_tests::nginx::Nginx;
 use hpkp_tests::outcome::Kind;
 use hpkp_tests::recorded::{events, published};
 use hpkp_tests::site::{A, B};
 
+use crate::apps;
+use crate::fixture::{Fixture, says};
 use crate::pinned::{PinnedSite, SENT, WITHHELD};
 
 const UNREADABLE: &str = "records-unreadable";
@@ -379,6 +381,43 @@ fn two_nginx_that_write_under_one_name() {
 fn two_httpd_that_write_under_one_name() {
     one_writer::<Httpd>(false);
     one_writer::<Httpd>(true);
+}
+
+/// Each calls itself as the machine is called, if nobody gives it another name. What the other one accepted says
+/// nothing of the clients of this one.
+fn one_name_for_two_kinds<S: Site, T: Site>() {
+    let mut first = Fixture::<S>::new();
+    first.up(&["live"], &[], &[]);
+    let mut other = Fixture::<T>::new();
+    for kind in ["pem", "key"] {
+        let copy = other.site.path(&format!("first.{kind}"));
+        fs::copy(first.site.path(&format!("live.{kind}")), copy).expect("a copy");
+    }
+    let pin = format!("sha256/{}", other.pki.pin("live.pem"));
+    apps::published(&first, &["add", "localhost", "--origin", "app", "--pin", &pin]);
+
+    let directory = format!("{} writer=web-1", first.site.path("records").display());
+    let directories = [directory.as_str()];
+    let port = other.port;
+    let block = |certificates| [Block { port, certificates, policy: None, ..BLOCK }];
+    let (own, others) = (block(&["live"]), block(&["first"]));
+    let layout = Layout { published: &directories, blocks: &own, ..LAYOUT };
+    other.expect(&["configuration-not-recorded"]);
+    other.up_with(&layout, &["records-not-writable"]);
+    other.takes_all(&layout, &["records-not-writable"]);
+    let changed = Layout { blocks: &others, ..layout.clone() };
+    let said = other.refuses_all(&changed, &["published-pins-unmet", "records-not-writable"]);
+    says(&said, &[&format!("in use by another running server, process {};", first.site.pid())]);
+    // Now the name is free.
+    first.site.down();
+    other.takes_all(&layout, &[]);
+    other.site.down();
+}
+
+#[test]
+fn nginx_and_httpd_that_write_under_one_name() {
+    one_name_for_two_kinds::<Nginx, Httpd>();
+    one_name_for_two_kinds::<Httpd, Nginx>();
 }
 
 fn copied<S: Site>() {

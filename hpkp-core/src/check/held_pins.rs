@@ -268,6 +268,7 @@ impl<'a> Checker<'a> {
                     all: together.get(&key).map_or(unmet.found.as_slice(), Vec::as_slice),
                     names: &unmet.names,
                     claim,
+                    label: &deployment.hosts[host].label,
                     directives: &deployment.names,
                     chains: &chains,
                     presented: &published.presented[host],

@@ -58,6 +58,8 @@ pub(super) struct UnmetPins<'a> {
     pub(super) names: &'a BTreeSet<(HostSet, u16)>,
     /// Why the host answers for these names.
     pub(super) claim: Claim,
+    /// By what the finding calls the host.
+    pub(super) label: &'a str,
     pub(super) directives: &'a Names,
     /// The same of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
@@ -112,7 +114,7 @@ impl UnmetPins<'_> {
                     .to_owned(),
             );
         }
-        if self.claim == Claim::Pattern {
+        if self.claim == Claim::Pattern || self.is_of_other_names(code) {
             text.details.push(format!("affects {}", self.hosts()));
         }
         if code == Code::RemovedHostPinsUnmet || code == Code::WildcardHostPinsUnmet {
@@ -185,6 +187,13 @@ impl UnmetPins<'_> {
                 != PinValidation::Fails
         };
         self.found.iter().all(meets)
+    }
+
+    /// Whether clients of the name that the finding begins with are not among these.
+    fn is_of_other_names(&self, code: Code) -> bool {
+        self.claim == Claim::Name
+            && code != Code::RemovedHostPinsUnmet
+            && self.names.iter().all(|((host, _), _)| host.as_str() != self.label)
     }
 
     /// The affected hosts, the first few.

@@ -77,7 +77,7 @@ impl Sight {
         if self.state == Some(state) {
             return Ok(None);
         }
-        let Some(records) = journal::read(&self.settings, self.concern.clone()).0 else {
+        let Some(records) = journal::read(&self.settings, self.concern.clone(), &[]).0 else {
             return Ok(None);
         };
         let unreadable = |(code, text, _): &(Code, hpkp_core::finding::Text, _)| {

@@ -200,7 +200,12 @@ impl Keeping {
             needed.add_name(name, true);
         }
         if !read.covers(&needed) && deployment.records.is_some() {
-            deployment.records = journal::read(&self.published, needed).0;
+            let more = journal::read(&self.published, needed, &[]).0;
+            deployment.records = deployment
+                .records
+                .take()
+                .zip(more)
+                .map(|(before, more)| Records { state: more.state, ..before });
         }
     }
 

@@ -163,6 +163,19 @@ pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option
     Ok(None)
 }
 
+/// Whether a server that runs one of these programs writes under the name of `writer` and serves: the process.
+pub(crate) fn rival(
+    directory: &Directory,
+    writer: &WriterName,
+    programs: &[&str],
+) -> Option<Claimant> {
+    if programs.is_empty() {
+        return None;
+    }
+    let claimant = claimant(directory, writer).ok()??;
+    matches!(claimant, Claimant::Process(pid) if living::runs(pid, programs)).then_some(claimant)
+}
+
 /// Gives back, in a child that has just been forked, what it has of its parent's claim. It allocates
 /// nothing and waits for no lock: a thread of the parent that is not in the child may have had it.
 ///

@@ -28,6 +28,7 @@ use hpkp_core::published::state::Standing;
 use hpkp_core::published::{State, WriterName};
 
 pub use append::{append, append_alone, can_append, last_seq};
+pub(crate) use claim::rival;
 pub use claim::{Claimant, claim, claimant, close_in_child, leave_to_parent_for_all_builds};
 pub use compact::{Compacted, compact};
 pub use error::DirectoryError;
