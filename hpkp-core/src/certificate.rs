@@ -153,7 +153,7 @@ impl Certificate {
     /// Whether the names and key identifiers let `issuer` be its issuer. No signature is verified.
     #[must_use]
     pub fn may_be_issued_by(&self, issuer: &Self) -> bool {
-        self.issued_by(issuer) != Issuance::No
+        matches!(self.issued_by(issuer), Issuance::Perhaps | Issuance::Yes)
     }
 
     /// Its subject, bounded and printable; its first subjectAltName where the subject is empty, as in
@@ -254,7 +254,7 @@ impl Certificate {
         }
         match (&self.authority_key_id, &issuer.subject_key_id) {
             (Some(wanted), Some(id)) if wanted == id => Issuance::Yes,
-            (Some(_), Some(_)) => Issuance::No,
+            (Some(_), Some(_)) => Issuance::OtherKeyId,
             _ => Issuance::Perhaps,
         }
     }
@@ -333,8 +333,12 @@ impl fmt::Debug for Certificate {
 /// Whether one certificate issued another, before any signature is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Issuance {
-    /// The names or the key identifiers differ.
+    /// The names differ.
     No,
+    /// The names fit; the key identifiers differ. OpenSSL and GnuTLS then do not take it for the issuer.
+    /// Java and Chromium do if its key made the signature: RFC 5280 has the identifiers to choose
+    /// certificates with, not to validate (section 4.2.1.1).
+    OtherKeyId,
     /// The names fit; one of the key identifiers is missing.
     Perhaps,
     /// The names and the key identifiers fit.

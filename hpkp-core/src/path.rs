@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
+use crate::published::keys::ends_of_all;
 use crate::published::{CertificateIdentity, KeyGraph, KeyNode, PinValidation};
 use crate::sorted::distinct;
 
@@ -150,11 +151,19 @@ pub trait VerifySignature {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool;
 }
 
-/// A [`VerifySignature`] that asks once for each pair.
+/// The key of an issuer, or its certificate where the key has no pin. Certificates are compared by
+/// address: they stay where they are while a check runs.
+#[derive(PartialEq, Eq, Hash)]
+enum IssuerKey {
+    Pin(Pin),
+    Of(*const Certificate),
+}
+
+/// A [`VerifySignature`] that asks once for each certificate and key: a CA may have many certificates.
 pub(crate) struct Verified<'v> {
     verify: &'v dyn VerifySignature,
-    /// By address: the certificates stay where they are while a check runs.
-    known: RefCell<HashMap<(*const Certificate, *const Certificate), bool>>,
+    /// By certificate and by the key of its issuer.
+    known: RefCell<HashMap<(*const Certificate, IssuerKey), bool>>,
 }
 
 impl<'v> Verified<'v> {
@@ -167,7 +176,8 @@ impl<'v> Verified<'v> {
         certificate: &Arc<Certificate>,
         issuer: &Arc<Certificate>,
     ) -> bool {
-        let pair = (Arc::as_ptr(certificate), Arc::as_ptr(issuer));
+        let key = issuer.pin().map_or(IssuerKey::Of(Arc::as_ptr(issuer)), IssuerKey::Pin);
+        let pair = (Arc::as_ptr(certificate), key);
         if let Some(answer) = self.known.borrow().get(&pair) {
             return *answer;
         }
@@ -393,7 +403,7 @@ impl<'a> Graph<'a> {
             .filter(|(.., issuance)| *issuance != Issuance::No)
             .collect();
         // Where the key identifiers point to one key there is nothing to decide; a signature is
-        // verified where they are missing or fit several keys.
+        // verified where they are missing or differ, or several keys fit.
         let keys: HashSet<Option<Pin>> =
             candidates.iter().map(|(issuer, ..)| issuer.pin()).collect();
         for (issuer, served, issuance) in candidates {
@@ -407,17 +417,11 @@ impl<'a> Graph<'a> {
 
     fn finish(self, chain: &Chain, now: i64) -> Paths {
         let mut nodes = self.nodes;
-        // Without an anchor the served chain is the path: it ends where no issuer is known.
-        let anchored = nodes.iter().any(|node| node.anchor.is_some());
-        let mut ends: Vec<bool> = nodes
-            .iter()
-            .map(|node| if anchored { node.anchor.is_some() } else { node.issuers.is_empty() })
-            .collect();
-        if !ends.contains(&true) {
-            // Certificates above the leaf that issued each other in a circle; each may be the last.
-            ends.fill(true);
-            ends[0] = false;
-        }
+        let ends = if nodes.iter().any(|node| node.anchor.is_some()) {
+            nodes.iter().map(|node| node.anchor.is_some()).collect()
+        } else {
+            ends_of_all(nodes.len(), |at| &nodes[at].issuers, |_| true)
+        };
         // Nobody takes a path with an expired certificate, unless all are of that kind: then it is
         // not for the pins to say that the server is out of order.
         for node in &mut nodes {

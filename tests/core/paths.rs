@@ -27,21 +27,36 @@ struct OpenSsl<'a> {
     asked: Cell<usize>,
 }
 
+/// The first element of `der` with its header and without, and what comes after it.
+fn element(der: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let (header, length) = match der[1] {
+        0x81 => (3, usize::from(der[2])),
+        0x82 => (4, usize::from(u16::from_be_bytes([der[2], der[3]]))),
+        length => (2, usize::from(length)),
+    };
+    let (whole, rest) = der.split_at(header + length);
+    (whole, &whole[header..], rest)
+}
+
+/// The signature alone counts: `openssl verify` looks at key identifiers besides.
 impl VerifySignature for OpenSsl<'_> {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool {
         self.asked.set(self.asked.get() + 1);
-        let to_pem = |name: &str, certificate: &Certificate| {
-            let der = self.pki.write(&format!("{name}.tmp.der"), certificate.der());
-            let pem = self.pki.path(&format!("{name}.tmp.pem"));
-            let mut command = Command::new("openssl");
-            command.args(["x509", "-inform", "der"]).arg("-in").arg(der).arg("-out").arg(&pem);
-            hpkp_tests::succeed(&mut command);
-            pem
-        };
-        let (certificate, issuer) = (to_pem("c", certificate), to_pem("i", issuer));
+        let (_, inside, _) = element(certificate.der());
+        let (signed, _, rest) = element(inside);
+        let (_, _, rest) = element(rest);
+        // Its first byte counts the bits that the last one leaves out.
+        let (_, signature, _) = element(rest);
+        let signed = self.pki.write("signed.tmp", signed);
+        let signature = self.pki.write("signature.tmp", &signature[1..]);
+        let issuer = self.pki.write("issuer.tmp.der", issuer.der());
+        let key = self.pki.path("issuer.tmp.pub");
         let mut command = Command::new("openssl");
-        command.args(["verify", "-partial_chain", "-no-CApath", "-no-CAfile"]);
-        output(command.arg("-trusted").arg(issuer).arg(certificate)).status.success()
+        command.args(["x509", "-inform", "der", "-pubkey", "-noout", "-in"]).arg(issuer);
+        hpkp_tests::succeed(command.arg("-out").arg(&key));
+        let mut command = Command::new("openssl");
+        command.args(["dgst", "-sha256", "-verify"]).arg(key).arg("-signature").arg(signature);
+        output(command.arg(signed)).status.success()
     }
 }
 
@@ -231,6 +246,28 @@ fn key_identifiers_spare_the_signature() {
     assert_eq!(asked, 0);
 }
 
+/// Two CAs certified one key, each with an identifier of its own for it. Java's clients and Chromium take
+/// the certificate with the identifier that the leaf does not have, too.
+#[test]
+fn key_identifiers_that_differ() {
+    let (_dir, pki) = cross_signed();
+    let other = CA_EXTENSIONS.replace("subjectKeyIdentifier=hash", "subjectKeyIdentifier=01020304");
+    assert_ne!(other, CA_EXTENSIONS);
+    pki.sign_as("middle-other", "middle", "/CN=middle", "two", &other);
+    let found = ["partial-path-match", "root-only-match"];
+    let chain = ["leaf", "middle", "middle-other"];
+    expect(&pki, &chain, &["one", "two"], &["one"], &found);
+    expect(&pki, &chain, &["one", "two"], &["two"], &found);
+    expect(&pki, &chain, &["one", "two"], &["middle"], &[]);
+    let chain = ["leaf", "middle-other"];
+    expect(&pki, &chain, &["two"], &["middle"], &[]);
+    expect(&pki, &chain, &["two"], &["two"], &["root-only-match"]);
+    // Another key of the same name did not sign.
+    pki.key("stranger", P256);
+    pki.sign_as("stranger", "stranger", "/CN=middle", "two", &other);
+    expect(&pki, &["leaf", "stranger"], &["two"], &["two"], &["no-pin-in-chain"]);
+}
+
 #[test]
 fn names_are_compared_as_names() {
     let (_dir, pki) = pki();
@@ -257,6 +294,14 @@ fn certificates_that_issued_each_other() {
     expect(&pki, &chain, &[], &["a"], &[]);
     expect(&pki, &chain, &["a", "b"], &["a"], &[]);
     expect(&pki, &chain, &["b"], &["b"], &[]);
+    // Beside the circle there is a root that nobody here trusts.
+    pki.ca("c");
+    pki.intermediate("middle", "a");
+    pki.sign_as("middle-by-c", "middle", "/CN=middle", "c", CA_EXTENSIONS);
+    pki.leaf("leaf", "host", "middle");
+    let chain = ["leaf", "middle", "a-by-b", "b-by-a", "middle-by-c", "c"];
+    expect(&pki, &chain, &[], &["c"], &["partial-path-match"]);
+    expect(&pki, &chain, &[], &["middle"], &[]);
 }
 
 /// Every certificate may be the issuer of every other by its name: the work grows with the pairs,
@@ -280,4 +325,28 @@ fn many_certificates_of_one_name() {
     let (verdict, asked) = judge(&pki, &chain, &[], &["leaf"]);
     assert!(verdict.findings.is_empty(), "{:#?}", verdict.findings);
     assert!(asked <= chain.len() * chain.len(), "{asked}");
+}
+
+/// A signature is of a key: another certificate of the key needs no other look.
+#[test]
+fn many_certificates_of_one_key() {
+    let (_dir, pki) = pki();
+    let none = "basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=none\n";
+    let none = none.to_owned() + "authorityKeyIdentifier=none\n";
+    for name in ["one", "two"] {
+        pki.key(name, P256);
+        pki.self_signed(name, "/CN=same", &["subjectKeyIdentifier=none"]);
+    }
+    let mut chain = vec!["leaf".to_owned()];
+    for number in 0..4 {
+        for (name, issuer) in [("one", "two"), ("two", "one")] {
+            chain.push(format!("{name}-{number}"));
+            pki.sign_as(&chain[chain.len() - 1], name, "/CN=same", issuer, &none);
+        }
+    }
+    pki.key("leaf", P256);
+    pki.sign("leaf", "/CN=host", "one", "subjectAltName=DNS:host\nauthorityKeyIdentifier=none\n");
+    let chain: Vec<&str> = chain.iter().map(String::as_str).collect();
+    let (_, asked) = judge(&pki, &chain, &["one", "two"], &["leaf"]);
+    assert!(asked <= 2 * (chain.len() + 2), "{asked}");
 }

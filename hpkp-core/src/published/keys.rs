@@ -183,9 +183,36 @@ impl KeyGraph {
         if !served_only {
             return self.0.iter().map(|node| node.end).collect();
         }
-        let is_last = |node: &KeyNode| !node.issuers.iter().any(|at| self.0[*at].served);
-        self.0.iter().map(|node| node.served && is_last(node)).collect()
+        ends_of_all(self.0.len(), |at| &self.0[at].issuers, |at| self.0[at].served)
     }
+}
+
+/// Where paths end that need no anchor, among `count` nodes of which clients `may_pass` some: where
+/// no issuer is known. Above some nodes there is only a circle of CAs that issued each other; then each
+/// of these may be the last, except the leaf, which is the first.
+pub(crate) fn ends_of_all<'n>(
+    count: usize,
+    issuers: impl Fn(usize) -> &'n [usize],
+    may_pass: impl Fn(usize) -> bool,
+) -> Vec<bool> {
+    let above = |at| issuers(at).iter().copied().filter(|issuer| may_pass(*issuer));
+    let mut issued: Vec<Vec<usize>> = vec![Vec::new(); count];
+    let mut open = Vec::new();
+    for at in (0..count).filter(|at| may_pass(*at)) {
+        above(at).for_each(|issuer| issued[issuer].push(at));
+        open.extend(above(at).next().is_none().then_some(at));
+    }
+    let mut ends: Vec<bool> = (0..count).map(&may_pass).collect();
+    if let Some(leaf) = ends.first_mut() {
+        *leaf = above(0).next().is_none();
+    }
+    // What leads to a last one is not the last itself.
+    while let Some(at) = open.pop() {
+        let led_here = std::mem::take(&mut issued[at]);
+        led_here.iter().for_each(|below| ends[*below] = false);
+        open.extend(led_here);
+    }
+    ends
 }
 
 #[cfg(test)]
@@ -238,6 +265,30 @@ mod tests {
         ] {
             let met = cross_signed().meet(scope, |p| pins.iter().any(|number| p == pin(*number)));
             assert_eq!(met, expected, "{scope:?} {pins:?}");
+        }
+    }
+
+    /// CAs that issued each other: whether the leaf is below another CA too or not, no client goes round.
+    #[test]
+    fn a_circle_of_sent_authorities() {
+        let circle = |above: &[usize]| {
+            vec![
+                node(1, true, false, above),
+                node(2, true, false, &[2]),
+                node(3, true, false, &[1]),
+                node(4, true, true, &[]),
+            ]
+        };
+        for (above, pins, expected) in [
+            (&[1][..], &[2][..], PinValidation::Succeeds),
+            (&[1], &[3], PinValidation::DependsOnPath),
+            (&[1], &[9], PinValidation::Fails),
+            (&[1, 3], &[4], PinValidation::DependsOnPath),
+            (&[1, 3], &[2, 4], PinValidation::Succeeds),
+        ] {
+            let graph = KeyGraph::new(circle(above)).unwrap();
+            let met = graph.meet(Scope::SentCa, |p| pins.iter().any(|number| p == pin(*number)));
+            assert_eq!(met, expected, "{above:?} {pins:?}");
         }
     }
 
