@@ -233,7 +233,7 @@ fn a_kept_certificate_beside_one_that_cannot_be_kept() {
 }
 
 #[test]
-fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
+fn check_keep_presents_the_kept_certificate_at_a_reload_and_check_warn_never() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
     site.httpd.install("other", "other");

@@ -239,7 +239,7 @@ fn a_start_into_the_background() {
 }
 
 #[test]
-fn text_that_is_wrong_is_refused_at_a_start_too() {
+fn a_syntax_error_is_refused_at_a_start_too() {
     let mut httpd = two_hosts();
     let live = httpd.pki().pin("live.pem");
     httpd.configure(&configuration(&httpd, free_port(), &[&live], "", ""));

@@ -267,9 +267,9 @@ fn several_requests_on_one_connection() {
 }
 
 #[test]
-fn requests_that_are_no_sound_http() {
+fn malformed_requests_get_the_field() {
     let (mut httpd, site) = site(Module::Shipped, Mpm::Event);
-    site.requests_that_are_no_sound_http();
+    site.malformed_requests_get_the_field();
     httpd.stop();
 }
 
@@ -296,7 +296,7 @@ fn programs_that_write_the_head_themselves() {
 }
 
 #[test]
-fn what_is_off_is_left_alone() {
+fn a_foreign_field_is_kept_where_hpkp_is_off() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
     httpd.load(&["proxy", "proxy_http"]);
     let live = httpd.pki().pin("live.pem");
