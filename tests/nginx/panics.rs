@@ -59,7 +59,7 @@ fn server(hook: &str) -> (Nginx, u16) {
 }
 
 #[test]
-fn a_test_exits_1_and_says_why() {
+fn a_panic_in_a_test_exits_1_with_its_hook() {
     for hook in CONFIGURING {
         let (nginx, _) = server(hook);
         let outcome = nginx.test();
@@ -79,7 +79,7 @@ fn a_test_exits_1_and_says_why() {
 }
 
 #[test]
-fn a_start_goes_on_without_the_header() {
+fn a_panic_in_a_start_withholds_the_header() {
     for hook in CONFIGURING {
         let (mut nginx, port) = server(hook);
         nginx.expect_in_log(&["hpkp: a bug in the module"]);
@@ -91,7 +91,7 @@ fn a_start_goes_on_without_the_header() {
 }
 
 #[test]
-fn a_reload_is_refused_and_the_site_goes_on() {
+fn a_panic_in_a_reload_refuses_it_and_ends_no_site() {
     for hook in CONFIGURING {
         let (mut nginx, port) = server(hook);
         nginx.expect_in_log(&["hpkp: a bug in the module", "exited on signal 9"]);

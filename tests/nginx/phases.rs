@@ -101,7 +101,7 @@ fn each_finding_refuses_a_reload_or_withholds_the_header() {
 }
 
 #[test]
-fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
+fn a_start_withholds_the_header_unless_on_start_is_refuse() {
     for (pins, code) in [
         (&[A, B][..], "no-pin-in-chain"),
         (&["file:live.pem", "file:missing"], "unreadable-pin-source"),
