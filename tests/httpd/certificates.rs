@@ -1,5 +1,5 @@
-//! Which certificates a test takes for those that mod_ssl is going to load, and what counts at a
-//! start.
+//! Certificates of mod_ssl: a config test must predict which ones mod_ssl will load, and a start uses those that it
+//! has loaded.
 
 use std::fs;
 use std::process::Command;
@@ -26,7 +26,7 @@ fn prepared() -> Httpd {
     httpd
 }
 
-/// The status and how many pins a server sends.
+/// The status of a response and its number of pin fields.
 fn asked(httpd: &Httpd, port: u16) -> (u16, usize) {
     let response = Curl::new(&httpd.path("ca.pem")).get(&format!("https://localhost:{port}/"));
     (response.status, response.pins().len())
@@ -38,8 +38,8 @@ fn pairs(names: &[&str]) -> String {
     names.iter().map(pair).collect()
 }
 
-/// A vhost's certificate takes the place of the server's at the same position; further ones of the
-/// server stay.
+/// A vhost's certificate replaces the server's certificate at the same position; further certificates of the server
+/// stay.
 #[test]
 fn certificates_are_merged_by_their_position() {
     let mut httpd = prepared();
@@ -64,12 +64,12 @@ fn certificates_are_merged_by_their_position() {
     assert!(outcome.text.contains(&other), "{}", outcome.text);
     httpd.configure(&configuration(&[&rsa, &other]));
     httpd.test().accepted(&["no-backup-pin"]);
-    // The one that is replaced is a backup.
+    // The key of the replaced certificate counts as a backup.
     httpd.configure(&configuration(&[&rsa, &other, &live]));
     httpd.test().accepted(&[]);
     httpd.start();
     assert_eq!(asked(&httpd, port), (200, 1));
-    // That is how it is.
+    // mod_ssl does present these two certificates.
     for (name, pin) in [("ECDSA", &other), ("RSA", &rsa)] {
         let curl = Curl::new(&httpd.path("ca.pem")).with(&["--tls-max", "1.2"]);
         let cipher = format!("ECDHE-{name}-AES128-GCM-SHA256");
@@ -112,7 +112,7 @@ fn chains_from_a_bundle_and_from_a_file_of_their_own() {
         assert_eq!(asked(&httpd, port), (200, 1), "{certificate} {more}");
         httpd.stop();
     }
-    // Inherited from the server.
+    // The vhost inherits the chain from the server.
     httpd.configure(&format!(
         "{}SSLCertificateChainFile between.pem\n{}{}",
         listen(&[port]),
@@ -122,7 +122,7 @@ fn chains_from_a_bundle_and_from_a_file_of_their_own() {
     httpd.test().accepted(&[]);
 }
 
-/// The root of a private CA that the server does not send.
+/// The pinned root of a private CA, which the server does not send, is found only in a named file.
 #[test]
 fn a_private_root_needs_a_store() {
     let httpd = prepared();
@@ -140,7 +140,7 @@ fn a_private_root_needs_a_store() {
     for (server, vhost) in [
         ("", "HPKPTrustedCertificate ca.pem"),
         ("HPKPTrustedCertificate ca.pem", ""),
-        // A vhost's own file is the one that counts.
+        // A vhost's own file counts before the server's.
         ("HPKPTrustedCertificate live.pem", "HPKPTrustedCertificate ca.pem"),
     ] {
         httpd.configure(&configuration(server, vhost));
@@ -150,9 +150,10 @@ fn a_private_root_needs_a_store() {
     }
 }
 
-/// mod_ssl itself refuses what is no regular file; nothing of ours may read one before, and wait.
+/// mod_ssl itself refuses a file that is not regular. Our module must not open such a file before mod_ssl: reading a
+/// FIFO would wait.
 #[test]
-fn certificates_that_are_no_files() {
+fn unusable_certificate_files_are_refused() {
     let httpd = prepared();
     let (pki, port) = (httpd.pki(), free_port());
     let live = pki.pin("live.pem");
@@ -176,20 +177,19 @@ fn certificates_that_are_no_files() {
             "{outcome:?}"
         );
     }
-    // These it takes until it loads them.
+    // mod_ssl accepts these two until it loads them.
     for name in ["text", "half"] {
         let outcome = test(name);
         outcome.refused("unreadable-certificate", httpd.line("HPKPUse site"));
         assert!(outcome.text.contains(&format!("{name}.pem")), "{outcome:?}");
     }
-    // A file that changes its nature after httpd has looked at it cannot be had here; one that is
-    // too large can.
+    // A test cannot change a file's type after httpd has checked it, but it can make a file that is too large.
     let large = fs::File::create(pki.path("large.pem")).expect("a file");
     large.set_len(100 << 20).expect("a sparse file");
     test("large").refused("oversized-input", httpd.line("HPKPUse site"));
 }
 
-/// A certificate that is named in OpenSSL's own terms, in the place of one of the same type of key.
+/// A certificate named by `SSLOpenSSLConfCmd` replaces a certificate of the same key type.
 #[test]
 fn certificates_that_openssl_commands_load() {
     let mut httpd = prepared();
@@ -216,7 +216,7 @@ fn certificates_that_openssl_commands_load() {
         httpd.configure(&configuration(&live, more));
         httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
     }
-    // Beside one of another type.
+    // It stands beside a certificate of another key type.
     httpd.configure(&configuration(&other, &pairs(&["rsa"])));
     let outcome = httpd.test();
     outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
@@ -234,7 +234,7 @@ fn certificates_that_openssl_commands_load() {
     httpd.expect_in_log(&["AH00016: Configuration Failed"]);
 }
 
-/// A leaf `below` and what OpenSSL may find above it.
+/// Writes a leaf `below` and the files in which OpenSSL may find its issuer.
 fn write_authorities(pki: &Pki) {
     pki.intermediate("between", "ca");
     pki.leaf("below", "localhost", "between");
@@ -247,8 +247,8 @@ fn write_authorities(pki: &Pki) {
     succeed(Command::new("openssl").args(["rehash"]).arg(pki.path("hashed")));
 }
 
-/// What OpenSSL sends above a leaf that has no chain of its own, from wherever it has it: a test sees
-/// what the start will.
+/// OpenSSL completes the chain of a leaf that has none configured, from several places. The config test must give the
+/// same result as the start.
 #[test]
 fn chains_that_openssl_completes() {
     let mut httpd = prepared();
@@ -268,9 +268,9 @@ fn chains_that_openssl_completes() {
         ("", command("chaincafile", "many.pem"), false),
         ("", command("ChainCAPath", "hashed"), false),
         (&*command("ChainCAFile", "between.pem"), String::new(), false),
-        // These count alone, where there are any.
+        // If ChainCAFile is set, OpenSSL does not look in SSLCACertificateFile.
         ("", format!("{}\n{authorities}", command("ChainCAFile", "unrelated.pem")), true),
-        // A chain of its own leaves nothing to complete.
+        // OpenSSL does not complete a configured chain.
         ("", format!("SSLCertificateChainFile unrelated.pem\n{authorities}"), true),
     ] {
         let text = format!(
@@ -289,13 +289,13 @@ fn chains_that_openssl_completes() {
         }
         httpd.start();
         let sent = usize::from(!refused);
-        // Some of these chains lead nowhere.
+        // Some of these chains do not end at the root, so curl does not verify them.
         let response = Curl::new(&httpd.path("ca.pem")).with(&["-k"]);
         let response = response.get(&format!("https://localhost:{port}/"));
         assert_eq!(response.pins().len(), sent, "{server} {vhost}:\n{}", httpd.log());
         httpd.stop();
     }
-    // Where only OpenSSL can look.
+    // Only OpenSSL can read a store of this kind.
     httpd.configure(&format!(
         "{}{}{}",
         listen(&[port]),
@@ -313,7 +313,7 @@ fn chains_that_openssl_completes() {
     }
 }
 
-/// A chain of any length has one verdict, at a test and at a start.
+/// A chain of any length has the same result at a config test and at a start.
 #[test]
 fn long_chains_have_one_verdict() {
     let mut httpd = prepared();
@@ -349,9 +349,9 @@ fn long_chains_have_one_verdict() {
     }
 }
 
-/// mod_ssl calls for a proxy's context as well, which presents nothing to clients.
+/// mod_ssl calls our hook for a proxy's SSL_CTX as well, which presents nothing to clients.
 #[test]
-fn contexts_of_a_proxy_are_not_the_server_s() {
+fn client_certificates_of_a_proxy_are_not_compared() {
     let mut httpd = prepared();
     // LLVM 14's LeakSanitizer crashes in its own tracer when this server ends.
     if let Some((name, value)) = without_leaks() {
@@ -361,7 +361,7 @@ fn contexts_of_a_proxy_are_not_the_server_s() {
     let (pki, port, backend) = (httpd.pki(), free_port(), free_port());
     let live = pki.pin("live.pem");
     pki.leaf("backend", "backend.example", "ca");
-    // The certificate with which the proxy makes itself known is not pinned.
+    // The proxy's client certificate is not pinned.
     pki.bundle("machine.pem", &["other.pem", "other.key"]);
     let proxy = format!(
         "HPKPUse site\nSSLProxyEngine on\nSSLProxyMachineCertificateFile machine.pem\n\
@@ -390,7 +390,7 @@ fn contexts_of_a_proxy_are_not_the_server_s() {
     httpd.stop();
 }
 
-/// Our module before mod_ssl, or after it.
+/// Our module may be loaded before mod_ssl or after it.
 #[test]
 fn the_order_of_modules_does_not_matter() {
     for first in [true, false] {
@@ -420,7 +420,7 @@ fn the_order_of_modules_does_not_matter() {
 }
 
 #[test]
-fn without_mod_ssl() {
+fn a_policy_without_mod_ssl_is_reported_as_no_tls() {
     let mut httpd = prepared();
     for module in ["ssl", "http2"] {
         httpd.unload(module);
@@ -433,7 +433,7 @@ fn without_mod_ssl() {
             policy("site", &[&live, B])
         )
     };
-    // Nobody asked for anything.
+    // No host uses a policy.
     httpd.configure(&vhost(""));
     httpd.test().accepted(&[]);
     httpd.configure(&vhost("HPKPUse site"));
@@ -446,7 +446,7 @@ fn without_mod_ssl() {
     let response = Curl::new(&httpd.path("ca.pem")).get(&url);
     assert_eq!((response.status, response.pins().len()), (200, 0));
     httpd.stop();
-    // What mod_ssl would define is not there.
+    // The directives of mod_ssl are not defined.
     for directive in
         ["SSLEngine on", "SSLCertificateFile live.pem", "SSLCertificateChainFile live.pem"]
     {
@@ -457,8 +457,7 @@ fn without_mod_ssl() {
     }
 }
 
-/// Where no chain is configured, OpenSSL sends what it finds among the authorities for clients'
-/// certificates: in a file of them, or in a directory.
+/// If no chain is configured, OpenSSL completes it from the CAs for client certificates, in a file or in a directory.
 #[test]
 fn a_chain_that_openssl_completes() {
     let mut httpd = prepared();
@@ -498,9 +497,9 @@ fn a_chain_that_openssl_completes() {
     }
 }
 
-/// A server whose certificates another module has is one that the check cannot look at.
+/// The check cannot see the certificates of a server whose TLS another module provides.
 #[test]
-fn servers_of_another_module_for_tls_are_named() {
+fn servers_of_another_tls_module_are_reported() {
     let httpd = prepared();
     let (pki, port, other) = (httpd.pki(), free_port(), free_port());
     let module = httpd.path("mod_gnutls.so");

@@ -1,5 +1,5 @@
-//! The header goes out only where the certificates of this very connection satisfy the policy of
-//! the host that answers.
+//! httpd sends the header only if the certificates of the connection satisfy the policy of the host that answers the
+//! request.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn two_hosts() -> Httpd {
     pki.leaf("a", "a.example", "ca");
     pki.leaf("b", "b.example", "ca");
     pki.write("html/index.html", "x");
-    // Some hosts have another's certificate, which mod_ssl remarks.
+    // mod_ssl warns of hosts that have another host's certificate.
     httpd.expect_in_log(&["server certificate does NOT include an ID which matches"]);
     httpd
 }
@@ -28,7 +28,7 @@ fn two_hosts() -> Httpd {
 /// Names `sni` in the handshake and `host` in the request.
 fn ask(httpd: &Httpd, port: u16, sni: &str, host: &str, version: &str) -> Response {
     let host = format!("Host: {host}");
-    // Whether the certificate has the name is not what is asked here.
+    // The tests do not concern the certificate's name, so curl does not verify it.
     let curl = Curl::new(&httpd.path("ca.pem")).with(&["-k", version, "-H", &host]);
     curl.get(&format!("https://{sni}:{port}/"))
 }
@@ -36,8 +36,8 @@ fn ask(httpd: &Httpd, port: u16, sni: &str, host: &str, version: &str) -> Respon
 const VERSIONS: [&str; 2] = ["--http1.1", "--http2"];
 const LOG: &str = "LogFormat \"%v %>s %{HPKP_STATUS}n\" told\nCustomLog told.log told\n";
 
-/// `SSLVHostSNIPolicy` says which hosts a connection may ask for; under its default, those that
-/// would have had the same certificate. It answers 421 to other requests, which has no field.
+/// `SSLVHostSNIPolicy` limits the hosts for which a connection may send requests; by default, to hosts with the same
+/// certificate. httpd answers other requests with 421, without a pin field.
 #[test]
 fn a_host_other_than_the_one_named_in_the_handshake() {
     for (sni_policy, status) in [("", 421), ("SSLVHostSNIPolicy insecure\n", 200)] {
@@ -65,7 +65,7 @@ fn a_host_other_than_the_one_named_in_the_handshake() {
                 assert_eq!((other.status, other.pins().len()), (status, 0), "{version} {other:?}");
             }
         }
-        // Without a name in the handshake, the connection is the first host's.
+        // Without a name in the handshake, the connection has the first host's certificate.
         let nameless = ask(&httpd, port, "127.0.0.1", "b.example", "--http1.1");
         assert_eq!((nameless.status, nameless.pins().len()), (status, 0), "{nameless:?}");
         let nameless = ask(&httpd, port, "127.0.0.1", "a.example", "--http1.1");
@@ -83,7 +83,7 @@ fn a_host_other_than_the_one_named_in_the_handshake() {
 fn hosts_that_share_a_certificate() {
     let mut httpd = two_hosts();
     let (pin, port) = (httpd.pki().pin("a.pem"), free_port());
-    // One context each, with the same certificate.
+    // Each host has its own SSL_CTX, with the same certificate.
     httpd.configure(&format!(
         "{}{}{}{}",
         listen(&[port]),
@@ -108,7 +108,7 @@ fn one_of_two_certificates_of_the_connection_is_not_pinned() {
     pki.key("rsa", RSA);
     pki.sign("rsa", "/CN=a.example", "ca", &leaf_extensions("a.example"));
     let (pin_a, port) = (pki.pin("a.pem"), free_port());
-    // The first host has both keys; the other's policy pins the first alone.
+    // The first host has both keys; the other host's policy pins only the first.
     let both = "SSLCertificateFile rsa.pem\nSSLCertificateKeyFile rsa.key";
     httpd.configure(&format!(
         "{}SSLVHostSNIPolicy insecure\n{}{}{}",
@@ -119,14 +119,14 @@ fn one_of_two_certificates_of_the_connection_is_not_pinned() {
     ));
     httpd.start();
     assert_eq!(ask(&httpd, port, "b.example", "b.example", "--http1.1").pins().len(), 1);
-    // Whichever of the two this connection happened to use.
+    // There is no header, whichever of the two keys the connection used.
     let other = ask(&httpd, port, "a.example", "b.example", "--http1.1");
     assert_eq!((other.status, other.pins().len()), (200, 0));
     httpd.stop();
 }
 
-/// What a session says does not count, nor which of two certificates a client got: where sessions are kept, or
-/// are not, each resumed connection is judged by all certificates of its context.
+/// httpd does not use the certificate stored in a session, nor which of two certificates a client got: with any session
+/// cache, all certificates of the SSL_CTX of a resumed connection must satisfy the policy.
 #[test]
 fn resumed_connections_beside_another_kind_of_key() {
     let caches = ["SSLSessionCache shmcb:run/sessions(512000)", "SSLSessionCache none"];
@@ -144,7 +144,7 @@ fn resumed_connections_beside_another_kind_of_key() {
         pki.sign("rsa", "/CN=b.example", "ca", &leaf_extensions("b.example"));
         let (pin_a, pin_b, pin_rsa) = (pki.pin("a.pem"), pki.pin("b.pem"), pki.pin("rsa.pem"));
         let port = free_port();
-        // b.example has both keys. Its own policy pins both; that of a.example one of them, and its own.
+        // b.example has both keys. Its policy pins both; the policy of a.example pins one of them and its own key.
         let both = "SSLCertificateFile rsa.pem\nSSLCertificateKeyFile rsa.key\nHPKPUse both";
         httpd.configure(&format!(
             "{}SSLVHostSNIPolicy insecure\n{cache}\nSSLSessionTickets {tickets}\n{}{}{}{}",
@@ -169,7 +169,7 @@ fn resumed_connections_beside_another_kind_of_key() {
                 let client = SessionClient::new(&httpd.path("session"), &arguments);
                 let first = client.begin(port, "b.example", host);
                 assert_eq!((first.resumed, first.sent()), (false, sent), "{about} {host}");
-                // Each with the newest session, over some processes.
+                // Each request uses the newest session; several processes answer.
                 for _ in 0..12 {
                     let answer = client.ask(port, "b.example", host);
                     assert_eq!((answer.resumed, answer.sent()), (true, sent), "{about} {host}");
@@ -238,7 +238,7 @@ fn one_vhost_warns_where_another_refuses() {
     httpd.stop();
 }
 
-/// httpd asks the first vhost of a name on an address.
+/// The first vhost with a name on an address answers for that name.
 #[test]
 fn a_vhost_that_httpd_never_asks_is_not_compared() {
     let mut httpd = two_hosts();
@@ -252,7 +252,7 @@ fn a_vhost_that_httpd_never_asks_is_not_compared() {
             tls_vhost(port, "a.example", second, &format!("{more}\n HPKPUse site")),
         )
     };
-    // The first is asked, whatever the second has.
+    // The first vhost answers, whichever certificate the second has.
     httpd.configure(&with("b", "a", ""));
     httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
     httpd.configure(&with("a", "b", ""));
@@ -261,7 +261,7 @@ fn a_vhost_that_httpd_never_asks_is_not_compared() {
     let response = ask(&httpd, port, "a.example", "a.example", "--http1.1");
     assert_eq!((response.status, response.pins().len()), (200, 1));
     httpd.stop();
-    // With a name of its own besides, the second is asked.
+    // With a second name of its own, the second vhost answers and is compared.
     httpd.configure(&with("a", "b", "ServerAlias b.example"));
     httpd.test().refused("no-pin-in-chain", httpd.line(" HPKPUse site"));
 }
@@ -291,7 +291,8 @@ fn vhosts_on_several_addresses() {
     httpd.stop();
 }
 
-/// httpd gives a name to the first vhost that has it, and one without TLS has the certificate of the address's first.
+/// httpd uses the first vhost with a name. If that vhost has no TLS, clients get the certificate of the first vhost on
+/// the address.
 #[test]
 fn a_vhost_without_tls_takes_its_name_from_the_next() {
     let httpd = two_hosts();

@@ -1,5 +1,4 @@
-//! The directives wherever httpd's own manner of writing a configuration allows them, and what it
-//! says where they are wrong.
+//! The directives in every place that httpd's configuration syntax allows, and httpd's messages for invalid ones.
 
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
@@ -15,7 +14,7 @@ fn prepared() -> (Httpd, String, u16) {
     (httpd, live, free_port())
 }
 
-/// What a policy may not have, what httpd says of it, and in which line.
+/// Invalid directives in a policy, httpd's message for each, and its line.
 const IN_A_POLICY: [(&str, &str, usize); 8] = [
     ("HPKPNonsense 1", "HPKPNonsense", 1),
     ("ServerAdmin x@example.com", "ServerAdmin", 1),
@@ -27,7 +26,7 @@ const IN_A_POLICY: [(&str, &str, usize); 8] = [
     ("HPKPIncludeSubDomains maybe", "HPKPIncludeSubDomains", 1),
 ];
 
-/// The same outside.
+/// Invalid directives outside a policy, httpd's message for each, and its line.
 const ELSEWHERE: [(&str, &str, usize); 17] = [
     ("HPKPPin x", "HPKPPin", 0),
     ("HPKPMaxAge 1d", "HPKPMaxAge", 0),
@@ -56,7 +55,7 @@ const ELSEWHERE: [(&str, &str, usize); 17] = [
     ("<Location />\nHPKPPublishedPins a\n</Location>", "HPKPPublishedPins", 1),
 ];
 
-/// httpd's own phrases, and our own in its form.
+/// httpd's own messages, and our messages in the same form.
 #[test]
 fn httpd_s_own_phrases() {
     let (httpd, live, _) = prepared();
@@ -87,9 +86,9 @@ fn httpd_s_own_phrases() {
     }
 }
 
-/// In `.htaccess`, where users of the site may write, there is no word of ours.
+/// `.htaccess` may be written by the site's users, so our directives are not allowed in it.
 #[test]
-fn nothing_in_htaccess() {
+fn directives_in_htaccess_are_not_allowed() {
     let (mut httpd, live, port) = prepared();
     httpd.pki().write("html/.htaccess", "HPKPUse off\n");
     httpd.pki().write("html/file.txt", "x");
@@ -108,7 +107,7 @@ fn nothing_in_htaccess() {
     httpd.stop();
 }
 
-/// Fails unless `text`, which may include `sound`, is read for what it is.
+/// Fails unless `text`, which may include `sound`, is accepted, and refused once its pin does not match.
 #[track_caller]
 fn is_read(httpd: &Httpd, text: &str, sound: &str, live: &str) {
     let pki = httpd.pki();
@@ -117,8 +116,7 @@ fn is_read(httpd: &Httpd, text: &str, sound: &str, live: &str) {
     httpd.configure(text);
     let outcome = httpd.test();
     assert_eq!((outcome.code, outcome.codes().len()), (Some(0), 0), "{text}: {outcome:?}");
-    // With another pin in the place of that of the key
-    // in use, it is refused.
+    // With another pin in place of the pin of the key in use, the configuration is refused.
     pki.write("policy.inc", sound.replace(live, A));
     pki.write("pins.inc", format!("HPKPPin {A}\nHPKPPin {B}\n"));
     httpd.configure(&text.replace(live, A));
@@ -127,7 +125,7 @@ fn is_read(httpd: &Httpd, text: &str, sound: &str, live: &str) {
     assert_eq!(outcome.codes(), ["no-pin-in-chain"], "{text}: {outcome:?}");
 }
 
-/// Everything that httpd does with the text before a module sees it.
+/// Everything that httpd does with the text before it calls a module.
 #[test]
 fn ways_to_write_a_configuration() {
     let (httpd, live, port) = prepared();
@@ -170,7 +168,7 @@ fn ways_to_write_a_configuration() {
             "{start}<Macro Policy $name $age>\n{}</Macro>\nUse Policy site 1d\n{vhost}",
             policy("$name", &[&live, B]).replace("MaxAge 1d", "MaxAge $age")
         ),
-        // A file from another system, and lines that go on.
+        // Line ends of another system, and continued lines.
         format!("{start}{sound}{vhost}").replace('\n', "\r\n"),
         format!("{start}{sound}{vhost}")
             .replace("HPKPPin ", "HPKPPin \\\n   ")
@@ -203,7 +201,7 @@ fn places_in_included_files_and_macros() {
     httpd.configure(&format!("{start}{}Include site.inc\n", policy("site", &[A, B])));
     httpd.test().refused_for("hpkp: [no-pin-in-chain]", "site.inc", 6);
 
-    // A macro has no file; what httpd calls its text has the name of the macro.
+    // A macro has no file; httpd names its text after the macro.
     httpd.configure(&format!(
         "{start}{}<Macro Pinned>\n{vhost}</Macro>\nUse Pinned\n",
         policy("site", &[A, B])
@@ -212,7 +210,7 @@ fn places_in_included_files_and_macros() {
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     let first =
         outcome.text.lines().find(|line| line.contains("hpkp: [no-pin-in-chain] localhost:"));
-    // By macros nested in macros, or by their arguments, such a name can be of any length.
+    // Nested macros and their arguments can make such a name of any length.
     let first = first.expect("a finding");
     assert!(first.to_lowercase().contains("macro 'pinned'"), "{first}");
 }

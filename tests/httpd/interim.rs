@@ -1,5 +1,4 @@
-//! What is sent of a request before its final response, and behind it: nothing of pins that a back end
-//! says there reaches a client.
+//! Interim responses and trailers: pin fields that a back end sends in them must not reach a client.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -16,7 +15,7 @@ use crate::policy;
 const FOREIGN: &str = "Public-Key-Pins: pin-sha256=\"foreign\"; max-age=5\r\n\
                        public-key-pins-report-only: pin-sha256=\"foreign\"\r\n";
 
-/// A back end that says so everywhere.
+/// A back end that sends these fields in every response and trailer.
 fn backend() -> u16 {
     backend::start_with(answer)
 }
@@ -25,10 +24,10 @@ fn answer(mut connection: TcpStream) {
     let mut request = String::new();
     let mut reader = BufReader::new(&connection);
     while reader.read_line(&mut request).is_ok_and(|read| read > 2) {}
-    // One of many fields, beyond what httpd writes at once.
+    // A response with more fields than httpd writes at once.
     let many: String = (0..400).map(|n| format!("X-Hint-{n}: {}\r\n", "x".repeat(40))).collect();
     let answer = if request.contains(" /ws") {
-        // In the tunnel, what looks like a header is none.
+        // Inside the tunnel, bytes that look like a header are data.
         format!(
             "HTTP/1.1 101 Switching Protocols\r\n{FOREIGN}Upgrade: websocket\r\n\
              Connection: Upgrade\r\n\r\nHTTP/1.1 103 x\r\nPublic-Key-Pins: data\r\n\r\nend"
@@ -45,7 +44,7 @@ fn answer(mut connection: TcpStream) {
     let _ = connection.write_all(answer.as_bytes());
 }
 
-/// A server with a policy for localhost and none for off.localhost, both before that back end.
+/// A proxy in front of that back end, with a policy for localhost and none for off.localhost.
 fn proxy(mpm: Mpm) -> (Httpd, u16) {
     let mut httpd = Httpd::furnished(Module::Shipped, mpm);
     httpd.load(&["proxy", "proxy_http", "proxy_wstunnel", "env"]);
@@ -80,7 +79,7 @@ fn counts(responses: &[Response]) -> Vec<(u16, usize, usize)> {
 }
 
 #[test]
-fn early_hints_and_trailers() {
+fn foreign_fields_in_early_hints_and_trailers_are_removed() {
     for mpm in Mpm::ALL {
         let (mut httpd, port) = proxy(mpm);
         let curl = Curl::new(&httpd.path("ca.pem"));
@@ -90,11 +89,11 @@ fn early_hints_and_trailers() {
             }
             for path in ["", "many"] {
                 let url = format!("https://localhost:{port}/{path}");
-                // Twice on one connection.
+                // Two requests on one connection.
                 let responses = curl.with(&[version, &url, "-o", "/dev/null"]).responses(&url);
                 let got = counts(&responses);
-                // What the back end says of reports passes in the final response: no policy of this
-                // host is about it.
+                // The back end's report-only field passes in the final response, because this host has no
+                // report-only policy.
                 let last = got.iter().filter(|one| one.0 == 200);
                 assert!(last.clone().count() == 2, "{mpm:?} {version} {path}: {responses:?}");
                 let interim: Vec<_> = got.iter().filter(|one| one.0 == 103).collect();
@@ -115,7 +114,7 @@ fn early_hints_and_trailers() {
                     assert_eq!(responses.iter().map(names).max(), Some(400), "{version}");
                 }
                 if version == "--http2" {
-                    // The trailers themselves have come.
+                    // The back end's trailer did reach the client.
                     assert!(
                         responses.iter().any(|r| !r.all("x-trailer").is_empty()),
                         "{responses:?}"
@@ -123,7 +122,7 @@ fn early_hints_and_trailers() {
                 }
             }
         }
-        // Where there is no policy, nothing is changed.
+        // Without a policy all fields pass.
         let url = format!("https://off.localhost:{port}/");
         let got = counts(&curl.with(&["--http1.1"]).responses(&url));
         assert!(got.iter().all(|one| one.2 == 2), "{mpm:?}: {got:?}");
@@ -132,9 +131,9 @@ fn early_hints_and_trailers() {
 }
 
 #[test]
-fn switching_protocols() {
+fn foreign_fields_of_a_101_response_are_removed() {
     let (mut httpd, port) = proxy(Mpm::Event);
-    // Seen without the module too: a child that ends while it waits for the client of a tunnel to close.
+    // httpd also logs this without our module, when a child ends while it waits for a tunnel's client to close.
     httpd.expect_in_log(&["AH03092: process_lingering_close"]);
     for path in ["/ws", "/ws-raw"] {
         let mut client = Command::new("openssl");

@@ -1,5 +1,5 @@
-//! The last good certificates: what is presented in the place of what is configured at a start, at a bare
-//! signal, and at a reload where that is wanted.
+//! The last good certificates: httpd presents them in place of the configured ones at a start, at a bare signal, and
+//! with `HPKPCheck keep` at a reload.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -47,7 +47,7 @@ impl Site {
         ));
     }
 
-    /// A server that runs and has kept its certificate.
+    /// A running server that has kept its certificate.
     fn running() -> Self {
         let mut site = Self::new();
         site.httpd.start();
@@ -73,7 +73,7 @@ impl Site {
         assert_eq!(self.headers(), 1, "{what}");
     }
 
-    /// Sends a bare signal; what the log says of it.
+    /// Sends a signal without a config test before it; returns the new lines of the log.
     #[track_caller]
     fn signalled(&mut self, signal: libc::c_int) -> String {
         match self.httpd.restart(signal) {
@@ -90,7 +90,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
     fs::write(site.httpd.path("broken.key"), "no key").expect("a file");
     fs::copy(site.httpd.path("live.pem"), site.httpd.path("old.pem")).expect("a copy");
     fs::copy(site.httpd.path("live.key"), site.httpd.path("old.key")).expect("a copy");
-    // The last two name a certificate that clients accept, and a key that is none or another one.
+    // The last two have a certificate that clients accept, with a broken key or another key.
     for (certificate, key) in [
         ("other", "other"),
         ("broken", "old"),
@@ -108,17 +108,17 @@ fn a_bare_signal_presents_the_last_good_certificate() {
             assert_eq!(site.headers(), 1);
         }
     }
-    // A test refuses what it can see, as before.
+    // A config test still refuses the new certificate.
     site.httpd.install("other", "other");
     site.httpd.test().refused("no-pin-in-chain", site.httpd.line("HPKPUse site"));
     assert!(matches!(site.httpd.graceful(), Reload::Refused(_)));
-    // A start.
+    // A start presents the kept certificate as well.
     site.httpd.stop();
     let before = site.httpd.log().len();
     site.httpd.start();
     assert_eq!(codes(&site.httpd.log()[before..]), [SERVED]);
     assert!(site.presents(&site.pin));
-    // What clients accept takes its place.
+    // A certificate that clients accept takes its place.
     site.httpd.install("backup", "backup");
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [""; 0]);
     assert!(site.presents(&site.httpd.pki().pin("backup.csr")));
@@ -137,7 +137,7 @@ fn a_bare_signal_presents_the_last_good_certificate() {
 
 /// mod_ssl refuses a directive whose file does not exist or is empty, which would end the running parent.
 #[test]
-fn a_file_that_is_not_there() {
+fn a_missing_certificate_or_key_is_replaced_by_the_kept_one() {
     let mut site = Site::running();
     for name in ["live.pem", "live.key"] {
         fs::copy(site.httpd.path(name), site.httpd.path(&format!("saved-{name}"))).expect("a copy");
@@ -150,7 +150,7 @@ fn a_file_that_is_not_there() {
         if is_empty {
             fs::write(&path, "").expect("a file");
         }
-        // Whoever is there to see it is refused, by mod_ssl.
+        // A config test is still refused, by mod_ssl.
         let outcome = site.httpd.run(&["-t"]);
         assert_eq!(outcome.code, Some(1), "{}", outcome.text);
         assert!(outcome.text.contains("does not exist or is empty"), "{}", outcome.text);
@@ -170,7 +170,7 @@ fn a_file_that_is_not_there() {
         site.configure("HPKPCheck keep", "");
         let outcome = site.httpd.run(&["-t"]);
         assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![SERVED]), "{}", outcome.text);
-        // Where none is to be presented, it is as without the module.
+        // With keeping off, mod_ssl refuses the file as without our module.
         site.configure("HPKPCheck keep", "HPKPKeepCertificates off");
         let outcome = site.httpd.run(&["-t"]);
         assert_eq!(outcome.code, Some(1), "{}", outcome.text);
@@ -181,12 +181,12 @@ fn a_file_that_is_not_there() {
     site.httpd.stop();
 }
 
-/// Nor where it is named by a macro, or nothing is to be presented in its place.
+/// The missing file is named inside a macro. With keeping off, the start fails.
 #[test]
-fn a_file_that_is_not_there_and_no_line_names() {
+fn a_missing_file_named_in_a_macro_is_replaced_by_the_kept_one() {
     let mut site = Site::running();
     site.httpd.stop();
-    // Lines that a macro has made stand in no file.
+    // A line made by a macro is in no file.
     site.httpd.load(&["macro"]);
     site.httpd.configure(&format!(
         "{}HPKPPublishedPins records writer=web-1\nHPKPKeepCertificates kept\n{}\
@@ -201,7 +201,7 @@ fn a_file_that_is_not_there_and_no_line_names() {
     site.httpd.start();
     site.presents_what_was_kept(&site.httpd.log()[before..], "macro");
     site.httpd.stop();
-    // mod_ssl itself names the file that is configured.
+    // mod_ssl itself reports the configured file.
     site.httpd.expect_in_log(&["AH02562", "SSL Library Error", "AH00016"]);
     site.configure("", "HPKPKeepCertificates off");
     fs::remove_file(site.httpd.path("live.pem")).expect("removed");
@@ -215,7 +215,7 @@ fn a_file_that_is_not_there_and_no_line_names() {
     );
 }
 
-/// A key with a pass phrase cannot be kept; what is presented in its place stays kept.
+/// A key with a pass phrase cannot be kept; the certificate presented in its place stays kept.
 #[test]
 fn a_kept_certificate_beside_one_that_cannot_be_kept() {
     let mut site = Site::running();
@@ -233,7 +233,7 @@ fn a_kept_certificate_beside_one_that_cannot_be_kept() {
 }
 
 #[test]
-fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
+fn check_keep_presents_the_kept_certificate_at_a_reload_and_check_warn_never() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [no-pin-in-chain]", "hpkp: [published-pins-unmet]"]);
     site.httpd.install("other", "other");
@@ -251,7 +251,7 @@ fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     site.httpd.stop();
 }
 
-/// The chain of the new certificate must not go with the kept one, and the key may be in its file.
+/// The chain of the new certificate must not be sent with the kept one; a certificate's file may contain its key.
 #[test]
 fn chains_and_keys_in_other_files() {
     let mut site = Site::new();
@@ -278,13 +278,13 @@ fn chains_and_keys_in_other_files() {
     pki.bundle("both.pem", &["other.pem", "other.key"]);
     pki.bundle("chain.pem", &["ca.pem"]);
     assert_eq!(codes(&site.signalled(libc::SIGUSR1)), [SERVED]);
-    // The client has the root alone.
+    // The client has only the root, so the kept chain was sent.
     assert!(site.presents(&site.pin));
     site.httpd.stop();
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused_with_its_reason() {
+fn a_key_that_cannot_be_kept_is_refused_with_its_reason() {
     let site = Site::new();
     let refused = |code: &str, reason: &str| {
         let outcome = site.httpd.test();
@@ -313,7 +313,7 @@ fn what_cannot_be_kept_is_refused_with_its_reason() {
     fs::set_permissions(site.httpd.path("kept"), fs::Permissions::from_mode(0o750))
         .expect("a mode");
     refused("kept-certificates-unusable", "chmod 0700");
-    // A token: its key stays there.
+    // A key in a PKCS#11 token cannot be copied.
     fs::set_permissions(site.httpd.path("kept"), fs::Permissions::from_mode(0o700))
         .expect("a mode");
     site.httpd.configure(&format!(

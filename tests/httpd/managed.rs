@@ -1,5 +1,5 @@
-//! Vhosts whose certificates mod_md manages. No authority is asked: what it would have brought is
-//! laid into mod_md's store by hand.
+//! Vhosts whose certificates mod_md manages. The tests contact no CA: they write the certificates that it would issue
+//! into mod_md's store.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,7 +21,7 @@ fn managed(module: Module) -> (Httpd, u16) {
     pki.leaf("next", "localhost", "ca");
     pki.leaf("other", "localhost", "ca");
     pki.write("html/index.html", "x");
-    // mod_ssl's remark where there is no certificate yet.
+    // mod_ssl warns of a vhost that has no certificate yet.
     httpd.expect_in_log(&["AH10085: Init: localhost:"]);
     (httpd, free_port())
 }
@@ -45,8 +45,7 @@ fn put(httpd: &Httpd, name: &str, folder: &str) {
     }
 }
 
-/// Stages a certificate as mod_md does when it has got one: besides, its description of the domain,
-/// with the authority that issued it.
+/// Stages a certificate as mod_md does when a CA has issued one: with a description of the domain that names the CA.
 fn stage(httpd: &Httpd, name: &str) {
     put(httpd, name, "staging");
     let domain = fs::read_to_string(httpd.path("md/domains/localhost/md.json"));
@@ -59,7 +58,7 @@ fn stage(httpd: &Httpd, name: &str) {
     fs::write(staging.join("job.json"), r#"{"name":"localhost","finished":true}"#).expect("a file");
 }
 
-/// Whether the server presents the certificate of this name, and how many pins it sends.
+/// Whether the server presents the certificate `name`, and how many pin fields it sends.
 fn presents(httpd: &Httpd, port: u16, name: &str) -> (bool, usize) {
     let url = format!("https://localhost:{port}/");
     let pin = format!("sha256//{}", httpd.pki().pin(&format!("{name}.pem")));
@@ -70,9 +69,9 @@ fn presents(httpd: &Httpd, port: u16, name: &str) -> (bool, usize) {
     }
 }
 
-/// That the store made by hand is one that mod_md takes: without our module.
+/// Proves, without our module, that mod_md accepts the store that these tests write.
 #[test]
-fn what_is_staged_is_what_the_next_restart_serves() {
+fn the_next_restart_serves_the_staged_certificate() {
     let (mut httpd, port) = managed(Module::None);
     httpd.configure(&configuration(port, &[], ""));
     httpd.start();
@@ -97,7 +96,7 @@ fn a_fallback_certificate_is_never_fatal() {
     assert_eq!(httpd.test().code, Some(0));
     httpd.expect_in_log(&["hpkp: "]);
     httpd.start();
-    // What it answers until there is a certificate, with nothing that would bind a client.
+    // mod_md answers 503 until there is a certificate, without a field that would bind a client.
     let curl = Curl::new(&httpd.path("ca.pem")).with(&["-k"]);
     let response = curl.get(&format!("https://localhost:{port}/"));
     assert_eq!((response.status, response.pins().len()), (503, 0));
@@ -105,14 +104,14 @@ fn a_fallback_certificate_is_never_fatal() {
         assert!(matches!(httpd.restart(signal), Restart::Served(_)));
     }
     assert_eq!(httpd.graceful(), Reload::Accepted);
-    // Then the first certificate comes.
+    // The first certificate is staged.
     stage(&httpd, "live");
     assert_eq!(httpd.graceful(), Reload::Accepted);
     assert_eq!(presents(&httpd, port, "live"), (true, 1));
     httpd.stop();
 }
 
-/// A server that has recorded nothing yet, since its only host had no certificate.
+/// The server has recorded nothing yet, because its only host had no certificate.
 #[test]
 fn the_first_certificate_comes_where_records_are_kept() {
     let (mut httpd, port) = managed(Module::Shipped);
@@ -139,7 +138,7 @@ fn a_staged_key_that_would_lock_out_is_refused() {
     httpd.configure(&configuration(port, &[&live, &next], "HPKPUse site"));
     httpd.expect_in_log(&["hpkp: "]);
     httpd.start();
-    // What lies in `domains` counts as long as nothing is staged.
+    // As long as nothing is staged, the certificate in `domains` counts.
     put(&httpd, "other", "domains");
     httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
     put(&httpd, "live", "domains");
@@ -155,7 +154,7 @@ fn a_staged_key_that_would_lock_out_is_refused() {
     assert_eq!(codes(&outcome), ["no-pin-in-chain"]);
     assert_eq!(presents(&httpd, port, "live"), (true, 1));
 
-    // The backup key goes through, and nothing is left of it in `staging`.
+    // A certificate for the backup key is accepted, and mod_md removes it from `staging`.
     fs::remove_dir_all(httpd.path("md/staging/localhost")).expect("a directory");
     stage(&httpd, "next");
     httpd.test().accepted(&[]);
@@ -163,7 +162,7 @@ fn a_staged_key_that_would_lock_out_is_refused() {
     assert_eq!(presents(&httpd, port, "next"), (true, 1));
     assert!(!httpd.path("md/staging/localhost/pubcert.pem").exists());
 
-    // A signal that no test comes before: mod_md activates it, and the site goes on without the
+    // A signal without a config test before it: mod_md activates the certificate, and the site continues without the
     // header.
     stage(&httpd, "other");
     let Restart::Served(log) = httpd.restart(libc::SIGUSR1) else { panic!("ended") };
@@ -172,9 +171,9 @@ fn a_staged_key_that_would_lock_out_is_refused() {
     httpd.stop();
 }
 
-/// While mod_md waits for its authority, its folder has no certificate yet.
+/// While mod_md waits for the CA, its staging folder has no certificate yet.
 #[test]
-fn what_is_staged_in_part_does_not_count() {
+fn a_partly_staged_certificate_does_not_count() {
     let (mut httpd, port) = managed(Module::Shipped);
     let live = httpd.pki().pin("live.pem");
     httpd.configure(&configuration(port, &[&live, B], "HPKPUse site"));
@@ -189,11 +188,11 @@ fn what_is_staged_in_part_does_not_count() {
     httpd.stop();
 }
 
-/// Certificates of other key types have files named after them, one beside the other.
+/// mod_md stages one certificate for each key type, in files named after the type.
 #[test]
 fn every_staged_certificate_counts() {
     let (mut httpd, port) = managed(Module::Shipped);
-    // Of this server LeakSanitizer (LLVM 14) ends by a fault of its own before it has looked.
+    // LeakSanitizer (LLVM 14) crashes on this server by a fault of its own, before it has checked.
     if let Some((name, value)) = without_leaks() {
         httpd.set_environment(name, &value);
     }
@@ -219,16 +218,16 @@ fn every_staged_certificate_counts() {
     httpd.configure(&with(&[&rsa, &next, B]));
     httpd.test().accepted(&[]);
     assert_eq!(httpd.graceful(), Reload::Accepted);
-    // One of the two is served, and both have been loaded.
+    // A client gets one of the two; both are loaded.
     let served = ["rsa", "next"].map(|name| presents(&httpd, port, name));
     assert!(served.contains(&(true, 1)), "{served:?}");
     httpd.stop();
 }
 
-/// A certificate from files, in a managed domain.
+/// A managed domain whose certificate comes from files.
 #[test]
 fn a_managed_domain_with_files_of_its_own() {
-    // The block has a short name too.
+    // The section has two names.
     with_files_of_its_own("MDomainSet");
     with_files_of_its_own("MDomain");
 }
@@ -250,16 +249,17 @@ fn with_files_of_its_own(block: &str) {
     httpd.start();
     assert_eq!(presents(&httpd, port, "live"), (true, 1));
     httpd.stop();
-    // Where the test does not see them, the start does.
+    // The config test does not see these files, but the start compares them.
     httpd.configure(&with(&httpd.pki().pin("other.pem")));
     httpd.start();
     assert_eq!(presents(&httpd, port, "live"), (true, 0));
     httpd.stop();
 }
 
-/// A bare signal activates what is staged, and a start presents mod_md's own certificate where it has none.
+/// A bare signal activates the staged certificate. At a start without a certificate, mod_md presents a fallback of its
+/// own.
 #[test]
-fn the_last_good_certificate_in_the_place_of_what_is_activated() {
+fn the_last_good_certificate_is_presented_in_place_of_an_activated_one() {
     const SERVED: &str = "kept-certificate-served";
     let (mut httpd, port) = managed(Module::Shipped);
     let live = httpd.pki().pin("live.pem");
@@ -273,7 +273,7 @@ fn the_last_good_certificate_in_the_place_of_what_is_activated() {
     ));
     httpd.expect_in_log(&["hpkp: "]);
     httpd.start();
-    // Before the first certificate nothing is kept, and nothing is presented in its place.
+    // Before the first certificate, none is kept or presented in place of another.
     assert!(!httpd.log().contains(SERVED));
     stage(&httpd, "live");
     assert_eq!(httpd.graceful(), Reload::Accepted);
@@ -285,7 +285,7 @@ fn the_last_good_certificate_in_the_place_of_what_is_activated() {
         assert_eq!(presents(&httpd, port, "live"), (true, 1));
         assert!(!httpd.path("md/staging/localhost/pubcert.pem").exists(), "it was activated");
     }
-    // A key that does not fit, that is none, or that is not there.
+    // A key that does not fit, that is not a key, or that is missing.
     let key = httpd.path("md/domains/localhost/privkey.pem");
     for broken in ["other.key", "ca.pem", "nothing"] {
         put(&httpd, "live", "domains");
@@ -297,7 +297,7 @@ fn the_last_good_certificate_in_the_place_of_what_is_activated() {
         assert!(codes(&log).contains(&SERVED), "{broken}: {log}");
         assert_eq!(presents(&httpd, port, "live"), (true, 1), "{broken}");
     }
-    // What mod_md has is gone: it answers with a certificate of its own until it has another one.
+    // Without its store, mod_md would present a fallback certificate until the CA issues another one.
     httpd.stop();
     fs::remove_dir_all(httpd.path("md/domains/localhost")).expect("a directory");
     let before = httpd.log().len();

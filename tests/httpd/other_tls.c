@@ -1,5 +1,5 @@
-/* A module that has a directive of mod_gnutls, which Debian carries no more, and does nothing: what is
- * tested is what is said of a server whose certificates mod_ssl does not have. */
+/* A module with a directive of mod_gnutls, which Debian does not package any more. It does nothing: the test checks
+ * the finding for a server whose certificates mod_ssl does not have. */
 #include "httpd.h"
 #include "http_config.h"
 

@@ -1,5 +1,4 @@
-//! What `packaging/apache2` puts into Debian's layout of modules, enabled and disabled by Debian's own
-//! commands.
+//! The files of `packaging/apache2` in Debian's module layout, enabled and disabled by Debian's own commands.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -24,7 +23,7 @@ fn layout(dir: &Path) {
     for part in ["mods-enabled", "conf-enabled", "sites-enabled", "run"] {
         fs::create_dir(dir.join(part)).expect("a directory");
     }
-    // The module is where it was built.
+    // The copy of hpkp.load names the module where it was built.
     let module = Module::Shipped.file("HPKP_HTTPD_MODULES", "mod_hpkp.so").expect("a module");
     let load = fs::read_to_string(format!("{PACKAGED}/hpkp.load")).expect("a file");
     let installed = "/usr/lib/apache2/modules/mod_hpkp.so";
@@ -62,7 +61,7 @@ fn run(program: &str, dir: &Path, modules: &[&str]) -> String {
 
 fn test(dir: &Path) -> Outcome {
     let mut command = command(binary(), dir);
-    // It ends without giving its memory back, on purpose.
+    // httpd ends without freeing its memory, on purpose.
     let output = output(command.envs(without_leaks()).arg("-d").arg(dir).arg("-t"));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     Outcome { kind: Kind::Httpd, code: output.status.code(), text }
@@ -86,7 +85,7 @@ fn enabled_and_disabled_as_debian_does_it() {
     furnish(&pki);
     layout(dir);
 
-    // The module asks for what it needs, and what it asks for is there.
+    // a2enmod enables the modules on which hpkp depends.
     let outcome = run("a2enmod", dir, &["mpm_event", "authz_core", "hpkp"]);
     assert!(outcome.contains("Considering dependency ssl for hpkp"), "{outcome}");
     assert!(dir.join("mods-enabled/hpkp.load").is_symlink());
@@ -97,7 +96,7 @@ fn enabled_and_disabled_as_debian_does_it() {
     let packaged = fs::read_to_string(dir.join("mods-available/hpkp.conf")).expect("a file");
     assert!(packaged.lines().all(|line| line.starts_with('#')), "{packaged}");
 
-    // What the comments show is what works.
+    // The example in the comments works.
     let site = "<VirtualHost 127.0.0.1:443>\nServerName localhost\nSSLEngine on\n\
                 SSLCertificateFile live.pem\nSSLCertificateKeyFile live.key\nHPKPUse site\n\
                 </VirtualHost>\n";
@@ -114,7 +113,7 @@ fn enabled_and_disabled_as_debian_does_it() {
     pki.write("mods-available/hpkp.conf", ours);
     test(dir).accepted(&[]);
 
-    // Once the directives are gone from the sites, the module can go.
+    // Once no site has the directives any more, the module can be disabled.
     run("a2dismod", dir, &["hpkp"]);
     assert!(!dir.join("mods-enabled/hpkp.load").exists());
     let outcome = test(dir);

@@ -1,5 +1,4 @@
-//! A bug of ours does not take a server down: a panic in each hook, injected into a build made for
-//! this test alone.
+//! A panic in our module does not take httpd down. A build for this test alone injects a panic into each hook.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +21,7 @@ const TESTING: [&str; 7] = [
     "check_config",
 ];
 
-/// The hooks that run besides when a configuration is put into force.
+/// The further hooks that run when a configuration takes effect.
 const STARTING: [&str; 4] = ["decide", "add_cert_files", "init_server", "post_config"];
 
 /// The hooks that run for a connection or a request, and whether the header is sent in spite of a
@@ -35,14 +34,13 @@ const SERVING: [(&str, bool); 5] = [
     ("log_transaction", true),
 ];
 
-/// The hook that runs when something is sent before the final response, or past the filters of the
-/// request.
+/// The hook that runs when bytes are sent before the final response, or past the filters of the request.
 const BEFORE: &str = "interim";
 
-/// The hooks that run when a configuration is given back.
+/// The hooks that run when a configuration is freed.
 const ENDING: [&str; 2] = ["cleanup", "ending"];
 
-/// A server that loads the shipped module and has in its environment what makes the other one panic.
+/// A server that loads the shipped module; its environment makes the other build panic in `hook`.
 fn server(hook: &str) -> (Httpd, u16) {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
     httpd.load(&["dir"]);
@@ -70,7 +68,7 @@ fn asked(httpd: &Httpd, port: u16, version: &str) -> (u16, usize) {
     (response.status, response.pins().len())
 }
 
-/// Says which hook, and nothing that a crash would leave.
+/// Fails unless `text` names the hook and has no trace of a crash.
 #[track_caller]
 fn says_why(hook: &str, text: &str) {
     assert!(text.contains(&format!("a bug in the module ({hook})")), "{hook}: {text}");
@@ -79,7 +77,7 @@ fn says_why(hook: &str, text: &str) {
 }
 
 #[test]
-fn a_test_exits_1_and_says_why() {
+fn a_panic_in_a_test_exits_1_with_its_hook() {
     for hook in TESTING {
         let (mut httpd, _) = server(hook);
         httpd.replace_module(Module::InjectPanic, "Include site.inc");
@@ -87,7 +85,7 @@ fn a_test_exits_1_and_says_why() {
         assert_eq!(outcome.code, Some(1), "{hook}: {outcome:?}");
         says_why(hook, &outcome.text);
     }
-    // The others have no part in a test.
+    // The hooks of a start do not run in a config test.
     for hook in STARTING {
         let (mut httpd, _) = server(hook);
         httpd.replace_module(Module::InjectPanic, "Include site.inc");
@@ -96,7 +94,7 @@ fn a_test_exits_1_and_says_why() {
 }
 
 #[test]
-fn a_start_exits_1_and_says_why() {
+fn a_panic_in_a_start_exits_1_with_its_hook() {
     for hook in TESTING.iter().chain(&STARTING) {
         let (mut httpd, _) = server(hook);
         httpd.replace_module(Module::InjectPanic, "Include site.inc");
@@ -107,9 +105,9 @@ fn a_start_exits_1_and_says_why() {
     }
 }
 
-/// The module that panics comes with a restart: httpd unloads the one and loads the other.
+/// A restart loads the build that panics: httpd unloads one build and loads the other.
 #[test]
-fn the_site_goes_on_in_the_living_parent() {
+fn a_panic_in_the_running_parent_ends_no_site() {
     for hook in TESTING.iter().chain(&STARTING) {
         for signal in [libc::SIGUSR1, libc::SIGHUP] {
             let (mut httpd, port) = server(hook);
@@ -120,9 +118,9 @@ fn the_site_goes_on_in_the_living_parent() {
                 panic!("{hook}: the site has ended:\n{}", httpd.log())
             };
             says_why(hook, &log);
-            // Without the header: nobody knows what the configuration is worth.
+            // The header is withheld, because the configuration was not checked.
             assert_eq!(asked(&httpd, port, "--http1.1"), (200, 0), "{hook}");
-            // And once the bug is gone, all is as before.
+            // The build without the bug sends the header again.
             httpd.replace_module(Module::Shipped, "Include site.inc");
             assert!(matches!(httpd.restart(signal), Restart::Served(_)), "{hook}");
             assert_eq!(asked(&httpd, port, "--http1.1"), (200, 1), "{hook}");
@@ -132,7 +130,7 @@ fn the_site_goes_on_in_the_living_parent() {
 }
 
 #[test]
-fn a_request_is_answered() {
+fn a_request_is_answered_in_spite_of_a_panic() {
     for (hook, sent) in SERVING {
         let (mut httpd, port) = server(hook);
         httpd.replace_module(Module::InjectPanic, "Include site.inc");
@@ -148,9 +146,9 @@ fn a_request_is_answered() {
     }
 }
 
-/// A program whose name begins so writes its response to the connection itself.
+/// A CGI program whose name begins with `nph-` writes its response to the connection itself.
 #[test]
-fn what_is_sent_past_the_filters_is_passed_on() {
+fn a_panic_past_the_filters_passes_the_response_on() {
     let (mut httpd, port) = server(BEFORE);
     httpd.load(&["cgid"]);
     let pki = httpd.pki();
@@ -172,10 +170,10 @@ fn what_is_sent_past_the_filters_is_passed_on() {
 }
 
 #[test]
-fn a_configuration_that_is_not_given_back_costs_nothing_else() {
+fn a_panic_while_freeing_a_configuration_costs_nothing_else() {
     for hook in ENDING {
         let (mut httpd, port) = server(hook);
-        // That it leaks is what this is about.
+        // The panic makes the module leak, so leak detection is off.
         if let Some((name, value)) = without_leaks() {
             httpd.set_environment(name, &value);
         }
@@ -193,7 +191,7 @@ fn a_configuration_that_is_not_given_back_costs_nothing_else() {
     }
 }
 
-/// Every hook of the module stands in one of the lists above.
+/// Every hook of the module is in one of the lists above.
 #[test]
 fn no_hook_is_forgotten() {
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../apache-hpkp/src");

@@ -1,5 +1,5 @@
-//! What is refused when: at a test, at a graceful restart, at a start; never inside the living
-//! parent, and never when a server is stopped or asked about itself.
+//! Which errors are refused at a config test, at a graceful restart and at a start. Nothing is refused inside the
+//! running parent, or when a server is stopped or only lists its configuration.
 
 use hpkp_tests::client::{Curl, Wget2};
 use hpkp_tests::free_port;
@@ -17,7 +17,7 @@ fn prepared() -> Httpd {
     httpd
 }
 
-/// A vhost with a policy of these pins, and another with one that is always met.
+/// A vhost with a policy of these pins, and another vhost whose policy always matches.
 fn configuration(httpd: &Httpd, port: u16, pins: &[&str], server: &str, vhost: &str) -> String {
     let steady = httpd.pki().pin("steady.pem");
     format!(
@@ -37,7 +37,7 @@ fn two_hosts() -> Httpd {
     httpd
 }
 
-/// The status and how many pins the first vhost and the other one send.
+/// The status and the number of pin fields of both vhosts.
 fn asked(httpd: &Httpd, port: u16) -> [(u16, usize); 2] {
     ["localhost", "steady.example"].map(|host| {
         let curl = Curl::new(&httpd.path("ca.pem"));
@@ -47,7 +47,7 @@ fn asked(httpd: &Httpd, port: u16) -> [(u16, usize); 2] {
 }
 
 const BOTH: [(u16, usize); 2] = [(200, 1), (200, 1)];
-/// The first vhost goes on without the header, and the other keeps its own.
+/// The first vhost continues without the header, and the other keeps its own.
 const WITHHELD: [(u16, usize); 2] = [(200, 0), (200, 1)];
 
 #[test]
@@ -72,7 +72,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
     let Reload::Refused(outcome) = httpd.graceful() else { panic!("accepted") };
     assert_eq!(codes(&outcome), ["no-pin-in-chain"]);
-    // The client that sends the signal tests as well, whoever forgot to.
+    // `apachectl -k` also tests the configuration before it sends the signal.
     for k in ["graceful", "restart"] {
         let outcome = httpd.run(&["-k", k]);
         assert_eq!(
@@ -93,7 +93,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     assert_eq!(wget2.get(&url), Some(0));
     assert_eq!(asked(&httpd, port), BOTH);
 
-    // What was refused is what would have locked the client out.
+    // The refused certificate would have locked the client out.
     httpd.install("renewed", "renewed");
     httpd.configure(&configuration(&httpd, port, &pins, "HPKPCheck warn", ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
@@ -103,8 +103,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     httpd.stop();
 }
 
-/// A signal that no test has come before runs the configuration in the running parent, where an
-/// error would end the site.
+/// After a signal without a config test, the running parent reads the configuration, and an error would end the site.
 #[test]
 fn a_lock_out_in_the_living_parent_never_ends_the_site() {
     for signal in [libc::SIGUSR1, libc::SIGHUP] {
@@ -136,7 +135,7 @@ fn a_lock_out_in_the_living_parent_never_ends_the_site() {
 }
 
 #[test]
-fn every_class_at_a_restart() {
+fn each_finding_refuses_a_restart_or_withholds_the_header() {
     let mut httpd = two_hosts();
     let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
     let sound = [live.as_str(), B];
@@ -148,7 +147,7 @@ fn every_class_at_a_restart() {
         (&[live.as_str(), "file:missing"], "", Some("unreadable-pin-source")),
         (&[live.as_str(), "file:backup.key"], "", Some("private-key-as-pin-source")),
         (&sound, "HPKPTrustedCertificate missing", Some("unreadable-trusted-certificate")),
-        // A class that is grave but not refused: the header goes, the site stays.
+        // Serious but not refused: the header is withheld and the site continues.
         (&[A, B], "HPKPCheck warn", None),
         (&[live.as_str(), "file:live.pem"], "", None),
     ] {
@@ -157,7 +156,7 @@ fn every_class_at_a_restart() {
             (Reload::Refused(outcome), Some(code)) => {
                 assert_eq!(codes(&outcome), [code], "{outcome}");
                 assert_eq!(asked(&httpd, port), BOTH, "{code}");
-                // And by the signal alone, nothing of it ends the site.
+                // The same configuration at a bare signal does not end the site.
                 let Restart::Served(log) = httpd.restart(libc::SIGUSR1) else {
                     panic!("{code}: {}", httpd.log())
                 };
@@ -171,7 +170,7 @@ fn every_class_at_a_restart() {
         assert_eq!(httpd.graceful(), Reload::Accepted);
         assert_eq!(asked(&httpd, port), BOTH);
     }
-    // What is wrong in the text is refused by a test, whichever part of us finds it.
+    // Syntax errors are refused by a config test, whichever part of the module finds them.
     for (pins, code) in
         [(&[live.as_str()][..], "too-few-pins"), (&[live.as_str(), "x"], "malformed-pin")]
     {
@@ -184,7 +183,7 @@ fn every_class_at_a_restart() {
 }
 
 #[test]
-fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
+fn a_start_withholds_the_header_unless_on_start_is_refuse() {
     for (pins, code) in [
         (&[A, B][..], "no-pin-in-chain"),
         (&["file:live.pem", "file:missing"], "unreadable-pin-source"),
@@ -198,7 +197,7 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
         assert_eq!(asked(&httpd, port), WITHHELD, "{code}");
         assert_eq!(codes(&httpd.log()), [code]);
         assert!(httpd.log().contains("continuing without this header"), "{}", httpd.log());
-        // What was loaded has its file, as at a test.
+        // The finding names the file of the loaded certificate, as at a config test.
         let file = format!("certificate: {}, ", httpd.path("live.pem").display());
         assert_eq!(httpd.log().contains(&file), code == "no-pin-in-chain", "{}", httpd.log());
         httpd.stop();
@@ -206,15 +205,15 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
         httpd.configure(&configuration(&httpd, port, pins, "HPKPOnStart refuse", ""));
         let outcome = httpd.start_refused();
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
-        // Whoever started it sees why.
+        // The terminal shows the reason.
         assert_eq!(outcome.codes(), [code], "{outcome:?}");
         httpd.expect_in_log(&["AH00016: Configuration Failed"]);
     }
 }
 
-/// As Debian starts it: into the background, with what it says on the terminal.
+/// Debian starts httpd into the background; its errors go to the terminal.
 #[test]
-fn a_start_into_the_background() {
+fn a_start_into_the_background_reports_a_refusal() {
     let mut httpd = two_hosts();
     let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
     httpd.configure(&configuration(&httpd, port, &[A, B], "HPKPOnStart refuse", ""));
@@ -225,11 +224,11 @@ fn a_start_into_the_background() {
 
     httpd.configure(&configuration(&httpd, port, &[&live, B], "HPKPOnStart refuse", ""));
     httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [no-pin-in-chain]"]);
-    // The process that leaves the server in the background ends without giving anything back.
+    // The process that starts the server in the background ends without freeing its memory.
     if let Some((name, value)) = without_leaks() {
         httpd.set_environment(name, &value);
     }
-    // Its standard error stays open in what remains of it, so it must not be a pipe to wait for.
+    // The server keeps its standard error open, so a pipe there would never end.
     let mut process = httpd.spawn(&["-k", "start"]);
     assert!(process.wait().is_ok_and(|status| status.success()), "{}", httpd.log());
     assert!(wait(|| httpd.path("httpd.pid").exists()));
@@ -239,7 +238,7 @@ fn a_start_into_the_background() {
 }
 
 #[test]
-fn text_that_is_wrong_is_refused_at_a_start_too() {
+fn a_syntax_error_is_refused_at_a_start_too() {
     let mut httpd = two_hosts();
     let live = httpd.pki().pin("live.pem");
     httpd.configure(&configuration(&httpd, free_port(), &[&live], "", ""));
@@ -249,7 +248,7 @@ fn text_that_is_wrong_is_refused_at_a_start_too() {
     httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [too-few-pins]"]);
 }
 
-/// Whatever stands in the configuration by now, as long as httpd itself can read it.
+/// Errors of our directives only, so that httpd itself can parse the configuration.
 const NONSENSE: [&str; 3] = [
     "<HPKPPolicy x>\nHPKPPin nonsense\nHPKPMaxAge -1\n</HPKPPolicy>",
     "<HPKPPolicy x>\n</HPKPPolicy>\n<HPKPPolicy x>\nServerAdmin x\n</HPKPPolicy>\nHPKPUse y\nHPKPUse z",
@@ -294,7 +293,7 @@ fn the_environment_lets_a_test_pass_and_nothing_else() {
     assert!(outcome.text.contains("HPKP_CHECK=warn is set"), "{}", outcome.text);
     httpd.configure(&configuration(&httpd, port, &[&live, "file:missing"], "", ""));
     httpd.test().accepted(&["unreadable-pin-source"]);
-    // What is wrong in the text alone stays wrong.
+    // A syntax error is still refused.
     httpd.configure(&configuration(&httpd, port, &[&live], "", ""));
     httpd.test().refused("too-few-pins", httpd.line("<HPKPPolicy site>"));
 
@@ -320,7 +319,7 @@ fn another_value_in_the_environment_changes_nothing() {
 
 /// With threads, with processes, and with one process alone.
 #[test]
-fn every_mpm_goes_on_in_spite_of_a_lock_out() {
+fn every_mpm_continues_in_spite_of_a_lock_out() {
     for mpm in Mpm::ALL {
         let mut httpd = Httpd::furnished(Module::Shipped, mpm);
         httpd.load(&["dir"]);
@@ -340,7 +339,7 @@ fn every_mpm_goes_on_in_spite_of_a_lock_out() {
     }
 }
 
-/// The module comes with a restart, and goes with one.
+/// One restart loads the module, and the next one unloads it.
 #[test]
 fn a_module_that_comes_and_goes() {
     let mut httpd = two_hosts();
@@ -361,7 +360,7 @@ fn a_module_that_comes_and_goes() {
         assert_eq!(httpd.graceful(), Reload::Accepted);
         assert_eq!(pins(&httpd), (200, 0));
     }
-    // The first use with a lock-out, in the running parent.
+    // The first use of the module, in the running parent, with a lock-out.
     httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
     httpd.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     assert!(matches!(httpd.restart(libc::SIGUSR1), Restart::Served(_)));
@@ -369,8 +368,8 @@ fn a_module_that_comes_and_goes() {
     httpd.stop();
 }
 
-/// As after an upgrade of the package: a restart loads the new file beside the old one, whose
-/// symbols have the same names.
+/// After an upgrade of the package, a restart loads the new file of the module beside the old one, whose symbols have
+/// the same names.
 #[test]
 fn another_build_of_the_module_comes_with_a_restart() {
     let mut httpd = two_hosts();

@@ -1,4 +1,4 @@
-//! What the module leaves in the processes that httpd makes, and who runs its tests.
+//! Child processes of httpd must not inherit our open files; and Debian's init script runs config tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use hpkp_tests::{free_port, output};
 
 use crate::policy;
 
-/// The descriptors of a process: what each one leads to.
+/// The targets of a process's open descriptors.
 fn descriptors(process: i32) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
     entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok()).collect()
 }
 
-/// All processes below one.
+/// All descendants of a process.
 fn below(process: i32) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let children = children.unwrap_or_default();
@@ -31,7 +31,7 @@ fn below(process: i32) -> Vec<i32> {
         .collect()
 }
 
-/// Waits until the pid file of a server has another number than `old`; it.
+/// Waits until a server's pid file has another number than `old`; returns that number.
 #[track_caller]
 fn pid(httpd: &Httpd, old: Option<i32>) -> i32 {
     let read = || fs::read_to_string(httpd.path("httpd.pid")).ok()?.trim().parse().ok();
@@ -46,8 +46,8 @@ fn lives(process: i32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim().starts_with('Z'))
 }
 
-/// The output of a command, or none where somebody keeps it open: no start takes as long, on a machine
-/// that does much besides.
+/// The output of a command, or `None` if some process keeps it open. No start takes as long as this limit, even on a
+/// busy machine.
 fn captured(mut command: Command) -> Option<Output> {
     command.stdin(Stdio::null());
     let (send, receive) = mpsc::channel();
@@ -55,8 +55,8 @@ fn captured(mut command: Command) -> Option<Output> {
     receive.recv_timeout(Duration::from_secs(180)).ok()
 }
 
-/// How many children a server has and what they keep open below a directory: at the start, and when all have been
-/// made anew while the server has its claim.
+/// How many children a server has, and which files below a directory they keep open: after the start, and after a
+/// restart has replaced all children while the server holds its claim.
 fn kept_in_children(
     httpd: &Httpd,
     server: i32,
@@ -79,8 +79,7 @@ fn kept_in_children(
     })
 }
 
-/// A daemon of mod_cgid goes on with httpd's own descriptors; a program that gets a log does not, but
-/// lives as long.
+/// mod_cgid's daemon inherits httpd's descriptors. A piped log program does not, but lives as long.
 #[test]
 fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
     for logs in
@@ -126,10 +125,9 @@ fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
     }
 }
 
-/// The number of the process in charge dies, and what it left goes on: another server may have the
-/// file at once.
+/// When the parent ends, its children may live on, but another server can claim the file at once.
 #[test]
-fn a_claim_ends_with_the_server_whoever_outlives_it() {
+fn no_child_keeps_the_claim_of_the_server() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
     httpd.load(&["cgid", "dir"]);
     let pki = httpd.pki();
@@ -149,16 +147,16 @@ fn a_claim_ends_with_the_server_whoever_outlives_it() {
     assert_eq!(httpd.graceful(), hpkp_tests::httpd::Reload::Accepted);
     let left = below(httpd.pid());
     assert!(!left.is_empty());
-    // A claim that a child still had would be that of a server that nobody can stop.
+    // If a child still held the claim, it would belong to a server that nobody can stop.
     let records = fs::canonicalize(httpd.path("records")).expect("a directory");
     let has_claim = |process: &i32| descriptors(*process).iter().any(|f| f.starts_with(&records));
     assert!(has_claim(&httpd.pid()));
-    // One that was being forked a moment ago has not come to give it back yet.
+    // A child that was forked just now may not have closed the file yet.
     assert!(wait(|| !left.iter().any(has_claim)));
     httpd.stop();
 }
 
-/// What the package has beside the script, for the directory of this server.
+/// Writes the files that the package has beside the script, for the directory of this server.
 fn write_package_files(httpd: &Httpd) {
     let pki = httpd.pki();
     let directory = httpd.path("").display().to_string();
@@ -182,13 +180,13 @@ fn write_package_files(httpd: &Httpd) {
     fs::create_dir(httpd.path("run/socks")).expect("a directory");
 }
 
-/// Debian's init script tests before it stops, and kills the server where the test fails, without
-/// starting it again.
+/// Debian's init script runs a config test before it stops the server. If the test fails, the script kills the server
+/// and does not start it again.
 #[test]
 fn debians_init_script_restarts_in_spite_of_a_refusal() {
     const SCRIPT: &str = "/etc/init.d/apache2";
     let has_systemd = Path::new("/run/systemd/system").exists();
-    // It ends what `pidof` finds, by the name of the program.
+    // The script ends all processes that `pidof` finds by the name of the program.
     if !Path::new(SCRIPT).exists() || has_systemd || std::env::var_os("HPKP_HTTPD").is_some() {
         return;
     }
@@ -220,18 +218,18 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     let first = pid(&httpd, None);
     assert!(wait(|| asked() == Some((200, 1))), "{:?}", asked());
 
-    // Refused: by the operator's test, by a reload of either kind.
+    // The operator's config test and both kinds of reload refuse the configuration.
     configure(A);
     for outcome in [control("configtest"), control("graceful"), script("reload")] {
         assert!(!outcome.status.success(), "{outcome:?}");
     }
     assert_eq!(asked(), Some((200, 1)));
-    // Not by the tests before and behind a stop; the start goes on without the header.
+    // The script's tests before and after a stop do not refuse it; the start continues without the header.
     let outcome = script("restart");
     assert!(outcome.status.success(), "{outcome:?}\n{}", httpd.log());
     let second = pid(&httpd, Some(first));
     assert!(wait(|| asked() == Some((200, 0))), "{:?}\n{}", asked(), httpd.log());
-    // Stopped well, not killed for a test that fails.
+    // The script stops the server instead of killing it after a failed test.
     let outcome = script("stop");
     assert!(
         outcome.status.success() && !outcome.stderr.windows(7).any(|w| w == b"kill it"),
@@ -242,7 +240,7 @@ fn debians_init_script_restarts_in_spite_of_a_refusal() {
     assert!(outcome.status.success(), "{outcome:?}");
     let third = pid(&httpd, Some(second));
     assert!(wait(|| asked() == Some((200, 0))));
-    // What is wrong in the text alone stays wrong.
+    // A syntax error is still refused.
     configure("nonsense");
     assert!(!script("reload").status.success());
     configure(&live);

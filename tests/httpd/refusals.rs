@@ -1,4 +1,4 @@
-//! Bad input: the cases for both servers, and httpd's own.
+//! Bad input: the cases for both servers, run on httpd.
 
 use hpkp_tests::httpd::Httpd;
 

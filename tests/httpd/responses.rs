@@ -1,4 +1,4 @@
-//! Every kind of response: the cases for both servers, and httpd's own.
+//! The pin fields of every kind of response: the cases for both servers, and httpd's own.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use hpkp_tests::httpd::{Httpd, Kind, Module, Mpm, Reload, listen, tls_vhost, wai
 
 use hpkp_tests::site::{A, B};
 
-/// Answers as its path says; most of what it says has pins of its own.
+/// A CGI program: each path selects a response, and most responses have pin fields of their own.
 const PROGRAM: &str = r#"#!/bin/sh
 foreign='Public-Key-Pins: pin-sha256="foreign"; max-age=5'
 case $PATH_INFO in
@@ -24,12 +24,12 @@ case $PATH_INFO in
 esac
 "#;
 
-/// Writes all of its response itself, past the filters that write a response's head.
+/// A program that writes its whole response itself, past the filters that write a response's head.
 const PROGRAM_WITHOUT_HEAD: &str = "#!/bin/sh
 printf 'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nPublic-Key-Pins: own\\r\\n\\r\\nx'
 ";
 
-/// What the server is made of besides what every test has.
+/// The modules that the server loads besides those of every test.
 const MODULES: [&str; 15] = [
     "autoindex",
     "auth_basic",
@@ -48,7 +48,7 @@ const MODULES: [&str; 15] = [
     "status",
 ];
 
-/// Places of which each answers in a way of its own.
+/// One location for each way in which httpd can answer.
 const LOCATIONS: &str = r#"Redirect 200 /return200
 Redirect 204 /return204
 Redirect 301 /return301 /elsewhere
@@ -108,7 +108,7 @@ Require valid-user
 </Location>
 "#;
 
-/// What the server itself says to some of the requests.
+/// The messages that httpd itself logs for some of the requests.
 const LOGGED: [&str; 10] = [
     "AH01276: Cannot serve directory",
     "AH01630: client denied by server configuration",
@@ -122,7 +122,7 @@ const LOGGED: [&str; 10] = [
     "Requested content-length of",
 ];
 
-/// The files that it answers with.
+/// Writes the files and programs with which the server answers.
 fn lay_out(httpd: &Httpd) {
     let pki = httpd.pki();
     for directory in ["html/directory", "bin", "dav"] {
@@ -145,7 +145,7 @@ fn lay_out(httpd: &Httpd) {
     }
 }
 
-/// The policies, what uses them, and the log of the module's variables.
+/// The policies, the directives that use them, and the log of the module's variables.
 fn directives(module: Module, live: &str) -> (String, &'static str, &'static str) {
     let uses = "HPKPUse enforced\nHPKPUseReportOnly tried";
     match module {
@@ -165,11 +165,11 @@ fn directives(module: Module, live: &str) -> (String, &'static str, &'static str
     }
 }
 
-/// A server with everything that answers in a way of its own, and where to reach it.
+/// Starts a server with all those locations; returns it with its addresses.
 fn site(module: Module, mpm: Mpm) -> (Httpd, Site) {
     let mut httpd = Httpd::furnished(module, mpm);
     httpd.load(&MODULES);
-    // With threads, programs are started by a process of its own.
+    // An MPM with threads needs mod_cgid, which starts programs from a separate process.
     httpd.load(&[if mpm.has_http2() { "cgid" } else { "cgi" }]);
     let pki = httpd.pki();
     let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
@@ -213,7 +213,7 @@ ErrorDocument 500 /lost.html
     (httpd, Site { kind, ca, https, http, enforced, report_only })
 }
 
-/// That the site is what the cases take it for, whatever the module does.
+/// Proves that the site has the statuses of the cases without the module.
 #[test]
 fn statuses_are_those_of_a_server_without_the_module() {
     let (mut httpd, site) = site(Module::None, Mpm::Event);
@@ -226,7 +226,7 @@ fn exactly_one_field_of_each_kind() {
     let (mut httpd, site) = site(Module::Shipped, Mpm::Event);
     site.exactly_one_field_of_each_kind();
     let (https, http) = (site.https.to_string(), site.http.to_string());
-    // The log has quotation marks escaped.
+    // httpd escapes quotation marks in the access log.
     let sent = site.enforced.replace('"', "\\\"");
     let told = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
     assert!(
@@ -238,7 +238,7 @@ fn exactly_one_field_of_each_kind() {
     httpd.stop();
 }
 
-/// With the other MPMs too, one of which has no HTTP/2.
+/// The cases with the other two MPMs, one of which has no HTTP/2.
 #[test]
 fn worker_and_prefork_send_the_same() {
     for mpm in [Mpm::Worker, Mpm::Prefork] {
@@ -267,9 +267,9 @@ fn several_requests_on_one_connection() {
 }
 
 #[test]
-fn requests_that_are_no_sound_http() {
+fn malformed_requests_get_the_field() {
     let (mut httpd, site) = site(Module::Shipped, Mpm::Event);
-    site.requests_that_are_no_sound_http();
+    site.malformed_requests_get_the_field();
     httpd.stop();
 }
 
@@ -280,10 +280,10 @@ fn resumed_sessions() {
     httpd.stop();
 }
 
-/// A program whose name begins so writes its response past all filters of the request: nothing is
-/// added, and what it says of pins is taken out.
+/// A program whose name begins with `nph-` writes its response past all filters of the request. The module adds no
+/// field and removes the program's own pin fields.
 #[test]
-fn programs_that_write_the_head_themselves() {
+fn a_program_that_writes_the_head_itself_gets_no_field() {
     let (mut httpd, site) = site(Module::Shipped, Mpm::Event);
     let answer = site.raw(&[], "GET /nph-cgi HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -296,12 +296,12 @@ fn programs_that_write_the_head_themselves() {
 }
 
 #[test]
-fn what_is_off_is_left_alone() {
+fn a_foreign_field_is_kept_where_hpkp_is_off() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
     httpd.load(&["proxy", "proxy_http"]);
     let live = httpd.pki().pin("live.pem");
     let (https, backend) = (free_port(), backend::start());
-    // The certificate has the name of the first host alone.
+    // The certificate has only the name of the first host.
     httpd.expect_in_log(&["server certificate does NOT include an ID which matches"]);
     let proxied = |more: &str| format!("{more}\nProxyPass / http://127.0.0.1:{backend}/");
     httpd.configure(&format!(
@@ -327,9 +327,9 @@ fn what_is_off_is_left_alone() {
     httpd.stop();
 }
 
-/// What a forward proxy passes on is another host's.
+/// A response that a forward proxy passes on belongs to another host.
 #[test]
-fn requests_to_a_forward_proxy() {
+fn a_forward_proxy_adds_no_field_for_other_hosts() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
     httpd.load(&["proxy", "proxy_http", "proxy_connect"]);
     let live = httpd.pki().pin("live.pem");
@@ -343,9 +343,9 @@ fn requests_to_a_forward_proxy() {
     httpd.expect_in_log(&["AH01144: No protocol handler was valid"]);
     httpd.start();
     let curl = Curl::new(&httpd.path("ca.pem"));
-    // To the host itself.
+    // A request to the host itself.
     assert_eq!(curl.get(&format!("https://localhost:{https}/nothing")).pins().len(), 1);
-    // Over TLS to the proxy, which curl does not mistake for the host.
+    // A request over TLS to the proxy, for another host.
     let proxy = format!("https://localhost:{https}");
     let ca = httpd.path("ca.pem");
     let ca = ca.to_str().expect("a path in UTF-8");
@@ -355,7 +355,7 @@ fn requests_to_a_forward_proxy() {
     assert!(zero.pins().is_empty(), "{zero:?}");
     let one = proxied.get(&format!("http://127.0.0.1:{backend}/one"));
     assert_eq!((one.status, one.pins()), (200, vec![FOREIGN]));
-    // And what it answers to CONNECT before it becomes a tunnel.
+    // The response to CONNECT, before the connection becomes a tunnel.
     let tunnel = proxied.with(&["--proxytunnel"]);
     let responses = tunnel.responses(&format!("http://127.0.0.1:{backend}/zero"));
     let pins: Vec<usize> = responses.iter().map(|response| response.pins().len()).collect();

@@ -1,4 +1,4 @@
-//! Which httpd the module needs.
+//! The oldest httpd that the module supports.
 
 use std::fs;
 
@@ -8,16 +8,16 @@ use hpkp_tests::{output, write_program};
 /// The function that httpd has from 2.4.47 on.
 const FUNCTION: &[u8] = b"ap_ssl_conn_is_ssl";
 
-/// A copy of the program in which that function has another name stands for an older one.
+/// A copy of httpd in which that function has another name takes the place of an older httpd.
 #[test]
-fn an_httpd_before_2_4_47_is_told_what_is_needed() {
+fn an_httpd_before_2_4_47_is_refused_with_the_needed_version() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::Event);
     for module in ["ssl", "headers", "http2", "socache_shmcb"] {
         httpd.unload(module);
     }
     httpd.configure("");
     let mut program = fs::read(binary()).expect("a program");
-    // What ci/sanitize starts is a script around the program, and memory is not the subject here.
+    // ci/sanitize starts httpd by a script, which cannot be patched; this test does not concern memory.
     if program.starts_with(b"#!") {
         return;
     }

@@ -1,5 +1,5 @@
-//! The header goes out only where the certificates of this very connection satisfy the policy of
-//! the host that answers.
+//! nginx sends the header only if the certificates of the connection satisfy the policy of the host that answers
+//! the request.
 
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
@@ -24,7 +24,7 @@ fn policy(name: &str, pin: &str) -> String {
 /// Names `sni` in the handshake and `host` in the request.
 fn ask(nginx: &Nginx, port: u16, sni: &str, host: &str, version: &str) -> Response {
     let host = format!("Host: {host}");
-    // Whether the certificate has the name is not what is asked here.
+    // The tests do not concern the certificate's name, so curl does not verify it.
     let curl = Curl::new(&nginx.path("ca.pem")).with(&["-k", version, "-H", &host]);
     curl.get(&format!("https://{sni}:{port}/"))
 }
@@ -62,7 +62,7 @@ fn a_host_other_than_the_one_named_in_the_handshake() {
 fn hosts_that_share_a_certificate() {
     let mut nginx = two_hosts();
     let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
-    // One context each, with the same certificate.
+    // Each host has its own SSL_CTX, with the same certificate.
     nginx.configure(&with_http2(&format!(
         "{}{}{}",
         policy("site", &pin),
@@ -85,7 +85,7 @@ fn one_of_two_certificates_of_the_connection_is_pinned() {
     pki.key("rsa", hpkp_tests::pki::RSA);
     pki.sign("rsa", "/CN=a.example", "ca", &hpkp_tests::pki::leaf_extensions("a.example"));
     let (pin_a, port) = (pki.pin("a.pem"), free_port());
-    // The default server has both keys; the other's policy pins the first alone.
+    // The default server has both keys; the other server's policy pins only the first.
     nginx.configure(&format!(
         "{}{}{}",
         policy("site", &pin_a),
@@ -176,13 +176,13 @@ fn handshakes_that_are_rejected_present_nothing() {
     assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
     let curl = Curl::new(&nginx.path("ca.pem")).with(&["-k"]);
     assert_eq!(curl.exit_code(&format!("https://x.example:{port}/")), Some(35));
-    // The connection is a's, the host one that rejects: it has no certificate to be compared.
+    // The connection has a's certificate, and host x, which rejects handshakes, has none to compare.
     let response = ask(&nginx, port, "a.example", "x.example", "--http1.1");
     assert_eq!(response.pins().len(), 1, "a's certificate satisfies the policy of x");
     nginx.stop();
 }
 
-/// Those who got in are told to go, as if the server were gone.
+/// A host with held pins that now rejects handshakes is reported like a port that was closed.
 #[test]
 fn a_pinned_host_that_rejects_handshakes_is_closed() {
     let mut nginx = two_hosts();
@@ -265,7 +265,7 @@ fn one_server_warns_where_another_refuses() {
 fn a_block_that_nginx_never_asks_is_not_compared() {
     let mut nginx = two_hosts();
     let (pin, port) = (nginx.pki().pin("a.pem"), free_port());
-    // nginx says that it ignores the second block of the name; so its certificate is no matter.
+    // nginx ignores the second block of the same name and logs that, so its certificate is not compared.
     for [first, second] in [
         ["*.a.example a.example", ".a.example"],
         ["*.a.example", ".a.example"],
@@ -286,7 +286,7 @@ fn a_block_that_nginx_never_asks_is_not_compared() {
     nginx.start();
     assert_eq!(ask(&nginx, port, "a.example", "a.example", "--http1.1").pins().len(), 1);
     nginx.stop();
-    // With a name of its own besides, it is asked.
+    // With a second name of its own, the block answers requests and is compared.
     nginx.configure(&format!(
         "{}{}{}",
         policy("site", &pin),

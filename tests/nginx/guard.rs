@@ -1,5 +1,5 @@
-//! `hpkp_guard`: certificates that variables name, which change in running workers, and are presented only
-//! if clients accept them; else the last good ones.
+//! `hpkp_guard`: certificates named by variables may change in running workers. nginx presents a changed
+//! certificate only if clients accept it, and otherwise the last good one.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -27,7 +27,7 @@ const VARIABLES: &str =
 /// How often a fresh connection is tried, so that both workers are asked.
 const TRIES: usize = 6;
 
-/// A server with two workers that guards what `current.pem` and `current.key` are.
+/// A server with two workers and a guard of `current.pem` and `current.key`.
 struct Site {
     nginx: Nginx,
     port: u16,
@@ -37,8 +37,8 @@ struct Site {
 }
 
 impl Site {
-    /// With certificates `one`, `two` and `backup` for localhost; `one` is given, `one` and `backup` are
-    /// pinned.
+    /// With certificates `one`, `two`, `three` and `backup` for localhost. `one` is the given certificate;
+    /// `one` and `backup` are pinned.
     fn new() -> Self {
         let mut nginx = prepared();
         let pki = nginx.pki();
@@ -70,7 +70,7 @@ impl Site {
         site
     }
 
-    /// Without a directory for files.
+    /// Without a directory for kept certificates.
     fn in_memory() -> Self {
         let mut site = Self::new();
         site.http = site.http.replace("hpkp_keep_certificates kept;", "");
@@ -104,7 +104,7 @@ impl Site {
     }
 
     fn give_pair(&self, certificate: &str, key: &str) {
-        // A worker that shakes hands in between has a pair that does not fit.
+        // A worker that shakes hands between the two renames finds a key that does not fit the certificate.
         for (from, to) in
             [(format!("{certificate}.pem"), "current.pem"), (format!("{key}.key"), "current.key")]
         {
@@ -119,7 +119,7 @@ impl Site {
         self.nginx.pki().pin(&format!("{name}.pem"))
     }
 
-    /// Whether each of some fresh connections is presented the certificate of this name.
+    /// Fails unless the server presents the certificate `name` on each of some new connections.
     #[track_caller]
     fn presents(&self, name: &str) {
         let pin = format!("sha256//{}", self.pin(name));
@@ -163,7 +163,7 @@ impl Site {
 }
 
 #[test]
-fn the_last_good_certificate_goes_on() {
+fn the_last_good_certificate_is_presented_in_place_of_a_refused_one() {
     let mut site = Site::in_memory();
     site.nginx.expect_in_log(&[SERVED, "exited on signal 9"]);
     site.presents("one");
@@ -175,7 +175,7 @@ fn the_last_good_certificate_goes_on() {
     let two = site.pin("two");
     assert!(log.contains(&format!("given: CN=localhost, key sha256/{two}, expires ")), "{log}");
     assert!(log.contains("until it expires at 2"), "{log}");
-    // Over reloads and killed workers, and all of them.
+    // The last good certificate survives a reload and killed workers.
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     site.presents("one");
     for _ in 0..3 {
@@ -183,7 +183,7 @@ fn the_last_good_certificate_goes_on() {
         site.presents("one");
     }
     assert_eq!((site.headers(), site.alerts(SERVED)), (1, 1));
-    // What clients accept is presented, and is the last good one from then on.
+    // A given certificate that clients accept is presented, and becomes the last good one.
     site.give("backup");
     site.presents("backup");
     assert_eq!(site.nginx.log().matches(AGAIN).count(), 1, "{}", site.nginx.log());
@@ -197,7 +197,7 @@ fn the_last_good_certificate_goes_on() {
 }
 
 #[test]
-fn a_start_presents_what_was_kept() {
+fn a_start_presents_the_kept_certificate() {
     let mut site = Site::started();
     site.nginx.expect_in_log(&[SERVED, NOT_USED]);
     site.presents("one");
@@ -212,11 +212,11 @@ fn a_start_presents_what_was_kept() {
         site.presents("one");
         assert_eq!(site.headers(), 1);
     }
-    // A crash of all of it.
+    // The master and all workers crash.
     site.nginx.kill_all();
     site.nginx.start();
     site.presents("one");
-    // What was replaced is gone.
+    // The file of the replaced certificate is gone.
     site.give("backup");
     site.presents("backup");
     assert_eq!(site.files().len(), 1);
@@ -224,7 +224,7 @@ fn a_start_presents_what_was_kept() {
     site.give("two");
     site.restart();
     site.presents("backup");
-    // Without the directory a restart forgets it, and says so.
+    // Without the directory a restart loses the last good certificate, and reports that.
     site.http = site.http.replace("hpkp_keep_certificates kept;", "");
     site.configure();
     site.restart();
@@ -233,10 +233,9 @@ fn a_start_presents_what_was_kept() {
     site.nginx.stop();
 }
 
-/// Workers run as another user than the master, and cannot reach the directory by its path.
-/// What was presented before there was a guard is its first last good certificate.
+/// The certificate presented before the guard was configured is the guard's first last good certificate.
 #[test]
-fn a_guard_for_what_was_loaded_with_the_configuration() {
+fn a_new_guard_keeps_the_certificate_loaded_before_it() {
     let mut site = Site::new();
     site.nginx.expect_in_log(&[SERVED]);
     let map = "map $ssl_server_name $current { default current; }";
@@ -260,11 +259,11 @@ fn a_guard_for_what_was_loaded_with_the_configuration() {
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     site.presents("one");
     assert_eq!(site.headers(), 1);
-    // Over a start, too.
+    // A restart presents the same certificate.
     site.nginx.stop();
     site.nginx.start();
     site.presents("one");
-    // What clients accept takes its place.
+    // A certificate that clients accept takes its place.
     site.give("backup");
     site.presents("backup");
     site.give("two");
@@ -273,8 +272,9 @@ fn a_guard_for_what_was_loaded_with_the_configuration() {
     site.nginx.stop();
 }
 
+/// The workers run as another user than the master, and cannot reach the directory by its path.
 #[test]
-fn workers_of_another_user() {
+fn workers_of_another_user_can_keep_certificates() {
     // SAFETY: takes nothing and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
         eprintln!("not tested: only root can have workers of another user");
@@ -307,7 +307,8 @@ fn workers_of_another_user() {
     site.give("two");
     site.restart();
     site.presents("one");
-    // What cannot be written is told, and written by the next reload, which hands the directory over anew.
+    // A worker that cannot write reports it. The next reload gives the directory to the workers again, and they
+    // write the file.
     std::os::unix::fs::chown(&directory, Some(0), Some(0)).expect("an owner");
     site.give("backup");
     site.presents("backup");
@@ -318,7 +319,7 @@ fn workers_of_another_user() {
     site.presents("backup");
     assert_eq!(site.files().len(), 1);
     assert_ne!(site.files(), files);
-    // Another user from the next reload on.
+    // From the next reload on the workers run as another user.
     site.configure();
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     assert_eq!(fs::metadata(&directory).expect("a directory").uid(), 0);
@@ -328,34 +329,34 @@ fn workers_of_another_user() {
 }
 
 #[test]
-fn what_cannot_be_presented() {
+fn an_unusable_given_certificate_is_not_presented() {
     let mut site = Site::started();
     site.nginx.expect_in_log(&[SERVED]);
     site.presents("one");
     let mut alerts = 0;
-    let mut is_told = |site: &Site, why: &str| {
+    let mut is_reported = |site: &Site, why: &str| {
         site.presents("one");
         assert_eq!(site.headers(), 1, "{why}");
-        // Other reasons are told at once, but not more often than every ten seconds.
+        // Another reason is logged at once, but at most one alert every ten seconds.
         alerts += 1;
         assert!(alerts > 1 || site.nginx.log().contains(why), "{why}: {}", site.nginx.log());
     };
     site.give_pair("backup", "two");
-    is_told(&site, "the private key does not fit the certificate");
+    is_reported(&site, "the private key does not fit the certificate");
     for (file, text) in [("current.pem", "x"), ("current.key", ""), ("current.pem", "")] {
         fs::write(site.nginx.path(file), text).expect("a file");
-        is_told(&site, "it has no certificate");
+        is_reported(&site, "it has no certificate");
         site.give("one");
     }
     for file in ["current.pem", "current.key"] {
         fs::remove_file(site.nginx.path(file)).expect("a file");
-        is_told(&site, "no such file");
+        is_reported(&site, "no such file");
         fs::create_dir(site.nginx.path(file)).expect("a directory");
-        is_told(&site, "not a regular file");
+        is_reported(&site, "not a regular file");
         fs::remove_dir(site.nginx.path(file)).expect("a directory");
         site.give("one");
     }
-    // Of the given key, but expired.
+    // A certificate for the pinned key that has expired.
     let pki = site.nginx.pki();
     let dir = |file: &str| pki.path(file).display().to_string();
     fs::copy(pki.path("one.key"), pki.path("old.key")).expect("a copy");
@@ -372,9 +373,9 @@ fn what_cannot_be_presented() {
     site.nginx.stop();
 }
 
-/// Pins of apps, which are recorded while the server runs.
+/// A pin of an app is recorded while the server runs.
 #[test]
-fn pins_of_apps() {
+fn pins_recorded_while_the_server_runs_refuse_a_given_certificate() {
     let mut site = Site::new();
     site.nginx.expect_in_log(&[SERVED]);
     site.http = "hpkp_published_pins records writer=web-1;\n".to_owned();
@@ -382,11 +383,11 @@ fn pins_of_apps() {
     site.configure();
     site.nginx.start();
     site.presents("one");
-    // Nobody holds pins: whatever is given is presented.
+    // No client holds pins, so any given certificate is presented.
     site.give("two");
     site.presents("two");
     held_on_port(&site.nginx.path("records/app.jsonl"), "localhost", site.port, &site.pin("two"));
-    // At once: what is about to take the place of the last good one is compared with the newest records.
+    // Before a certificate takes the place of the last good one, the worker compares it with the newest records.
     site.give("one");
     site.presents("two");
     let log = site.nginx.log();
@@ -395,7 +396,7 @@ fn pins_of_apps() {
 }
 
 #[test]
-fn a_compromised_or_expired_one_gives_way() {
+fn a_compromised_certificate_is_not_presented_any_more() {
     let mut site = Site::started();
     site.nginx.expect_in_log(&[SERVED, NOT_USED]);
     site.presents("one");
@@ -409,13 +410,13 @@ fn a_compromised_or_expired_one_gives_way() {
     std::thread::sleep(std::time::Duration::from_secs(6));
     site.presents("two");
     assert!(site.files().is_empty(), "{:?}", site.files());
-    // Nor does it come back from anywhere.
+    // A restart does not bring the compromised certificate back.
     site.restart();
     site.presents("two");
     site.nginx.stop();
 }
 
-/// What the operator wants is presented.
+/// With `hpkp_check warn` the operator's certificate is presented in spite of a mismatch.
 #[test]
 fn with_hpkp_check_warn() {
     let mut site = Site::new();
@@ -430,7 +431,7 @@ fn with_hpkp_check_warn() {
     site.nginx.stop();
 }
 
-/// Variables with the certificate itself, which change in running workers.
+/// A module with variables whose values are the certificate and the key themselves, and change in running workers.
 const CHANGING: &str = r#"
 #include <ngx_config.h>
 #include <ngx_core.h>
@@ -469,7 +470,7 @@ char *ngx_module_names[] = { "changing_module", NULL };
 char *ngx_module_order[] = { NULL };
 "#;
 
-/// A site whose variables have the certificate itself; none with another nginx than Debian's.
+/// A site whose variables have the certificate itself; `None` with another nginx than Debian's.
 fn with_data() -> Option<Site> {
     if std::env::var_os("HPKP_NGINX").is_some() {
         eprintln!("not tested: the module is for Debian's nginx");
@@ -485,7 +486,7 @@ fn with_data() -> Option<Site> {
 }
 
 #[test]
-fn certificates_in_variables() {
+fn a_guard_of_variables_with_the_certificate_itself() {
     let Some(mut site) = with_data() else { return };
     site.nginx.expect_in_log(&[SERVED, "exited on signal 9"]);
     // The variables read files of the directory in which nginx was started.
@@ -522,7 +523,7 @@ fn certificates_in_variables() {
     site.nginx.stop();
 }
 
-/// nginx that keeps certificates keeps those of variables by their content.
+/// nginx with `ssl_certificate_cache` caches certificates of variables by their content.
 #[test]
 fn with_a_cache_of_certificates() {
     if version() < (1, 27, 4) {
@@ -545,9 +546,10 @@ fn with_a_cache_of_certificates() {
     site.nginx.stop();
 }
 
-/// What a server is not to keep is in memory alone, and files go where nothing is guarded any more.
+/// With `hpkp_keep_certificates off` the last good certificate is in memory only. When no server is guarded any
+/// more, the files are removed.
 #[test]
-fn files_that_are_not_wanted() {
+fn files_of_unguarded_or_unkept_servers_are_removed() {
     let mut site = Site::new();
     site.nginx.expect_in_log(&[SERVED, NOT_USED]);
     site.server = "hpkp site; hpkp_keep_certificates off; return 200 x;".to_owned();
@@ -572,9 +574,9 @@ fn files_that_are_not_wanted() {
     site.nginx.stop();
 }
 
-/// Neither of them has the directive or the variables.
+/// `stream` has neither the directive nor the variables.
 #[test]
-fn streams() {
+fn a_guard_in_stream_is_not_allowed() {
     let site = Site::new();
     let port = free_port();
     for (names, more, error) in [
@@ -593,7 +595,7 @@ fn streams() {
     }
 }
 
-/// A resumed connection says what its client has seen.
+/// A resumed connection counts with the certificate that its client saw at the full handshake.
 #[test]
 fn resumed_connections() {
     let mut site = Site::new();
@@ -615,8 +617,8 @@ fn resumed_connections() {
     site.nginx.stop();
 }
 
-/// Puts a small disk in the place of a directory. Only this thread and what it starts see it, so it goes with
-/// them. False where that is not allowed: it takes root, with all of its rights.
+/// Mounts a small disk on a directory. Only this thread and the processes that it starts see the mount, which ends
+/// with them. Returns false where mounting is not allowed: it takes root with all capabilities.
 fn mount_disk(at: &Path, options: &str, flags: libc::c_ulong) -> bool {
     let text = |text: &str| std::ffi::CString::new(text).expect("no NUL");
     let (at, options) = (text(&at.display().to_string()), text(options));
@@ -658,23 +660,23 @@ fn a_disk_that_is_full() {
     site.presents("one");
     let kept = site.files();
     assert_eq!((kept.len(), site.alerts(NOT_KEPT)), (1, 0), "{}", site.nginx.log());
-    // The disk becomes full amid the file of the next one.
+    // The disk becomes full while the next certificate is being written.
     site.give("large");
     site.presents("backup");
     assert_eq!((site.headers(), site.alerts(NOT_KEPT)), (1, 1), "{}", site.nginx.log());
     assert!(site.nginx.log().contains("no space left on device"), "{}", site.nginx.log());
     assert_eq!(site.files(), kept, "nothing is left of what was begun");
-    // In memory it is there, in new workers too.
+    // The new certificate is in memory, also in new workers.
     site.give("two");
     site.presents("backup");
     site.nginx.replace_workers();
     site.presents("backup");
     assert_eq!((site.files(), site.alerts(NOT_KEPT)), (kept.clone(), 1));
-    // A start has what is whole.
+    // A start presents the certificate whose file is whole.
     site.restart();
     site.presents("one");
     assert_eq!(site.headers(), 1);
-    // With room, a reload writes what could not be written.
+    // Once there is room, a reload writes the file.
     site.give("large");
     site.presents("backup");
     assert_eq!(site.files(), kept);
@@ -689,7 +691,7 @@ fn a_disk_that_is_full() {
     site.nginx.stop();
 }
 
-/// There is no room for any file from the start on.
+/// The disk is full before the server starts.
 #[test]
 fn a_disk_that_was_full_before() {
     let mut site = Site::new();
@@ -708,7 +710,7 @@ fn a_disk_that_was_full_before() {
     site.nginx.replace_workers();
     site.presents("one");
     assert!(site.files().is_empty(), "{:?}", site.files());
-    // What is in no file, a restart forgets.
+    // A restart loses a certificate that is in no file.
     site.restart();
     site.presents("two");
     assert_eq!((site.headers(), site.alerts(NOT_USED)), (0, 1));
@@ -721,10 +723,9 @@ fn a_disk_that_was_full_before() {
     site.nginx.stop();
 }
 
-/// A key that nginx takes from elsewhere by its name. nginx before 1.29.0 takes this name for that of a file,
-/// of which there is none.
+/// A key named by a `store:` URI. nginx before 1.29.0 takes the URI for the name of a file, which does not exist.
 #[test]
-fn a_key_of_a_store() {
+fn a_guard_takes_a_key_of_a_store_from_1_29_0_on() {
     let mut site = Site::started();
     site.presents("one");
     let file = site.nginx.path("current.key").display().to_string();
@@ -742,7 +743,7 @@ fn a_key_of_a_store() {
     if is_known {
         site.give("backup");
         site.presents("backup");
-        // The name stays where the key behind it is replaced: the last good certificate has lost its key.
+        // The URI is the same but the key behind it is replaced: the last good certificate has lost its key.
         site.nginx.expect_in_log(&[SERVED, "key values mismatch", "SSL_do_handshake() failed"]);
         site.give("two");
         let curl = Curl::new(&site.nginx.path("ca.pem"));
@@ -751,14 +752,14 @@ fn a_key_of_a_store() {
     site.nginx.stop();
 }
 
-/// The lines of the base64 of a private key.
+/// The base64 lines of a private key in PEM.
 fn key_lines(text: &str) -> Vec<String> {
     let inside = text.split("PRIVATE KEY-----").nth(1).expect("a key");
     let lines = inside.lines().filter(|line| line.len() > 16 && !line.starts_with('-'));
     lines.map(str::to_owned).collect()
 }
 
-/// The variables have no value for clients' requests, and no log has a key.
+/// The variables have no value in a client's request, and no log contains a key.
 #[test]
 fn no_key_leaves_the_handshake() {
     let mut site = Site::new();
@@ -794,9 +795,9 @@ fn no_key_leaves_the_handshake() {
     assert!(outcome.lines().all(|line| line == "-|-|"), "{outcome}");
 }
 
-/// Names below a wildcard, and clients that name none: each is compared with pins of its own.
+/// A certificate with a wildcard: each name that a client sends is compared with the pins for that name.
 #[test]
-fn names_of_clients() {
+fn each_name_of_a_certificate_is_compared_with_its_own_pins() {
     let mut site = Site::new();
     site.nginx.expect_in_log(&[SERVED]);
     let pki = site.nginx.pki();
@@ -828,7 +829,7 @@ fn names_of_clients() {
     }
     site.give("two");
     for _ in 0..TRIES {
-        // Clients of this name alone hold pins.
+        // Only clients of api.example.test hold pins.
         assert!(presents(&site, "api.example.test", "one"), "{}", site.nginx.log());
         for host in ["www.example.test", "x1.example.test", "example.test"] {
             assert!(presents(&site, host, "two"), "{host}: {}", site.nginx.log());
@@ -876,7 +877,7 @@ fn what_the_directive_takes() {
             outcome.text
         );
     }
-    // From `http`, where a server may have its own.
+    // The directive in `http`, with another one in a server.
     let http = format!("{}hpkp_guard one.pem one.key;\n", site.http);
     let server = |name: &str, more: &str| {
         format!(
@@ -892,7 +893,7 @@ fn what_the_directive_takes() {
 }
 
 #[test]
-fn what_is_found_in_a_configuration() {
+fn misplaced_and_unused_guards_are_reported() {
     let site = Site::new();
     let port = site.port;
     let misplaced = "guard-variable-misplaced";
@@ -920,7 +921,7 @@ fn what_is_found_in_a_configuration() {
             outcome.text
         );
     }
-    // RSA beside ECDSA: nothing would guard the other one.
+    // RSA beside ECDSA: the second certificate would not be guarded.
     let pki = site.nginx.pki();
     pki.key("rsa", hpkp_tests::pki::RSA);
     pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
@@ -940,15 +941,15 @@ fn what_is_found_in_a_configuration() {
         assert_eq!(codes(&outcome.text), [misplaced], "{}", outcome.text);
         assert!(outcome.text.contains("RSA beside ECDSA is not possible"), "{}", outcome.text);
     }
-    // Nobody presents what it gives.
+    // No server uses the variables of the guard.
     site.nginx.configure(&server("one.pem", "one.key", guard));
     site.nginx.test().accepted(&["guard-not-used"]);
     site.nginx.configure(&format!("{guard}\n{}", server("one.pem", "one.key", "")));
     site.nginx.test().accepted(&["guard-not-used"]);
-    // Without anything to compare, there is nothing to say.
+    // Without a policy or records there is nothing to compare, and no finding.
     site.nginx.configure(&server(certificate, key, guard));
     site.nginx.test().accepted(&[]);
-    // Of pins that follow the certificate, nothing is sent.
+    // A policy whose pins follow the certificate (`pin leaf`) sends no header.
     site.nginx.configure(&format!(
         "hpkp_published_pins records writer=web-1;\n\
          hpkp_policy site {{ pin leaf; pin {B}; max_age 1d; }}\n{}",

@@ -1,5 +1,5 @@
-//! Certificates that other modules choose during the handshake: Lua, in Debian's nginx. What is
-//! loaded for such a server is a placeholder.
+//! Certificates that other modules choose during the handshake, such as Lua in Debian's nginx. The certificate in
+//! the configuration of such a server is a placeholder.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -13,12 +13,12 @@ use hpkp_tests::recorded;
 use hpkp_tests::site::{A, B, prepared_with};
 
 const MODULES: &str = "/usr/lib/nginx/modules";
-/// Older versions of nginx leave TLS 1.3 out.
+/// Older versions of nginx do not enable TLS 1.3 by default.
 const BOTH: &str = "ssl_protocols TLSv1.2 TLSv1.3;";
 pub(crate) const LUA: &str = "lua_package_path \"/usr/share/lua/5.1/?.lua;;\";\n";
 
-/// A server with certificates `placeholder` and `real` for localhost, or none where Debian's module is
-/// for another nginx than the one under test.
+/// A server with certificates `placeholder` and `real` for localhost; `None` if the nginx under test is not
+/// Debian's, for which the Lua module is built.
 pub(crate) fn with_lua() -> Option<Nginx> {
     with_lua_and(Module::Shipped)
 }
@@ -46,7 +46,7 @@ fn configure(nginx: &Nginx, http: &str) {
     nginx.configure_with(&format!("{} worker_processes 1;", load()), &format!("{LUA}{http}"));
 }
 
-/// As [`configure`], with Lua in the file before our module.
+/// As [`configure`], with Lua loaded before our module.
 fn configure_with_lua_first(nginx: &Nginx, http: &str) {
     configure(nginx, http);
     let file = nginx.path("nginx.conf");
@@ -104,7 +104,7 @@ fn sent_and_when_resumed(nginx: &Nginx, port: u16, version: &str) -> [usize; 2] 
     })
 }
 
-/// The shapes in which the directive is found, for a server on `port`.
+/// The forms in which the directive may be written, for a server on `port`.
 fn shapes(nginx: &Nginx, port: u16) -> Vec<String> {
     let code = present(nginx, "real");
     nginx.pki().write("choose.lua", &code);
@@ -125,13 +125,13 @@ fn shapes(nginx: &Nginx, port: u16) -> Vec<String> {
 }
 
 #[test]
-fn what_lua_chooses_is_not_known() {
+fn a_certificate_chosen_by_lua_is_not_known_at_load() {
     let Some(mut nginx) = with_lua() else { return };
     let pki = nginx.pki();
     let (real, placeholder, port) = (pki.pin("real.pem"), pki.pin("placeholder.pem"), free_port());
     nginx.expect_in_log(&["hpkp: [certificate-not-known-at-load] localhost:"]);
     for (number, shape) in shapes(&nginx, port).iter().enumerate() {
-        // Whether the placeholder is pinned or not, nothing is refused, and nothing claimed.
+        // Whether the placeholder is pinned or not, the configuration is not refused and nothing is recorded.
         for (name, pin) in [("real", &real), ("placeholder", &placeholder)] {
             let records = format!("rec-{number}-{name}");
             pki.records(&records);
@@ -157,9 +157,9 @@ fn what_lua_chooses_is_not_known() {
     }
 }
 
-/// Where the operator says so, the header goes out if what Lua presents satisfies the policy.
+/// With `unguarded`, nginx sends the header if the certificate chosen by Lua satisfies the policy.
 #[test]
-fn what_lua_chooses_for_an_unguarded_host() {
+fn an_unguarded_host_sends_the_header_if_the_certificate_chosen_by_lua_matches() {
     let Some(mut nginx) = with_lua() else { return };
     let port = free_port();
     let code = format!("ssl_certificate_by_lua_block {{ {} }}", present(&nginx, "real"));
@@ -210,7 +210,7 @@ fn pins_that_clients_hold_are_not_compared_with_a_placeholder() {
 }
 
 #[test]
-fn a_server_beside_it_is_compared_as_ever() {
+fn a_server_beside_a_lua_server_is_compared() {
     let Some(mut nginx) = with_lua() else { return };
     let (pin, port) = (nginx.pki().pin("live.pem"), free_port());
     let code = present(&nginx, "real");
@@ -236,7 +236,7 @@ fn a_server_beside_it_is_compared_as_ever() {
     nginx.stop();
 }
 
-/// What is put in a module's place goes with the configuration for which it was put there.
+/// Our handler of another module's directive lasts as long as the configuration for which it was set.
 #[test]
 fn modules_that_come_and_go_at_reloads() {
     let Some(mut nginx) = with_lua() else { return };
@@ -279,7 +279,7 @@ fn modules_that_come_and_go_at_reloads() {
         nginx.replace_workers();
         assert_eq!(ask(&nginx, port).pins().len(), 0);
     }
-    // A directive that is there twice is refused in Lua's own words.
+    // A duplicate Lua directive is refused with Lua's own message.
     configure(
         &nginx,
         &format!("{}{}", policy(&pin), server("hpkp site;", &format!("{code} {code}"))),
@@ -290,9 +290,9 @@ fn modules_that_come_and_go_at_reloads() {
     nginx.stop();
 }
 
-/// nginx numbers its modules, and gives the number of one that has gone to another. Ours stays in memory
-/// when it goes, and comes back without the number that another has meanwhile. Of ours the third has a
-/// configuration, so three others take the places.
+/// nginx numbers its modules, and gives the number of an unloaded module to another. Our module stays in memory
+/// when it is unloaded, and must take a new number when it is loaded again. Only the third of our modules has a
+/// configuration, so three other modules are loaded to take the numbers.
 #[test]
 fn a_module_that_comes_back_when_another_has_its_place() {
     let Some(mut nginx) = with_lua() else { return };
@@ -301,7 +301,7 @@ fn a_module_that_comes_back_when_another_has_its_place() {
     let code = "content_by_lua_block { ngx.say(ngx.var.host) }";
     let ours =
         format!("{}{}", policy(&pin), server(&format!("hpkp site; location / {{ {code} }}")));
-    // With Lua first, so that it takes the place that is free.
+    // Lua is loaded first, so that it takes the free number.
     nginx.configure(&format!("{}{}", policy(&pin), server("hpkp site; return 200 x;")));
     nginx.start();
     for http in [server("return 200 x;"), server("return 200 y;")] {
@@ -331,8 +331,7 @@ fn a_module_that_comes_back_when_another_has_its_place() {
     nginx.stop();
 }
 
-/// Code that runs at the client's hello is there for other purposes, and can replace the certificate
-/// all the same.
+/// Lua code that runs at the ClientHello usually has another purpose, but can replace the certificate.
 #[test]
 fn a_certificate_that_is_replaced_at_the_hello_gets_no_header() {
     let Some(mut nginx) = with_lua() else { return };
@@ -344,7 +343,7 @@ fn a_certificate_that_is_replaced_at_the_hello_gets_no_header() {
         tls_server(port, "localhost", "live", &format!("{BOTH} hpkp site; {code} return 200 x;"))
     };
     nginx.expect_in_log(&["hpkp: [certificate-may-be-replaced] localhost:"]);
-    // What is loaded is compared.
+    // The loaded certificate is compared.
     configure(&nginx, &format!("{}{}", policy(A), server(protocols)));
     nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
     for (code, expected) in [(protocols, 1), (&*replacing, 0)] {
@@ -366,7 +365,7 @@ fn a_certificate_that_is_replaced_at_the_hello_gets_no_header() {
     }
 }
 
-/// A bug of ours does not keep another module from its directive.
+/// A panic in our module does not keep another module from handling its directive.
 #[test]
 fn a_panic_beside_another_module_s_directive() {
     let Some(mut nginx) = with_lua_and(Module::InjectPanic) else { return };
@@ -393,7 +392,7 @@ fn a_panic_beside_another_module_s_directive() {
     nginx.stop();
 }
 
-/// A module whose certificate callback no directive of a known name tells of.
+/// A module that sets a certificate callback by a directive whose name does not reveal it.
 const CHOOSER: &str = r#"
 #include <ngx_config.h>
 #include <ngx_core.h>
@@ -453,7 +452,7 @@ fn a_module_that_can_choose_certificates_unseen_is_named() {
         outcome.accepted(&["certificate-may-be-replaced"]);
         assert!(outcome.text.contains(&module), "{}", outcome.text);
         nginx.start();
-        // The callback does not run for a resumed session, which says itself what was presented.
+        // The callback does not run for a resumed session; the session itself stores what was presented.
         for version in ["-tls1_2", "-tls1_3"] {
             let sent = sent_and_when_resumed(&nginx, port, version);
             assert_eq!(sent, [expected, expected], "{version}");

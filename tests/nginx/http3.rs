@@ -1,4 +1,4 @@
-//! The same over HTTP/3, which nginx speaks from 1.25 on.
+//! Responses, guarded certificates and resumed sessions over HTTP/3, which nginx has from 1.25 on.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::responses::site;
 #[test]
 fn exactly_one_field_of_each_kind() {
     let (mut nginx, site) = site();
-    // Plain requests, in one connection.
+    // All cases without further arguments of curl, over one connection.
     let plain = |case: &Case| {
         let status = case.status(Kind::Nginx).filter(|_| case.arguments.is_empty())?;
         Some((case.path, status))
@@ -34,7 +34,7 @@ fn exactly_one_field_of_each_kind() {
     nginx.stop();
 }
 
-/// How many headers each of some connections gets, of which each shakes hands anew.
+/// How many headers each of three new connections gets.
 fn headers(nginx: &Nginx, port: u16) -> Vec<usize> {
     let ask = |_| {
         let mut client = Command::new(target_dir().join("http3/bin/python"));
@@ -48,8 +48,8 @@ fn headers(nginx: &Nginx, port: u16) -> Vec<usize> {
     (0..3).map(ask).collect()
 }
 
-/// The last good certificate is presented, and the header goes out, which one that fails the policy
-/// would not get.
+/// The last good certificate is presented with the header. With a certificate that fails the policy there would be
+/// no header.
 #[test]
 fn a_guarded_certificate() {
     let mut nginx = prepared();
@@ -78,7 +78,7 @@ fn a_guarded_certificate() {
     nginx.stop();
 }
 
-/// Puts a certificate and its key in the place of those that variables name.
+/// Replaces the certificate and the key that variables name.
 fn present(nginx: &Nginx, name: &str) {
     for kind in ["pem", "key"] {
         let path = |name: &str| nginx.path(&format!("{name}.{kind}"));
@@ -86,8 +86,8 @@ fn present(nginx: &Nginx, name: &str) {
     }
 }
 
-/// A session over HTTP/3 says what its client saw at the full handshake, in both workers, when the certificate
-/// has changed and after a reload.
+/// A resumed session over HTTP/3 counts with the certificate that its client saw at the full handshake: in both
+/// workers, after a change of the certificate, and after a reload.
 #[test]
 fn resumed_sessions() {
     let mut nginx = prepared();
@@ -119,7 +119,7 @@ fn resumed_sessions() {
     present(&nginx, "one");
     nginx.start();
     let mut workers = std::collections::HashSet::new();
-    // What is presented, what the header's number is, and what is presented when the session is resumed.
+    // The certificate, the number of headers sent with it, and the certificate when the session is resumed.
     for (name, sent, later) in [("one", 1, "two"), ("two", 0, "one")] {
         present(&nginx, name);
         let (resumed, first, _) = ask(&nginx, name);
@@ -137,7 +137,7 @@ fn resumed_sessions() {
     assert_eq!(workers.len(), 2);
     assert_eq!(nginx.reload(), hpkp_tests::nginx::Reload::Accepted);
     for (name, before) in [("one", 1), ("two", 0)] {
-        // What is presented now is `one`.
+        // The server presents `one` now.
         let (resumed, sent, _) = ask(&nginx, name);
         assert_eq!(sent, if resumed { before } else { 1 }, "{name}");
     }

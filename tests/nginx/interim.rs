@@ -1,4 +1,4 @@
-//! Fields before and after the final response's own: interim responses, trailers.
+//! Pin fields in interim responses and in trailers: those of a back end must not reach a client.
 
 use std::process::Command;
 
@@ -30,7 +30,7 @@ fn served_by(mut nginx: Nginx, more: &str, has_policies: bool) -> (Nginx, u16) {
 }
 
 fn ask(nginx: &Nginx, port: u16, version: &str) -> Vec<Response> {
-    // Browsers say so where they understand hints.
+    // A browser that understands trailers sends this field.
     let curl = Curl::new(&nginx.path("ca.pem")).with(&[version, "-H", "TE: trailers"]);
     curl.responses(&format!("https://localhost:{port}/"))
 }
@@ -55,7 +55,7 @@ fn early_hints_bring_no_foreign_field() {
             for hint in &responses[..2] {
                 assert_eq!(hint.all("link").len(), 1);
                 for field in FIELDS {
-                    // What is off is left alone.
+                    // Without a policy the field passes.
                     assert_eq!(hint.all(field).len(), usize::from(!has_policies), "{version}");
                 }
             }

@@ -1,5 +1,5 @@
-//! The last good certificates: what is kept, when it is presented in the place of what is configured, and
-//! when not.
+//! The last good certificates: which are kept, and when nginx presents a kept certificate in place of the
+//! configured one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,7 +20,7 @@ use hpkp_tests::site::{B, prepared};
 const SERVED: &str = "kept-certificate-served";
 const NOT_USED: &str = "kept-certificate-not-used";
 
-/// A server that keeps, with what `http` and the server say besides.
+/// A server that keeps its certificates, with further directives in `http` and `server`.
 struct Site {
     nginx: Nginx,
     port: u16,
@@ -50,7 +50,7 @@ impl Site {
         ));
     }
 
-    /// A server that has kept its certificate and is stopped.
+    /// A stopped server that has kept its certificate.
     fn kept() -> Self {
         let mut site = Self::new();
         site.nginx.start();
@@ -72,7 +72,7 @@ impl Site {
         Curl::new(&self.nginx.path("ca.pem")).get(&self.url()).pins().len()
     }
 
-    /// The files of certificates that are kept.
+    /// The files of the kept certificates.
     fn files(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.nginx.path("kept/web-1")).expect("a directory");
         let mut files: Vec<PathBuf> =
@@ -81,7 +81,7 @@ impl Site {
         files
     }
 
-    /// What the log says from here on.
+    /// Starts the server; returns the log from then on.
     fn started(&mut self) -> String {
         let before = self.nginx.log().len();
         self.nginx.start();
@@ -101,7 +101,8 @@ fn key_lines(text: &str) -> Vec<&str> {
     inside.lines().filter(|line| line.len() > 16 && !line.starts_with('-')).collect()
 }
 
-/// The config test before a start. Like any that succeeds, it leaves to its end what it has in memory.
+/// The config test that a unit runs before a start, with `HPKP_CHECK=warn`. nginx does not free its memory after a
+/// successful test, so leak detection is off.
 fn lenient_test(nginx: &Nginx) -> Output {
     let mut command = nginx.command();
     command.arg("-t").env("HPKP_CHECK", "warn").envs(without_leaks());
@@ -140,10 +141,10 @@ fn a_start_presents_the_last_good_certificate() {
     assert!(site.presents(&site.pin));
     assert_eq!(site.headers(), 1);
 
-    // Whoever is there to see it is refused, as before.
+    // A reload is still refused: there is an operator who sees it.
     assert!(matches!(site.nginx.reload(), Reload::Refused(_)));
     assert!(site.presents(&site.pin));
-    // The backup key is what clients accept: it is presented, and kept in the place of the other.
+    // Clients accept the backup key: its certificate is presented, and kept in place of the other.
     site.nginx.install("backup", "backup");
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     assert!(site.presents(&site.nginx.pki().pin("backup.csr")));
@@ -152,7 +153,7 @@ fn a_start_presents_the_last_good_certificate() {
     let key = fs::read_to_string(site.nginx.path("backup.key")).expect("a key");
     assert_eq!(files.len(), 1);
     assert!(key_lines(&key).iter().all(|line| text.contains(line)), "another key is kept");
-    // No part of a key is in what the server says.
+    // The log and the terminal output contain no part of a key.
     let outcome = site.nginx.log() + &site.nginx.terminal_output();
     for name in ["live.key", "backup.key", "other.key"] {
         let key = fs::read_to_string(site.nginx.path(name)).expect("a key");
@@ -162,9 +163,9 @@ fn a_start_presents_the_last_good_certificate() {
     site.nginx.stop();
 }
 
-/// What a unit's test before the start says, and what nginx itself would not start over.
+/// Neither a unit's config test before the start nor nginx's own start fails over a file that nginx cannot load.
 #[test]
-fn a_certificate_that_nginx_cannot_load() {
+fn a_certificate_that_nginx_cannot_load_is_replaced_at_a_start() {
     let mut site = Site::kept();
     site.nginx.expect_in_log(&[SERVED]);
     fs::write(site.nginx.path("broken.pem"), "no certificate").expect("a file");
@@ -186,14 +187,15 @@ fn a_certificate_that_nginx_cannot_load() {
     fs::remove_file(site.nginx.path("live.pem")).expect("removed");
     assert_eq!(codes(&site.started()), [SERVED]);
     site.nginx.stop();
-    // Where it is to serve what is configured, it does, or does not start.
+    // With `hpkp_check warn` nginx serves the configured certificate or does not start.
     site.configure("hpkp_check warn;", "");
     assert_ne!(site.nginx.run(&["-g", "daemon off;"]).code, Some(0));
 }
 
-/// A directory in the place of a file, and a key that nobody can open: a machine that starts has no terminal.
+/// A directory in place of a file, and a key whose pass phrase is missing: at boot there is no terminal to ask for
+/// it.
 #[test]
-fn a_directory_and_a_key_without_its_pass_phrase() {
+fn a_directory_in_place_of_a_file_and_an_encrypted_key_are_replaced_at_a_start() {
     let mut site = Site::kept();
     site.nginx.expect_in_log(&["hpkp: ["]);
     let directory = site.nginx.path("");
@@ -218,7 +220,7 @@ fn a_directory_and_a_key_without_its_pass_phrase() {
     fs::write(path("wrong"), "guess\nagain\n").expect("a file");
     for server in ["", "ssl_password_file wrong;", "ssl_password_file pass;"] {
         site.configure("", server);
-        // What is presented stays, though the configured one cannot be kept.
+        // The presented certificate stays kept, though the configured one cannot be kept.
         for _ in 0..2 {
             let before = site.nginx.log().len();
             site.nginx.start();
@@ -232,7 +234,7 @@ fn a_directory_and_a_key_without_its_pass_phrase() {
 }
 
 #[test]
-fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
+fn check_keep_presents_the_kept_certificate_at_a_reload_and_check_warn_never() {
     let mut site = Site::kept();
     let other = site.nginx.pki().pin("other.pem");
     site.nginx.start();
@@ -247,7 +249,7 @@ fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     assert_eq!(site.nginx.reload(), Reload::Accepted);
     assert!(site.presents(&other));
     site.nginx.stop();
-    // What was let through in spite of a lock-out was not kept.
+    // The certificate that `hpkp_check warn` let through was not kept.
     site.configure("", "");
     site.nginx.install("live", "live");
     assert_eq!(site.files().len(), 1);
@@ -256,9 +258,9 @@ fn a_reload_goes_on_with_it_where_told_to_and_never_where_told_to_warn() {
     site.nginx.stop();
 }
 
-/// The leaf is the same, but what is pinned is above it, and no longer sent.
+/// The leaf is the same, but the pinned intermediate is not sent any more.
 #[test]
-fn a_chain_that_has_lost_its_intermediate() {
+fn a_chain_without_its_pinned_intermediate_is_replaced_at_a_start() {
     let mut site = Site::new();
     let pki = site.nginx.pki();
     pki.intermediate("above", "ca");
@@ -277,13 +279,13 @@ fn a_chain_that_has_lost_its_intermediate() {
     site.nginx.expect_in_log(&[SERVED]);
     pki.bundle("live.pem", &["chained.pem"]);
     assert_eq!(codes(&site.started()), [SERVED]);
-    // The client has the root alone.
+    // The client has only the root, so the kept intermediate was sent.
     assert!(site.presents(&pki.pin("chained.pem")));
     assert_eq!(site.headers(), 1);
     site.nginx.stop();
 }
 
-/// A certificate of another kind of key beside the kept one would lock out who prefers it.
+/// A new certificate of another key type beside the kept one would lock out clients that prefer that type.
 #[test]
 fn other_kinds_of_keys_are_not_presented_beside_it() {
     let mut site = Site::new();
@@ -314,13 +316,13 @@ fn other_kinds_of_keys_are_not_presented_beside_it() {
             .with(&["--tls-max", "1.2", "--ciphers", &format!("ECDHE-{kind}-AES128-GCM-SHA256")])
             .exit_code(&site.url())
     };
-    // Both were good, one is another now.
+    // Both certificates were good; one has been replaced.
     site.nginx.install("other", "other");
     assert_eq!(codes(&site.started()), [SERVED]);
     assert_eq!((curl(&site, "RSA"), curl(&site, "ECDSA")), (Some(0), Some(0)));
     assert!(site.presents(&site.pin) || site.presents(&rsa));
     site.nginx.stop();
-    // RSA alone was good, ECDSA is new.
+    // Only the RSA certificate was good; ECDSA is new.
     fs::copy(site.nginx.path("rsa.pem"), site.nginx.path("live.pem")).expect("a copy");
     fs::copy(site.nginx.path("rsa.key"), site.nginx.path("live.key")).expect("a copy");
     configure(&site, "");
@@ -336,12 +338,12 @@ fn other_kinds_of_keys_are_not_presented_beside_it() {
 }
 
 #[test]
-fn what_is_not_presented() {
+fn a_compromised_or_expired_kept_certificate_is_not_presented() {
     let mut site = Site::kept();
     site.nginx.expect_in_log(&["hpkp: ["]);
     let other = site.nginx.pki().pin("other.pem");
     site.nginx.install("other", "other");
-    // A key that is recorded as compromised.
+    // The kept key is recorded as compromised.
     let records = site.nginx.path("records");
     let pin = site.pin.parse().expect("a pin");
     let body = Body::Compromised(Compromised { pin, why: "stolen".into() });
@@ -354,7 +356,7 @@ fn what_is_not_presented() {
     site.nginx.stop();
     fs::remove_file(records.join("w.jsonl")).expect("removed");
 
-    // One that has expired.
+    // The kept certificate has expired.
     let mut site = Site::kept();
     site.nginx.expect_in_log(&["hpkp: ["]);
     site.nginx.install("other", "other");
@@ -369,7 +371,7 @@ fn what_is_not_presented() {
 
 /// Clients of such a certificate wait for a staple (RFC 7633), and none is kept.
 #[test]
-fn a_certificate_that_demands_a_staple() {
+fn a_certificate_that_demands_a_staple_is_not_kept() {
     let mut site = Site::new();
     let extensions = format!("{}tlsfeature=status_request\n", leaf_extensions("localhost"));
     site.nginx.pki().sign("live", "/CN=localhost", "ca", &extensions);
@@ -403,7 +405,7 @@ fn a_directory_that_others_may_use_is_refused() {
     }
     make_directory(&site.nginx, 0o700);
     site.nginx.test().accepted(&[]);
-    // The files, too.
+    // Nor may others use the files.
     let file = site.files().remove(0);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("a mode");
     site.nginx.install("other", "other");
@@ -421,14 +423,14 @@ fn a_directory_that_others_may_use_is_refused() {
     assert!(!outcome.codes().contains(&"kept-certificates-unusable"), "{}", outcome.text);
 }
 
-/// Runs the command in what was said that begins with these words, as it is printed.
+/// Runs the command that begins with `words` in a server's output, as it is printed.
 fn paste(outcome: &str, words: &str) {
     let line = outcome.lines().find(|line| line.contains(words)).expect("a command");
     let command = &line[line.find(words).expect("a command")..];
     hpkp_tests::succeed(Command::new("sh").args(["-c", command]));
 }
 
-/// The command that the finding prints gets the server out of it.
+/// The command that the finding prints repairs the directory.
 #[test]
 fn a_list_that_is_damaged() {
     let mut site = Site::kept();
@@ -449,7 +451,7 @@ fn a_list_that_is_damaged() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
+fn an_encrypted_key_is_refused_unless_keeping_is_off() {
     let site = Site::new();
     let key = site.nginx.path("live.key");
     let plain = site.nginx.path("plain.key");
@@ -488,9 +490,9 @@ fn what_cannot_be_kept_is_refused_and_can_be_left_out() {
     );
 }
 
-/// Whenever the machine stops, what is kept can be presented.
+/// Whenever the machine stops, a whole kept certificate is left to present.
 #[test]
-fn killed_while_it_keeps() {
+fn a_kill_while_keeping_leaves_a_certificate_to_present() {
     let mut site = Site::kept();
     for name in ["live", "backup"] {
         for kind in ["pem", "key"] {
@@ -513,16 +515,16 @@ fn killed_while_it_keeps() {
         assert_eq!(codes(&log), [SERVED], "{log}");
         assert!(good.iter().any(|pin| site.presents(pin)), "round {round}");
         site.nginx.stop();
-        // Nothing is left of what was begun.
+        // No unfinished file is left.
         assert_eq!(site.files().len(), 1, "round {round}");
     }
 }
 
 #[test]
-fn a_disk_that_is_full_while_it_keeps() {
+fn a_full_disk_keeps_the_earlier_certificate() {
     let mut site = Site::kept();
     site.nginx.expect_in_log(&["hpkp: ["]);
-    // A chain that makes its file the largest of all.
+    // The chain makes its file the largest that the server writes, so the limit concerns it alone.
     let pki = site.nginx.pki();
     fs::copy(site.nginx.path("live.pem"), site.nginx.path("old.pem")).expect("a copy");
     fs::copy(site.nginx.path("live.key"), site.nginx.path("old.key")).expect("a copy");
@@ -551,7 +553,7 @@ fn a_disk_that_is_full_while_it_keeps() {
     site.nginx.stop();
 }
 
-/// Pins that clients hold without any header, of a server that a block behind `http` has.
+/// Clients hold pins, without any header, for a server in a block behind `http`.
 #[test]
 fn a_server_outside_http() {
     let port = free_port();

@@ -1,4 +1,4 @@
-//! Other libraries in the process that have functions of OpenSSL's names.
+//! Other libraries in nginx's process that define functions with OpenSSL's names.
 
 use std::process::Command;
 
@@ -8,12 +8,12 @@ use hpkp_tests::nginx::{Nginx, tls_server};
 use hpkp_tests::site::{A, B, prepared};
 use hpkp_tests::succeed;
 
-/// A sanitizer wants to be first in its process, where these tests put another library.
+/// A sanitizer's library must be loaded first, but these tests preload another library.
 fn is_sanitized() -> bool {
     std::env::var_os("ASAN_OPTIONS").is_some()
 }
 
-/// Builds `libother.so`, which has functions of these names that give nothing.
+/// Builds `libother.so` with functions of these names that return null.
 fn other_library(nginx: &Nginx, functions: &[&str]) -> String {
     let text: String =
         functions.iter().map(|name| format!("void *{name}(void) {{ return 0; }}\n")).collect();
@@ -57,7 +57,7 @@ fn a_library_that_is_not_whole_is_not_mixed_with_another() {
         return;
     }
     let mut nginx = prepared();
-    // nginx calls this library's function, which calls OpenSSL's.
+    // nginx calls the function of this library, which calls the one of OpenSSL.
     let source = nginx.pki().write(
         "wrapper.c",
         "#define _GNU_SOURCE\n#include <dlfcn.h>\n\

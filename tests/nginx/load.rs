@@ -1,4 +1,4 @@
-//! Reloads under load: accepted and refused in turn, with nothing lost and no memory kept.
+//! Reloads under load, accepted and refused in turn: no request is lost and no memory leaks.
 
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
 const RELOADS: usize = 50;
 
-/// One load at a time.
+/// Lets one load test run at a time.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// A server that is reloaded under load.
@@ -38,7 +38,7 @@ impl Reloaded {
 
     fn configure(&self, refused: bool) {
         let (policy, server) = match self.module {
-            // What nginx itself refuses takes the place of what we refuse.
+            // Without the module, a directive that nginx itself refuses replaces the pin that we refuse.
             Module::None => (String::new(), if refused { "nonsense;" } else { "" }),
             _ => {
                 let pin = if refused { A } else { &self.live };
@@ -79,8 +79,8 @@ fn http_1_1_loses_nothing() {
     server.end();
 }
 
-/// Each worker that ends costs a connection of HTTP/2 a request now and then, with any module and
-/// with none, so the two take turns.
+/// A worker that ends sometimes costs an HTTP/2 connection a request, with and without our module. The test
+/// compares both servers under alternating load.
 #[test]
 fn http_2_loses_no_more_than_without_the_module() {
     let _alone = ALONE.lock();
@@ -95,7 +95,7 @@ fn http_2_loses_no_more_than_without_the_module() {
     without.end();
 }
 
-/// Shakes hands with a server, each time anew; the pin of no certificate is asked for.
+/// Shakes hands `count` times with a server, on a new connection each time, without verifying the certificate.
 fn shake_hands(port: u16, count: usize) {
     let mut builder = SslConnector::builder(SslMethod::tls()).expect("a client");
     builder.set_verify(SslVerifyMode::NONE);
@@ -107,7 +107,7 @@ fn shake_hands(port: u16, count: usize) {
     }
 }
 
-/// Each of many handshakes is given a certificate that clients refuse, and presents the last good one.
+/// In each of many handshakes the given certificate is one that clients refuse, and the last good one is presented.
 #[test]
 fn a_guard_keeps_no_memory() {
     let _alone = ALONE.lock();

@@ -1,4 +1,4 @@
-//! TLS servers outside `http`: those of `stream` and `mail`.
+//! TLS servers outside `http`, in `stream` and `mail`: their certificates are compared with held pins as well.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use hpkp_tests::site::{B, prepared, prepared_with};
 
 const UNMET: &str = "published-pins-unmet";
 
-/// Where a block stands.
+/// The place of a `stream` or `mail` block in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     BeforeHttp,
@@ -21,8 +21,8 @@ enum Place {
 
 const PLACES: [Place; 2] = [Place::BeforeHttp, Place::BehindHttp];
 
-/// A server with the certificates `dns` and `new` for dns.example.com, and a record of clients that
-/// hold the pin of `dns` for `port`.
+/// A server with the certificates `dns` and `new` for dns.example.com. By its records, clients hold the pin of
+/// `dns` for `port`.
 fn with_holders(port: u16) -> Nginx {
     let nginx = prepared();
     hold(&nginx, port);
@@ -69,7 +69,7 @@ fn mail(directives: &str, certificate: &str) -> String {
     )
 }
 
-/// A block, by the certificate that its server has.
+/// Writes a block whose server has the certificate of this name.
 type Shape = Box<dyn Fn(&str) -> String>;
 
 #[test]
@@ -96,7 +96,7 @@ fn a_key_that_holders_of_tlsa_records_refuse_is_refused_wherever_its_block_stand
         let directives = format!("listen 127.0.0.1:{port}; ssl on;");
         shapes.push((directives.clone(), Box::new(move |name| mail(&directives, name))));
     }
-    // What is behind a socket may be reached on any port.
+    // Clients may reach a Unix socket on any public port.
     shapes.push((socket.clone(), Box::new(move |name| stream(&format!("unix:{socket}"), name))));
     for (shape, block) in &shapes {
         for place in PLACES {
@@ -110,7 +110,7 @@ fn a_key_that_holders_of_tlsa_records_refuse_is_refused_wherever_its_block_stand
                 "{place:?} {shape}"
             );
             assert!(outcome.text.contains("dns.example.com ("), "{}", outcome.text);
-            // A start beside nothing goes on, unless it is told to refuse.
+            // A start with no running server continues, unless `hpkp_on_start refuse` is set.
             configure(&nginx, place, "hpkp_on_start refuse;", &block("new"));
             let outcome = nginx.run(&["-g", "daemon off;"]);
             assert_eq!(
@@ -125,13 +125,13 @@ fn a_key_that_holders_of_tlsa_records_refuse_is_refused_wherever_its_block_stand
 }
 
 #[test]
-fn what_is_not_on_tls_or_not_pinned_is_nobodys_concern() {
+fn servers_without_tls_or_held_pins_are_not_compared() {
     let (port, other) = (free_port(), free_port());
     let nginx = with_holders(port);
     for place in PLACES {
         for block in [
             stream(&format!("127.0.0.1:{port}"), "new").replace(" ssl;", ";"),
-            // TLS on one of its addresses, and not on the other.
+            // The server has TLS on one of its addresses, and not on the other.
             stream(&format!("127.0.0.1:{port}; listen 127.0.0.1:{other}"), "new"),
             stream(&format!("127.0.0.1:{other}"), "new"),
             mail(&format!("listen 127.0.0.1:{other} ssl;"), "new"),
@@ -145,9 +145,9 @@ fn what_is_not_on_tls_or_not_pinned_is_nobodys_concern() {
 
 const CLOSED: &str = "pinned-port-closed";
 
-/// What has holders of pins and is not on TLS any more.
+/// A port for which clients hold pins has no TLS server any more.
 #[test]
-fn a_port_with_holders_that_is_closed_is_told() {
+fn a_closed_port_with_held_pins_is_reported() {
     for place in PLACES {
         let (port, other) = (free_port(), free_port());
         let mut nginx = with_holders(port);
@@ -169,12 +169,12 @@ fn a_port_with_holders_that_is_closed_is_told() {
                 outcome.text
             );
         }
-        // It has moved to another machine, or to another block.
+        // The server has moved to another machine, or to another block.
         configure(&nginx, place, &format!("hpkp_not_served_here dns.example.com:{port};"), "");
         nginx.test().accepted(&["not-served-here"]);
         configure(&nginx, place, "", &mail(&format!("listen {listen} ssl;"), "dns"));
         nginx.test().accepted(&[]);
-        // It is logged once: then this is the last accepted configuration.
+        // The finding is logged once: after the reload this is the last accepted configuration.
         nginx.expect_in_log(&[&format!("hpkp: [{CLOSED}]")]);
         configure(&nginx, place, "", "");
         assert_eq!(nginx.reload(), Reload::Accepted);
@@ -183,7 +183,7 @@ fn a_port_with_holders_that_is_closed_is_told() {
     }
 }
 
-/// Clients that ignore names, where the certificate has another one.
+/// Clients may ignore names: the port counts though its certificate has another name than the pins.
 #[test]
 fn a_port_whose_certificate_has_another_name_is_closed() {
     let port = free_port();
@@ -202,7 +202,7 @@ fn a_port_whose_certificate_has_another_name_is_closed() {
 }
 
 #[test]
-fn a_website_that_loses_its_tls_is_told() {
+fn a_website_that_loses_its_tls_is_reported() {
     let web = free_port();
     let mut nginx = prepared();
     nginx.pki().records("records");
@@ -225,7 +225,7 @@ fn a_website_that_loses_its_tls_is_told() {
     nginx.stop();
 }
 
-/// A module with a directive for `stream` by which it chooses certificates: Debian has no Lua for it.
+/// A module with a directive for `stream` that chooses certificates, because Debian has no Lua for `stream`.
 const CHOOSER: &str = r#"
 #include <ngx_config.h>
 #include <ngx_core.h>
@@ -262,12 +262,12 @@ char *ngx_module_names[] = { "ngx_stream_chooser_module", NULL };
 char *ngx_module_order[] = { NULL };
 "#;
 
-/// The module with this directive, for Debian's nginx.
+/// Compiles the module with this directive for Debian's nginx.
 fn chooser(nginx: &Nginx, directive: &str) -> String {
     compile_module(nginx, directive, &CHOOSER.replace("DIRECTIVE", directive), &["stream"])
 }
 
-/// As [`configure`], with a module loaded behind or before ours.
+/// As [`configure`], with a module loaded before (`is_first`) or after ours.
 fn configure_with(nginx: &Nginx, place: Place, module: &str, is_first: bool, block: &str) {
     configure(nginx, place, "", block);
     let file = nginx.path("nginx.conf");
@@ -295,7 +295,7 @@ fn what_another_module_chooses_in_stream_is_not_known() {
     let directive = format!("ssl_certificate_by_test {real};");
     let own = stream(&listen, "new").replace("return x;", &format!("{directive} return x;"));
     let around = stream(&listen, "new").replace("stream {", &format!("stream {{ {directive}"));
-    // Pins are held for the server, so the finding is the one that says so.
+    // Clients hold pins for the server, so the finding is `certificate-not-known-at-load`.
     nginx.expect_in_log(&["certificate-not-known-at-load"]);
     for place in PLACES {
         for is_first in [true, false] {
@@ -314,14 +314,15 @@ fn what_another_module_chooses_in_stream_is_not_known() {
                 let kinds = recorded::kinds(&nginx.path("records/web-1.jsonl"));
                 assert!(!kinds.contains(&"presents"), "{kinds:?}");
             }
-            // Without the directive what is loaded is compared.
+            // Without the directive the loaded certificate is compared.
             configure_with(&nginx, place, &chooses, is_first, &stream(&listen, "new"));
             let outcome = nginx.test();
             assert_eq!(outcome.code, Some(1), "{}", outcome.text);
             assert!(outcome.codes().contains(&UNMET), "{}", outcome.text);
         }
     }
-    // Code that is there for something else, and code of which nothing tells.
+    // A ClientHello directive has another purpose, and a directive `present` reveals nothing; both may replace the
+    // certificate.
     for name in ["ssl_client_hello_by_test", "present"] {
         let module = chooser(&nginx, name);
         let block = stream(&listen, "dns");
@@ -331,7 +332,7 @@ fn what_another_module_chooses_in_stream_is_not_known() {
     }
 }
 
-/// The pins of a header are those of clients that speak HTTP.
+/// Only HTTP clients hold the pins of a header.
 #[test]
 fn a_header_does_not_bind_the_mail_server_of_the_name() {
     let (port, web) = (free_port(), free_port());
@@ -347,8 +348,8 @@ fn a_header_does_not_bind_the_mail_server_of_the_name() {
     }
 }
 
-/// A website with a header, a field of `add_header` and a compressed file, whose workers are killed
-/// and replaced.
+/// Kills the workers of a website with a header, a field of `add_header` and a compressed file, and fails unless
+/// the new workers serve all of them.
 #[track_caller]
 fn replaced_workers_serve(nginx: &Nginx, port: u16) {
     nginx.replace_workers();
@@ -360,7 +361,7 @@ fn replaced_workers_serve(nginx: &Nginx, port: u16) {
     let range = Curl::new(&nginx.path("ca.pem")).with(&["-r", "0-9"]);
     let range = range.get(&format!("https://localhost:{port}/file.txt"));
     assert_eq!((range.status, range.all("content-length")), (206, vec!["10"]));
-    // nginx's own, and no other child of the master.
+    // The master has no other child.
     assert_eq!(nginx.workers().len(), 1);
 }
 
@@ -395,7 +396,7 @@ fn workers_replaced_after_a_refusal_outside_http_serve_as_before() {
         assert_eq!(nginx.reload(), Reload::Accepted);
         assert_eq!(codes(&nginx.log()[before..]), [""; 0]);
         replaced_workers_serve(&nginx, web);
-        // Nothing keeps a server from being stopped.
+        // A refused configuration does not keep the server from being stopped.
         configure(&nginx, place, &http, &stream(&listen, "new"));
         let outcome = nginx.run(&["-s", "quit"]);
         assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![]), "{place:?}");
@@ -404,8 +405,8 @@ fn workers_replaced_after_a_refusal_outside_http_serve_as_before() {
     }
 }
 
-/// The refused configuration loads a module with filters that the running one does not know, and it
-/// goes away again.
+/// The refused configuration loads a module with filters that the running one does not have. nginx unloads that
+/// module again.
 #[test]
 fn workers_replaced_after_a_refusal_with_new_filters_serve_as_before() {
     if std::env::var_os("HPKP_NGINX").is_some() {
@@ -429,9 +430,9 @@ fn workers_replaced_after_a_refusal_with_new_filters_serve_as_before() {
     nginx.stop();
 }
 
-/// What nginx itself refuses behind `http` is said once, and no second master is left.
+/// An error behind `http` that nginx itself refuses is logged once, and no second master is left.
 #[test]
-fn an_error_behind_http_is_nginxs_own_affair() {
+fn an_error_behind_http_is_reported_once_by_nginx() {
     let (port, web) = (free_port(), free_port());
     let mut nginx = with_holders(port);
     let http = website(&nginx, web);
@@ -449,7 +450,8 @@ fn an_error_behind_http_is_nginxs_own_affair() {
     nginx.stop();
 }
 
-/// What stands behind `http` is looked for as words, and a text over several lines can hide it.
+/// The module searches the text behind `http` for the words `stream` and `mail`; a quoted value over several lines
+/// can hide them.
 #[test]
 fn a_block_that_hides_behind_http_is_found() {
     let (port, web) = (free_port(), free_port());
@@ -463,7 +465,7 @@ fn a_block_that_hides_behind_http_is_found() {
     nginx.test().accepted(&[]);
     nginx.start();
     configure(&nginx, Place::BehindHttp, &http, &hidden("new"));
-    // The first gate does not see the block, so to it the port is closed.
+    // The first check does not see the block, so it reports the port as closed.
     let outcome = nginx.test();
     assert_eq!((outcome.code, outcome.codes()), (Some(1), vec![CLOSED, UNMET]));
     nginx.expect_in_log(&[&format!("hpkp: [{UNMET}]"), "exited on signal 9"]);
@@ -473,7 +475,7 @@ fn a_block_that_hides_behind_http_is_found() {
     nginx.stop();
 }
 
-/// Where nothing follows, a refusal comes at the first gate, before nginx has read all.
+/// If no block follows `http`, the first check refuses the configuration before nginx has read all of it.
 #[test]
 fn a_configuration_with_nothing_behind_http_is_checked_at_once() {
     let nginx = with_holders(free_port());
@@ -495,7 +497,7 @@ fn a_configuration_with_nothing_behind_http_is_checked_at_once() {
     }
 }
 
-/// A bug that shows in the rehearsal is refused where nothing has been touched.
+/// A panic in the rehearsal refuses the reload while the running configuration is still untouched.
 #[test]
 fn a_panic_in_a_rehearsal_refuses_the_reload() {
     let (port, web) = (free_port(), free_port());
@@ -516,9 +518,9 @@ fn a_panic_in_a_rehearsal_refuses_the_reload() {
     nginx.stop();
 }
 
-/// In one process, what is refused late would harm the requests that follow.
+/// With `master_process off`, a late refusal would damage the filters of the process that answers requests.
 #[test]
-fn a_server_in_one_process_refuses_and_goes_on() {
+fn a_server_in_one_process_refuses_and_continues() {
     let (port, web) = (free_port(), free_port());
     let mut nginx = with_holders(port);
     let http = website(&nginx, web);
@@ -538,10 +540,10 @@ fn a_server_in_one_process_refuses_and_goes_on() {
     nginx.stop();
 }
 
-/// Refusing what is served anyway would keep all other hosts from being renewed.
+/// A reload of the running configuration is not refused: refusing it would only keep other hosts from being renewed.
 #[test]
-fn what_a_start_went_on_with_outside_http_does_not_stop_the_next_reload() {
-    // Without records of its own it is the running configuration alone that knows.
+fn a_mismatch_outside_http_that_started_does_not_refuse_the_next_reload() {
+    // A server without records of its own knows its certificates from the running configuration alone.
     for (place, own) in PLACES.into_iter().flat_map(|p| [(p, "writer=web-1"), (p, "read_only")]) {
         let (port, web) = (free_port(), free_port());
         let mut nginx = with_holders(port);
@@ -560,7 +562,7 @@ fn what_a_start_went_on_with_outside_http_does_not_stop_the_next_reload() {
 }
 
 #[test]
-fn what_is_presented_outside_http_is_on_record() {
+fn presented_keys_outside_http_are_recorded() {
     for place in PLACES {
         let port = free_port();
         let mut nginx = with_holders(free_port());
@@ -576,7 +578,7 @@ fn what_is_presented_outside_http_is_on_record() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_outside_http_is_named() {
+fn a_server_outside_http_that_cannot_be_checked_is_reported() {
     const CODE: &str = "tls-server-not-checked";
     let port = free_port();
     let nginx = with_holders(free_port());
@@ -600,7 +602,7 @@ fn what_cannot_be_looked_at_outside_http_is_named() {
     }
 }
 
-/// Behind a mapping, holders know another port than the one on which the server listens.
+/// Behind a port mapping, clients connect to another port than the one on which the server listens.
 #[test]
 fn a_public_port_outside_http() {
     let port = free_port();
@@ -622,7 +624,7 @@ fn a_public_port_outside_http() {
                 (Some(1), vec![UNMET]),
                 "{place:?} {listen}"
             );
-            // Reached by another port alone.
+            // The server is reached on another public port only.
             let other = format!("hpkp_public_port {declared} 8853;");
             configure(&nginx, place, &other, &stream(&listen, "new"));
             assert_eq!(nginx.test().code, Some(0), "{place:?} {listen}");
@@ -649,7 +651,7 @@ fn servers_that_share_an_address_in_stream() {
              ssl_certificate {certificate}.pem; ssl_certificate_key {certificate}.key; return x; }} }}"
         )
     };
-    // The pins of a header are those of clients that speak HTTP.
+    // Only HTTP clients hold the pins of a header.
     let http = format!(
         "hpkp_policy site {{ pin {}; pin {B}; max_age 1d; }}\n{}",
         nginx.pki().pin("live.pem"),

@@ -1,5 +1,4 @@
-//! A bug of ours does not take a server down: a panic in each hook, injected into a build made for
-//! this test alone.
+//! A panic in our module does not take nginx down. A build for this test alone injects a panic into each hook.
 
 use std::collections::BTreeSet;
 
@@ -34,20 +33,20 @@ const OTHERS: [&str; 7] = [
     "exit_master",
 ];
 
-/// Those that need another module, or a newer nginx.
+/// The hooks that need another module, or a newer nginx.
 const ELSEWHERE: [&str; 2] = ["watched_directive", "early_hints_filter"];
 
-/// Those of our module for `stream`.
+/// The hooks of our module for `stream`.
 const STREAM: [&str; 3] = ["create_stream_conf", "merge_stream_conf", "watch_stream"];
 
-/// Those of a guard.
+/// The hooks of a guard.
 const GUARD: [&str; 2] = ["guard", "guard_zone"];
 
 fn server(hook: &str) -> (Nginx, u16) {
     let mut nginx = prepared_with(Module::InjectPanic);
     nginx.set_environment("HPKP_INJECT_PANIC", hook);
     if hook == "cleanup" {
-        // Then nothing is given back.
+        // A panic there leaves memory that is never freed.
         without_leaks().iter().for_each(|(name, value)| nginx.set_environment(name, value));
     }
     let (live, port) = (nginx.pki().pin("live.pem"), free_port());
@@ -60,7 +59,7 @@ fn server(hook: &str) -> (Nginx, u16) {
 }
 
 #[test]
-fn a_test_exits_1_and_says_why() {
+fn a_panic_in_a_test_exits_1_with_its_hook() {
     for hook in CONFIGURING {
         let (nginx, _) = server(hook);
         let outcome = nginx.test();
@@ -73,14 +72,14 @@ fn a_test_exits_1_and_says_why() {
             "{hook}: {}",
             outcome.text
         );
-        // Nothing but lines of nginx's log: no trace of a crash.
+        // The output has lines of nginx's log only, and no trace of a crash.
         assert!(!outcome.text.contains("thread '"), "{}", outcome.text);
         assert!(!outcome.text.contains("stack backtrace"), "{}", outcome.text);
     }
 }
 
 #[test]
-fn a_start_goes_on_without_the_header() {
+fn a_panic_in_a_start_withholds_the_header() {
     for hook in CONFIGURING {
         let (mut nginx, port) = server(hook);
         nginx.expect_in_log(&["hpkp: a bug in the module"]);
@@ -92,7 +91,7 @@ fn a_start_goes_on_without_the_header() {
 }
 
 #[test]
-fn a_reload_is_refused_and_the_site_goes_on() {
+fn a_panic_in_a_reload_refuses_it_and_ends_no_site() {
     for hook in CONFIGURING {
         let (mut nginx, port) = server(hook);
         nginx.expect_in_log(&["hpkp: a bug in the module", "exited on signal 9"]);
@@ -101,10 +100,10 @@ fn a_reload_is_refused_and_the_site_goes_on() {
             Reload::Refused(log) => {
                 assert!(log.contains(&format!("a bug in the module ({hook})")), "{log}");
             }
-            // By then a refusal would leave the master with half of its filters.
+            // At these hooks a refusal would leave the master with half of its filters.
             Reload::Accepted => assert!(matches!(hook, "postconfiguration" | "late gate")),
         }
-        // Nor has what the master keeps suffered.
+        // New workers prove that the master's configuration is undamaged.
         nginx.replace_workers();
         let response = Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/"));
         assert_eq!(response.status, 200, "{hook}");
@@ -114,7 +113,7 @@ fn a_reload_is_refused_and_the_site_goes_on() {
 }
 
 #[test]
-fn a_stream_block_costs_no_site() {
+fn a_panic_in_a_stream_block_costs_no_site() {
     for hook in STREAM {
         let mut nginx = prepared_with(Module::InjectPanic);
         nginx.set_environment("HPKP_INJECT_PANIC", hook);
@@ -137,7 +136,7 @@ fn a_stream_block_costs_no_site() {
             Curl::new(&nginx.path("ca.pem")).get(&format!("https://localhost:{port}/")).status
         };
         assert_eq!(get(&nginx), 200, "{hook}");
-        // Where the block stands behind `http`, a refusal would leave the master with half of its filters.
+        // If the block is behind `http`, a refusal would leave the master with half of its filters.
         assert_eq!(nginx.reload(), Reload::Accepted);
         assert!(nginx.log().contains(&bug), "{}", nginx.log());
         nginx.replace_workers();
@@ -148,7 +147,7 @@ fn a_stream_block_costs_no_site() {
 }
 
 #[test]
-fn a_worker_lives_on() {
+fn a_panic_ends_no_worker() {
     for hook in OTHERS {
         let (mut nginx, port) = server(hook);
         nginx.expect_in_log(&["hpkp: a bug in the module"]);
@@ -158,7 +157,7 @@ fn a_worker_lives_on() {
         let curl = Curl::new(&nginx.path("ca.pem"));
         for _ in 0..3 {
             let response = curl.get(&format!("https://localhost:{port}/"));
-            // What has not been recorded is not sent.
+            // Pins that were not recorded are not sent.
             let sent = usize::from(!matches!(hook, "init_module" | "header_filter"));
             assert_eq!((response.status, response.pins().len()), (200, sent), "{hook}");
         }
@@ -171,7 +170,7 @@ fn a_worker_lives_on() {
     }
 }
 
-/// A server whose certificate is guarded presents what it is given, whatever fails.
+/// After a panic, a server with a guard presents the given certificate.
 #[test]
 fn a_guard_that_fails_costs_no_site() {
     for hook in CONFIGURING.iter().chain(&GUARD).chain(&["init_module", "init_process"]) {
@@ -196,7 +195,7 @@ fn a_guard_that_fails_costs_no_site() {
     }
 }
 
-/// Every hook of the module stands in one of the lists above.
+/// Every hook of the module is in one of the lists above.
 #[test]
 fn no_hook_is_forgotten() {
     let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/../ngx-hpkp/src");

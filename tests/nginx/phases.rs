@@ -1,4 +1,4 @@
-//! What is refused when: at a test, at a reload, at a start, and never when a server is stopped.
+//! Which errors are refused at a config test, at a reload and at a start; stopping a server is never refused.
 
 use std::fs;
 
@@ -40,7 +40,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     nginx.expect_in_log(&["hpkp: [no-pin-in-chain] localhost:"]);
     let Reload::Refused(log) = nginx.reload() else { panic!("accepted") };
     assert_eq!(codes(&log), ["no-pin-in-chain"]);
-    // The message says what is being served, and until when.
+    // The message names the certificate in use and its expiry.
     assert!(log.contains("served now: a certificate with another key"), "{log}");
     assert!(log.contains(&format!("key, sha256/{live} (pinned), expires ")), "{log}");
     assert_eq!(presents(&live), Some(0));
@@ -54,7 +54,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
     assert_eq!(wget2.get(&url), Some(0));
     assert_eq!(curl.get(&url).pins().len(), 1);
 
-    // What was refused is what would have locked the client out.
+    // The refused certificate would have locked the client out.
     nginx.install("renewed", "renewed");
     nginx.configure(&configuration(port, &[&live, "file:backup.csr"], "hpkp_check warn;", ""));
     assert_eq!(nginx.reload(), Reload::Accepted);
@@ -64,7 +64,7 @@ fn a_renewal_with_a_new_key_is_refused_and_the_backup_key_accepted() {
 }
 
 #[test]
-fn every_class_at_a_reload() {
+fn each_finding_refuses_a_reload_or_withholds_the_header() {
     let mut nginx = prepared();
     let (port, live) = (free_port(), nginx.pki().pin("live.pem"));
     let sound = [live.as_str(), B];
@@ -80,7 +80,7 @@ fn every_class_at_a_reload() {
         (&[live.as_str()], "", Some("too-few-pins")),
         (&[live.as_str(), "x"], "", Some("malformed-pin")),
         (&sound, "hpkp_trusted_certificate missing;", Some("unreadable-trusted-certificate")),
-        // A class that is grave but not refused: the header goes, the site stays.
+        // Serious but not refused: the header is withheld and the site continues.
         (&[A, B], "hpkp_check warn;", None),
         (&[live.as_str(), "file:live.pem"], "", None),
     ] {
@@ -101,7 +101,7 @@ fn every_class_at_a_reload() {
 }
 
 #[test]
-fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
+fn a_start_withholds_the_header_unless_on_start_is_refuse() {
     for (pins, code) in [
         (&[A, B][..], "no-pin-in-chain"),
         (&["file:live.pem", "file:missing"], "unreadable-pin-source"),
@@ -126,10 +126,10 @@ fn a_start_goes_on_without_the_header_unless_told_to_refuse() {
     }
 }
 
-/// Refusing what is being served anyway would protect nobody, and would keep all other hosts of the
-/// server from being renewed.
+/// A reload of the running configuration is not refused: that would protect no client, and would keep all other
+/// hosts of the server from being renewed.
 #[test]
-fn what_the_server_goes_on_with_does_not_stop_the_next_reload() {
+fn a_mismatch_that_started_does_not_refuse_the_next_reload() {
     let mut nginx = prepared();
     let pki = nginx.pki();
     let (port, live) = (free_port(), pki.pin("live.pem"));
@@ -142,7 +142,7 @@ fn what_the_server_goes_on_with_does_not_stop_the_next_reload() {
     assert_eq!(nginx.reload(), Reload::Accepted);
     assert_eq!(nginx.reload(), Reload::Accepted);
     assert_eq!(curl.get(&url).pins().len(), 0);
-    // Another key, other pins, or another thing wrong: a change, and refused.
+    // Another key, other pins or another error is a change, and is refused.
     fs::copy(nginx.path("live.pem"), nginx.path("old.pem")).expect("a copy");
     fs::copy(nginx.path("live.key"), nginx.path("old.key")).expect("a copy");
     nginx.install("renewed", "renewed");
@@ -159,7 +159,7 @@ fn what_the_server_goes_on_with_does_not_stop_the_next_reload() {
 }
 
 #[test]
-fn text_that_is_wrong_is_refused_at_a_start_too() {
+fn a_syntax_error_is_refused_at_a_start_too() {
     let nginx = prepared();
     let live = nginx.pki().pin("live.pem");
     nginx.configure(&configuration(free_port(), &[&live], "", ""));
@@ -175,7 +175,7 @@ fn a_server_can_always_be_stopped() {
         let live = nginx.pki().pin("live.pem");
         nginx.configure(&configuration(free_port(), &[&live, B], "", ""));
         nginx.start();
-        // Whatever stands in the configuration by now, as long as nginx itself can read it.
+        // The configuration has errors of our directives only, so nginx itself can parse it.
         nginx.configure(
             "hpkp_policy site { pin nonsense; nonsense; max_age -1; }\n\
              hpkp_policy site { }\nhpkp x; hpkp y; hpkp_check maybe;",
@@ -205,7 +205,7 @@ fn the_environment_lets_a_test_pass_and_nothing_else() {
     assert!(outcome.text.contains("HPKP_CHECK=warn is set"), "{}", outcome.text);
     nginx.configure(&configuration(port, &[&live, "file:missing"], "", ""));
     nginx.test().accepted(&["unreadable-pin-source"]);
-    // What is wrong in the text alone stays wrong.
+    // A syntax error is still refused.
     nginx.configure(&configuration(port, &[&live], "", ""));
     nginx.test().refused("too-few-pins", Nginx::FIRST_LINE);
 
@@ -229,8 +229,7 @@ fn another_value_in_the_environment_changes_nothing() {
     nginx.test().refused("no-pin-in-chain", 10);
 }
 
-/// A server on one port with a file of a thousand bytes, a field of `add_header` and, where `hpkp`
-/// says so, a policy.
+/// A server on one port with a file of 1000 bytes, a field of `add_header` and, if `hpkp` is some pins, a policy.
 fn with_file(port: u16, hpkp: Option<&[&str]>) -> String {
     let more = "add_header X-Mine yes always; location /file.txt { root html; }";
     match hpkp {
@@ -239,19 +238,18 @@ fn with_file(port: u16, hpkp: Option<&[&str]>) -> String {
     }
 }
 
-/// Kills the workers and asks those that the master puts in their place, who have what is left in
-/// the master after a reload that failed.
+/// Kills the workers and sends requests to the new ones, which inherit the master's state after a failed reload.
 #[track_caller]
 fn replaced_workers_serve(nginx: &Nginx, port: u16, pins: usize) {
     nginx.replace_workers();
     let url = format!("https://localhost:{port}/file.txt");
     let curl = Curl::new(&nginx.path("ca.pem"));
     let range = curl.with(&["-r", "0-9"]).get(&url);
-    // Of filters that are installed before and after ours, each has done its part.
+    // The filters installed before and after ours have both run.
     assert_eq!((range.status, range.all("content-length")), (206, vec!["10"]));
     assert_eq!(range.all("x-mine"), ["yes"]);
     assert_eq!(range.pins().len(), pins);
-    // curl would say that it got less than a thousand bytes.
+    // curl would fail if it got less than 1000 bytes.
     let whole = curl.get(&url);
     assert_eq!((whole.status, whole.all("content-length")), (200, vec!["1000"]));
 }
@@ -270,7 +268,7 @@ fn workers_replaced_after_a_refused_reload_serve_as_before() {
     nginx.stop();
 }
 
-/// The module is unloaded with the configuration that was the first to name it.
+/// nginx unloads the module together with the refused configuration that was the first to load it.
 #[test]
 fn workers_replaced_after_a_refused_first_use_serve_as_before() {
     let mut nginx = prepared();
@@ -284,7 +282,7 @@ fn workers_replaced_after_a_refused_first_use_serve_as_before() {
     assert!(matches!(nginx.reload(), Reload::Refused(_)));
     replaced_workers_serve(&nginx, port, 0);
 
-    // Accepted by us, and given up by nginx later, when all filters are in place.
+    // The module accepts this configuration, and nginx gives it up later, when all filters are installed.
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let taken = taken.local_addr().map(|a| (a.port(), taken)).expect("an address");
     let sound = with_file(port, Some(&[&live, B]));
@@ -298,7 +296,7 @@ fn workers_replaced_after_a_refused_first_use_serve_as_before() {
     nginx.stop();
 }
 
-/// Logs that are no files.
+/// Findings reach error logs that are not files.
 #[test]
 fn logs_to_syslog_and_to_memory() {
     let collector = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -313,7 +311,7 @@ fn logs_to_syslog_and_to_memory() {
         nginx.configure_with(&main, &configuration(port, &[&live, B], "", ""));
         nginx.test().accepted(&[]);
         nginx.expect_in_log(&["[alert]", "[debug]"]);
-        // At a start in spite of a lock-out, which says something once the logs are open.
+        // A start in spite of a lock-out logs its finding once the logs are open.
         nginx.configure_with(&main, &configuration(port, &[A, B], "", ""));
         nginx.start();
         assert!(nginx.log().contains("[no-pin-in-chain]"), "{log}");
@@ -326,9 +324,9 @@ fn logs_to_syslog_and_to_memory() {
     }
 }
 
-/// What cannot be read cannot be called the same.
+/// A certificate file that is too large to read does not count as unchanged.
 #[test]
-fn what_cannot_be_read_is_not_what_the_server_goes_on_with() {
+fn an_oversized_certificate_does_not_count_as_unchanged() {
     let mut nginx = prepared();
     let pki = nginx.pki();
     let (port, live) = (free_port(), pki.pin("live.pem"));
@@ -345,7 +343,7 @@ fn what_cannot_be_read_is_not_what_the_server_goes_on_with() {
     nginx.stop();
 }
 
-/// As after an upgrade of the package: a reload loads the new file beside the old one, whose symbols
+/// After an upgrade of the package, a reload loads the new file of the module beside the old one, whose symbols
 /// have the same names.
 #[test]
 fn another_build_of_the_module_comes_with_a_reload() {

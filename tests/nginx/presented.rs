@@ -1,5 +1,5 @@
-//! Each connection is judged by the certificate that it presented at its full handshake, also when its
-//! session is resumed: in another worker, and after a reload.
+//! The header depends on the certificate that the connection presented at its full handshake, also when its
+//! session is resumed, in another worker or after a reload.
 
 use std::collections::HashSet;
 
@@ -9,8 +9,8 @@ use hpkp_tests::pki::{RSA, leaf_extensions};
 use hpkp_tests::session::{Answer, SessionClient};
 use hpkp_tests::site::{B, prepared};
 
-/// The ways in which a session is resumed: what the server has for it, the client's version, and
-/// whether sessions outlive a reload of a server before 1.28.
+/// The ways in which a session is resumed: the server's directives, the client's version, and whether sessions
+/// survive a reload of an nginx before 1.28.
 pub(crate) const WAYS: [(&str, &str, bool); 4] = [
     ("ssl_session_tickets off; ssl_session_cache shared:SSL:1m;", "-tls1_2", true),
     ("ssl_session_tickets on;", "-tls1_2", false),
@@ -28,7 +28,7 @@ fn two_keys() -> Nginx {
     nginx
 }
 
-/// Two workers, of which each connection meets one at random.
+/// Configures two workers; each connection reaches one of them at random.
 fn configure(nginx: &Nginx, port: u16, way: &str, pin: &str, ecdsa: &str) {
     let http = format!(
         "ssl_protocols TLSv1.2 TLSv1.3; {way} add_header Worker $pid always;
@@ -61,12 +61,12 @@ fn worker(answer: &Answer) -> String {
     answer.response.all("worker")[0].to_owned()
 }
 
-/// Makes `own` for a.example with the key of `NAME`.
+/// Makes the certificate `own` for a.example with the key of `name`.
 fn own(nginx: &Nginx, name: &str) {
     let pki = nginx.pki();
     std::fs::copy(pki.path(&format!("{name}.key")), pki.path("next.key")).expect("a key");
     pki.sign("next", "/CN=a.example", "ca", &leaf_extensions("a.example"));
-    // New files: nginx from 1.27.4 on goes on with what it has loaded of one that looks the same.
+    // The files are replaced: nginx from 1.27.4 on keeps a loaded file whose metadata is unchanged.
     for kind in ["key", "pem"] {
         let (new, old) = (pki.path(&format!("next.{kind}")), pki.path(&format!("own.{kind}")));
         std::fs::rename(new, old).expect("a new file");
@@ -88,7 +88,7 @@ fn rsa_beside_ecdsa_over_two_workers_and_reloads() {
             let client = client(&nginx, version, key);
             let first = client.begin(port, "b.example", "a.example");
             assert_eq!((first.resumed, first.sent()), (false, expected), "{way} {version} {key}");
-            // Each with the newest session.
+            // Each request uses the newest session.
             for asked in 1.. {
                 let answer = client.ask(port, "b.example", "a.example");
                 assert_eq!(
@@ -103,7 +103,7 @@ fn rsa_beside_ecdsa_over_two_workers_and_reloads() {
             }
         }
         assert_eq!(workers.len(), 2, "{way} {version}");
-        // The other key is pinned now: sessions say what their clients saw.
+        // The other key is pinned now; the sessions still count with the certificates that their clients saw.
         own(&nginx, "rsa");
         configure(&nginx, port, way, &rsa, "ecdsa");
         assert_eq!(nginx.reload(), Reload::Accepted);
@@ -116,7 +116,7 @@ fn rsa_beside_ecdsa_over_two_workers_and_reloads() {
     }
 }
 
-/// One certificate, that is loaded: each resumed connection says it, in both workers and after a reload.
+/// With one loaded certificate, each resumed connection gets the header, in both workers and after a reload.
 #[test]
 fn one_certificate_over_two_workers_and_reloads() {
     for (way, version, outlives) in WAYS {
@@ -145,8 +145,8 @@ fn one_certificate_over_two_workers_and_reloads() {
     }
 }
 
-/// A session that was begun before the module was there says nothing: then all certificates of the
-/// context must satisfy the policy.
+/// A session from before the module was loaded does not store a certificate, so all certificates of the SSL_CTX
+/// must satisfy the policy.
 #[test]
 fn sessions_from_before_the_module() {
     let mut nginx = two_keys();

@@ -8,7 +8,7 @@ hpkp_tests::policies!(Nginx);
 hpkp_tests::published_pins!(Nginx);
 hpkp_tests::reached!(Nginx);
 
-/// What a policy may not have, and what nginx says of it.
+/// Invalid directives in a policy, and nginx's message for each.
 const IN_A_POLICY: [(&str, &str); 8] = [
     ("nonsense 1;", "unknown directive \"nonsense\" in "),
     ("nonsense;", "unknown directive \"nonsense\" in "),
@@ -29,7 +29,7 @@ const IN_A_POLICY: [(&str, &str); 8] = [
     ),
 ];
 
-/// The same outside.
+/// Invalid directives outside a policy, and nginx's message for each.
 const ELSEWHERE: [(&str, &str); 22] = [
     ("hpkp_policy;", "directive \"hpkp_policy\" has no opening \"{\" in "),
     ("hpkp_policy { }", "invalid number of arguments in \"hpkp_policy\" directive in "),

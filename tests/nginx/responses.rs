@@ -1,4 +1,4 @@
-//! Every kind of response: the cases for both servers, and nginx's own.
+//! The pin fields of every kind of response: the cases for both servers, and nginx's own.
 
 use hpkp_tests::backend::{self, FOREIGN};
 use hpkp_tests::cases::responses::Site;
@@ -8,7 +8,7 @@ use hpkp_tests::nginx::{Kind, Nginx, Reload, tls_server, wait, with_http2};
 
 use hpkp_tests::site::{A, B, prepared};
 
-/// Places of which each answers in a way of its own.
+/// One location for each way in which nginx can answer.
 fn locations(backend: u16, closed: u16) -> String {
     format!(
         r#"        location = /return200 {{ return 200 "x"; }}
@@ -50,7 +50,7 @@ fn locations(backend: u16, closed: u16) -> String {
     )
 }
 
-/// A server with everything that answers in a way of its own, and where to reach it.
+/// Starts a server with all those locations; returns it with its addresses.
 pub fn site() -> (Nginx, Site) {
     let mut nginx = prepared();
     let pki = nginx.pki();
@@ -111,7 +111,7 @@ fn exactly_one_field_of_each_kind() {
     site.exactly_one_field_of_each_kind();
     let told = std::fs::read_to_string(nginx.path("told.log")).expect("an access log");
     let (https, http) = (site.https.to_string(), site.http.to_string());
-    // The log has quotation marks escaped.
+    // nginx escapes quotation marks in the access log.
     let sent = site.enforced.replace('"', "\\x22");
     assert!(told.contains(&format!("/file.txt {https} \"sent\" \"{sent}\"")), "{told}");
     assert!(told.contains(&format!("/file.txt {http} \"off\" \"-\"")), "{told}");
@@ -136,13 +136,13 @@ fn several_requests_on_one_connection() {
 }
 
 #[test]
-fn requests_that_are_no_sound_http() {
+fn malformed_requests_get_the_field() {
     let (mut nginx, site) = site();
-    site.requests_that_are_no_sound_http();
-    // No answer at all: the log does not say that the field was sent.
+    site.malformed_requests_get_the_field();
+    // nginx closes the connection without an answer, so the log must not say that the field was sent.
     let curl = site.curl().with(&["--http1.1"]);
-    // Of a connection that ends without an answer curl says that it was empty or, with another TLS
-    // library, that it could not be read.
+    // For a connection closed without an answer, curl reports an empty reply (52) or, with another TLS library, a
+    // receive error (56).
     let code = curl.exit_code(&site.url("/return444"));
     assert!([Some(52), Some(56)].contains(&code), "{code:?}");
     let told = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
@@ -159,7 +159,7 @@ fn resumed_sessions() {
 }
 
 #[test]
-fn what_is_off_is_left_alone() {
+fn a_foreign_field_is_kept_where_hpkp_is_off() {
     let mut nginx = prepared();
     let live = nginx.pki().pin("live.pem");
     let (https, backend) = (free_port(), backend::start());

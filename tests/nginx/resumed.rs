@@ -1,8 +1,8 @@
-//! Certificates that are chosen during the handshake, by each way that there is: what a session says of them
-//! when it is resumed, in another worker, after the certificate has changed, and after a reload.
+//! Sessions with a certificate that was chosen during the handshake, by each method that nginx has: a resumed session
+//! counts with that certificate, in another worker, after a change of the certificate, and after a reload.
 //!
-//! Here the certificate changes with the address of the client: from 127.0.0.1 it gets `one`, which is pinned, and
-//! from 127.0.0.2 `two`. What changes in time is tested in `unguarded` and `guard`.
+//! Here the certificate depends on the client's address: a client at 127.0.0.1 gets `one`, which is pinned, and a
+//! client at 127.0.0.2 gets `two`. The tests in `unguarded` and `guard` change the certificate over time.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,10 +19,10 @@ use crate::presented::WAYS;
 
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "127.0.0.2"];
 
-/// Enough for both workers to be asked.
+/// How many requests are enough to reach both workers.
 const TIMES: usize = 10;
 
-/// What chooses the certificate.
+/// The directives that choose the certificate.
 struct Source {
     /// In the main part of the file.
     main: String,
@@ -39,7 +39,7 @@ fn furnish(nginx: &Nginx) {
     pki.leaf("other", "other.example", "ca");
 }
 
-/// Names of files.
+/// Variables that name files.
 fn files() -> Source {
     Source {
         main: String::new(),
@@ -48,7 +48,7 @@ fn files() -> Source {
     }
 }
 
-/// The certificate itself.
+/// Variables with the certificate itself.
 fn data(nginx: &Nginx) -> Source {
     let map = |variable: &str, kind: &str| {
         let [one, two] = ["one", "two"]
@@ -86,7 +86,7 @@ fn lua(nginx: &Nginx) -> Source {
     }
 }
 
-/// Two workers, of which each connection meets one at random, and another server block.
+/// Configures two workers, of which each connection reaches one at random, and another server block.
 fn configure(nginx: &Nginx, port: u16, more: &str, source: &Source) {
     let Source { main, http, server } = source;
     let pin = nginx.pki().pin("one.pem");
@@ -101,7 +101,7 @@ fn configure(nginx: &Nginx, port: u16, more: &str, source: &Source) {
     nginx.configure_with(&format!("{main} worker_processes 2;"), &http);
 }
 
-/// A client with a session of its own that comes from one address.
+/// A client with a session of its own that connects from `address`.
 fn client(nginx: &Nginx, session: &str, version: &str, address: &str) -> SessionClient {
     SessionClient::new(&nginx.path(session), &[version, "-bind", address])
 }
@@ -112,7 +112,7 @@ fn begin(nginx: &mut Nginx, port: u16, more: &str, source: &Source) {
     nginx.start();
 }
 
-/// What clients see by each way in which a session is resumed.
+/// Checks the header for each way in which a session is resumed.
 fn story(nginx: &mut Nginx, more: &str, source: &Source) {
     for (way, version, outlives) in WAYS {
         let port = free_port();
@@ -124,7 +124,7 @@ fn story(nginx: &mut Nginx, more: &str, source: &Source) {
             let first = client(nginx, &session, version, address);
             let answer = first.begin(port, "localhost", "localhost");
             assert_eq!((answer.resumed, answer.sent()), (false, sent), "{about} {address}");
-            // Each with the newest session, from where the other certificate is presented.
+            // Each request uses the newest session, from the address that would get the other certificate.
             let later = client(nginx, &session, version, ADDRESSES[1 - number]);
             for asked in 1.. {
                 let answer = later.ask(port, "localhost", "localhost");
@@ -134,8 +134,8 @@ fn story(nginx: &mut Nginx, more: &str, source: &Source) {
                     break;
                 }
             }
-            // Another server block presents its own certificate; where nginx goes on with the session all the same
-            // (before the fix of CVE-2025-23419), its client saw what the session says.
+            // Another server block presents its own certificate. An nginx that resumes the session in spite of that
+            // (before the fix of CVE-2025-23419) counts with the certificate stored in the session.
             let copy = format!("copy-{number}");
             fs::copy(nginx.path(&session), nginx.path(&copy)).expect("a copy");
             let elsewhere = client(nginx, &copy, version, address);
@@ -147,7 +147,7 @@ fn story(nginx: &mut Nginx, more: &str, source: &Source) {
         for number in [0, 1] {
             let later = client(nginx, &format!("session-{number}"), version, ADDRESSES[1 - number]);
             let answer = later.ask(port, "localhost", "localhost");
-            // A resumed session says what its client saw, a new one what is presented there now.
+            // A resumed session counts with the certificate that its client saw, a new one with the present one.
             let sent = if answer.resumed { 1 - number } else { number };
             assert_eq!(answer.sent(), sent, "{about} {number}");
             assert!(answer.resumed || !outlives, "{about} {number}");
@@ -157,7 +157,7 @@ fn story(nginx: &mut Nginx, more: &str, source: &Source) {
     after_a_hello_retry_request(nginx, more, source);
 }
 
-/// The client offers a share of a group that the server does not take, and says hello again.
+/// The client offers a key share of a group that the server does not accept, and sends a second ClientHello.
 fn after_a_hello_retry_request(nginx: &mut Nginx, more: &str, source: &Source) {
     let port = free_port();
     begin(nginx, port, &format!("{more} ssl_ecdh_curve secp384r1;"), source);
@@ -207,7 +207,7 @@ fn with_a_cache_of_certificates() {
 }
 
 #[test]
-fn what_lua_chooses() {
+fn a_certificate_chosen_by_lua() {
     let Some(mut nginx) = with_lua() else { return };
     furnish(&nginx);
     let source = lua(&nginx);

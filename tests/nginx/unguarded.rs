@@ -1,6 +1,6 @@
-//! `hpkp NAME unguarded`: certificates that are chosen during the handshake, here by variables whose
-//! values change in running workers. The header goes out on connections whose certificate satisfies the
-//! policy, and is withheld elsewhere.
+//! `hpkp NAME unguarded`: certificates that are chosen during the handshake, here by variables whose values
+//! change in running workers. nginx sends the header on connections whose certificate satisfies the policy, and
+//! withholds it on others.
 
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, tls_server};
@@ -8,7 +8,7 @@ use hpkp_tests::recorded;
 use hpkp_tests::session::SessionClient;
 use hpkp_tests::site::{B, prepared};
 
-/// What the server has for sessions, and the client's version.
+/// The server's directives for sessions, and the client's version.
 const WAYS: [(&str, &str); 4] = [
     ("ssl_session_tickets off; ssl_session_cache shared:SSL:1m;", "-tls1_2"),
     ("ssl_session_tickets on;", "-tls1_2"),
@@ -26,12 +26,12 @@ fn furnished() -> Nginx {
     nginx
 }
 
-/// Has the running workers present these certificates from now on, with the key of the first.
+/// Makes the running workers present these certificates from now on, with the key of the first.
 fn present(nginx: &Nginx, parts: &[&str]) {
     let pki = nginx.pki();
     let files: Vec<String> = parts.iter().map(|part| format!("{part}.pem")).collect();
     let files: Vec<&str> = files.iter().map(String::as_str).collect();
-    // A worker that shakes hands meanwhile would get a key that does not fit: none does.
+    // No client connects between the two writes, so no worker finds a key that does not fit.
     pki.bundle("current.pem", &files);
     std::fs::copy(pki.path(&format!("{}.key", parts[0])), pki.path("current.key")).expect("a key");
 }
@@ -75,7 +75,7 @@ fn variables_that_change_in_running_workers() {
             assert_eq!((answer.resumed, answer.sent()), (true, 1), "{way} {version}");
         }
         present(&nginx, &["two", "between"]);
-        // What its client saw.
+        // The resumed session counts with the certificate that its client saw.
         let answer = old.ask(port, "localhost", "localhost");
         assert_eq!((answer.resumed, answer.sent()), (true, 1), "{way} {version}");
         let new = SessionClient::new(&nginx.path("session-new"), &[version]);
@@ -85,11 +85,11 @@ fn variables_that_change_in_running_workers() {
             let answer = new.ask(port, "localhost", "localhost");
             assert_eq!((answer.resumed, answer.sent()), (true, 0), "{way} {version}");
         }
-        // Counted over both workers, without the response that says so, and told once.
+        // The counter covers both workers, without the response that reports it; the log has one line.
         let counted = new.ask(port, "localhost", "localhost").response;
         assert_eq!(counted.all("counted"), ["6"], "{way} {version}");
-        let told = nginx.log().matches("no header is sent, because").count();
-        assert_eq!(told, 1, "{}", nginx.log());
+        let lines = nginx.log().matches("no header is sent, because").count();
+        assert_eq!(lines, 1, "{}", nginx.log());
         let two = nginx.pki().pin("two.pem");
         assert!(nginx.log().contains(&format!("key sha256/{}...", &two[..20])), "{}", nginx.log());
         present(&nginx, &["one", "between"]);
@@ -126,10 +126,10 @@ fn what_is_presented_must_satisfy_the_policy_and_leave_a_backup() {
     }
 }
 
-/// A host that is not unguarded gets no header on a connection whose certificate was chosen, whatever that
-/// certificate is; an unguarded one gets it on a connection with a loaded one.
+/// A host without `unguarded` sends no header on a connection whose certificate was chosen, whichever certificate
+/// that is. An unguarded host also sends it on a connection with a loaded certificate.
 #[test]
-fn hosts_beside_it() {
+fn only_an_unguarded_host_sends_the_header_on_a_chosen_certificate() {
     let mut nginx = furnished();
     let (one, port) = (nginx.pki().pin("one.pem"), free_port());
     nginx.pki().bundle("static.pem", &["one.pem", "between.pem"]);
@@ -161,7 +161,7 @@ fn hosts_beside_it() {
 
 /// The pins are recorded when the configuration takes effect, and compared with what comes after.
 #[test]
-fn the_pins_are_on_record() {
+fn pins_of_an_unguarded_host_are_recorded() {
     let mut nginx = furnished();
     let (one, port) = (nginx.pki().pin("one.pem"), free_port());
     nginx.pki().records("records");
@@ -180,7 +180,7 @@ fn the_pins_are_on_record() {
     assert_eq!(client(&nginx, "-tls1_3").begin(port, "localhost", "localhost").sent(), 1);
     let kinds = recorded::kinds(&nginx.path("records/web.jsonl"));
     assert!(kinds.contains(&"published"), "{kinds:?}");
-    // The same again is no change.
+    // The same configuration is not a change.
     nginx.test().accepted(&["certificate-not-guarded"]);
     assert_eq!(nginx.reload(), Reload::Accepted);
     // A certificate that is known and fails those pins is refused.
@@ -215,7 +215,7 @@ fn what_the_directive_takes() {
         assert_eq!(outcome.code, Some(1), "{directive}: {}", outcome.text);
         assert!(outcome.text.contains(error), "{directive}: {}", outcome.text);
     }
-    // From `http`, and switched off and on again below it.
+    // `unguarded` in `http`, and a server below it without `unguarded`.
     let servers = format!(
         "{}hpkp site unguarded;\n{}{}",
         policy(&[&one, B]),

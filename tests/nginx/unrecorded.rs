@@ -1,4 +1,4 @@
-//! What has no place in the records.
+//! Configurations that cannot be recorded: a host with too many ports, and a read-only file system.
 
 use std::ops::RangeInclusive;
 
@@ -19,9 +19,9 @@ fn configure(nginx: &Nginx, port: u16, public: RangeInclusive<u16>, certificate:
     nginx.configure(&format!("{ports}hpkp_published_pins records writer=web-1;\n{server}"));
 }
 
-/// The record before it is not the predecessor of what comes after it.
+/// The next record must not continue from the record before the unrecorded configuration.
 #[test]
-fn a_host_that_no_record_has_room_for() {
+fn a_host_with_too_many_ports_for_a_record_is_not_recorded() {
     let mut nginx = prepared();
     let port = free_port();
     let pki = nginx.pki();
@@ -41,7 +41,7 @@ fn a_host_that_no_record_has_room_for() {
     assert!(log[before..].contains("exceeded by localhost"), "{log}");
     assert_eq!(kinds(&own), ["writer", "presents", "ended"]);
 
-    // Clients note what is served now.
+    // Clients hold the pin of the key that is served now.
     held_on_port(&nginx.path("records/apps.jsonl"), "localhost", 443, &pki.pin("live.pem"));
     nginx.test().accepted(&[]);
     assert_eq!(nginx.reload(), Reload::Accepted);
@@ -54,7 +54,7 @@ fn a_host_that_no_record_has_room_for() {
         outcome.text
     );
 
-    // What there is room for is recorded again.
+    // A configuration that fits into a record is recorded again.
     configure(&nginx, port, 443..=443, "live");
     let before = nginx.log().len();
     assert_eq!(nginx.reload(), Reload::Accepted);
@@ -63,7 +63,7 @@ fn a_host_that_no_record_has_room_for() {
     nginx.stop();
 }
 
-/// Binds a directory to itself, read-only. Only this thread and what it starts see it.
+/// Bind-mounts a directory on itself, read-only. Only this thread and the processes that it starts see the mount.
 fn read_only(at: &std::path::Path) {
     let at = std::ffi::CString::new(at.display().to_string()).expect("no NUL");
     let (none, data) = (std::ptr::null(), std::ptr::null());
@@ -75,7 +75,7 @@ fn read_only(at: &std::path::Path) {
     }
 }
 
-/// Neither the records nor the reserve can be written: the running server itself knows what it serves.
+/// Neither the records nor the reserve can be written: only the running server's memory has what it serves.
 #[test]
 fn a_file_system_that_is_read_only_for_a_time() {
     // SAFETY: a thread may leave what it shares with others; strings without an end inside.
@@ -112,7 +112,7 @@ fn a_file_system_that_is_read_only_for_a_time() {
     let log = nginx.log();
     assert!(log[before..].contains("as long as this server runs, any other"), "{log}");
 
-    // Clients of an app have taken up what is served now.
+    // Clients of an app hold the pin of the key that is served now.
     held_on_port(&nginx.path("apps/apps.jsonl"), "localhost", port, &pki.pin("live.pem"));
     for is_writable in [false, true] {
         if is_writable {

@@ -1,4 +1,4 @@
-//! Commands that findings print, run as they are printed.
+//! Commands printed by findings: each test runs the command exactly as printed and checks its effect.
 
 use std::fs;
 use std::path::Path;
@@ -17,26 +17,26 @@ super::scenarios! {
     the_printed_waiver_covers_all_hosts
     the_host_to_ask_about_is_named
     the_printed_command_finds_the_key
-    the_printed_end_is_of_the_app
+    the_printed_end_covers_the_pins_of_the_app
     the_printed_commands_name_all_directories
     a_missing_directory_is_restored_or_made
-    the_file_of_the_command_is_restored_too
-    a_certificate_without_a_subject_is_called_by_its_name
+    missing_records_name_the_file_of_the_command_too
+    a_certificate_without_a_subject_is_named_by_its_san
     the_printed_chmod_makes_the_records_trusted
     the_printed_chown_makes_the_records_trusted
     the_printed_verify_names_the_damage
     the_printed_commands_for_tlsa_records
-    the_printed_rm_goes_on_without_the_records
+    the_printed_rm_continues_without_the_records
     the_printed_rm_of_a_damaged_reserve_is_safe
     the_printed_openssl_makes_a_backup_key
     the_printed_openssl_gives_the_public_key
-    the_printed_end_is_of_a_server_that_is_gone
-    the_printed_end_is_of_a_server_whose_records_are_lost
-    the_printed_end_is_of_a_server_that_a_copy_calls_gone
+    the_printed_end_covers_a_server_that_is_gone
+    the_printed_end_covers_a_server_whose_records_are_lost
+    the_printed_end_covers_a_server_that_a_copy_ends
 }
 
-/// The commands in what was said that begin with these words, each once. They stand behind a colon, and
-/// end their lines.
+/// The commands in a server's output that begin with `words`, each once. A finding prints a command after
+/// a colon, up to the end of the line.
 fn commands(outcome: &str, words: &str) -> Vec<String> {
     let begin = format!(": {words}");
     let mut all: Vec<String> = outcome
@@ -48,7 +48,7 @@ fn commands(outcome: &str, words: &str) -> Vec<String> {
     all
 }
 
-/// Runs a command as a shell does into which it was pasted; what it printed.
+/// Runs a command as a shell does after a paste; returns its output.
 #[track_caller]
 fn paste(command: &str) -> String {
     paste_in(Path::new("/"), command)
@@ -64,7 +64,7 @@ fn paste_in(directory: &Path, command: &str) -> String {
     String::from_utf8(succeed(shell)).expect("UTF-8")
 }
 
-/// The one command in what was said that begins with these words.
+/// The only command in a server's output that begins with `words`.
 #[track_caller]
 fn the_command(outcome: &str, words: &str) -> String {
     let mut all = commands(outcome, words);
@@ -103,7 +103,7 @@ fn the_printed_waiver_covers_all_hosts<S: Site>() {
     let waivers = commands(&outcome, "hpkp published -d ");
     let waivers: Vec<&String> = waivers.iter().filter(|line| line.contains(" waive ")).collect();
     assert!((1..=3).contains(&waivers.len()), "{waivers:?}");
-    // The dangerous one is the last, and marked.
+    // The waiver is dangerous, so its line comes last and is marked as the last resort.
     let last = outcome.lines().rfind(|line| line.contains("hpkp: [published-pins-unmet]"));
     says(last.expect("a line"), &["last resort, locks out those clients", ": hpkp published -d "]);
     for waiver in waivers {
@@ -148,7 +148,7 @@ fn the_printed_command_finds_the_key<S: Site>() {
     let file = fixture.site.path("renewed.pem");
     says(&outcome, &[&format!("certificate: {}, ", file.display())]);
     let all = commands(&outcome, "hpkp find ");
-    // That of the key in use is the first in the log: a backup key is not on this machine.
+    // The command for the key in use comes first: a backup key is not on this machine.
     let first = outcome.split("hpkp find sha256/").nth(1).expect("a command");
     assert!(first.starts_with(&live), "{outcome}");
     let command = all.iter().find(|command| command.contains(&live));
@@ -156,9 +156,9 @@ fn the_printed_command_finds_the_key<S: Site>() {
     says(&found, &["private key: ", "live.key"]);
 }
 
-fn the_printed_end_is_of_the_app<S: Site>() {
+fn the_printed_end_covers_the_pins_of_the_app<S: Site>() {
     let mut fixture = Fixture::<S>::new();
-    // In a directory whose name needs quotation marks.
+    // The name of the directory needs quoting in a shell.
     let directory = fixture.site.path("my records");
     let directory = directory.to_str().expect("UTF-8");
     succeed(Command::new(env!("CARGO_BIN_EXE_hpkp")).args(["published", "init", directory]));
@@ -188,7 +188,8 @@ fn the_printed_commands_name_all_directories<S: Site>() {
         let pins = pins.iter().flat_map(|pin| ["--pin", *pin]);
         succeed(hpkp().args(add).args(pins).args(["--writer", "apps"]));
     }
-    // The app's pins come with the configuration, and what the operator decides goes to the other directory.
+    // The configuration brings the app's pins in a read-only directory; the operator's decisions are recorded in
+    // the server's own directory.
     fixture.published = &["apps read_only", "records writer=web-1"];
     for verb in [" end ", " waive "] {
         let outcome = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
@@ -196,7 +197,7 @@ fn the_printed_commands_name_all_directories<S: Site>() {
         let of_verb = all.iter().find(|line| line.contains(verb)).expect("a command");
         let directories = format!(" -d {} -d {apps} ", fixture.site.path("records").display());
         says(of_verb, &[&directories]);
-        // One of the two ids alone, so that there is something to waive.
+        // End one of the two ids only, so that the other is left to waive.
         let ids = of_verb.split_once(verb).map(|(_, ids)| ids.split(' ').collect::<Vec<_>>());
         match (verb, &ids.expect("ids")[..]) {
             (" end ", [first, second, ..]) => {
@@ -228,7 +229,7 @@ fn a_missing_directory_is_restored_or_made<S: Site>() {
     fixture.passes(&["live"], &[&live, B], &[]);
 }
 
-fn the_file_of_the_command_is_restored_too<S: Site>() {
+fn missing_records_name_the_file_of_the_command_too<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
     fixture.up(&["live"], &[&live, B], &[]);
@@ -240,7 +241,7 @@ fn the_file_of_the_command_is_restored_too<S: Site>() {
     says(&outcome, &["restore it from a backup", &file, "last resort, locks out those clients: "]);
 }
 
-fn a_certificate_without_a_subject_is_called_by_its_name<S: Site>() {
+fn a_certificate_without_a_subject_is_named_by_its_san<S: Site>() {
     let fixture = Fixture::<S>::new();
     fixture.pki.leaf("bare", "localhost", "ca");
     fixture.pki.sign("bare", "/", "ca", &leaf_extensions("localhost"));
@@ -293,7 +294,7 @@ fn the_printed_verify_names_the_damage<S: Site>() {
     let records = fs::read_to_string(&own).expect("records");
     fs::write(&own, format!("{records}broken\n")).expect("records");
     let outcome = fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
-    // It ends with 1, since there is damage.
+    // The command exits with 1 because the records are damaged.
     let found =
         paste(&format!("{} 2>&1 || test $? = 1", the_command(&outcome, "hpkp published -d ")));
     says(&found, &[OWN, "is not a valid record"]);
@@ -322,20 +323,20 @@ fn the_printed_commands_for_tlsa_records<S: Site>() {
     else {
         panic!("{all:?}");
     };
-    // The new record beside the old one; the command has a place for the name of the zone's file.
+    // The zone gets the new record beside the old one. ORIGIN and ZONE in the printed command are placeholders.
     let new = outcome.lines().find_map(|line| line.split_once("beside the others: "));
     let both =
         format!("{}\n{}\n", fs::read_to_string(zone).expect("a zone"), new.expect("a record").1);
     fs::write(zone, both).expect("a zone");
     paste(&import.replace("ORIGIN", "zone").replace("ZONE", zone));
     paste(end);
-    // Clients may have the earlier set for twice its time to live.
+    // Clients may cache the earlier set of records for twice its time to live.
     fixture.refuses(&["renewed"], &[], &["published-pins-unmet"]);
     paste(waive);
     fixture.passes(&["renewed"], &[], &["waived"]);
 }
 
-fn the_printed_rm_goes_on_without_the_records<S: Site>() {
+fn the_printed_rm_continues_without_the_records<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
     fixture.up(&["live"], &[&live, B], &[]);
@@ -343,7 +344,7 @@ fn the_printed_rm_goes_on_without_the_records<S: Site>() {
     let earlier = fs::read(&own).expect("records");
     fixture.takes(&["live"], &[&live, B, A], &[]);
 
-    // From a backup that is too old.
+    // The file is restored from a backup that is too old.
     fs::write(&own, earlier).expect("records");
     let outcome = fixture.refuses(&["live"], &[&live, A], &["records-missing"]);
     says(&outcome, &["last resort, locks out those clients: continue with this file: rm "]);
@@ -365,7 +366,7 @@ fn the_printed_rm_of_a_damaged_reserve_is_safe<S: Site>() {
     let outcome = fixture.site.test();
     assert_eq!(outcome.codes(), ["configuration-not-recorded"], "{}", outcome.text);
     paste(&the_command(&outcome.text, "rm "));
-    // What is on record still counts: only that nothing is missing there is not known before the reload.
+    // The recorded pins still count. Before the reload, the server only cannot tell whether records are missing.
     fixture.pki.leaf("renewed", "localhost", "ca");
     let outcome = fixture.one(&["renewed"], &[], |layout| {
         fixture.site.lay_out(layout);
@@ -419,14 +420,14 @@ fn the_printed_openssl_gives_the_public_key<S: Site>() {
     }
 }
 
-fn the_printed_end_is_of_a_server_that_is_gone<S: Site>() {
+fn the_printed_end_covers_a_server_that_is_gone<S: Site>() {
     let mut other = Fixture::<S>::new();
     other.published = &["records writer=web-4"];
     other.pki.leaf("new", "localhost", "ca");
     let (old, new) = (other.pki.pin("live.pem"), other.pki.pin("new.pem"));
     other.up(&["live"], &[&old, &new], &[]);
 
-    // This one has the new key already, and pins the old one no more.
+    // This server has the new key already and wants to pin the old key no longer.
     let mut fixture = Fixture::<S>::new();
     for file in ["new.pem", "new.key"] {
         fixture.pki.write(file, other.pki.read(file));
@@ -440,7 +441,7 @@ fn the_printed_end_is_of_a_server_that_is_gone<S: Site>() {
     fixture.takes(&["new"], &[&new, B], &[]);
 }
 
-fn the_printed_end_is_of_a_server_whose_records_are_lost<S: Site>() {
+fn the_printed_end_covers_a_server_whose_records_are_lost<S: Site>() {
     let mut other = Fixture::<S>::new();
     other.published = &["records writer=web-4"];
     let theirs = other.pki.pin("live.pem");
@@ -460,7 +461,7 @@ fn the_printed_end_is_of_a_server_whose_records_are_lost<S: Site>() {
     fixture.takes(&["live"], &[&theirs, B, A], &[]);
 }
 
-fn the_printed_end_is_of_a_server_that_a_copy_calls_gone<S: Site>() {
+fn the_printed_end_covers_a_server_that_a_copy_ends<S: Site>() {
     let mut other = Fixture::<S>::new();
     other.published = &["records writer=web-4"];
     let theirs = other.pki.pin("live.pem");

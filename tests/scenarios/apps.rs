@@ -1,4 +1,4 @@
-//! Pins that clients have from an app, taken over by the command.
+//! Pins of an app, imported with `hpkp published import`.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ super::scenarios! {
     the_pins_of_an_app_imported_and_the_key_changed
 }
 
-/// Runs `hpkp published` on the records of a fixture; what it printed.
+/// Runs `hpkp published` on the records of a fixture; returns its output.
 pub fn published<S: Site>(fixture: &Fixture<S>, arguments: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
     command.arg("published").arg("-d").arg(fixture.site.path("records")).args(arguments);
@@ -31,7 +31,7 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
     let recorded = published(&fixture, &import);
     let id = recorded.split(' ').next().expect("an id");
 
-    // No policy, no header, and the key is held all the same.
+    // The server has no policy and sends no header, but clients of the app hold the key.
     fixture.up(&["live"], &[], &[]);
     assert_eq!(fixture.get().pins().len(), 0);
     fixture.pki.leaf("renewed", "localhost", "ca");
@@ -50,7 +50,7 @@ fn the_pins_of_an_app_imported_and_the_key_changed<S: Site>() {
 
     fixture.certify("same-key", "live", "localhost", "ca");
     fixture.takes(&["same-key"], &[], &[]);
-    // And once nobody uses the app any more, the key may change.
+    // Once nobody uses the app any more, the key may change.
     published(&fixture, &["end", id, "--why", "app 4.2 is no longer used"]);
     fixture.takes(&["renewed"], &[], &[]);
 }

@@ -1,4 +1,4 @@
-//! What stands above the server's own key changes.
+//! The certificate chain above the server's own key changes: intermediates, roots, cross-signs.
 
 use hpkp_tests::layout::Site;
 use hpkp_tests::pki::{CA_EXTENSIONS, Pki};
@@ -16,7 +16,7 @@ super::scenarios! {
 
 const UNMET: &[&str] = &["no-pin-in-chain", "published-pins-unmet"];
 
-/// A server with the chain `before`: a certificate of the intermediate `first`, whose pin comes with it.
+/// A server with the chain `before`, whose leaf was issued by the intermediate `first`; and the pin of `first`.
 fn below_an_intermediate<S: Site>() -> (Fixture<S>, Pki, String) {
     let fixture = Fixture::<S>::new();
     let pki = fixture.pki.clone();
@@ -31,7 +31,7 @@ fn the_intermediate_replaced_under_its_pin<S: Site>() {
     let (mut fixture, pki, first) = below_an_intermediate::<S>();
     fixture.up(&["before"], &[&first, B], &[]);
 
-    // The CA signs with another key from now on; the server's own is the same.
+    // From now on the CA issues with another intermediate; the server's own key is unchanged.
     pki.intermediate("second", "ca");
     fixture.certify("after-leaf", "leaf", "localhost", "second");
     fixture.chain("after", &["after-leaf", "second"]);
@@ -39,13 +39,13 @@ fn the_intermediate_replaced_under_its_pin<S: Site>() {
     fixture.refuses(&["after"], &[&first, B], UNMET);
     fixture.refuses(&["after"], &[&second, B], &["published-pins-unmet"]);
 
-    // Another certificate for the key of the intermediate, and a new key below it.
+    // A new certificate for the key of the intermediate, and a new leaf key below it.
     pki.sign_as("first-again", "first", "/CN=first", "ca", CA_EXTENSIONS);
     pki.leaf("renewed", "localhost", "first");
     fixture.chain("again", &["renewed", "first-again"]);
     fixture.takes(&["again"], &[&first, B], &[]);
 
-    // Pinned before it comes.
+    // The new intermediate is pinned before it comes into use.
     fixture.forget();
     fixture.up(&["before"], &[&first, &second, B], &[]);
     fixture.takes(&["after"], &[&first, &second, B], &[]);
@@ -55,7 +55,7 @@ fn an_extra_intermediate<S: Site>() {
     let (mut fixture, pki, first) = below_an_intermediate::<S>();
     fixture.up(&["before"], &[&first, B], &[]);
 
-    // Beside the pinned one, which is sent on but certifies nothing any more.
+    // Beside the pinned intermediate, which the server still sends but which certifies nothing any more.
     pki.intermediate("beside", "ca");
     fixture.certify("beside-leaf", "leaf", "localhost", "beside");
     fixture.chain("beside-chain", &["beside-leaf", "beside"]);
@@ -63,7 +63,7 @@ fn an_extra_intermediate<S: Site>() {
     fixture.chain("stray", &["beside-leaf", "beside", "first"]);
     fixture.refuses(&["stray"], &[&first, B], UNMET);
 
-    // Below the pinned one.
+    // Below the pinned intermediate.
     pki.intermediate("below", "first");
     fixture.certify("below-leaf", "leaf", "localhost", "below");
     fixture.chain("below-chain", &["below-leaf", "below", "first"]);
@@ -86,8 +86,8 @@ fn a_path_that_ends_below_the_pinned_root<S: Site>() {
     fixture.chain("renewed-chain", &["renewed", "first"]);
     fixture.passes(&["renewed-chain"], &[&root, B], &["root-only-match"]);
 
-    // Some clients have come to trust it. With what they have seen, each takes the path that it
-    // took; of anything else that cannot be said.
+    // Some clients now trust the intermediate as well. For the chain that they know, each client takes the same
+    // path as before; for another chain the path depends on the client.
     fixture.trusted = Some("both.pem");
     let partly = ["partial-path-match", "root-only-match"];
     let codes = ["published-pins-unmet", partly[0], partly[1]];
@@ -107,8 +107,8 @@ fn a_root_that_is_no_longer_trusted<S: Site>() {
     fixture.up(&["leaf"], &[&root, B], &["root-only-match"]);
     assert_eq!(fixture.get().pins().len(), 1);
 
-    // Nothing but this machine's own view has changed, so nothing is refused; no header is sent that
-    // it can no longer vouch for.
+    // Only the trust anchors on this machine have changed, so the configuration is not refused. The server
+    // sends no header whose pins it cannot validate any more.
     fixture.trusted = Some("other.pem");
     fixture.takes(&["leaf"], &[&root, B], UNMET);
     assert_eq!(fixture.get().pins().len(), 0);
@@ -123,7 +123,7 @@ fn a_root_that_is_no_longer_trusted<S: Site>() {
 fn a_cross_sign_removed<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let pki = fixture.pki.clone();
-    // A new root, certified by an old one too.
+    // A new root, cross-signed by an old root.
     pki.ca("old");
     pki.ca("new");
     pki.sign_as("cross", "new", "/CN=new", "old", CA_EXTENSIONS);

@@ -1,4 +1,4 @@
-//! A real client through a rotation: wget2, with a store for each visit.
+//! A key rotation as a real client sees it: wget2, with one pin store for each time that it connected.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use hpkp_tests::nginx::Nginx;
 use hpkp_tests::outcome::Kind;
 use hpkp_tests::site::B;
 
-/// Clients that came once each, one after every step, and remember what they were told then.
+/// Clients that connected once each, one after every step, and keep the pins that they noted then.
 struct Visitors {
     url: String,
     ca: PathBuf,
@@ -20,7 +20,7 @@ struct Visitors {
 }
 
 impl Visitors {
-    /// A new one comes; it must be served, and told `pins`.
+    /// A new client connects; the server must answer it and send it `pins`.
     #[track_caller]
     fn come(&mut self, pins: &[&str]) {
         let store = self.ca.with_file_name(format!("visitor-{}", self.stores.len()));
@@ -30,7 +30,7 @@ impl Visitors {
         self.stores.push(store);
     }
 
-    /// wget2's exit code for each, as if it came back only now: what it learns stays in a copy.
+    /// wget2's exit code for each client, as if it came back only now: what it notes goes into a copy of its store.
     fn come_back(&self) -> Vec<Option<i32>> {
         let copy = self.ca.with_file_name("again");
         let again = |store| {
@@ -57,7 +57,7 @@ fn rotation<S: Site>() {
         });
     };
 
-    // Done right: whoever came at any time is served at any later one.
+    // A correct rotation: a client that noted the pins at any step is served at every later step.
     let steps: [(&str, &[&str]); 4] = [
         ("live", &[first, second]),
         ("live", &[first, second, third]),
@@ -78,13 +78,13 @@ fn rotation<S: Site>() {
     }
     let all_served = [Some(0); 4];
 
-    // Done wrong: who came first never heard of the third key.
+    // A wrong rotation: the first client never noted the pin of the third key.
     let wrong: &[&str] = &[second, third, B];
     lay_out(&site, "third", wrong, "refuse");
     let Reload::Refused(outcome) = site.reload_tested() else { panic!("accepted") };
     assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
     assert_eq!(visitors.come_back(), all_served);
-    // By force: nginx refuses without a test before it as well, httpd cannot.
+    // The operator forces it: nginx refuses a reload without a test before it as well, httpd cannot.
     let check = match S::KIND {
         Kind::Nginx => "warn",
         Kind::Httpd => "refuse",
@@ -94,7 +94,7 @@ fn rotation<S: Site>() {
     assert_eq!(site.reload_forced(), Reload::Accepted);
     assert_eq!(visitors.come_back(), [Some(5), Some(0), Some(0), Some(0)]);
 
-    // And back again.
+    // The second key again: all clients are served again.
     lay_out(&site, "second", wrong, "refuse");
     assert_eq!(site.reload_tested(), Reload::Accepted);
     assert_eq!(visitors.come_back(), all_served);

@@ -1,4 +1,4 @@
-//! Records that cannot be read: nothing is known then, and nothing is taken for safe.
+//! Records that cannot be read: the server does not know which pins clients hold, so it takes no change for safe.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ use crate::apps::published;
 use crate::fixture::{Fixture, OWN};
 
 super::scenarios! {
-    the_directory_is_gone
-    what_is_served_while_the_own_file_is_damaged
-    what_is_the_same_while_the_own_file_is_damaged
+    a_start_without_its_directory_sends_no_header
+    a_key_served_while_the_own_file_is_damaged_is_recorded_later
+    an_unchanged_configuration_passes_while_the_own_file_is_damaged
 }
 
-fn the_directory_is_gone<S: Site>() {
+fn a_start_without_its_directory_sends_no_header<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
     let pins = [live.as_str(), B];
@@ -23,13 +23,13 @@ fn the_directory_is_gone<S: Site>() {
     let (there, away) = (fixture.site.path("records"), fixture.site.path("away"));
     fs::rename(&there, &away).expect("a directory moved");
     fixture.refuses(&["live"], &pins, &unreadable);
-    // What is being served goes on.
+    // The running server continues with its header.
     assert_eq!(fixture.get().pins().len(), 1);
     fs::rename(&away, &there).expect("a directory moved");
     fixture.takes(&["live"], &pins, &[]);
     fixture.site.down();
 
-    // A stopped server would lock out everybody.
+    // A start continues without the header: a server that is down would lock out everybody.
     fs::rename(&there, &away).expect("a directory moved");
     fixture.expect(&["records-unreadable", "configuration-not-recorded"]);
     fixture.site.up();
@@ -41,8 +41,8 @@ fn the_directory_is_gone<S: Site>() {
     assert!(fs::exists(fixture.site.path(OWN)).expect("a directory"));
 }
 
-/// What could not be recorded is not forgotten when the file is whole again.
-fn what_is_served_while_the_own_file_is_damaged<S: Site>() {
+/// A key served while the file was damaged counts as served once the file is whole again.
+fn a_key_served_while_the_own_file_is_damaged_is_recorded_later<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     fixture.up(&["live"], &[], &[]);
     fixture.pki.leaf("renewed", "localhost", "ca");
@@ -57,7 +57,7 @@ fn what_is_served_while_the_own_file_is_damaged<S: Site>() {
     fixture.one(&["renewed"], &[], |layout| fixture.site.lay_out(layout));
     fixture.site.up();
 
-    // An app takes up the key that is served.
+    // An app pins the key that is served.
     fs::write(&own, records).expect("records");
     published(&fixture, &["add", "localhost", "--origin", "app", "--pin", &renewed]);
     fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
@@ -65,8 +65,8 @@ fn what_is_served_while_the_own_file_is_damaged<S: Site>() {
     fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
 }
 
-/// What is as it was passes; pins that are not known to be on record are not sent.
-fn what_is_the_same_while_the_own_file_is_damaged<S: Site>() {
+/// An unchanged configuration passes; the server sends no pins that may not be on record.
+fn an_unchanged_configuration_passes_while_the_own_file_is_damaged<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     let live = fixture.pki.pin("live.pem");
     let pins = [live.as_str(), B];

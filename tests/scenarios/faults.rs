@@ -1,5 +1,5 @@
-//! What goes wrong with records under a running server: it goes on, it loses its header at most, and
-//! nothing that was acknowledged is lost.
+//! Faults of the records under a running server: the server keeps running, it loses its header at most, and
+//! no record that was acknowledged is lost.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -40,7 +40,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
-/// Event number `seq` of the writer `web-1`, about a key that nobody has.
+/// Event number `seq` of the writer `web-1`, about a key that no server uses.
 fn event(at: i64, seq: u64, why: &str) -> Event {
     let pin = Pin::from_bytes([7; 32]);
     let body = Body::Compromised(Compromised { pin, why: why.to_owned() });
@@ -54,8 +54,8 @@ fn append(file: &Path, events: &[Event]) {
     }
 }
 
-/// A reload, by its signal alone, of what a test refuses: nginx refuses, httpd cannot and goes on
-/// without the header.
+/// A reload, by its signal alone, of a configuration that the config test refuses: nginx refuses it, httpd
+/// cannot and continues without the header.
 #[track_caller]
 fn reloaded_in_spite<S: Site>(pinned: &mut PinnedSite<S>) -> (u16, usize) {
     match (pinned.site.reload_forced(), S::KIND) {
@@ -93,7 +93,7 @@ fn faults() -> Vec<Fault> {
             },
             outcome: "cannot open as a directory",
         },
-        // As a mount point without its volume.
+        // Like a mount point without its volume.
         Fault {
             done: |records| {
                 fs::rename(records, aside(records)).expect("moved");
@@ -143,7 +143,7 @@ fn unreadable<S: Site>() {
     for Fault { done, undone, outcome: text } in faults() {
         done(&records);
         let outcome = pinned.site.test();
-        // What is as it was goes on, where the file is not this server's own.
+        // An unchanged configuration passes if the damaged file is another writer's.
         let is_peer = text.contains("peers/");
         let code = Some(i32::from(!is_peer));
         assert_eq!((outcome.code, outcome.codes()), (code, vec![UNREADABLE]), "{outcome:?}");
@@ -172,7 +172,7 @@ fn unreadable<S: Site>() {
         assert_eq!(pinned.snapshot(), before, "{text}");
     }
 
-    // A start goes on without the header, and the next reload brings it back.
+    // A start continues without the header, and the next reload sends it again.
     pinned.site.down();
     fs::rename(&records, aside(&records)).expect("moved");
     pinned.site.up();
@@ -194,7 +194,7 @@ fn a_directory_that_cannot_be_used_under_httpd() {
     unreadable::<Httpd>();
 }
 
-/// New pins are not sent while they cannot be recorded; those on record are.
+/// The server does not send new pins while it cannot record them; it sends pins that are on record.
 fn unrecordable<S: Site>(
     pinned: &mut PinnedSite<S>,
     done: impl Fn(&PinnedSite<S>),
@@ -238,7 +238,7 @@ fn read_only<S: Site>() {
         mode(&pinned.records(""), 0o755);
     };
     unrecordable(&mut pinned, done, undone);
-    // Nor is it when the server has never written.
+    // The server sends no header either if it has never written a record.
     pinned.site.down();
     fs::remove_file(pinned.own()).expect("a file");
     fs::remove_file(pinned.records("hpkp-reserve")).expect("a file");
@@ -257,7 +257,7 @@ fn a_directory_that_cannot_be_written_to() {
     read_only::<Httpd>();
 }
 
-/// How large the files of a running server may become.
+/// Limits the size of the files that a running server writes.
 fn limit_files<S: Site>(pinned: &PinnedSite<S>, bytes: libc::rlim_t) {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: our own child, and limits that are valid for the calls.
@@ -273,7 +273,7 @@ fn limit_files<S: Site>(pinned: &PinnedSite<S>, bytes: libc::rlim_t) {
 }
 
 fn full_disk<S: Site>() {
-    // The signal of such a limit would end a server.
+    // Exceeding the limit raises SIGXFSZ, whose default action would end the server.
     let mut pinned = PinnedSite::<S>::running();
     // The records become the largest of the server's files, so that the limit is theirs.
     let padding: Vec<Event> =
@@ -286,7 +286,7 @@ fn full_disk<S: Site>() {
         limit_files(pinned, size + 100);
     };
     unrecordable(&mut pinned, done, |pinned| limit_files(pinned, libc::RLIM_INFINITY));
-    // The end is not on record: what was published counts as published still.
+    // The stop is not on record: the pins still count as published.
     let before = pinned.snapshot();
     done(&pinned);
     pinned.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
@@ -339,8 +339,8 @@ fn two_servers_that_write_under_two_names() {
     two_writers::<Httpd>();
 }
 
-/// `alike` says whether the second publishes the same pins for the same host: they are on record,
-/// until the first one says that they have ended.
+/// If `alike`, the second server publishes the same pins for the same host: those are on record until the
+/// first server records that they have ended.
 fn one_writer<S: Site>(alike: bool) {
     let mut first = PinnedSite::<S>::running();
     let (mut other, directory) = second(&first, "web-1");
@@ -422,7 +422,7 @@ fn nginx_and_httpd_that_write_under_one_name() {
 
 fn copied<S: Site>() {
     let mut pinned = PinnedSite::<S>::running();
-    // Killed, so that all that it publishes counts as published still: a machine cloned while it ran.
+    // The server is killed, so its pins still count as published, as on a machine cloned while it ran.
     pinned.site.kill_all();
     let found = events(&pinned.own());
     let Some(Body::Writer(identity)) = found.first().map(Event::body) else { panic!("{found:?}") };
@@ -437,7 +437,7 @@ fn copied<S: Site>() {
     pinned.site.expect_in_log(&["hpkp: [published-pins-write-failed] localhost:", "AH00098"]);
     pinned.site.expect_in_log(&["hpkp: cannot record that this server has stopped"]);
     pinned.site.expect_in_log(&["hpkp: [records-not-writable] localhost:"]);
-    // A test foretells it.
+    // The config test warns of it.
     pinned.site.test().accepted(&["records-not-writable"]);
     pinned.site.up();
     assert_eq!(pinned.asked(), WITHHELD);
@@ -462,7 +462,7 @@ fn clock<S: Site>() {
     let mut pinned = PinnedSite::<S>::running();
     pinned.site.pki().leaf("other", "localhost", "ca");
     let other = pinned.site.pki().pin("other.pem");
-    // Set back by a year, seen from what was written before.
+    // The clock seems set back by a year: a record is dated a year ahead.
     let ahead = now() + 365 * 86_400;
     append(&pinned.own(), &[event(ahead, 10, "written when the clock was ahead")]);
     pinned.site.expect_in_log(&["hpkp: [clock-behind-records]"]);
@@ -472,7 +472,7 @@ fn clock<S: Site>() {
     assert_eq!(pinned.asked(), SENT);
     let written = events(&pinned.own()).split_off(4);
     assert!(!written.is_empty() && written.iter().all(|event| event.at() < ahead), "{written:?}");
-    // What ended then ends for nobody sooner.
+    // Clients still hold pins that ended at a time which the clock has not reached.
     pinned.lay_out("other", &[&other, A], &LAYOUT);
     pinned.site.expect_in_log(&["hpkp: [published-pins-unmet]"]);
     let Reload::Refused(outcome) = pinned.site.reload_tested() else { panic!("accepted") };
@@ -480,7 +480,7 @@ fn clock<S: Site>() {
     pinned.publish(&[A]);
     pinned.site.down();
 
-    // Set forward, seen from what was written before: what has been served ever since holds.
+    // The clock seems set forward: the records are dated in 1970. Pins served ever since still count.
     let found = events(&pinned.own());
     let [ref identity, ref published, ..] = found[..] else { panic!("{found:?}") };
     let long_ago = |event: &Event| {
@@ -507,10 +507,10 @@ fn a_clock_that_is_set() {
 }
 
 const GARBAGE: usize = 100 << 20;
-/// How much memory a process may have that reads it: a buffer that has grown to twice its size, and
-/// what a server has besides.
+/// Memory limit of the process that reads the file: a buffer grown to twice the file's size, plus the
+/// server's own memory.
 const MEMORY: libc::rlim_t = 400 << 20;
-/// How long it may take, in seconds of a processor.
+/// Limit of the processor time, in seconds.
 const SECONDS: libc::rlim_t = 20;
 
 fn garbage<S: Site>() {
@@ -524,7 +524,7 @@ fn garbage<S: Site>() {
         ("x".repeat(1 << 20), ""),
         ("x\n".repeat(1 << 19), ""),
         ("[".repeat(250_000) + "\n", ""),
-        // Only the last line shows what it is.
+        // Only the last line is invalid.
         (line.repeat(1_000), "x\n"),
     ];
     for (part, last) in kinds {
@@ -560,7 +560,7 @@ fn a_hundred_megabytes_of_garbage() {
     garbage::<Httpd>();
 }
 
-/// Every set of pins that a client was served is on record, whenever the server was killed.
+/// Every set of pins that a client received is on record, whenever the server was killed.
 fn killed<S: Site>() {
     let mut pinned = PinnedSite::<S>::new();
     pinned.site.expect_in_log(&["AH00098", "hpkp: [truncated-record]"]);

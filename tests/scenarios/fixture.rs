@@ -1,4 +1,4 @@
-//! What most scenarios need: one server, with the records that it writes.
+//! The fixture of most scenarios: one server with the records that it writes.
 
 use std::fs;
 
@@ -29,8 +29,8 @@ impl<S: Site> Fixture<S> {
         Self { site, pki, port: free_port(), published, trusted, max_age: POLICY.max_age }
     }
 
-    /// Hands on a configuration with a block for localhost. Its policy has these pins; without any
-    /// it has no policy.
+    /// Passes `then` a configuration with a block for localhost. Its policy has these pins; without
+    /// pins the block has no policy.
     pub fn one<R>(
         &self,
         certificates: &[&str],
@@ -66,15 +66,15 @@ impl<S: Site> Fixture<S> {
         self.site.up();
     }
 
-    /// Findings with these codes may stand in the error log.
+    /// Allows findings with these codes in the error log.
     pub fn expect(&mut self, codes: &[&str]) {
         for code in codes {
             self.site.expect_in_log(&[&format!("hpkp: [{code}]")]);
         }
     }
 
-    /// Fails unless a test refuses a configuration as of [`Fixture::one`] with these findings and no
-    /// others; what it said.
+    /// Fails unless a config test refuses a configuration as of [`Fixture::one`] with these findings and no
+    /// others; returns the test's output.
     #[track_caller]
     pub fn refuses(&self, certificates: &[&str], pins: &[&str], codes: &[&str]) -> String {
         self.one(certificates, pins, |layout| self.refuses_all(layout, codes))
@@ -89,7 +89,7 @@ impl<S: Site> Fixture<S> {
         outcome.text
     }
 
-    /// Fails unless a test accepts a configuration as of [`Fixture::one`] with these warnings and no
+    /// Fails unless a config test accepts a configuration as of [`Fixture::one`] with these warnings and no
     /// others.
     #[track_caller]
     pub fn passes(&self, certificates: &[&str], pins: &[&str], warnings: &[&str]) {
@@ -124,7 +124,7 @@ impl<S: Site> Fixture<S> {
         assert_eq!(self.site.reload_forced(), Reload::Accepted);
     }
 
-    /// Stops the server and takes its records away, as if nobody had ever seen it.
+    /// Stops the server and removes its records, as if no client had ever connected.
     #[track_caller]
     pub fn forget(&mut self) {
         self.site.down();
@@ -132,7 +132,7 @@ impl<S: Site> Fixture<S> {
         fs::remove_file(self.site.path("records/hpkp-reserve")).expect("what was written");
     }
 
-    /// What a client gets that trusts `ca`.
+    /// The response to a client that trusts `ca`.
     pub fn get(&self) -> Response {
         Curl::new(&self.site.path("ca.pem")).get(&format!("https://localhost:{}/", self.port))
     }
@@ -160,7 +160,7 @@ impl<S: Site> Fixture<S> {
     }
 }
 
-/// Fails unless all of these stand in what was said.
+/// Fails unless the output of a server contains all of `parts`.
 #[track_caller]
 pub fn says(outcome: &str, parts: &[&str]) {
     for part in parts {

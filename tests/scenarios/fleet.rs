@@ -1,4 +1,4 @@
-//! Another machine serves the host, or has served it.
+//! A host served by several machines: the records of one bind the others.
 
 use std::fs;
 
@@ -39,7 +39,7 @@ fn a_proxy_with_another_certificate_in_front<S: Site>() {
         blocks: std::slice::from_ref(block),
         ..LAYOUT
     };
-    // Without the other's records nobody can know.
+    // Without the records of the server behind it, the proxy cannot know which pins clients hold.
     proxy.passes_all(&layout(&block), &[]);
     copy(&behind, &proxy, "records/peers/web-1.jsonl");
     let outcome = proxy.refuses_all(&layout(&block), &["published-pins-unmet"]);
@@ -50,7 +50,7 @@ fn a_proxy_with_another_certificate_in_front<S: Site>() {
     let with_policy = Layout { policies: &policies, ..layout(&pinned) };
     proxy.refuses_all(&with_policy, &["published-pins-unmet"]);
 
-    // With a certificate for the backup key it may stand there.
+    // A proxy with a certificate for the backup key passes.
     behind.certify("backup", "backup", "localhost", "ca");
     hand_over(&behind, &proxy, "backup", "held");
     fs::copy(behind.site.path("ca.pem"), proxy.site.path("ca.pem")).expect("a copy");
@@ -80,7 +80,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
         fs::copy(file, fixture.site.path("records/peers/web-4.jsonl")).expect("a copy");
     };
     fetch(&other, &fixture);
-    // The third key is nobody's yet.
+    // No server has a certificate for the third key B.
     let outcome = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
     says(
         &outcome,
@@ -92,7 +92,7 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
         ],
     );
 
-    // It is the same while the other one reboots.
+    // The finding is the same while the other server reboots.
     other.site.down();
     fetch(&other, &fixture);
     let outcome = fixture.refuses(&["b"], &[&b, B], &["peer-server-pin-mismatch"]);
@@ -100,10 +100,10 @@ fn one_server_publishes_what_another_does_not_present<S: Site>() {
     other.site.up();
     fetch(&other, &fixture);
 
-    // Both keys first, whichever of the two is presented.
+    // The policy pins both keys first, whichever of the two this server presents.
     fixture.passes(&["a"], &[&a, &b], &[]);
     fixture.up(&["b"], &[&a, &b, B], &[]);
-    // Now the other one may change; then the first key is no longer needed here.
+    // Now the other server may change its key; then this server may drop the first pin.
     let back = fixture.site.path(OWN);
     fs::copy(back, other.site.path("records/peers/web-1.jsonl")).expect("a copy");
     other.takes(&["b"], &[&a, &b, B], &[]);
@@ -120,14 +120,14 @@ fn the_record_made_on_one_machine_and_the_refusal_on_another<S: Site>() {
     for (published, file) in [
         (&["records writer=web-2"][..], "records/peers/web-1.jsonl"),
         (&["records writer=web-2", "shared read_only"], "shared/peers/web-1.jsonl"),
-        // Nothing is written here.
+        // The second server writes no records.
         (&["shared read_only"], "shared/peers/web-1.jsonl"),
     ] {
         let mut second = Fixture::<S>::new();
         second.published = published;
         second.pki.records("shared");
         copy(&first, &second, file);
-        // Its own key, which those who know the first have never seen.
+        // Clients of the first server do not hold the pin of the second server's own key.
         let outcome = second.refuses(&["live"], &[], &["published-pins-unmet"]);
         says(&outcome, &["recorded by web-1"]);
         hand_over(&first, &second, "backup", "held");

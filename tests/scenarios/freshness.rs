@@ -1,4 +1,4 @@
-//! Another machine that has the host has not been heard from for too long.
+//! Staleness: another machine that serves the host has sent no records for longer than `max_staleness`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ super::scenarios! {
     a_machine_that_was_never_heard_of
     a_damaged_file_of_heartbeats
     a_start_beside_a_silent_machine
-    wrong_times
+    an_invalid_max_staleness_is_refused
 }
 
 const SILENT: &[&str] = &["peer-silent"];
@@ -25,7 +25,7 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs() as i64
 }
 
-/// `web-2` was heard from so many seconds ago.
+/// Records that `web-2` was last heard from `ago` seconds ago.
 fn heard<S: Site>(fixture: &Fixture<S>, ago: i64) {
     let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
     let heard = Heard { number: 1, at: now() - ago, last };
@@ -33,7 +33,7 @@ fn heard<S: Site>(fixture: &Fixture<S>, ago: i64) {
     fixture.pki.write(HEARD, write(&all));
 }
 
-/// Two servers of a host, each with the records of the other; the second one has been heard from so long ago.
+/// Two servers of a host, each with the records of the other; `web-2` was last heard from `ago` seconds ago.
 fn two<S: Site>(ago: i64) -> (Fixture<S>, [String; 3]) {
     let mut other = Fixture::<S>::new();
     other.published = &["records writer=web-2"];
@@ -68,7 +68,7 @@ fn a_silent_machine<S: Site>() {
     let (mut fixture, [live, next, third]) = two::<S>(3_500);
     fixture.passes(&["live"], &[&live, &next, &third], &[]);
     heard(&fixture, 3_700);
-    // What is as it was passes, also at a reload, and keeps its header.
+    // An unchanged configuration passes, also at a reload, and keeps its header.
     fixture.takes(&["live"], &[&live, &next], SILENT);
     assert_eq!(fixture.get().pins().len(), 1);
     let outcome = fixture.refuses(&["live"], &[&live, &next, &third], SILENT);
@@ -83,10 +83,10 @@ fn a_silent_machine<S: Site>() {
             "end --writer web-2 --why REASON",
         ],
     );
-    // A backup key that all clients hold, for a stolen one.
+    // A certificate for a backup key that all clients hold passes, so that a stolen key can be replaced.
     fixture.refuses(&["third"], &[&third, &live], &["published-pins-unmet", "peer-silent"]);
     fixture.takes(&["next"], &[&live, &next], SILENT);
-    // It is heard from again.
+    // The other machine is heard from again.
     heard(&fixture, 0);
     fixture.takes(&["next"], &[&live, &next, &third], &[]);
     assert_eq!(fixture.get().pins().len(), 1);
@@ -112,7 +112,7 @@ fn a_damaged_file_of_heartbeats<S: Site>() {
         fixture.refuses(&["live"], &[&live, &next, &third], unreadable);
         fixture.passes(&["next"], &[&live, &next], unreadable);
     }
-    // Whoever may write it could make a silent machine seem to speak.
+    // Another user who may write the file could hide that a machine is silent.
     let path = fixture.pki.write(HEARD, &whole);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("a file");
     let outcome = fixture.refuses(&["live"], &[&live, &next, &third], unreadable);
@@ -127,7 +127,7 @@ fn a_damaged_file_of_heartbeats<S: Site>() {
 
 fn a_start_beside_a_silent_machine<S: Site>() {
     let (mut fixture, [live, next, third]) = two::<S>(3_700);
-    // A start with what was accepted last sends the header; one with new pins starts without it.
+    // A start with the last accepted configuration sends the header; a start with new pins sends none.
     fixture.site.down();
     fixture.expect(SILENT);
     fixture.one(&["live"], &[&live, &next], |layout| fixture.site.lay_out(layout));
@@ -138,17 +138,17 @@ fn a_start_beside_a_silent_machine<S: Site>() {
     fixture.site.up();
     let response = fixture.get();
     assert_eq!((response.status, response.pins().len()), (200, 0));
-    // What runs goes on without the header, so that other hosts can be renewed.
+    // A reload of the running configuration is accepted without the header, so that other hosts can be renewed.
     fixture.takes(&["live"], &[&live, &next, &third], SILENT);
     assert_eq!(fixture.get().pins().len(), 0);
     fixture.refuses(&["live"], &[&live, &third], SILENT);
-    // It goes out when the other machine is heard from.
+    // The server sends the header again once the other machine is heard from.
     heard(&fixture, 0);
     fixture.takes(&["live"], &[&live, &next, &third], &[]);
     assert_eq!(fixture.get().pins().len(), 1);
 }
 
-fn wrong_times<S: Site>() {
+fn an_invalid_max_staleness_is_refused<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     for (directive, outcome) in [
         ("records writer=web-1 max_staleness=0", "expected at least one second"),

@@ -1,4 +1,4 @@
-//! Records of times that have passed, as another machine made them.
+//! Records with dates in the past, as another machine would have written them.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,7 +42,7 @@ impl History {
         )
     }
 
-    /// Another configuration took its place.
+    /// Records that another configuration replaced the pins of `id`.
     pub fn replaced(&mut self, at: i64, id: EventId) {
         self.add(at, Body::Ended(Ended { ids: vec![id], why: Why::Replaced, when: None }));
     }

@@ -1,4 +1,4 @@
-//! `hpkp install` in front of a server that runs: what it serves afterwards.
+//! `hpkp install` with a running server: which certificate the server presents afterwards.
 
 use std::fs;
 use std::process::{Command, Output, Stdio};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::pinned::{PinnedSite, SENT};
 
-/// A server that can be told what to do by a shell.
+/// A server whose config test and reload can be run by a shell.
 trait Shell: Site {
     const RELOAD: &'static [&'static str];
 
@@ -82,7 +82,7 @@ impl<S: Shell> Deployed<S> {
         this
     }
 
-    /// Puts a pair where the client writes.
+    /// Writes a certificate and its key where an ACME client would write them.
     fn renewed(&self, name: &str) {
         let directory = self.pinned.site.path("new");
         fs::create_dir_all(&directory).expect("a directory");
@@ -121,7 +121,7 @@ impl<S: Shell> Deployed<S> {
         self.serves_one_of(&[name])
     }
 
-    /// Asked once: between two connections the server may have changed.
+    /// Connects only once, because the server may change its certificate between two connections.
     fn serves_one_of(&self, names: &[&str]) -> bool {
         let pki = self.pinned.site.pki();
         let pin = |name: &&str| format!("sha256//{}", pki.pin(&format!("{name}.pem")));
@@ -130,7 +130,7 @@ impl<S: Shell> Deployed<S> {
         curl.exit_code(&self.pinned.url()) == Some(0)
     }
 
-    /// The pair in place; fails where it is a mix.
+    /// The name of the installed pair; fails if the certificate and the key are of different pairs.
     #[track_caller]
     fn in_place(&self) -> &'static str {
         let read = |file: String| fs::read(self.pinned.site.path(&file)).expect("a file");
@@ -153,7 +153,8 @@ fn codes(json: &Value) -> Vec<&str> {
     problems.iter().map(|one| one["code"].as_str().expect("a code")).collect()
 }
 
-/// From the renewal on until the server presents it, and each way in which that does not come about.
+/// A renewed pair is installed until the server presents it, or the old pair is restored: one case for each
+/// reason.
 fn a_renewed_pair_is_served_or_the_old_one<S: Shell>() {
     let deployed = Deployed::<S>::running();
     let served = deployed.served();
@@ -164,13 +165,13 @@ fn a_renewed_pair_is_served_or_the_old_one<S: Shell>() {
     assert!(wait(|| deployed.serves("next")) && deployed.in_place() == "next");
     assert_eq!(deployed.pinned.asked(), SENT);
 
-    // The records know the port.
+    // Without `--served`, the command takes the port from the records.
     deployed.renewed("third");
     let (code, json) = deployed.install(&[]);
     assert_eq!((code, &json["served"][0]["presents"]), (Some(0), &"new".into()), "{json}");
     assert!(wait(|| deployed.serves("third")));
 
-    // A key that clients do not know, by the records and by the server's own test.
+    // A key whose pin clients do not hold is refused by the records and by the server's own config test.
     deployed.renewed("stranger");
     let (code, json) = deployed.install(&[]);
     assert_eq!((code, codes(&json)), (Some(1), vec!["lockout"]), "{json}");
@@ -183,8 +184,8 @@ fn a_renewed_pair_is_served_or_the_old_one<S: Shell>() {
     );
     assert!(deployed.serves("third") && deployed.in_place() == "third");
 
-    // A reload that does nothing. The limit holds for each command too, and what the server's own test
-    // takes depends on the machine.
+    // A reload command that does nothing. The timeout also limits each command, and the time of the server's own
+    // config test depends on the machine, so `true` replaces that test too.
     deployed.renewed("next");
     for more in [
         &["--test", "true", "--reload", "true", "--timeout", "2"][..],
@@ -199,7 +200,7 @@ fn a_renewed_pair_is_served_or_the_old_one<S: Shell>() {
     }
     assert!(deployed.serves("third") && deployed.in_place() == "third");
 
-    // A server that is reloaded, and another that was meant.
+    // The reload command reloads one server, and `--served` names another.
     let (code, json) = deployed.install(&["--served", "localhost:1", "--timeout", "20"]);
     assert_eq!((code, codes(&json)), (Some(3), vec!["not-served"]), "{json}");
     assert!(wait(|| deployed.serves("third")) && deployed.in_place() == "third");
@@ -210,10 +211,10 @@ super::scenarios! {
     a_renewed_pair_is_served_or_the_old_one
 }
 
-/// A renewal with the same key, where clients refuse the certificate that is served as well; and where
-/// they compare the whole certificate.
+/// A renewal with the same key passes if clients already refuse the served certificate. It does not if they
+/// compare the whole certificate.
 #[test]
-fn what_is_served_already_may_be_renewed() {
+fn a_key_that_is_served_already_may_be_renewed() {
     let deployed = Deployed::<Nginx>::running();
     let pki = deployed.pinned.site.pki();
     let (served, stranger) = (deployed.served(), pki.pin("stranger.pem"));
@@ -235,7 +236,7 @@ fn what_is_served_already_may_be_renewed() {
             .is_some_and(|all| all.iter().any(|one| one["code"] == "unchanged")),
         "{json}"
     );
-    // A new key has no such excuse.
+    // A new key is refused.
     deployed.renewed("third");
     assert_eq!(deployed.install(&["--served", &served]).0, Some(1));
 
@@ -258,9 +259,10 @@ fn what_is_served_already_may_be_renewed() {
     assert_eq!((code, codes(&json)), (Some(1), vec!["lockout"]), "{json}");
 }
 
-/// Killed at any moment in front of nginx, which goes on with one of the two; what is undone is served.
+/// `hpkp install` is killed at a random moment: nginx continues with one of the two pairs, and `--recover` or
+/// the next install leaves a whole pair that nginx presents.
 #[test]
-fn killed_at_any_moment_nginx_serves_what_is_in_place() {
+fn an_install_killed_at_any_moment_leaves_a_whole_pair_served() {
     let deployed = Deployed::<Nginx>::running();
     let served = deployed.served();
     let mut random = 4_711_u64;
@@ -282,7 +284,7 @@ fn killed_at_any_moment_nginx_serves_what_is_in_place() {
         let _ = child.kill();
         let _ = child.wait();
         deployed.in_place();
-        // Whichever it serves, clients accept it.
+        // nginx presents either pair, and clients accept both.
         assert!(deployed.serves_one_of(&[old, new]));
         if round % 2 == 0 {
             let mut recover = Command::new(env!("CARGO_BIN_EXE_hpkp"));

@@ -41,8 +41,8 @@ fn pins_and_certificate_replaced_together<S: Site>() {
     let mut held = outcome.lines().filter(|line| line.contains("held by: "));
     assert!(!held.any(|line| line.contains(&renewed.to_string())), "{outcome}");
 
-    // The pins alone may be replaced by any that the key in use meets. Whoever has the old ones
-    // still holds them to the certificate.
+    // The policy may change to any pins that match the key in use. Clients with the old pins still validate
+    // the certificate against those.
     fixture.takes(&["live"], &[&live, &renewed], &[]);
     fixture.refuses(&["renewed"], &[&renewed, A], &unmet);
 
@@ -54,7 +54,7 @@ fn pins_and_certificate_replaced_together<S: Site>() {
     };
     assert_eq!(fixture.get().pins().len(), sent);
 
-    // By an operator's order it passes, and is then no reason to refuse what comes after.
+    // With `check warn` the operator lets it pass; the mismatch then does not refuse later reloads.
     fixture.one(&["renewed"], &[&renewed, A], |layout| {
         fixture.passes_all(&Layout { check: "warn", ..layout.clone() }, &unmet);
     });
@@ -89,7 +89,7 @@ fn rsa_beside_ecdsa_with_one_of_them_pinned<S: Site>() {
     let both = ["live", "rsa"];
     let outcome = fixture.refuses(&both, &[&live, B], &["no-pin-in-chain", "published-pins-unmet"]);
     says(&outcome, &["one of the certificates", &format!("sha256/{rsa}, expires")]);
-    // To pin it now is too late for those who hold the others.
+    // Pinning the RSA key now is too late for clients that hold the earlier pins.
     fixture.refuses(&both, &[&live, &rsa, B], &["published-pins-unmet"]);
 
     fixture.forget();
@@ -107,7 +107,7 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
         &["compromised", &format!("sha256/{live}"), "--why", "the laptop is gone"],
     );
 
-    // A new key in a hurry locks out as it always does, and the way out is the backup alone.
+    // A new key locks clients out also in an emergency; the only safe replacement is the backup key.
     fixture.pki.leaf("renewed", "localhost", "ca");
     let renewed = fixture.pki.pin("renewed.pem");
     for (pins, codes) in [
@@ -132,7 +132,7 @@ fn the_compromised_key_in_use_and_the_backup_deployed<S: Site>() {
     fixture.certify("backup", "backup", "localhost", "ca");
     fixture.pki.key("next", hpkp_tests::pki::P256);
     let next = fixture.pki.pin("next.key");
-    // The stolen key takes the place of no backup.
+    // The compromised key does not count as a backup pin.
     fixture.passes(&["backup"], &[&live, &backup], &["no-backup-pin", "compromised-key-pinned"]);
     fixture.takes(&["backup"], &[&backup, &next], &[]);
     assert_eq!(fixture.get().pins().len(), 1);

@@ -1,4 +1,4 @@
-//! Keywords in place of pins: they follow what is loaded, and the records say whether that is safe.
+//! Keywords in place of pins: they follow the loaded certificate, and the records decide whether that is safe.
 
 use hpkp_tests::cases::Server;
 use hpkp_tests::client::Curl;
@@ -9,7 +9,7 @@ use hpkp_tests::layout::{BLOCK, Block, LAYOUT, Layout, POLICY, Policy, Site};
 use hpkp_tests::nginx::Nginx;
 use hpkp_tests::pki::{P256, leaf_extensions};
 
-/// The field that a server sends.
+/// The header field that a server sends.
 fn field(site: &impl Site, port: u16) -> Option<String> {
     let response = Curl::new(&site.path("ca.pem")).get(&format!("https://localhost:{port}/"));
     response.pins().first().map(|field| (*field).to_owned())
@@ -40,16 +40,16 @@ fn follow_what_is_loaded<S: Site>() {
     let sent = field(&site, port).expect("a header");
     assert!(sent.starts_with(&format!("pin-sha256=\"{one}\"; pin-sha256=\"{backup}\"")), "{sent}");
 
-    // The keyword would pin the new key, which nobody holds.
+    // The keyword would pin the new key, but no client holds its pin.
     with(&site, &files, "two");
     let Reload::Refused(outcome) = site.reload_tested() else { panic!("accepted: {two}") };
     assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
-    // The backup key is one that they hold.
+    // Clients hold the pin of the backup key.
     with(&site, &files, "backup");
     assert_eq!(site.reload_tested(), Reload::Accepted);
     let sent = field(&site, port).expect("a header");
     assert!(sent.contains(&backup) && sent.contains(&spare) && !sent.contains(&one), "{sent}");
-    // So is the issuer's, once it has been published.
+    // Clients also hold the issuer's pin once it has been published.
     let issuer = ["leaf", "intermediate", "file:spare.csr"];
     with(&site, &issuer, "backup");
     assert_eq!(site.reload_tested(), Reload::Accepted);
@@ -71,7 +71,7 @@ fn need_records<S: Site>() {
         ("leaf", &["records read_only"][..], "keyword-pin-without-published-pins"),
         // Not a fault of the configuration's text.
         ("leaf", &["missing"][..], "records-unreadable"),
-        // The leaf alone is sent.
+        // The server sends the leaf alone, so there is no intermediate to pin.
         ("intermediate", &["records"][..], "unreadable-pin-source"),
     ] {
         let pins = [keyword, "file:backup.csr"];

@@ -1,4 +1,4 @@
-//! What is written at a start, at a reload and at a stop, and by whom.
+//! Records over the life of a server: what a start, a reload, a stop and an upgrade write, and which process.
 
 use std::fs;
 
@@ -12,12 +12,12 @@ use hpkp_tests::site::{A, B};
 
 use crate::pinned::{PinnedSite, SENT, WITHHELD};
 
-/// What a first start writes.
+/// The records that a first start writes.
 const STARTED: [&str; 3] = ["writer", "published", "presents"];
-/// And a stop after it.
+/// The records after a first start and a stop.
 const STOPPED: [&str; 4] = ["writer", "published", "presents", "ended"];
 
-/// What writes nothing, at a server that does not run and at one that does.
+/// Actions that must write nothing, on a stopped and on a running server.
 fn quiet<S: Site>(run: fn(&S, &str) -> Option<i32>, showing: &[&str], signals: &[&str]) {
     let mut pinned = PinnedSite::<S>::new();
     let empty = pinned.snapshot();
@@ -84,7 +84,7 @@ fn each_way_to_end_nginx_for_good_is_recorded() {
         }
         assert!(wait(|| !pinned.site.is_running()), "{end}");
         pinned.site.stopped();
-        // Each start of what has not changed is accepted, and takes the stop back in one line.
+        // A start of an unchanged configuration is accepted, and one line (`again`) takes the stop back.
         expected.extend(if expected.len() == 1 { &FIRST[..] } else { &["again", "ended"] });
         assert_eq!(pinned.kinds(), expected, "{end}");
         pinned.site.test().accepted(&[]);
@@ -174,7 +174,7 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// Whether a process runs: one that nobody has waited for does not.
+/// Whether a process runs: a zombie does not.
 pub fn is_alive(pid: libc::pid_t) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
@@ -188,26 +188,26 @@ fn an_upgrade_of_nginx_ends_nothing_while_the_old_master_lives() {
     let old = daemon.pid("nginx.pid");
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
 
-    // The new master has new pins; both are being sent.
+    // The new master has new pins; old and new workers send both sets.
     pinned.publish(&[A]);
     daemon.signal(old, libc::SIGUSR2);
     assert_eq!(daemon.pid("nginx.pid.oldbin"), old);
     let new = daemon.pid("nginx.pid");
     let mut expected = STARTED.to_vec();
-    // What the old one sends is succeeded, and goes on.
+    // The old master's pins stay published beside the new ones.
     expected.extend(["seen", "published"]);
     assert!(wait(|| pinned.kinds() == expected), "{:?}", pinned.kinds());
-    // Rolled back: what the old one goes on with is on record still.
+    // Rollback: the pins with which the old master continues are still on record.
     daemon.end(new);
     assert!(wait(|| daemon.pid("nginx.pid") == old));
     assert_eq!(pinned.kinds(), expected);
     pinned.publish(&[]);
     assert_eq!(daemon.reload(old), Reload::Accepted);
-    // It takes over from itself.
+    // The reload of the old master replaces its own pins.
     expected.extend(["ended", "published"]);
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, expected.clone()));
 
-    // With a lock-out the new one does not come up, and the old one goes on.
+    // A new master whose configuration locks clients out does not start, and the old master continues.
     let policies = [hpkp_tests::layout::Policy { pins: &[A, B], ..hpkp_tests::layout::POLICY }];
     let blocks = [hpkp_tests::layout::Block { port: pinned.port, ..hpkp_tests::layout::BLOCK }];
     pinned.site.lay_out(&Layout { policies: &policies, blocks: &blocks, ..LAYOUT });
@@ -218,7 +218,8 @@ fn an_upgrade_of_nginx_ends_nothing_while_the_old_master_lives() {
     assert_eq!((daemon.pid("nginx.pid"), pinned.asked()), (old, SENT));
     assert_eq!(pinned.kinds(), expected);
 
-    // Carried through: the old one ends, and the new one's next reload ends what it alone sent.
+    // A completed upgrade: the old master ends, and the new master's next reload ends the pins that only the old
+    // one sent.
     pinned.publish(&[A]);
     daemon.signal(old, libc::SIGUSR2);
     assert_eq!(daemon.pid("nginx.pid.oldbin"), old);
@@ -226,7 +227,7 @@ fn an_upgrade_of_nginx_ends_nothing_while_the_old_master_lives() {
     assert_ne!(new, old);
     expected.extend(["seen", "published"]);
     assert!(wait(|| pinned.kinds() == expected), "{:?}", pinned.kinds());
-    // Neither a reload of the one nor of the other ends what the other sends.
+    // While both run, a reload of the new master does not end the pins of the old one.
     assert_eq!(daemon.reload(new), Reload::Accepted);
     assert_eq!(pinned.kinds(), expected);
     daemon.end(old);
@@ -261,8 +262,8 @@ fn nginx_in_the_background_and_in_one_process() {
     pinned.site.up_in_one_process();
     expected.push("again");
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, expected.clone()));
-    // A signal that arrives just before it waits for events is seen at the next one only: at one
-    // that means nothing to it. A connection would do as well, and use up those that it may have.
+    // nginx handles a signal that arrives just before it waits for events only at the next event. SIGIO is an
+    // event that means nothing to nginx. A connection would do as well, but use up its connections.
     let wake = || pinned.site.signal(libc::SIGIO);
     pinned.publish(&[A]);
     pinned.site.signal(libc::SIGHUP);
@@ -325,7 +326,7 @@ fn locked_out<S: Site>() {
         (Some(1), vec!["published-pins-unmet"]),
         "{outcome:?}"
     );
-    // The second is httpd's, of the start that was refused.
+    // httpd logs AH00016 for the start that was refused.
     pinned.site.expect_in_log(&["hpkp: [published-pins-unmet]", "AH00016"]);
     let log = pinned.site.log().len();
     pinned.site.up();
@@ -333,13 +334,13 @@ fn locked_out<S: Site>() {
     assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
     assert!(outcome.contains("continuing without this header"), "{outcome}");
     assert_eq!(pinned.asked(), WITHHELD);
-    // Nobody has noted anything else, so the way back to what the clients hold is open.
+    // The server sent no other pins meanwhile, so it may go back to the pins that clients hold.
     pinned.publish(&[]);
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
     assert_eq!(pinned.asked(), SENT);
     pinned.site.down();
 
-    // What is being served anyway does not stop a reload, and a change for the worse does.
+    // A reload of the running configuration passes; a reload with yet another key is refused.
     pinned.lay_out("other", &pins, &LAYOUT);
     pinned.site.up();
     assert_eq!(pinned.asked(), WITHHELD);
@@ -352,12 +353,12 @@ fn locked_out<S: Site>() {
 }
 
 #[test]
-fn a_start_that_locks_out_goes_on_without_the_header() {
+fn a_start_that_locks_out_sends_no_header() {
     locked_out::<Nginx>();
     locked_out::<Httpd>();
 }
 
-/// An upgrade of the package puts another file in the module's place, under a server that runs.
+/// An upgrade of the package replaces the module's file under a running server.
 fn upgraded<S: Site>(replace: fn(&mut S, &str)) {
     let mut pinned = PinnedSite::<S>::running();
     let pins = [pinned.live.as_str(), B, A];

@@ -1,4 +1,4 @@
-//! A site that publishes pins, on either server, for the tests of what happens to it.
+//! A fixture: a site on nginx or httpd that publishes pins for localhost.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,12 +17,12 @@ pub struct PinnedSite<S> {
     pub live: String,
 }
 
-/// With the header, and without.
+/// The status and the number of headers: with the header, and without.
 pub const SENT: (u16, usize) = (200, 1);
 pub const WITHHELD: (u16, usize) = (200, 0);
 
 impl<S: Site> PinnedSite<S> {
-    /// One that does not run yet.
+    /// A site whose server does not run yet.
     pub fn new() -> Self {
         Self::of(S::with_records())
     }
@@ -34,7 +34,7 @@ impl<S: Site> PinnedSite<S> {
         pinned
     }
 
-    /// One that runs and publishes the pin of its certificate and a backup.
+    /// A site whose server runs and publishes the pin of its certificate and a backup.
     pub fn running() -> Self {
         let mut pinned = Self::new();
         pinned.site.up();
@@ -48,7 +48,7 @@ impl<S: Site> PinnedSite<S> {
         self.lay_out("live", &pins, &LAYOUT);
     }
 
-    /// Lays out a certificate with pins; all else is that of `layout`.
+    /// Lays out a certificate with pins; everything else is taken from `layout`.
     pub fn lay_out(&self, certificate: &str, pins: &[&str], layout: &Layout<'_>) {
         self.site.lay_out(&Layout {
             policies: &[Policy { pins, ..POLICY }],
@@ -71,7 +71,7 @@ impl<S: Site> PinnedSite<S> {
         (response.status, response.pins().len())
     }
 
-    /// Something in the directory with the records.
+    /// A path in the directory with the records.
     pub fn records(&self, name: &str) -> PathBuf {
         self.site.path("records").join(name)
     }
@@ -81,7 +81,7 @@ impl<S: Site> PinnedSite<S> {
         self.records("web-1.jsonl")
     }
 
-    /// The kinds of its events.
+    /// The kinds of the events in the file of `web-1`.
     #[track_caller]
     pub fn kinds(&self) -> Vec<&'static str> {
         recorded::kinds(&self.own())
@@ -93,7 +93,7 @@ impl<S: Site> PinnedSite<S> {
         for directory in ["", "peers"] {
             for entry in fs::read_dir(self.records(directory)).expect("a directory") {
                 let path = entry.expect("an entry").path();
-                // What could not be recorded is noted there.
+                // The reserve changes also when a record cannot be written.
                 if path.is_file() && !path.ends_with("hpkp-reserve") {
                     let bytes = fs::read(&path).expect("a file");
                     files.push((path, bytes));

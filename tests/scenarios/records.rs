@@ -1,4 +1,4 @@
-//! What the servers write, and when.
+//! The events that the servers record, and when.
 
 use hpkp_core::published::Body;
 use hpkp_tests::client::Curl;
@@ -33,7 +33,7 @@ fn written_and_ended<S: Site>() {
     assert_eq!(kinds(&site), [""; 0], "a test writes nothing");
     site.up();
     assert_eq!(kinds(&site), ["writer", "published", "presents"]);
-    // Nothing new, nothing written.
+    // A reload without a change writes nothing.
     assert_eq!(site.reload_tested(), Reload::Accepted);
     assert_eq!(kinds(&site).len(), 3);
     let pins = [live.as_str(), B, A];
@@ -86,7 +86,7 @@ fn nginx_records_what_it_presents_on_a_unix_socket() {
     let curl = curl.with(&["--unix-socket", &socket.display().to_string()]);
     assert_eq!(curl.get("https://localhost/").pins().len(), 1);
     assert_eq!(ports(), [Vec::<u16>::new()]);
-    // The records can be read, and hold.
+    // The records can be read, and bind the next configuration.
     lay_out(&nginx, "other", "");
     let outcome = nginx.test();
     assert_eq!(outcome.code, Some(1), "{}", outcome.text);

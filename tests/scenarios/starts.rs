@@ -1,4 +1,4 @@
-//! Starts while another server runs: one that is ending, one that goes on, what is left of one.
+//! Starts beside another server: one that is stopping, one that keeps running, or orphaned workers.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,9 +18,9 @@ use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode};
 use crate::life::{Daemon, is_alive};
 use crate::pinned::{PinnedSite, SENT, WITHHELD};
 
-/// What a first start writes.
+/// The records that a first start writes.
 const STARTED: [&str; 3] = ["writer", "published", "presents"];
-/// And a stop after it.
+/// The records after a first start and a stop.
 const STOPPED: [&str; 4] = ["writer", "published", "presents", "ended"];
 
 /// A client that has begun a request and does not end it: a server that stops gracefully waits.
@@ -38,13 +38,13 @@ impl Slow {
         let mut connection =
             connector.build().connect("localhost", stream).expect("a TLS connection");
         connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n").expect("half a request");
-        // Until then the server may take the connection for one that nobody uses.
+        // Before it has read, a server that stops may close the connection as idle.
         assert!(wait(|| has_read(pinned.port, own)), "the server reads nothing");
         Self { _connection: connection }
     }
 }
 
-/// Whether the process that has the connection from the one port to the other has read all that came.
+/// Whether the process with the connection from port `from` to port `to` has read all bytes that arrived.
 fn has_read(from: u16, to: u16) -> bool {
     let sockets = fs::read_to_string("/proc/net/tcp").expect("the sockets");
     let (from, to) = (format!(":{from:04X}"), format!(":{to:04X}"));
@@ -96,12 +96,12 @@ fn beside_a_draining_one<S: Site>(mut pinned: PinnedSite<S>) {
     assert!(codes(&pinned.site.log()[log..]).is_empty(), "{}", pinned.site.log());
     drop(slow);
     ends(old);
-    // What is published is the new one's, so that the old one's end has ended nothing.
+    // The new server has taken the published pins over, so the end of the old one records nothing.
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
 
-    // The new one ends before its predecessor.
+    // The new server stops before the old one.
     let slow = Slow::to(&pinned);
     drain(&pinned);
     let old = pinned.site.hand_over();
@@ -125,7 +125,7 @@ fn nginx_beside_one_that_answers_its_last_requests() {
     beside_a_draining_one(PinnedSite::<Nginx>::running());
 }
 
-/// mod_cgid's daemon is made by a fork, listens at a socket of its own, and lives until the end.
+/// With mod_cgid: its daemon is a fork of the parent, listens on a socket of its own, and runs until httpd ends.
 #[test]
 fn httpd_beside_one_that_answers_its_last_requests() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::ALL[0]);
@@ -138,7 +138,7 @@ fn httpd_beside_one_that_answers_its_last_requests() {
     beside_a_draining_one(pinned);
 }
 
-/// Whether a process has the file open by which records are claimed, the marker beside `own`.
+/// Whether a process holds the claim on the records: the marker `hpkp-records` beside `own` is open in it.
 fn has_claim(pid: libc::pid_t, own: &Path) -> bool {
     let marker = own.with_file_name("hpkp-records").canonicalize().expect("a path");
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").flatten();
@@ -187,7 +187,7 @@ fn shared(pinned: &PinnedSite<Nginx>, certificate: &str, port: u16, published: &
     pinned.site.configure(&text);
 }
 
-/// One that shares its address, with a certificate `other` whose key is not pinned.
+/// A running server whose address another one may share, with a certificate `other` whose key is not pinned.
 fn sharing(published: &[&str]) -> PinnedSite<Nginx> {
     let mut pinned = PinnedSite::<Nginx>::new();
     pinned.site.pki().leaf("other", "localhost", "ca");
@@ -199,7 +199,7 @@ fn sharing(published: &[&str]) -> PinnedSite<Nginx> {
     pinned
 }
 
-/// Starts that must be refused, since the server that runs goes on.
+/// Two starts that must be refused because the first server keeps running.
 #[track_caller]
 fn refused(pinned: &PinnedSite<Nginx>) {
     let before = (pinned.snapshot(), fs::read(pinned.site.path("nginx.pid")).expect("a pid file"));
@@ -214,7 +214,7 @@ fn refused(pinned: &PinnedSite<Nginx>) {
     assert_eq!(pinned.asked(), SENT);
 }
 
-/// Tells the server to stop, which takes it more than a second: a worker does not heed it.
+/// Tells the server to stop. Stopping takes more than a second because its workers are suspended.
 fn ending(pinned: &mut PinnedSite<Nginx>) -> Child {
     for worker in pinned.site.workers() {
         kill(worker, libc::SIGSTOP);
@@ -224,7 +224,7 @@ fn ending(pinned: &mut PinnedSite<Nginx>) -> Child {
     pinned.site.hand_over()
 }
 
-/// It stops and starts at once, and listens elsewhere: nothing makes the start wait but the name.
+/// A stop and a start at once, on another port: only the writer's name makes the start wait.
 #[test]
 fn nginx_beside_one_that_is_ending() {
     let mut pinned = sharing(&["records writer=web-1"]);
@@ -246,7 +246,7 @@ fn beside_a_living_one(published: &[&str]) {
     shared(&pinned, "other", port, published);
     refused(&pinned);
 
-    // Another server, at another address: nobody goes on there in its place.
+    // Another server on another address starts: no running server serves that address in its place.
     let mut other = PinnedSite::<Nginx>::new();
     for name in ["live.pem", "live.key", "other.pem", "other.key", "ca.pem"] {
         fs::copy(pinned.site.path(name), other.site.path(name)).expect("a copy");
@@ -258,7 +258,7 @@ fn beside_a_living_one(published: &[&str]) {
     assert_eq!(other.asked(), WITHHELD);
     other.site.down();
 
-    // Told to stop, it does not keep the next one from starting, which begins while it ends.
+    // A server that has been told to stop does not keep the next one from starting.
     let old = ending(&mut pinned);
     pinned.site.up();
     ends(old);
@@ -272,14 +272,14 @@ fn nginx_beside_one_that_goes_on() {
     beside_a_living_one(&[]);
 }
 
-/// The writer's name tells that it is the same server, also when its files have been replaced: by
-/// `hpkp published compact`, by a backup.
+/// The writer's name identifies the server, also when its files have been replaced, by
+/// `hpkp published compact` or by a backup.
 #[test]
 fn nginx_beside_one_of_the_same_name_at_another_port() {
     let mut pinned = sharing(&["records writer=web-1"]);
     shared(&pinned, "other", free_port(), &["records writer=web-1"]);
     refused(&pinned);
-    // Without an id of the machine the marker tells the directory from its copies.
+    // On a machine without an id, only the marker distinguishes the directory from its copies.
     let has_id = fs::read("/etc/machine-id").is_ok_and(|id| !id.is_empty());
     for name in ["web-1.jsonl", "hpkp-records"].into_iter().take(1 + usize::from(has_id)) {
         let (file, copy) =
@@ -317,7 +317,7 @@ fn httpd_beside_one_that_goes_on() {
     pinned.site.down();
 }
 
-/// The master was killed; its workers serve on and nobody can reload them.
+/// The master was killed: its workers continue to serve, and no signal can reload them.
 #[test]
 fn nginx_beside_orphans() {
     for (certificate, asked) in [("live", SENT), ("other", WITHHELD)] {
@@ -337,13 +337,13 @@ fn nginx_beside_orphans() {
     }
 }
 
-/// After a binary upgrade the new master has the claim as well, before the old one has gone.
+/// During a binary upgrade the new master already holds the claim before the old master has ended.
 #[test]
 fn an_upgraded_nginx_has_its_name_at_once() {
     let mut pinned = PinnedSite::<Nginx>::new();
     pinned.site.pki().leaf("other", "localhost", "ca");
     shared(&pinned, "live", pinned.port, &["records writer=web-1"]);
-    // In the foreground nginx does not listen to this signal.
+    // nginx in the foreground ignores SIGUSR2, so this one runs in the background.
     assert_eq!(pinned.site.run(&[]).code, Some(0));
     let daemon = Daemon { pinned: &pinned };
     let old = daemon.pid("nginx.pid");
@@ -356,7 +356,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     shared(&pinned, "other", pinned.port, &["records writer=web-1"]);
     let outcome = pinned.site.run(&[]);
     assert!(outcome.code == Some(1), "{outcome:?}");
-    // The old one has only begun to end.
+    // The old master has only begun to stop, so the message may name either process.
     let serves = |pid| outcome.text.contains(&format!("process {pid} already serves"));
     assert!(serves(new) || serves(old), "{outcome:?}");
     assert_eq!((pinned.asked(), pinned.kinds()), (SENT, STARTED.to_vec()));
@@ -371,7 +371,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
     pinned.site.stopped();
 }
 
-/// Another program has the port: nothing is recorded, and the next start finds nothing in its way.
+/// Another program has the port: the failed start records nothing, and the next start succeeds.
 #[test]
 fn nginx_where_another_program_listens() {
     let mut pinned = PinnedSite::<Nginx>::new();

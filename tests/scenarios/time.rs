@@ -1,4 +1,4 @@
-//! What was published before binds for as long as it said then.
+//! Pins published earlier bind until the max-age that was sent with them has passed.
 
 use hpkp_core::date;
 use hpkp_core::published::Body;
@@ -52,13 +52,12 @@ fn max_age_shortened_while_the_old_one_binds<S: Site>() {
     fixture.up(&["live"], &[&live, B], &[]);
     fixture.max_age = "1d";
     fixture.takes(&["live"], &[&live, B], &[]);
-    // The pins are the same, and so are those who hold them for as long as they were first told.
+    // The pins are the same, but clients that noted the first header hold them for its longer max-age.
     let outcome = fixture.refuses(&["renewed"], &[&renewed, B], &["published-pins-unmet"]);
     let until = date::format(ended(&fixture) + 61 * DAY);
     says(&outcome, &[&format!("would refuse the certificate, until {until}"), &until]);
 
-    // The same, long ago: what was published before the age was shortened has run out, or will
-    // tomorrow.
+    // The same change, long ago: the pins published before it expire tomorrow, or have expired.
     fixture.forget();
     let now = now();
     for (days_ago, codes) in [(60, UNMET), (62, &[])] {

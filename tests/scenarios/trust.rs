@@ -1,4 +1,4 @@
-//! Files of others, files that are lost, and configurations that are on no record.
+//! How far records are trusted: copies from other machines, lost or damaged files, unrecorded configurations.
 
 use std::fs;
 
@@ -20,12 +20,12 @@ super::scenarios! {
     records_of_this_server_that_have_become_empty
     records_of_this_server_that_have_gone_back
     an_earlier_copy_has_an_earlier_key
-    a_reserve_that_is_damaged
-    copies_with_odd_names
-    records_that_others_may_write
-    a_configuration_that_is_on_no_record
-    a_start_in_spite_of_a_lock_out_is_no_new_mistake
-    a_server_that_stops_and_starts_writes_a_line
+    a_damaged_reserve_warns_and_is_rewritten
+    copies_with_invalid_names_are_unreadable_records
+    records_that_others_may_write_refuse_a_change
+    a_configuration_that_was_not_recorded_is_recorded_at_the_next_reload
+    a_configuration_started_in_spite_of_a_lock_out_passes_again
+    a_stop_and_a_start_write_one_line_each
     containers_that_leave_their_records_behind
 }
 
@@ -68,7 +68,7 @@ fn a_copy_that_ends_or_waives_what_this_server_publishes<S: Site>() {
         let outcome = fixture.refuses(&["other"], &[&other, B], &both);
         says(&outcome, &["peers/web-9.jsonl", "; ignored"]);
         fixture.passes(&["live"], &[&live, B], &["peer-record-ignored"]);
-        // Here it counts.
+        // The same file beside this server's own counts.
         fixture.pki.write("records/peers/web-9.jsonl", "");
         fixture.pki.write("records/web-9.jsonl", lines("web-9", vec![body]));
         fixture.one(&["other"], &[&other, B], |layout| fixture.site.lay_out(layout));
@@ -79,7 +79,7 @@ fn a_copy_that_ends_or_waives_what_this_server_publishes<S: Site>() {
 
 fn a_copy_under_the_name_of_this_server<S: Site>() {
     let (fixture, live, other) = running::<S>();
-    // A clone says that the other key was presented last, and that it is the year 2100.
+    // The records of a clone have the other key as the one presented last.
     let clone = Fixture::<S>::new();
     for file in ["other.pem", "other.key", "ca.pem"] {
         clone.pki.write(file, fixture.pki.read(file));
@@ -147,12 +147,13 @@ fn records_of_this_server_that_have_become_empty<S: Site>() {
     let lost = &["records-missing"];
     let outcome = fixture.refuses(&["live"], &[&live, B, A], lost);
     says(&outcome, &[OWN]);
-    // The reserve knows what is served.
+    // The reserve still records which configuration is served.
     fixture.passes(&["live"], &[&live, B], lost);
     fs::remove_file(fixture.site.path(OWN)).expect("a file");
     fixture.passes(&["live"], &[&live, B], lost);
     fixture.refuses(&["other"], &[&other, B], lost);
-    // A slot of before it had the number of the last event: nothing tells that none was written, nor what.
+    // A reserve in the old format, without the number of the last event: nothing shows whether events are
+    // missing, or which.
     let reserve = "records/hpkp-reserve";
     let slots = fs::read_to_string(fixture.site.path(reserve)).expect("a reserve");
     let old = format!("{:<127}\n", "web-1 recorded");
@@ -163,7 +164,7 @@ fn records_of_this_server_that_have_become_empty<S: Site>() {
     fixture.passes(&["live"], &[&live, B], &[]);
 }
 
-/// A backup of yesterday, or a disk that has lost the last lines.
+/// The file is yesterday's backup, or a disk has lost its last lines.
 fn records_of_this_server_that_have_gone_back<S: Site>() {
     let (mut fixture, live, _) = running::<S>();
     let earlier = fs::read_to_string(fixture.site.path(OWN)).expect("records");
@@ -173,7 +174,7 @@ fn records_of_this_server_that_have_gone_back<S: Site>() {
     let first = whole.split_inclusive('\n').next().expect("a line");
     for less in [earlier.as_str(), first] {
         fixture.pki.write(OWN, less);
-        // What the copy says was served is not what is served.
+        // The configuration that the earlier state records is not the one that is served.
         let outcome = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
         says(&outcome, &[OWN, "has gone back to an earlier state"]);
         fixture.passes(&["live"], &[&live, B, A], &["records-missing"]);
@@ -182,7 +183,7 @@ fn records_of_this_server_that_have_gone_back<S: Site>() {
     fixture.passes(&["live"], &[&live, B, A], &[]);
 }
 
-/// The backup is of before a key was changed that an app has taken up since.
+/// The backup was made before a change of the key, and an app has pinned the new key since.
 fn an_earlier_copy_has_an_earlier_key<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     fixture.pki.leaf("other", "localhost", "ca");
@@ -198,18 +199,18 @@ fn an_earlier_copy_has_an_earlier_key<S: Site>() {
     fixture.passes(&["other"], &[], &["records-missing"]);
 }
 
-fn a_reserve_that_is_damaged<S: Site>() {
+fn a_damaged_reserve_warns_and_is_rewritten<S: Site>() {
     let (mut fixture, live, _) = running::<S>();
     for damage in [&[0_u8; 8192][..], &[0xff; 8192], b"", b"web-1 x\n"] {
         fixture.pki.write("records/hpkp-reserve", damage);
         fixture.takes(&["live"], &[&live, B], &["configuration-not-recorded"]);
         assert_eq!(fixture.get().pins().len(), 1);
-        // The reload has written it anew.
+        // The reload has rewritten the reserve.
         fixture.passes(&["live"], &[&live, B], &[]);
     }
 }
 
-fn copies_with_odd_names<S: Site>() {
+fn copies_with_invalid_names_are_unreadable_records<S: Site>() {
     use std::os::unix::ffi::OsStringExt as _;
     let (fixture, live, _) = running::<S>();
     for name in [&b"\xff\xfe.jsonl"[..], b"web 2.jsonl", b"a\nhpkp: [unknown-policy] -: x.jsonl"] {
@@ -221,7 +222,7 @@ fn copies_with_odd_names<S: Site>() {
     }
 }
 
-fn records_that_others_may_write<S: Site>() {
+fn records_that_others_may_write_refuse_a_change<S: Site>() {
     use std::os::unix::fs::PermissionsExt as _;
     let (fixture, live, _) = running::<S>();
     let mode = |mode| {
@@ -238,7 +239,7 @@ fn records_that_others_may_write<S: Site>() {
     fs::remove_file(fixture.site.path("backup")).expect("a link");
 }
 
-fn a_configuration_that_is_on_no_record<S: Site>() {
+fn a_configuration_that_was_not_recorded_is_recorded_at_the_next_reload<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     fixture.pki.leaf("other", "localhost", "ca");
     let other = fixture.pki.pin("other.pem");
@@ -252,24 +253,24 @@ fn a_configuration_that_is_on_no_record<S: Site>() {
         says(&fixture.site.log()[log..], &["[configuration-not-recorded]"]);
     }
     fs::remove_file(fixture.site.path("backup")).expect("a link");
-    // An app that pins the key which is served: the one before it is no longer "as before".
+    // An app pins the key that is served: the previous key does not count as unchanged any more.
     let app = format!("localhost sha256/{other}\n");
     fixture.pki.write("app", app);
     let pin = hpkp_core::pin::Pin::from_base64(&other).expect("a pin");
     let body = Body::Published(recorded::held("localhost", vec![pin]));
     fixture.pki.write("records/apps.jsonl", lines("apps", vec![body]));
     fixture.refuses(&["live"], &[], UNMET);
-    // What is served is unchanged, and goes on record with the next reload.
+    // The served configuration is unchanged, and the next reload records it.
     fixture.takes(&["other"], &[], &[]);
     let events = file::read(&fs::read(fixture.site.path(OWN)).expect("a file")).expect("records");
     assert!(events.events.len() > 2);
     fixture.refuses(&["live"], &[], UNMET);
 }
 
-fn a_start_in_spite_of_a_lock_out_is_no_new_mistake<S: Site>() {
+fn a_configuration_started_in_spite_of_a_lock_out_passes_again<S: Site>() {
     let (mut fixture, live, other) = running::<S>();
     fixture.site.down();
-    // The start goes on without the header; so does what is as it was then, and nothing else.
+    // The start continues without the header; the same configuration passes afterwards, and no other does.
     let unmet = &["no-pin-in-chain", "published-pins-unmet"];
     fixture.refuses(&["other"], &[&live, B], unmet);
     fixture.expect(unmet);
@@ -283,7 +284,7 @@ fn a_start_in_spite_of_a_lock_out_is_no_new_mistake<S: Site>() {
     fixture.takes(&["other"], &[&other, B], UNMET);
 }
 
-fn a_server_that_stops_and_starts_writes_a_line<S: Site>() {
+fn a_stop_and_a_start_write_one_line_each<S: Site>() {
     let (mut fixture, live, _) = running::<S>();
     let first = published(&fixture);
     for _ in 0..3 {
@@ -292,7 +293,7 @@ fn a_server_that_stops_and_starts_writes_a_line<S: Site>() {
     }
     let kinds = recorded::kinds(&fixture.site.path(OWN));
     assert_eq!(kinds[3..], ["ended", "again", "ended", "again", "ended", "again"]);
-    // What comes to an end is what began before the stops.
+    // The change ends the pins that were published before the stops.
     fixture.takes(&["live"], &[&live, A], &[]);
     let events = recorded::events(&fixture.site.path(OWN));
     let replaced = events.iter().any(|event| {
@@ -310,7 +311,7 @@ fn containers_that_leave_their_records_behind<S: Site>() {
     fixture.site.down();
     fixture.published = &["records writer=c2"];
     fixture.up(&["live"], &[&live, B], &["other-writers"]);
-    // It has a file of its own now.
+    // The second container has a file of its own now.
     fixture.passes(&["live"], &[&live, B], &[]);
     fixture.site.down();
     fixture.published = &["records writer=c3"];

@@ -252,7 +252,7 @@ impl Site {
         }
     }
 
-    pub fn requests_that_are_no_sound_http(&self) {
+    pub fn malformed_requests_get_the_field(&self) {
         // httpd's limit of a line is above 8,000 bytes unless told otherwise.
         let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(9000));
         // httpd answers what is newer than it in its own version; there is nothing to see at `/`.
