@@ -356,7 +356,7 @@ impl Policy {
     }
 
     /// The policy's name, made safe to show.
-    pub(crate) fn shown(&self) -> Excerpt<'_> {
+    pub(crate) fn label(&self) -> Excerpt<'_> {
         Excerpt::new(&self.spec.name)
     }
 
