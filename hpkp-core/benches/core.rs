@@ -1,6 +1,7 @@
-//! What the core costs: keys out of files, header fields, and the check of many hosts.
+//! Benchmarks of the core: reading keys from files, header fields, and the check of many hosts.
 //!
-//! `ci/bench core` divides the rows of a pin by those of what it cannot do without, by their names.
+//! `ci/bench core` compares the time for a pin with the time for the hash and the base64 alone. It finds the rows by
+//! their names.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "benches")]
 
@@ -38,13 +39,13 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(fixtures.join(name)).unwrap()
 }
 
-/// A bundle as large as a policy may name, of one certificate after another.
+/// The largest bundle that a policy may name: the same certificate many times.
 fn bundle(certificate: &[u8]) -> (Vec<u8>, u64) {
     let count = spki::MAX_FILE / certificate.len();
     (certificate.repeat(count), count.try_into().unwrap())
 }
 
-/// A pin from a certificate, beside what every way to it has to do: the hash, and the base64 where there is some.
+/// A pin from a certificate, beside the work that cannot be avoided: the hash, and for PEM the base64.
 fn pins(c: &mut Criterion) {
     let mut group = c.benchmark_group("a pin");
     for (name, file) in [("ECDSA", "leaf.pem"), ("RSA", "mitm-leaf.pem")] {
@@ -133,8 +134,8 @@ impl VerifySignature for Always {
     }
 }
 
-/// Every host has a certificate, an intermediate and a policy of its own; the chain ends with a
-/// second intermediate that all have, below an anchor that none sends.
+/// Every host has a certificate, an intermediate and a policy of its own. Its chain ends with a second
+/// intermediate that all hosts share; no host sends the anchor above that intermediate.
 fn deployment() -> Deployment {
     let parse = |der: Vec<u8>| Arc::new(Certificate::from_der(&der).unwrap());
     let anchor = Anchor { certificate: parse(certificate(1, 1)), origin: Arc::from("anchors") };

@@ -1,8 +1,8 @@
 //! Writes, for `ci/bench`, the records of a server whose hosts each had a new backup pin every day.
 //!
-//! `history DIRECTORY HOSTS LINES`: the hosts have the certificates `1.pem` and so on in the
-//! directory, of the authority `ca.pem`. What it prints is the file of the writer `web-1` of this
-//! machine, which has a machine-id.
+//! `history DIRECTORY HOSTS LINES`: the hosts have the certificates `1.pem`, `2.pem`, ... in the directory, issued
+//! by the authority `ca.pem`. The output is a file of the writer `web-1` of this machine, which must have a
+//! machine-id.
 //!
 //! `history short WRITER LINES`: lines of another writer, as short as an event can be.
 
@@ -27,7 +27,7 @@ use hpkp_core::published::{Body, Compromised, Ended, Event, Identity, State, Why
 
 const DAY: i64 = 86_400;
 
-/// The authority has signed all certificates.
+/// Accepts every signature: the authority has signed all certificates.
 struct Signed;
 
 impl VerifySignature for Signed {
@@ -51,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Each day has a line for each host, and some more.
     let days = i64::try_from(lines / usize::try_from(hosts)?)? + 1;
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
-    // Else the server would take the file for a copy from another machine.
+    // With another machine-id the server would take the file for a copy from another machine.
     let id = std::fs::read("/etc/machine-id")?;
     let machine = Identity::machine_of(id.trim_ascii());
     let identity = Identity { instance: "0".to_owned(), machine };
@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for day in (1..=days).rev() {
         let at = now - day * DAY;
         if hosts == 1 && day < days {
-            // What the check would say as well, without being asked 100,000 times.
+            // The same events as from the check, without running it 100,000 times.
             replace(&mut events, at, backup(day));
             continue;
         }
@@ -91,7 +91,7 @@ fn backup(day: i64) -> Pin {
     Pin::from_bytes(backup)
 }
 
-/// Takes the last backup pin of the one host out of its header, and another one in.
+/// Replaces the backup pin in the header of the only host.
 fn replace(events: &mut Vec<Event>, at: i64, backup: Pin) {
     let is_last = |event: &&Event| matches!(event.body(), Body::Published(_));
     let Some(last) = events.iter().rev().find(is_last) else { return };
@@ -107,7 +107,7 @@ fn replace(events: &mut Vec<Event>, at: i64, backup: Pin) {
     }
 }
 
-/// Lines of a kind that is short.
+/// Writes `compromised` events, which have the shortest lines.
 fn short(writer: &WriterName, lines: u64) -> Result<(), Box<dyn Error>> {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     for seq in 1..=lines {

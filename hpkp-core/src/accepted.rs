@@ -1,4 +1,4 @@
-//! What is written when a configuration has been accepted, before a response can carry its pins.
+//! The events that a server records when it has accepted a configuration, before a response can carry its pins.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -44,7 +44,7 @@ pub fn accepted(
         current.iter().filter(|(body, _)| !kept.contains(*body)).map(|(_, id)| *id).collect();
     over.extend(left);
     if wanted.is_empty() {
-        // It is back without what it presented when it stopped, and writes nothing that says so.
+        // The server is back and presents nothing, so no new event replaces those that it presented when it stopped.
         let stopped = stopped.iter().flat_map(|stopped| &stopped.of);
         let presented = stopped.filter(|(body, _)| matches!(body, Body::Presents(_)));
         over.extend(presented.map(|(_, id)| *id));
@@ -59,7 +59,8 @@ pub fn accepted(
 }
 
 /// The `again` event of a server that starts with the configuration with which it stopped, and the
-/// members of `wanted` that it covers. `None` where they are so few that they are written anew.
+/// members of `wanted` that it covers. `None` if there is no such member or the event would have too many ids;
+/// all members are then written anew.
 fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Body>)> {
     let kept: Vec<&Body> = wanted.iter().filter(|body| stopped.of.contains_key(body)).collect();
     let is_kept: HashSet<EventId> =
@@ -72,17 +73,17 @@ fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Bod
     (fits && !kept.is_empty()).then_some((again, kept))
 }
 
-/// The `seen` event: that the writer runs, and what it has read. It is written where the records of
-/// others have changed, a record has a time in the future, or nothing was written for a day.
+/// The `seen` event: the writer runs, and has read these records of others. The writer appends it when the records
+/// of others have changed, when a record has a time in the future, or after a day without an event.
 fn seen(state: &State, writer: &WriterName, is_silent: bool, now: i64) -> Option<Body> {
     let mut of = state.sights(writer);
-    let is_told = of == state.last_seen(writer);
+    let is_recorded = of == state.last_seen(writer);
     let is_late = state.newest(writer).is_some_and(|at| now.saturating_sub(at) >= HEARTBEAT);
     let future = state.unseen_future(now);
-    if is_told && future.is_empty() && !(is_silent && is_late) {
+    if is_recorded && future.is_empty() && !(is_silent && is_late) {
         return None;
     }
-    // What this writer wrote of a time to come is bounded by whatever it writes next.
+    // If this writer's own events have a time in the future, its next event limits that time.
     of.truncate(MAX_ENTRIES);
     Some(Body::Seen(Seen { of, succeeded: Vec::new() }))
 }
@@ -99,7 +100,7 @@ pub fn without_ends(events: Vec<Event>, state: &State, writer: &WriterName) -> V
             let succeeded = ended.ids.iter().filter(|id| !left.contains(id));
             let succeeded: Vec<EventId> = succeeded.copied().collect();
             let of = state.last_seen(writer).to_vec();
-            // What it says already it says once.
+            // Events that an earlier start recorded as succeeded are not recorded again.
             (!succeeded.is_empty()).then_some((event.at(), Body::Seen(Seen { of, succeeded })))
         }
         body => Some((event.at(), body.clone())),
@@ -251,22 +252,22 @@ fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
     let domains: HashSet<&str> = patterns.map(|name| name.host.as_str()).collect();
     for verdict in hosts {
         let presented = verdict.presented.as_deref().unwrap_or_default();
-        // That it presents something that is not known tells a host from those that a pattern has; else
-        // there is nothing to say of it.
-        let is_told = |name: &&SeenName| {
+        // A host that presents unknown certificates is recorded only to distinguish it from the hosts of a
+        // pattern.
+        let is_recorded = |name: &&SeenName| {
             let is_in_pattern = name.host.parents().next().is_some_and(|it| domains.contains(it));
             !presented.is_empty()
                 || !name.aside && name.matching == Matching::Exact && is_in_pattern
         };
-        for name in verdict.names.iter().filter(is_told) {
-            let shown = (&name.host, name.matching, presented, name.aside, name.nameless);
-            let (ports, addresses) = places.entry(shown).or_default();
+        for name in verdict.names.iter().filter(is_recorded) {
+            let key = (&name.host, name.matching, presented, name.aside, name.nameless);
+            let (ports, addresses) = places.entry(key).or_default();
             ports.extend(&name.ports);
             addresses.extend(&name.addresses);
         }
     }
-    let presents = |(shown, (ports, addresses)): (PresentedAs<'_>, Places<'_>)| {
-        let (host, matching, certificates, aside, nameless) = shown;
+    let presents = |(key, (ports, addresses)): (PresentedAs<'_>, Places<'_>)| {
+        let (host, matching, certificates, aside, nameless) = key;
         Body::Presents(Presents {
             host: host.clone(),
             matching,
@@ -280,7 +281,7 @@ fn presented(hosts: &[HostVerdict]) -> Vec<Body> {
     places.into_iter().map(presents).collect()
 }
 
-/// Whether a line has room for it. Few things can be too large, so the others are not written to see.
+/// Whether the event fits into a line. Only an event that may be too large is written to find out.
 fn is_recordable(body: &Body) -> bool {
     let length = match body {
         Body::Published(published) => {
@@ -318,8 +319,8 @@ fn sends(verdict: &HostVerdict) -> bool {
     verdict.enforced.as_ref().is_some_and(|sending| sending.header.is_some())
 }
 
-/// Whether a lock-out was found, or one that cannot be ruled out while another machine is silent, so that its
-/// header is not sent.
+/// Whether the host's header is not sent because of a lock-out, or because another machine is silent and a lock-out
+/// cannot be ruled out.
 fn is_locked_out(verdict: &HostVerdict) -> bool {
     let is_grave = |code: Code| {
         code.class() == Class::Lockout
@@ -364,12 +365,12 @@ fn published<'a>(
     })
 }
 
-/// The events of the writer about its configurations that have not ended.
+/// The writer's events about its configurations, without those that have ended.
 #[derive(Default)]
 struct Current {
-    /// Those of the last configuration.
+    /// The events of the last configuration.
     of: HashMap<Body, EventId>,
-    /// Those of earlier configurations, with which another server may still run.
+    /// The events of earlier configurations, with which another server may still run.
     left: Vec<EventId>,
 }
 

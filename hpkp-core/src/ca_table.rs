@@ -1,5 +1,5 @@
-//! The keys of well-known certificate authorities: which of them take each other's place, and which roots are not
-//! in every store.
+//! The keys of well-known certificate authorities: between which keys a CA chooses, and which roots are missing from
+//! some trust stores.
 //!
 //! Data flow: the table of the command (`hpkp-cli/data`) → `ci/ca-table` → `rows.txt` → [`find`]. The rows are
 //! parsed once, and only where a policy is checked.
@@ -12,23 +12,23 @@ use crate::pin::Pin;
 /// Made by `ci/ca-table`: the date, and a line for each key.
 const ROWS: &str = include_str!("ca_table/rows.txt");
 
-/// The stores whose roots the table has, as it names them and as findings do.
+/// The trust stores in the table: the name in the table, and the name in findings.
 const STORES: [(&str, &str); 2] = [("debian", "Debian"), ("mozilla", "Mozilla")];
 
 /// A key of a certificate authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaKey {
-    /// Whether it is a root's; else an intermediate's.
+    /// Whether the key is a root's. If not, it is an intermediate's.
     pub is_root: bool,
-    /// Whether certificates are issued with it, or may be from one day to the next.
+    /// Whether the CA issues certificates with the key, or may start to from one day to the next.
     pub may_issue: bool,
     /// The set of keys among which the CA chooses for each certificate.
     pub rotation: Option<&'static str>,
-    /// Of a root, the stores that have it, with commas between them.
+    /// For a root, the trust stores that contain it, separated by commas.
     pub stores: &'static str,
-    /// Who operates it. An operator has keys under several names.
+    /// The operator of the CA, which may have keys under several names.
     pub operator: &'static str,
-    /// Its name, where it is in a rotation or not in every store.
+    /// The name of the CA certificate, if its key is in a rotation or missing from a store.
     pub name: &'static str,
 }
 
@@ -69,7 +69,7 @@ pub fn date() -> &'static str {
     ROWS.lines().next().unwrap_or_default()
 }
 
-/// What is known of a key.
+/// The row of a key.
 #[must_use]
 pub fn find(pin: Pin) -> Option<&'static CaKey> {
     table().get(&pin)

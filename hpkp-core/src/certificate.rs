@@ -1,4 +1,4 @@
-//! A certificate that a server loaded or trusts: what building paths needs of it (RFC 5280).
+//! A certificate that a server loaded or trusts, with the parts that path building needs (RFC 5280).
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -29,7 +29,7 @@ pub struct Certificate {
     key_algorithm: Box<[u8]>,
     slot: Option<Slot>,
     pin: Option<Pin>,
-    /// Where its `SubjectPublicKeyInfo` stands in `der`.
+    /// The position of its `SubjectPublicKeyInfo` in `der`.
     spki: std::ops::Range<usize>,
     subject_text: String,
     issuer_text: String,
@@ -137,14 +137,13 @@ impl Certificate {
         &self.key_algorithm
     }
 
-    /// The kind of its key, by which a server distinguishes its certificates; none where that is
-    /// not known.
+    /// The kind of its key, by which a server distinguishes its certificates; none if the kind is not known.
     #[must_use]
     pub fn slot(&self) -> Option<Slot> {
         self.slot
     }
 
-    /// Whether its issuer has its own name, as that of a root has.
+    /// Whether its issuer and its subject have the same name, as in a root.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
         self.issuer == self.subject
@@ -169,7 +168,7 @@ impl Certificate {
         &self.issuer_text
     }
 
-    /// Since when it is valid, in seconds since 1970 UTC.
+    /// The start of its validity, in seconds since 1970 UTC.
     #[must_use]
     pub fn not_before(&self) -> i64 {
         self.not_before
@@ -181,21 +180,21 @@ impl Certificate {
         self.not_after
     }
 
-    /// When it expires, as RFC 3339 has it.
+    /// When it expires, in RFC 3339.
     #[must_use]
     pub fn not_after_text(&self) -> &str {
         &self.not_after_text
     }
 
-    /// The host names that it is for (RFC 5280 section 4.2.1.6), in lower case; of wildcards, the
-    /// first label is `*`.
+    /// The host names in its subjectAltName (RFC 5280 section 4.2.1.6), in lower case. The first label of a wildcard
+    /// is `*`.
     #[must_use]
     pub fn dns_names(&self) -> &[String] {
         &self.dns_names
     }
 
-    /// The names for which some client accepts it: its DNS names, or where it has none the common names
-    /// of its subject, as OpenSSL and GnuTLS do.
+    /// The names for which some client accepts it: its DNS names, or without DNS names the common names of its
+    /// subject, which OpenSSL and GnuTLS accept.
     #[must_use]
     pub fn accepted_names(&self) -> &[String] {
         if self.dns_names.is_empty() { &self.common_names } else { &self.dns_names }
@@ -217,18 +216,18 @@ impl Certificate {
         self.der.get(self.spki.clone()).unwrap_or_default()
     }
 
-    /// The hashes of it that people use by mistake in place of its pin.
+    /// The hashes of the certificate that people use by mistake in place of its pin.
     pub(crate) fn other_hashes(&self) -> Vec<OtherHash> {
         other_hash::of_certificate(&self.der, self.spki())
     }
 
-    /// The hash of the issuer's name and key identifier that it has.
+    /// A hash of the issuer's name and the authority key identifier in the certificate.
     #[must_use]
     pub fn issuer_fingerprint(&self) -> Fingerprint {
         Fingerprint::of([&*self.issuer.0, self.authority_key_id.as_deref().unwrap_or_default()])
     }
 
-    /// The hash that distinguishes it from every other certificate.
+    /// A hash that distinguishes it from every other certificate.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of([self.der()])
@@ -242,12 +241,12 @@ impl Certificate {
         &self.issuer
     }
 
-    /// Whether both certificates are of one subject and one key: a client may take either.
+    /// Whether both certificates have the same subject and key: a client may take either.
     pub(crate) fn same_subject_and_key(&self, other: &Self) -> bool {
         self.subject == other.subject && self.pin.is_some() && self.pin == other.pin
     }
 
-    /// What the names and key identifiers say of `issuer` as this certificate's issuer.
+    /// Whether `issuer` issued this certificate, according to the names and the key identifiers.
     pub(crate) fn issued_by(&self, issuer: &Self) -> Issuance {
         if self.issuer != issuer.subject {
             return Issuance::No;
@@ -296,14 +295,14 @@ fn san_text(name: &GeneralName<'_>) -> String {
     }
 }
 
-/// Where `part`, a slice of `whole`, stands in it.
+/// The position of `part`, a slice of `whole`, in `whole`.
 fn range_in(whole: &[u8], part: &[u8]) -> std::ops::Range<usize> {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     start..start.saturating_add(part.len())
 }
 
-/// The subject of a certificate that cannot be parsed as a whole, where that much can be read:
-/// bounded and printable.
+/// The subject of a certificate that cannot be parsed as a whole, bounded and printable; none if the subject
+/// cannot be read either.
 #[must_use]
 pub fn subject_of_unreadable(der: &[u8]) -> Option<String> {
     let (inside, _) = Header::from_der(der).ok()?;
@@ -377,7 +376,7 @@ fn push_with_length(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend(part);
 }
 
-/// Lower case (ASCII), no spaces round the text, one space where there were several.
+/// `text` in lower case (ASCII), without spaces at the ends, with one space for several.
 fn fold(text: &[u8]) -> Vec<u8> {
     let mut folded = Vec::with_capacity(text.len());
     for word in text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {

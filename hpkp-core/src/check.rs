@@ -1,6 +1,6 @@
-//! The check: policies against what a server presents, for all its hosts at once.
+//! The check: compares the policies with the certificates that a server presents, for all its hosts at once.
 //!
-//! A pure function of its input, so that the modules and the command give the same answer.
+//! The check is a pure function of its input, so that the modules and the command give the same answer.
 
 mod addresses;
 mod ahead;
@@ -36,13 +36,13 @@ mod record_messages;
 mod records;
 mod renewal;
 mod report_host;
+mod route;
 mod routing;
 mod satisfying;
 mod silence;
 mod slots;
 mod unchanged;
 mod verdict;
-mod visit;
 
 use std::collections::HashSet;
 
@@ -63,8 +63,8 @@ pub use listener::{Choice, Listener, NamePattern};
 pub use name_set::{NameSet, SeenName};
 pub use verdict::{HostVerdict, Sending, Verdict};
 
-/// Checks `deployment` as it is at `now`, in seconds since 1970 UTC. `verify` is the server's own
-/// library.
+/// Checks `deployment` at the time `now`, in seconds since 1970 UTC. `verify` verifies signatures with the server's
+/// own library.
 #[must_use]
 pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) -> Verdict {
     let verified = Verified::new(verify);

@@ -1,7 +1,7 @@
 //! Times as records and violation reports carry them (RFC 3339), and durations as people read them.
 //!
-//! The calendar is that of the crate `time`. The form is read here: its reader takes a leap second for the
-//! second before it.
+//! The calendar is that of the crate `time`. The parser is this module's own, because that of the crate takes a leap
+//! second for the second before it.
 
 use time::{Date, Month, OffsetDateTime};
 
@@ -52,8 +52,8 @@ pub fn parse(text: &str) -> Option<i64> {
     in_range.then(|| midnight + hour * 3600 + minute * 60 + second - offset)
 }
 
-/// Writes a time as UTC, `2016-09-06T07:19:05Z`. What lies outside the years 0 to 9999 becomes the
-/// nearest time that the format has.
+/// Writes a time as UTC, `2016-09-06T07:19:05Z`. A time outside the years 0 to 9999 becomes the nearest time that the
+/// format can express.
 #[must_use]
 pub fn format(seconds: i64) -> String {
     const FIRST: i64 = -62_167_219_200;
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_date_time_is_refused() {
+    fn invalid_date_times_are_refused() {
         for text in [
             "",
             "2016-09-06",
@@ -140,20 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn times_out_of_the_format_become_its_ends() {
+    fn times_outside_the_format_become_its_limits() {
         assert_eq!(format(i64::MIN), "0000-01-01T00:00:00Z");
         assert_eq!(format(i64::MAX), "9999-12-31T23:59:59Z");
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(seconds in -62_167_219_200_i64..=253_402_300_799) {
+        fn written_times_are_read_back(seconds in -62_167_219_200_i64..=253_402_300_799) {
             prop_assert_eq!(parse(&format(seconds)), Some(seconds));
         }
     }
 
     #[test]
-    fn how_long_ago_is_cut() {
+    fn an_age_is_rounded_down() {
         let all = [0, 59, 119, 120, 7_199, 7_200, 172_799, 172_801].map(about);
         let expected = [
             "0 seconds",

@@ -29,8 +29,8 @@ impl fmt::Debug for Location {
     }
 }
 
-/// What a finding means for the configuration. The server crate's failure table says what is done
-/// about each class in each phase of a server's life.
+/// What a finding means for the configuration. The failure table of `hpkp-server` decides what a server does about each
+/// class in each phase of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// The text of the configuration alone is wrong.
@@ -75,7 +75,7 @@ pub struct Entry {
     pub reference: &'static str,
 }
 
-// A code's title is its documentation, too; comments add what it does not say.
+// The title of a code is also its documentation; a comment adds what the title leaves out.
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $class:ident, $title:literal, $reference:literal;)*) => {
         /// The stable code of a finding.
@@ -127,11 +127,11 @@ codes! {
         "A pin follows the loaded certificate, and no records are written", "docs/reference/directives.md";
     InvalidHeader = "invalid-header", Invalid,
         "Clients ignore the header that the server sends, because its text is invalid", "RFC 7469 2.1";
-    /// The server says so without a code. Found by the command alone.
+    /// The server reports it without a code; only the command uses this code.
     InvalidConfiguration = "invalid-configuration", Invalid,
         "The server would refuse the text of the configuration", "docs/reference/command.md";
-    /// What a file holds may change under a running server, so it must not keep the next start from succeeding,
-    /// as the text of the configuration may.
+    /// The class is not `Invalid`: the content of a file may change while the server runs, and must not prevent the
+    /// next start.
     PrivateKeyAsPinSource = "private-key-as-pin-source", Unsure,
         "The file of a pin contains a private key", "docs/reference/directives.md";
     UnpinnableKey = "unpinnable-key", Unsure,
@@ -252,25 +252,25 @@ codes! {
         "A policy is used in a server without TLS", "RFC 7469 2.2.2";
     DuplicatePin = "duplicate-pin", Warning,
         "The policy has the same pin twice", "docs/reference/directives.md";
-    /// Some path avoids every key that clients may hold a pin of, as one did before.
+    /// Some path contains no key whose pin clients may hold, and some path did not before either.
     PublishedPinsPartlyMet = "published-pins-partly-met", Warning,
         "Some certificate paths contain no key that matches the pins that clients hold", "RFC 7469 2.6";
-    /// Clients hold pins for a host for which a server answers only by a wildcard in its certificate,
-    /// and did not meet them before either.
+    /// Clients hold pins for a host for which a server answers only because of a wildcard in its certificate. The
+    /// server did not match these pins before either.
     WildcardHostPinsUnmet = "wildcard-host-pins-unmet", Warning,
         "A server that answers for a name only through its certificate or port matches no pin held for it", "docs/explanation/design.md";
-    /// Clients hold pins for a host that no server block has any more, and the certificate of the one
-    /// that answers is not for it.
+    /// Clients hold pins for a host that no server block has any more. The certificate of the block that answers is not
+    /// valid for the host.
     RemovedHostPinsUnmet = "removed-host-pins-unmet", Warning,
         "Clients hold pins for a host that was removed", "docs/explanation/design.md";
     /// Clients hold pins for a port on which no checked server has the host.
     PublishedPinsPortNotServed = "published-pins-port-not-served", Warning,
         "Clients hold pins for a port on which no checked server has the host", "docs/reference/directives.md";
-    /// The last accepted configuration let holders of pins in on a port, and nothing answers there on TLS
+    /// Clients that hold pins got in on a port under the last accepted configuration, and nothing answers there on TLS
     /// any more.
     PinnedPortClosed = "pinned-port-closed", Warning,
         "Clients hold pins for a port that no longer answers with TLS", "docs/explanation/design.md";
-    /// Of TLSA records, one kind has no match, though another has: clients support different kinds.
+    /// One kind of TLSA records has no match although another kind has: clients support different kinds.
     TlsaCombinationUnmet = "tlsa-combination-unmet", Warning,
         "One kind of TLSA record matches nothing, though another matches", "RFC 7671 8";
     TlsaNotUsable = "tlsa-not-usable", Warning,
@@ -292,7 +292,7 @@ codes! {
     /// The index of other machines' records cannot be used, so all of these are read.
     RecordsIndexUnusable = "records-index-unusable", Warning,
         "The index of copied records cannot be used", "docs/reference/records.md";
-    /// The configuration in use could not be recorded; all headers are sent all the same.
+    /// The configuration in use could not be recorded, but all headers are sent.
     ConfigurationNotRecorded = "configuration-not-recorded", Warning,
         "The accepted configuration could not be recorded", "docs/reference/records.md";
     RecordsNotWritable = "records-not-writable", Warning,
@@ -303,7 +303,7 @@ codes! {
         "No heartbeat of another machine has been received", "docs/reference/records.md";
     OtherWriters = "other-writers", Warning,
         "Another writer name was used in this directory before", "docs/reference/records.md";
-    /// A server that speaks TLS, or leads to one, cannot be looked at.
+    /// A server that speaks TLS, or passes connections to one, cannot be checked.
     TlsServerNotChecked = "tls-server-not-checked", Warning,
         "A TLS server cannot be checked", "docs/explanation/design.md";
     /// Or a module. Found by the command alone.
@@ -337,7 +337,7 @@ impl Code {
     /// Its row in the table.
     #[must_use]
     pub const fn entry(self) -> &'static Entry {
-        // The enumeration and the table are made of the same rows.
+        // The macro makes the enumeration and the table from the same rows.
         &CODES[self as usize]
     }
 
@@ -360,14 +360,14 @@ impl fmt::Display for Code {
     }
 }
 
-/// What a finding says, in the order of its log lines.
+/// The text of a finding, in the order of its log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text {
     /// What is wrong, and the consequence for clients: one line.
     pub what: String,
     /// The safe actions, best first; a command stands at the end of its line.
     pub fix: Vec<String>,
-    /// What it is about: certificates, and who holds which pins until when.
+    /// The certificates concerned, and which clients hold which pins until when.
     pub details: Vec<String>,
     /// Commands that lock clients out: what they are for, and the command.
     pub last_resort: Vec<String>,
@@ -431,13 +431,13 @@ pub struct Finding {
     pub has_header: bool,
     /// The directive that causes it.
     pub at: Location,
-    /// What it says.
+    /// Its text.
     pub text: Text,
     /// What the server does now; none where it continues as if nothing had been found.
     pub outcome: Option<&'static str>,
 }
 
-/// What is done about a lock-out or an unsure answer (`hpkp_check`, `HPKPCheck`).
+/// What the server does about a lock-out or an unsure answer (`hpkp_check`, `HPKPCheck`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Check {
     /// The configuration is refused where a refusal leaves the server running.
@@ -533,7 +533,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_commands_are_numbered_before_them() {
+    fn several_commands_have_numbers_before_them() {
         let text = Text::new("wrong").last_resort("hpkp one").last_resort("hpkp two");
         let finding =
             Finding::new(Code::NoPinInChain, Location { file: "a".into(), line: 1 }, text);
@@ -547,17 +547,17 @@ mod tests {
 
     #[test]
     fn codes_are_kebab_case_and_unique() {
-        let mut seen = std::collections::HashSet::new();
+        let mut texts = std::collections::HashSet::new();
         for Entry { code, text, .. } in CODES {
             assert_eq!(code.as_str(), *text);
-            assert!(seen.insert(text), "{text} twice");
+            assert!(texts.insert(text), "{text} twice");
             assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
         }
     }
 
     /// The safe action comes before the details, and the command that locks clients out comes last.
     #[test]
-    fn the_dangerous_line_is_the_last() {
+    fn the_dangerous_command_comes_last() {
         let text = Text::new("wrong")
             .last_resort("waive")
             .details(["certificate: a".to_owned()])
@@ -583,7 +583,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_command_is_whole() {
+    fn a_long_command_is_not_cut() {
         let command = format!("hpkp published -d DIR waive {}END", "a".repeat(1_500));
         let text = Text::new("a".repeat(3_000)).last_resort(&command);
         let finding =

@@ -1,7 +1,7 @@
 //! The header field, rendered once for each policy (RFC 7469 section 2.1).
 //!
-//! What is rendered is what every user agent reads alike: pins first, `; ` between directives,
-//! nothing after the last, lower-case `pin-sha256`, canonical base64.
+//! The form is one that every user agent reads in the same way: pins first, `; ` between directives, nothing after the
+//! last one, lower-case `pin-sha256`, canonical base64.
 
 use std::fmt::Write as _;
 
@@ -29,8 +29,8 @@ impl Kind {
     }
 }
 
-/// A field value that every user agent reads as the policy it was made of. It cannot be made of a
-/// policy that lacks something or has too much.
+/// A field value that every user agent reads as the policy from which it was rendered. A policy that lacks something or
+/// has too much cannot be rendered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     kind: Kind,
@@ -41,13 +41,12 @@ impl Header {
     /// Renders `policy` as a field of `kind`. `max_age` has no meaning in a report-only field and
     /// is left out there (RFC 7469 section 2.1.2).
     ///
-    /// # Errors What the policy lacks or has too much of, and what is wrong with its files: without
-    /// the pin of one file the field would be another policy. The list is empty if the keywords of
-    /// the policy are not replaced yet.
+    /// # Errors What the policy lacks or has too much of, and what is wrong with its files: without the pin of one
+    /// file the field would be another policy. The list is empty if the keywords of the policy are not replaced yet.
     pub fn render(policy: &Policy, kind: Kind) -> Result<Self, Vec<Code>> {
         let mut wrong = missing_or_excessive(policy, kind);
         let pins = policy.distinct_pins();
-        // Files may turn out to hold a pin that is there already.
+        // Two files may contain the same pin.
         if pins.len() < least_pins(kind) && !wrong.contains(&Code::TooFewPins) {
             wrong.push(Code::TooFewPins);
         }
@@ -84,7 +83,7 @@ pub(crate) fn missing_or_excessive(policy: &Policy, kind: Kind) -> Vec<Code> {
     let spec = &policy.spec;
     let sources = spec.distinct_sources();
     let mut wrong = Vec::new();
-    // Clients forget nothing for a report-only field.
+    // A report-only field with max-age=0 makes no client forget pins, so it needs pins of its own.
     let has_none = policy.is_completed && kind == Kind::ReportOnly;
     if sources < least_pins(kind) || has_none {
         wrong.push(Code::TooFewPins);

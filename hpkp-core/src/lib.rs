@@ -1,4 +1,4 @@
-//! What public key pinning (RFC 7469) is, without any server.
+//! Public key pinning (RFC 7469), independent of any server.
 //!
 //! Data flow:
 //!
@@ -8,8 +8,8 @@
 //! 3. [`check::check`] compares both for all hosts at once and gives [`finding::Finding`]s and,
 //!    for each host, the [`header::Header`] to send and the connections on which it may be sent.
 //!
-//! `ua` (a feature, since no server module needs it) is the other end: what user agents make of a
-//! header, what they remember, and what they report.
+//! `ua` (a feature, since no server module needs it) models user agents: how they read a header, what they remember,
+//! and what they report.
 //!
 //! Nothing here reads a file, the clock or the environment.
 

@@ -7,11 +7,11 @@ use std::str::FromStr;
 pub struct MaxAge(u32);
 
 impl MaxAge {
-    /// The largest that is accepted. RFC 7234 section 1.2.1 lets recipients cut there; far above,
+    /// The largest accepted value. RFC 7234 section 1.2.1 lets recipients cut larger numbers to it. For far larger ones
     /// Firefox takes the number modulo 2^64 and wget2 deletes the host.
     pub const MAX: Self = Self(i32::MAX as u32);
 
-    /// What user agents remember at most: 60 days (RFC 7469 section 4.1).
+    /// The longest time that user agents remember a policy: 60 days (RFC 7469 section 4.1).
     pub const USER_AGENTS_CAP: Self = Self(60 * 86_400);
 
     /// From whole seconds, or `None` above [`MaxAge::MAX`].
@@ -43,7 +43,7 @@ impl FromStr for MaxAge {
             "w" => 7 * 86_400,
             _ => return Err(MaxAgeError::Unit),
         };
-        // More digits than a u64 holds are too many seconds all the same.
+        // A number that does not fit into a u64 is too many seconds in any case.
         number
             .parse::<u64>()
             .ok()
@@ -56,13 +56,13 @@ impl FromStr for MaxAge {
 const WANTED: &str = "expected a whole number of seconds, or a number with the unit s, m, \
                       h, d or w, such as 1d";
 
-/// Why a text is no `max_age`.
+/// Why a text is not a valid `max_age`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MaxAgeError {
-    /// It does not begin with a digit: empty, negative, a word.
+    /// The text does not begin with a digit: it is empty, a negative number, or a word.
     #[error("no digit at the beginning; {WANTED}")]
     NoNumber,
-    /// What follows the digits is no unit: a fraction, a typing error, several parts.
+    /// The text after the digits is not a unit: a fraction, a typing error, several parts.
     #[error("unknown unit after the digits; {WANTED}")]
     Unit,
     /// More than [`MaxAge::MAX`].
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units() {
+    fn durations_in_each_unit_are_read() {
         for (text, seconds) in [
             ("0", 0),
             ("86400", 86_400),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time() {
+    fn invalid_durations_are_refused() {
         for (text, error) in [
             ("", MaxAgeError::NoNumber),
             ("-1", MaxAgeError::NoNumber),

@@ -1,8 +1,8 @@
 //! Hashes that people use by mistake as a pin: of a whole certificate, of a PEM text, of the bare
 //! key without its algorithm.
 //!
-//! No client ever forms such a hash from a key, so a pin that is one of them matches nothing. A hash
-//! does not show what it was made of; only an object with this hash does.
+//! No client ever forms such a hash from a key, so such a pin matches nothing. A hash does not tell of what it was
+//! made: only an object with the same hash does.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -40,7 +40,7 @@ pub(crate) enum HashOf {
 }
 
 impl HashOf {
-    /// What it is, as an object of "the SHA-256 of".
+    /// Its name, to follow "the SHA-256 of".
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Certificate => "the whole certificate",
@@ -60,10 +60,10 @@ impl HashOf {
     }
 }
 
-/// A hash of one of these.
+/// A hash, and of what it was made.
 pub(crate) type OtherHash = (Pin, HashOf);
 
-/// SHA-256, whatever it is of.
+/// The SHA-256 of any bytes, in the form of a pin.
 fn hash(bytes: &[u8]) -> Pin {
     Pin::of_spki(bytes)
 }
@@ -136,14 +136,14 @@ fn of_key(spki: &[u8], hashes: &mut Vec<OtherHash>) {
     }
 }
 
-/// Of the text that openssl writes, with and without its last line feed.
+/// The hashes of the PEM text that openssl writes, with and without its last line feed.
 fn of_text(label: &str, der: &[u8], what: HashOf) -> [OtherHash; 2] {
     let text = add_text(Sha256::new(), label, der);
     let whole = text.clone().chain_update("\n");
     [whole, text].map(|text| (Pin::from_bytes(text.finalize().into()), what))
 }
 
-/// Adds the text that openssl writes, without its last line feed.
+/// Adds the PEM text that openssl writes, without its last line feed.
 fn add_text(mut text: Sha256, label: &str, der: &[u8]) -> Sha256 {
     let base64 = STANDARD.encode(der);
     for part in ["-----BEGIN ", label, "-----\n"] {

@@ -1,9 +1,9 @@
 //! Candidate paths: the ways in which clients may build a chain from what a server sends to a
 //! trust anchor (RFC 5280 section 6; RFC 4158).
 //!
-//! Paths are not enumerated: their number grows exponentially with cross-signed certificates. All
-//! that pinning asks is reachability, and that is linear: can an anchor be reached from the leaf
-//! through a pinned key, and can one be reached without passing a pinned key?
+//! Paths are not enumerated: their number grows exponentially with cross-signed certificates. Pin validation only needs
+//! reachability, which takes linear time: can an anchor be reached from the leaf through a pinned key, and can one be
+//! reached without passing a pinned key?
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -27,14 +27,13 @@ pub struct Chain {
 pub struct CertificateFile {
     /// Its path, as the server loaded it.
     pub path: String,
-    /// A directory that contains the private key, and most likely the keys before it; none where it is
-    /// not in a file.
+    /// A directory that contains the private key, and most likely earlier keys; none if the private key is not in a
+    /// file.
     pub keys: Option<String>,
 }
 
 impl Chain {
-    /// The most certificates that a chain may have: more than OpenSSL's own clients take, whose limit
-    /// is 100 KiB of certificates.
+    /// The most certificates in a chain. OpenSSL's own clients accept fewer: 100 KiB of certificates.
     pub const MAX: usize = 256;
 
     /// A chain of `certificates`, or `None` where there are none or more than [`Chain::MAX`].
@@ -44,13 +43,13 @@ impl Chain {
         is_in_range.then_some(Self { certificates, file: None })
     }
 
-    /// The same chain, loaded from that file.
+    /// The same chain, with the file from which the server loaded it.
     #[must_use]
     pub fn with_file(self, file: Option<Arc<CertificateFile>>) -> Self {
         Self { file, ..self }
     }
 
-    /// The file that the server loaded it from, as far as that is known.
+    /// The file from which the server loaded it, if that is known.
     #[must_use]
     pub fn file(&self) -> Option<&Arc<CertificateFile>> {
         self.file.as_ref()
@@ -100,9 +99,9 @@ impl Anchors {
     #[must_use]
     pub fn new(anchors: impl IntoIterator<Item = Anchor>) -> Self {
         let mut by_subject: HashMap<Name, Vec<Anchor>> = HashMap::new();
-        let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+        let mut known: HashSet<Box<[u8]>> = HashSet::new();
         for anchor in anchors {
-            if seen.insert(anchor.certificate.der().into()) {
+            if known.insert(anchor.certificate.der().into()) {
                 by_subject
                     .entry(anchor.certificate.subject_name().clone())
                     .or_default()
@@ -127,7 +126,7 @@ impl Anchors {
 pub struct Trust {
     /// The system's store.
     pub system: Arc<Anchors>,
-    /// What the configuration adds.
+    /// The anchors that the configuration adds.
     pub added: Option<Arc<Anchors>>,
 }
 
@@ -151,18 +150,19 @@ pub trait VerifySignature {
     fn is_signed_by(&self, certificate: &Certificate, issuer: &Certificate) -> bool;
 }
 
-/// The key of an issuer, or its certificate where the key has no pin. Certificates are compared by
-/// address: they stay where they are while a check runs.
+/// The key of an issuer, or its certificate if the key has no pin. Certificates are compared by their
+/// addresses, which do not change while a check runs.
 #[derive(PartialEq, Eq, Hash)]
 enum IssuerKey {
     Pin(Pin),
     Of(*const Certificate),
 }
 
-/// A [`VerifySignature`] that asks once for each certificate and key: a CA may have many certificates.
+/// A [`VerifySignature`] that verifies the signature of a certificate only once for each key: a CA may have many
+/// certificates with one key.
 pub(crate) struct Verified<'v> {
     verify: &'v dyn VerifySignature,
-    /// By certificate and by the key of its issuer.
+    /// The results, by the certificate and the key of its issuer.
     known: RefCell<HashMap<(*const Certificate, IssuerKey), bool>>,
 }
 
@@ -191,9 +191,9 @@ struct Node {
     certificate: Arc<Certificate>,
     /// Whether the server sends it.
     served: bool,
-    /// The file of the anchor that this is, or that has its subject and key.
+    /// The file of the trust anchor that is this certificate, or that has its subject and key.
     anchor: Option<Arc<str>>,
-    /// Nodes that issued it.
+    /// The nodes that issued it.
     issuers: Vec<usize>,
     /// Whether a path from the leaf to an anchor goes through it.
     on_path: bool,
@@ -201,14 +201,14 @@ struct Node {
     usable: bool,
 }
 
-/// A certificate that clients may take on their way from the leaf to an anchor.
+/// A certificate that clients may use on a path from the leaf to an anchor.
 #[derive(Clone, Debug)]
 pub struct PathCertificate {
     /// The certificate.
     pub certificate: Arc<Certificate>,
     /// Whether the server sends it.
     pub served: bool,
-    /// The file of the trust anchor that it is, or that has its subject and key.
+    /// The file of the trust anchor that is this certificate, or that has its subject and key.
     pub anchor: Option<Arc<str>>,
     /// Which of the others may have issued it, by position.
     pub issuers: Vec<usize>,
@@ -220,7 +220,7 @@ pub struct PathCertificate {
 pub struct Paths {
     /// The leaf is the first. Every node can be reached from it.
     nodes: Vec<Node>,
-    /// Where paths end.
+    /// Whether a path may end at each node.
     ends: Vec<bool>,
     /// Certificates that are served and lie on no path.
     superfluous: Vec<Arc<Certificate>>,
@@ -233,11 +233,11 @@ impl Paths {
         Self::build(chain, trust, &Verified::new(verify), now)
     }
 
-    /// Everything that can be reached from the leaf, which comes first.
+    /// All certificates that can be reached from the leaf, the leaf first.
     #[must_use]
     pub fn certificates(&self) -> Vec<PathCertificate> {
         let of = |node: &Node| {
-            // One that is sent and trusted has been found twice.
+            // An issuer that is both sent and trusted is listed twice.
             let issuers = distinct(node.issuers.clone());
             PathCertificate {
                 certificate: node.certificate.clone(),
@@ -252,7 +252,7 @@ impl Paths {
 
     pub(crate) fn build(chain: &Chain, trust: &Trust, verified: &Verified<'_>, now: i64) -> Self {
         let mut graph = Graph::new(chain, trust, verified);
-        // Breadth first, so that every node is looked at once; `nodes` grows while it is walked.
+        // Breadth first, so that every node is visited once; `nodes` grows during the walk.
         let mut next = 0;
         while next < graph.nodes.len() {
             graph.add_issuers(next);
@@ -261,7 +261,7 @@ impl Paths {
         graph.finish(chain, now)
     }
 
-    /// Whether a key that `is_pinned` accepts is on all of these paths, on some or on none.
+    /// Whether all of these paths contain a pinned key, or some, or none.
     pub(crate) fn validate(&self, is_pinned: impl Fn(Pin) -> bool) -> PinValidation {
         PinValidation::of_paths(
             self.nodes.len(),
@@ -283,8 +283,8 @@ impl Paths {
         self.nodes.iter().filter(|node| node.on_path).filter_map(|node| node.certificate.pin())
     }
 
-    /// The keys that clients may use, to be recorded: those on paths, and other keys that are sent,
-    /// which some clients accept without an anchor. None if there are more than [`KeyGraph::MAX`].
+    /// The keys to be recorded: those on paths, and other keys that are sent, which some clients accept without an
+    /// anchor. None if there are more than [`KeyGraph::MAX`].
     #[must_use]
     pub fn keys(&self) -> Option<KeyGraph> {
         let usable = || self.nodes.iter().enumerate().filter(|(_, node)| node.usable);
@@ -314,7 +314,7 @@ impl Paths {
         &self.superfluous
     }
 
-    /// What lies on candidate paths, a line for each certificate.
+    /// The certificates on candidate paths, one line each.
     pub(crate) fn describe(&self) -> impl Iterator<Item = String> + '_ {
         self.nodes.iter().filter(|node| node.on_path).map(|node| {
             let pin = node
@@ -397,13 +397,13 @@ impl<'a> Graph<'a> {
             .into_iter()
             .map(|issuer| (issuer, true))
             .chain(trust.named(name).map(|anchor| (&anchor.certificate, false)))
-            // A certificate of the same subject and key is not above this one but beside it.
+            // A certificate with the same subject and key is a variant of this one, not its issuer.
             .filter(|(issuer, _)| !issuer.same_subject_and_key(&certificate))
             .map(|(issuer, served)| (issuer, served, certificate.issued_by(issuer)))
             .filter(|(.., issuance)| *issuance != Issuance::No)
             .collect();
-        // Where the key identifiers point to one key there is nothing to decide; a signature is
-        // verified where they are missing or differ, or several keys fit.
+        // If the key identifiers point to a single key, that key is the issuer's. If they are missing or differ, or fit
+        // several keys, the signature decides.
         let keys: HashSet<Option<Pin>> =
             candidates.iter().map(|(issuer, ..)| issuer.pin()).collect();
         for (issuer, served, issuance) in candidates {
@@ -422,8 +422,8 @@ impl<'a> Graph<'a> {
         } else {
             ends_of_all(nodes.len(), |at| &nodes[at].issuers, |_| true)
         };
-        // Nobody takes a path with an expired certificate, unless all are of that kind: then it is
-        // not for the pins to say that the server is out of order.
+        // Clients take no path with an expired certificate. If all paths have one, expiry is ignored: it is not the
+        // task of pins to report an expired certificate.
         for node in &mut nodes {
             node.usable = node.certificate.not_after() >= now;
         }

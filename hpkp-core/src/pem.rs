@@ -1,4 +1,4 @@
-//! Textual encoding (RFC 7468): the objects of a PEM file, with text before and between them.
+//! PEM files (RFC 7468): reads their objects, which may have text before and between them, and writes them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +39,7 @@ impl<'a> Block<'a> {
         }
         match STANDARD.decode(&base64) {
             Ok(der) => Ok(der),
-            // Blanks inside a line are rare enough to look for them only now.
+            // Blanks inside a line are rare, so they are removed only if decoding fails.
             Err(_) => {
                 base64.retain(|byte| !byte.is_ascii_whitespace());
                 STANDARD.decode(base64).map_err(|_| PemError::NotBase64)
@@ -72,7 +72,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// How many characters stand in a line that is written (RFC 7468 section 2).
+/// How many characters a written line has (RFC 7468 section 2).
 const LINE: usize = 64;
 
 /// How many bytes [`append`] adds for this number of bytes of DER.
@@ -83,14 +83,14 @@ pub fn length(label: &str, der: usize) -> usize {
     lines + base64 + base64.div_ceil(LINE)
 }
 
-/// Appends a block. Nothing of it is left elsewhere in memory if `text` has room for [`length`]: the DER may
-/// be a private key.
+/// Appends a block. If `text` has room for [`length`] bytes, no copy of the block is left elsewhere in memory: the DER
+/// may be a private key.
 pub fn append(text: &mut Vec<u8>, label: &str, der: &[u8]) {
     append_line(text, BEGIN, label);
     for piece in der.chunks(LINE / 4 * 3) {
         let at = text.len();
         text.resize(at + piece.len().div_ceil(3) * 4, b'=');
-        // It has just that length.
+        // The slice has exactly the length of the base64.
         let _ = STANDARD.encode_slice(piece, &mut text[at..]);
         text.push(b'\n');
     }
@@ -134,7 +134,7 @@ fn read_body<'a>(text: &'a [u8], label: &'a [u8], rest: &mut &'a [u8]) -> Option
     let whole = *rest;
     let mut from = 0;
     loop {
-        // A line that matters begins with a dash, and base64 has none.
+        // A BEGIN or END line begins with a dash, which base64 does not contain.
         let at = from + memchr::memchr(b'-', &whole[from..])?;
         if at > 0 && !matches!(whole[at - 1], b'\n' | b'\r') {
             from = at + 1;
@@ -155,7 +155,7 @@ fn read_body<'a>(text: &'a [u8], label: &'a [u8], rest: &mut &'a [u8]) -> Option
 
 /// The label of a `BEGIN` or `END` line, where `line` is one.
 fn label<'a>(line: &'a [u8], opening: &[u8]) -> Option<&'a [u8]> {
-    // Nearly all lines are base64.
+    // Nearly all lines are base64, so the first byte decides.
     if line.first() != Some(&b'-') {
         return None;
     }
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_has_its_length_and_is_read_again() {
+    fn a_written_block_has_the_length_and_is_read_back() {
         for size in [0, 1, 2, 3, 47, 48, 49, 96, 1_000] {
             let der: Vec<u8> = (0..size).map(|at| at as u8).collect();
             let mut text = Vec::new();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn text_before_between_and_after_is_passed_over() {
+    fn text_before_between_and_after_blocks_is_ignored() {
         let file = b"\xef\xbb\xbfsubject=x\n-----BEGIN A-----\nAQID\n-----END A-----\nnote\r\n\
             -----BEGIN B C-----\r\nBA\r\nUG\r\n-----END B C-----  \r\nend";
         assert_eq!(
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_has_its_own_lines_alone() {
+    fn the_text_of_a_block_has_only_its_own_lines() {
         let file = b"x\n-----BEGIN A-----\r\nkey-----END A-----\n-\nAQID\n-----END A-----\n-----BEGIN B-----\n-----END B-----";
         let blocks: Vec<_> = blocks(file).flatten().collect();
         assert_eq!(blocks[0].body(), b"\nkey-----END A-----\n-\nAQID\n");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_inside_the_base64_are_passed_over() {
+    fn blanks_inside_the_base64_are_ignored() {
         let file = b"-----BEGIN A-----\n A Q\tI\x0cD\n\n BA==\t\n-----END A-----\n";
         assert_eq!(decoded(file), [Ok((b"A".to_vec(), vec![1, 2, 3, 4]))]);
         let file = b"-----BEGIN A-----\nA Q*D\n-----END A-----\n";
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_is_an_error() {
+    fn a_truncated_block_is_an_error() {
         assert_eq!(decoded(b"-----BEGIN A-----\nAQID\n"), [Err(PemError::NoEnd)]);
         assert_eq!(decoded(b"-----BEGIN A-----\nAQID\n-----END B-----\n"), [Err(PemError::NoEnd)]);
         assert_eq!(
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_begin_line_is_no_pem() {
+    fn a_file_without_a_begin_line_is_not_pem() {
         assert!(!is_pem(b""));
         assert!(!is_pem(b"\x30\x03\x02\x01\x00"));
         assert!(!is_pem(b"see -----BEGIN A----- above"));

@@ -29,7 +29,7 @@ impl Pin {
         0xb8, 0x55,
     ]);
 
-    /// The pin of a key: `spki` is its `SubjectPublicKeyInfo`, DER, as it stands in the certificate.
+    /// The pin of a key: `spki` is its `SubjectPublicKeyInfo` in DER, exactly the bytes in the certificate.
     #[must_use]
     pub fn of_spki(spki: &[u8]) -> Self {
         Self(Sha256::digest(spki).into())
@@ -50,7 +50,7 @@ impl Pin {
     /// Reads a pin from canonical base64: standard alphabet, padded, no stray bits.
     ///
     /// # Errors
-    /// What the text looks like instead, see [`PinError`].
+    /// What the text may be instead, see [`PinError`].
     pub fn from_base64(text: &str) -> Result<Self, PinError> {
         let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
         match bytes.map(Self) {
@@ -96,7 +96,7 @@ impl FromStr for Pin {
             return Err(PinError::Algorithm { name: algorithm.to_owned() });
         }
         if let Some(base64) = text.strip_prefix("sha256/") {
-            // A slash is base64 too: it belongs to the pin where the pin is whole with it.
+            // The second slash may be a base64 character: it belongs to the pin if the pin is valid with it.
             return match (Self::from_base64(base64), base64.strip_prefix('/')) {
                 (Err(_), Some(base64)) => Self::from_base64(base64),
                 (result, _) => result,
@@ -116,9 +116,8 @@ impl FromStr for Pin {
     }
 }
 
-/// Names of other algorithms in the place of `sha256`. Bare base64 could begin with one of them and
-/// a slash, with a chance of about one in a hundred million; `sha256/` before it makes such a pin
-/// readable.
+/// Names of other algorithms in the place of `sha256`. Bare base64 could begin with one of them and a slash, with a
+/// probability of about one in a hundred million; such a pin must be written with `sha256/`.
 const OTHER_ALGORITHMS: [&str; 7] =
     ["sha1", "sha224", "sha384", "sha512", "sha-256", "sha-1", "md5"];
 
@@ -189,10 +188,10 @@ pub enum PinError {
 }
 
 impl PinError {
-    /// The longest literal that is looked at, in bytes.
+    /// The longest literal that is examined, in bytes.
     const MAX_LITERAL: usize = 512;
 
-    /// What `text`, which is not canonical base64, looks like.
+    /// The most likely mistake in `text`, which is not canonical base64.
     fn recognise(text: &str) -> Self {
         let hex_digits = text.bytes().filter(u8::is_ascii_hexdigit).count();
         let separators = text.bytes().filter(|b| *b == b':').count();
@@ -215,7 +214,7 @@ impl PinError {
     }
 }
 
-/// What a value of so many bytes may be.
+/// The hash algorithm that gives this number of bytes, as a note for the message.
 fn other_hash(bytes: usize) -> &'static str {
     match bytes {
         20 => " (a SHA-1 hash?)",
@@ -244,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_that_begins_with_a_slash_is_not_taken_for_the_double_slash_form() {
+    fn a_pin_may_begin_with_a_slash() {
         let pin = Pin::from_base64(&format!("/{}", &GOOD[1..])).unwrap();
         assert_eq!(format!("sha256//{pin}").parse(), Ok(pin));
         assert_eq!(format!("sha256/{pin}").parse::<Pin>(), Ok(pin));
     }
 
     #[test]
-    fn each_mistake_is_told_apart() {
+    fn each_mistake_has_its_own_error() {
         let hex = "77aab346ef7338409bf7451ecf6ef15a5b4db23d1ed4c77b1a4618915a195a63";
         let colons: Vec<&str> = (0..32).map(|i| &hex[2 * i..2 * i + 2]).collect();
         for (text, expected) in [

@@ -1,4 +1,4 @@
-//! A pinning policy: as it is configured, and with the pins from its files.
+//! Pinning policies: as they are configured, and with the pins from their files.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ pub const MAX_PINS: usize = 22;
 pub enum PinSource {
     /// The pin itself.
     Literal(Pin),
-    /// The first key in a file: of a bundle, that is the leaf's.
+    /// The first key in a file; in a bundle this is the leaf's.
     File(String),
     /// The key with this role in the loaded chains.
     Role(Role),
@@ -30,9 +30,9 @@ pub enum PinSource {
 /// The role of a key in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// The leaf's.
+    /// The key of the leaf.
     Leaf,
-    /// That of the leaf's issuer, which is sent.
+    /// The key of the leaf's issuer, which the server sends.
     Intermediate,
 }
 
@@ -107,7 +107,7 @@ pub struct PolicySpec {
     pub pins: Vec<PinSetting>,
     /// How long clients remember it.
     pub max_age: Option<MaxAge>,
-    /// Whether it binds all hosts below (RFC 7469 section 2.1.3), where it says so.
+    /// Whether it binds all hosts below (RFC 7469 section 2.1.3); none if not configured.
     pub include_subdomains: Option<bool>,
     /// Where violation reports go.
     pub report_uri: Option<ReportUri>,
@@ -140,7 +140,7 @@ impl PolicySpec {
             let pin = match &setting.source {
                 PinSource::Literal(pin) => Ok(*pin),
                 PinSource::File(path) => first_key(path, &mut read, &mut other_hashes),
-                // Known for each server by itself.
+                // The key differs from server to server; [`Policy::bound`] replaces the keyword.
                 PinSource::Role(_) => continue,
             };
             match pin {
@@ -163,9 +163,9 @@ impl PolicySpec {
         }
     }
 
-    /// Adds pins to a policy that has none and tells clients to forget, and returns whether it did.
-    /// Chromium ignores such a header unless one of its pins is of a key in the chain and another is
-    /// not; which pins they are does not matter, since nobody remembers them.
+    /// Adds pins to a policy without pins that has max-age=0, and returns whether it did. Chromium ignores such a
+    /// header unless it has a pin of a key in the chain and another pin. Which pins they are does not matter, since no
+    /// client remembers them.
     fn complete_unpinning(&mut self) -> bool {
         if !self.is_unpinning() || !self.pins.is_empty() {
             return false;
@@ -176,12 +176,12 @@ impl PolicySpec {
         true
     }
 
-    /// Whether it tells clients to forget the host.
+    /// Whether it has max-age=0, which tells clients to forget the host.
     pub(crate) fn is_unpinning(&self) -> bool {
         self.max_age.is_some_and(|age| age.seconds() == 0)
     }
 
-    /// The keywords among its pins, and where they stand.
+    /// The keywords among its pins, each with its place in the configuration.
     pub(crate) fn roles(&self) -> impl Iterator<Item = (Role, &Location)> {
         self.pins.iter().filter_map(|setting| match setting.source {
             PinSource::Role(role) => Some((role, &setting.at)),
@@ -193,7 +193,7 @@ impl PolicySpec {
         self.include_subdomains == Some(true)
     }
 
-    /// Sources that differ; the same one written twice counts once.
+    /// The number of different pin sources; a source that is configured twice counts once.
     pub(crate) fn distinct_sources(&self) -> usize {
         let sources: std::collections::HashSet<_> =
             self.pins.iter().map(|setting| &setting.source).collect();
@@ -201,8 +201,8 @@ impl PolicySpec {
     }
 }
 
-/// The text whose hash stands for a pin without a key, in a policy that tells clients to forget: no
-/// public key begins like that.
+/// The text whose hash is the second pin of a policy with max-age=0. No public key begins like that, so no key has this
+/// pin.
 const NO_KEY: &[u8] = b"hpkp: the pin of no key, for max-age=0";
 
 fn first_key(
@@ -266,8 +266,7 @@ pub struct PolicyProblem {
 }
 
 impl PolicyProblem {
-    /// A keyword for which there is no pin: there is no such certificate, or, if it was `found`, no
-    /// pin can be formed of its key.
+    /// A keyword without a pin: the chain has no such certificate, or if `found`, its key has no pin.
     fn of_role(role: Role, found: bool, at: &Location) -> Self {
         let keyword = role.as_str();
         let (code, text) = if found {
@@ -295,12 +294,12 @@ pub struct Policy {
     key: String,
     /// Whether its keywords have been replaced with pins.
     pub(crate) is_bound: bool,
-    /// In the order of the directives, with duplicates.
+    /// Its pins in the order of the directives, with duplicates.
     pub(crate) pins: Vec<ResolvedPin>,
     pub(crate) problems: Vec<PolicyProblem>,
-    /// Whether its pins were added: the operator gave none, and the policy tells clients to forget.
+    /// Whether its pins were added because it has max-age=0 and no configured pin.
     pub(crate) is_completed: bool,
-    /// Hashes of the objects in its files that people use by mistake as their pins, and the file.
+    /// Hashes of objects in its files that people use by mistake in place of pins, each with the file.
     pub(crate) other_hashes: Arc<[(Pin, HashOf, Arc<str>)]>,
 }
 
@@ -324,7 +323,7 @@ impl Policy {
                     found => bound.problems.push(PolicyProblem::of_role(role, found.is_some(), at)),
                 }
             }
-            // A backup that has become the key in use stands there already, and rightly so.
+            // A configured backup pin that has become the key in use is no duplicate to report.
             let is_new = |pin: &Pin| !self.has(*pin) && !bound.has(*pin);
             let pins: Vec<Pin> = pins.into_iter().filter(is_new).collect();
             bound.pins.extend(pins.into_iter().map(|pin| ResolvedPin { pin, at: at.clone() }));
@@ -355,19 +354,19 @@ impl Policy {
         self.spec.binds_subdomains()
     }
 
-    /// The policy's name, made safe to show.
-    pub(crate) fn shown(&self) -> Excerpt<'_> {
+    /// The policy's name in messages.
+    pub(crate) fn label(&self) -> Excerpt<'_> {
         Excerpt::new(&self.spec.name)
     }
 
     /// The pins, each once, in the order of the directives.
     #[must_use]
     pub fn distinct_pins(&self) -> Vec<Pin> {
-        let mut seen = std::collections::HashSet::new();
-        self.pins.iter().map(|resolved| resolved.pin).filter(|pin| seen.insert(*pin)).collect()
+        let mut known = std::collections::HashSet::new();
+        self.pins.iter().map(|resolved| resolved.pin).filter(|pin| known.insert(*pin)).collect()
     }
 
-    /// The same, sorted, as records have them.
+    /// The pins, each once, sorted as in records.
     pub(crate) fn sorted_pins(&self) -> Vec<Pin> {
         let mut pins = self.distinct_pins();
         pins.sort_unstable();

@@ -1,8 +1,8 @@
-//! Where violation reports go (RFC 7469 section 2.1.4).
+//! The URI for violation reports (RFC 7469 section 2.1.4).
 //!
-//! User agents differ here: Chromium voids the whole header for a URI that it cannot parse, Firefox
-//! for a byte outside ASCII. Accepted is what none of them misreads: an absolute `http` or
-//! `https` URI of RFC 3986 characters, whose host is a plain name or an address.
+//! User agents differ here: Chromium voids the whole header for a URI that it cannot parse, Firefox for a byte outside
+//! ASCII. This module accepts only what all of them read alike: an absolute `http` or `https` URI of RFC 3986
+//! characters, whose host is a plain name or an address.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -73,7 +73,7 @@ fn begins_with_two_hex_digits(text: &str) -> bool {
     text.len() >= 2 && text.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit)
 }
 
-/// The host of `authority`, where it and the port are sound.
+/// The host of `authority`, if the host and the port are valid.
 fn host(authority: &str) -> Option<String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -90,8 +90,8 @@ fn host(authority: &str) -> Option<String> {
         .then(|| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
-/// Labels of letters, digits, hyphens and underscores; where the last is a number, the whole must
-/// be an IPv4 address, because browsers read it as one.
+/// Labels of letters, digits, hyphens and underscores. If the last label is a number, the whole must be an IPv4
+/// address, because browsers read it as one.
 fn is_plain_name(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let label_is_sound = |label: &str| {
@@ -118,7 +118,7 @@ pub enum ReportUriError {
         /// Bytes in the text.
         bytes: usize,
     },
-    /// A byte that RFC 3986 allows nowhere, or not there.
+    /// A byte that RFC 3986 does not allow at its place.
     #[error("contains the byte 0x{byte:02x} ('{}'), which RFC 3986 does not allow there; \
         {WANTED}", .byte.escape_ascii())]
     Byte {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sound_uris_and_their_hosts() {
+    fn valid_uris_are_accepted_with_their_hosts() {
         for (text, host) in [
             ("https://reports.example.net/hpkp", "reports.example.net"),
             ("HTTP://Example.NET", "example.net"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn each_invalid_uri_has_its_own_error() {
         use ReportUriError::*;
         for (text, error) in [
             ("", NotAbsolute),

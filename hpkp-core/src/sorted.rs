@@ -1,4 +1,4 @@
-//! Lists in which each item stands once, in order.
+//! Sorted lists without duplicates.
 
 /// The items in order, each once.
 #[must_use]

@@ -1,8 +1,7 @@
 //! `SubjectPublicKeyInfo`s from files: certificates, certificate signing requests (PKCS #10) and public
 //! keys, PEM or DER.
 //!
-//! A pin is the hash of the bytes as they stand in the file; nothing is encoded anew
-//! (RFC 7469 section 2.4).
+//! A pin is the hash of the bytes in the file; nothing is encoded again (RFC 7469 section 2.4).
 
 use std::fmt;
 
@@ -20,7 +19,7 @@ use crate::text::Excerpt;
 /// The largest file that a pin is read from, in bytes. A certificate has a few thousand.
 pub const MAX_FILE: usize = 1 << 20;
 
-/// What a key was found in.
+/// The kind of object that contained a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An X.509 certificate.
@@ -44,22 +43,22 @@ impl fmt::Display for Kind {
 /// A public key in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// What it was found in.
+    /// The kind of object that contained it.
     pub kind: Kind,
     /// Its pin.
     pub pin: Pin,
 }
 
-/// The keys of a file, in the order in which they stand there; at least one.
+/// The keys of a file in their order; at least one.
 ///
 /// # Errors
-/// The first thing that is wrong with the file. A private key anywhere in it comes before all
-/// else: such a file must not be where a server reads it.
+/// The first thing that is wrong with the file. A private key anywhere in it takes precedence: no server should read
+/// such a file.
 pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     if file.len() > MAX_FILE {
         return Err(SpkiError::TooLarge);
     }
-    // A certificate in DER, from end to end.
+    // The whole file is one certificate in DER.
     if let Some(located) = spki_walk::locate(file) {
         return located_key(located).map(|key| vec![key]);
     }
@@ -73,8 +72,8 @@ pub fn read(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     }
 }
 
-/// Whether the file is one `SEQUENCE` from end to end: a certificate may hold text that looks like
-/// PEM, and its key is not the one in there.
+/// Whether the whole file is one `SEQUENCE`: a certificate in DER may contain text that looks like PEM, and its key is
+/// not the one in that text.
 fn is_one_object(file: &[u8]) -> bool {
     are_sequences([file])
         && Header::from_der(file).is_ok_and(|(rest, header)| {
@@ -112,7 +111,7 @@ fn read_pem(file: &[u8]) -> Result<Vec<Key>, SpkiError> {
     }
 }
 
-/// One object in DER, told from its first elements.
+/// Reads one object in DER. Its first elements tell what it is.
 fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
     let malformed = || SpkiError::NotRecognised;
     let (after, outer) = Header::from_der(der).map_err(|_| malformed())?;
@@ -134,7 +133,7 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
         // byte string behind its algorithm.
         (Tag::Integer, _) | (Tag::Sequence, Some(Tag::OctetString)) => Err(SpkiError::PrivateKey),
         (Tag::Sequence, Some(Tag::BitString)) => public_key(der),
-        // A certificate and a request have one shape: what parses is what it is.
+        // A certificate and a request begin alike: the parser that accepts the object decides.
         (Tag::Sequence, Some(Tag::Sequence)) => match certificate(der) {
             Err(SpkiError::Malformed { .. }) => match request(der) {
                 Err(SpkiError::Malformed { .. }) => {
@@ -148,8 +147,7 @@ fn read_der(der: &[u8]) -> Result<Key, SpkiError> {
     }
 }
 
-/// Nearly every certificate has a shape that the walk knows. For all others, and for what is none, the full
-/// parse decides.
+/// Reads a certificate. The walk knows the form of nearly all certificates; for everything else the full parse decides.
 fn certificate(der: &[u8]) -> Result<Key, SpkiError> {
     spki_walk::locate(der).map_or_else(|| parsed_certificate(der), located_key)
 }
@@ -170,13 +168,13 @@ fn parsed_certificate(der: &[u8]) -> Result<Key, SpkiError> {
     key(Kind::Certificate, &certificate.tbs_certificate.subject_pki)
 }
 
-/// OpenSSL's own form: a certificate and, behind it, what it is trusted for.
+/// OpenSSL's own form: a certificate followed by its trust settings.
 fn trusted_certificate(der: &[u8]) -> Result<Key, SpkiError> {
     let (_, certificate) = parse_certificate(der)?;
     key(Kind::Certificate, &certificate.tbs_certificate.subject_pki)
 }
 
-/// The extensions are not looked at: a pin needs none, and what is wrong in one harms no pin.
+/// Parses a certificate without its extensions: a pin needs none of them, and an invalid one does not affect the pin.
 fn parse_certificate(
     der: &[u8],
 ) -> Result<(&[u8], x509_parser::certificate::X509Certificate<'_>), SpkiError> {
@@ -221,7 +219,7 @@ fn key(kind: Kind, spki: &SubjectPublicKeyInfo<'_>) -> Result<Key, SpkiError> {
     Ok(Key { kind, pin })
 }
 
-/// The pin of a key, or `None` where the key cannot be read in isolation ([`are_inherited`]).
+/// The pin of a key, or `None` if its parameters are in another certificate ([`are_inherited`]).
 pub(crate) fn pin_of(spki: &SubjectPublicKeyInfo<'_>) -> Option<Pin> {
     let algorithm = spki.algorithm.algorithm.as_bytes();
     let parameters = spki.algorithm.parameters.as_ref().map(|parameters| parameters.tag().0);
@@ -241,8 +239,8 @@ fn are_inherited(algorithm: &[u8], parameters: Option<u32>) -> bool {
     none_of_its_own && (algorithm == DSA || algorithm == EC)
 }
 
-/// Which of a server's certificates one with this key is, where that can be told. `spki` is a
-/// `SubjectPublicKeyInfo` in DER.
+/// The slot of a certificate with this key; none if the kind of key is not known. `spki` is a `SubjectPublicKeyInfo` in
+/// DER.
 #[must_use]
 pub fn slot(spki: &[u8]) -> Option<Slot> {
     SubjectPublicKeyInfo::from_der(spki).ok().and_then(|(_, spki)| slot_of(&spki))
@@ -272,7 +270,7 @@ pub(crate) fn are_sequences<const N: usize>(objects: [&[u8]; N]) -> bool {
     objects.iter().all(|der| der.first() == Some(&SEQUENCE))
 }
 
-/// Whether an object that cannot be parsed was cut off or is wrong in itself.
+/// Whether an object that cannot be parsed is truncated or invalid.
 fn damage(der: &[u8], kind: Kind) -> SpkiError {
     let cut = Header::from_der(der).is_ok_and(|(rest, header)| {
         header.length().definite().is_ok_and(|length| length > rest.len())
@@ -312,10 +310,10 @@ pub enum SpkiError {
     /// A PEM block holds something other than base64.
     #[error("invalid base64 in a PEM block")]
     NotBase64,
-    /// The object is not what its label or its shape says.
+    /// The object cannot be parsed as what its label or its first elements claim.
     #[error("cannot parse the {kind}")]
     Malformed {
-        /// What it should be.
+        /// The kind that it should have.
         kind: Kind,
     },
     /// There is data after the object.
@@ -331,7 +329,7 @@ pub enum SpkiError {
         "the key has inherited parameters, so clients cannot form a pin of it (RFC 7469 section 2.4)"
     )]
     InheritedParameters,
-    /// A PEM file with nothing in it that has a key.
+    /// A PEM file without an object that has a public key.
     #[error("contains \"{label}\" and no public key; {WANTED}")]
     NoKey {
         /// The first label that was ignored, made safe to show.
@@ -364,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn pem_inside_an_object_is_no_key_of_the_file() {
+    fn pem_text_inside_a_der_object_is_ignored() {
         let inner = pem("CERTIFICATE", CERTIFICATE);
         let algorithm = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
         let with_length = |tag: u8, content: &[u8]| {
@@ -379,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sequence_of_another_class_is_none() {
+    fn a_sequence_tag_of_another_class_is_refused() {
         let start = CERTIFICATE.windows(2).position(|bytes| bytes == [0x30, 0x2a]).unwrap();
         let spki = &CERTIFICATE[start..start + 44];
         let expected = Pin::of_spki(spki);
@@ -399,7 +397,7 @@ mod tests {
         }
     }
 
-    /// What is accepted without a full parse, the full parse accepts with the same key.
+    /// Asserts that the full parse accepts whatever the walk accepts, with the same key.
     fn agree(der: &[u8]) -> Result<(), TestCaseError> {
         let located = spki_walk::locate(der).is_some();
         if located {
@@ -408,7 +406,7 @@ mod tests {
         Ok(())
     }
 
-    /// Real certificates in DER: each kind of key, roots of Debian, others' own.
+    /// Real certificates in DER: each kind of key, roots of Debian, and other real certificates.
     fn certificates() -> Vec<Vec<u8>> {
         let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/seeds/pem_der_to_pin");
         let mut files: Vec<_> =

@@ -1,13 +1,13 @@
-//! Where the `SubjectPublicKeyInfo` stands in a certificate, found without a full parse.
+//! Finds the `SubjectPublicKeyInfo` in a certificate without a full parse.
 //!
 //! A pin needs nothing else of a certificate, and a full parse takes ten times as long as the hash. The walk checks the
-//! structure (RFC 5280 section 4.1) from end to end and allocates nothing. It knows the usual shapes in strict DER
-//! alone: what it refuses is left to the full parse, and what it accepts the full parse accepts with the same key.
+//! whole structure (RFC 5280 section 4.1) and allocates nothing. It only knows the usual forms in strict DER: the full
+//! parse decides about whatever it refuses, and accepts whatever it accepts, with the same key.
 
-/// What a pin needs of a certificate.
+/// The part of a certificate that a pin needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Located<'a> {
-    /// The `SubjectPublicKeyInfo` as it stands in the certificate.
+    /// The bytes of the `SubjectPublicKeyInfo` in the certificate.
     pub(crate) spki: &'a [u8],
     /// The object identifier of the key's algorithm, its content alone.
     pub(crate) algorithm: &'a [u8],
@@ -27,7 +27,7 @@ const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 
-/// The key of the certificate that `der` is from end to end, or `None` where a full parse must decide.
+/// The key of the certificate `der`, or `None` if a full parse must decide.
 pub(crate) fn locate(der: &[u8]) -> Option<Located<'_>> {
     let mut file = Elements(der);
     let mut certificate = file.inside(SEQUENCE)?;
@@ -80,7 +80,7 @@ fn algorithm<'a>(within: &mut Elements<'a>) -> Option<(&'a [u8], Option<u8>)> {
     (!oid.is_empty()).then_some((oid, parameters))
 }
 
-/// A whole number of bytes, as keys and signatures are.
+/// A bit string of whole bytes, as in keys and signatures.
 fn bit_string(within: &mut Elements<'_>) -> Option<()> {
     matches!(within.content(BIT_STRING)?, [0, _, ..]).then_some(())
 }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn days_that_are_none_are_left_to_the_full_parse() {
+    fn invalid_days_are_left_to_the_full_parse() {
         let time = |tag, text: &str| {
             time(&mut Elements(&[&[tag, text.len() as u8], text.as_bytes()].concat()))
         };

@@ -1,4 +1,4 @@
-//! Foreign text made safe for a log line (printable ASCII, bounded) and for a shell, and patterns of text.
+//! Makes foreign text safe for a log line (printable ASCII, bounded) and for a shell, and matches glob patterns.
 
 use std::fmt;
 
@@ -43,8 +43,8 @@ impl fmt::Display for Excerpt<'_> {
     }
 }
 
-/// A word of a command that can be pasted into a shell, and that fits a log line: quoted where it has
-/// to be, and what is not printable ASCII as the shells escape it.
+/// A word of a command that can be pasted into a shell and is safe in a log line. It is quoted if necessary, and bytes
+/// that are not printable ASCII have the escapes of the shells.
 #[derive(Clone, Copy, Debug)]
 pub struct ShellWord<'a>(&'a [u8]);
 
@@ -77,10 +77,10 @@ impl fmt::Display for ShellWord<'_> {
     }
 }
 
-/// How many of several things a text names.
+/// How many items of a list a text names.
 pub const NAMED: usize = 6;
 
-/// The first of several, and how many more there are: `a, b and 3 more`.
+/// The first items of a list, and the number of the others: `a, b and 3 more`.
 pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
     let mut all = all.into_iter();
     let named: Vec<String> = all.by_ref().take(NAMED).map(|one| one.to_string()).collect();
@@ -94,7 +94,7 @@ pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
 #[must_use]
 pub fn glob_fits(glob: &str, text: &str) -> bool {
     let (glob, text) = (glob.as_bytes(), text.as_bytes());
-    // Where the last `*` stood, and how much of the text it has taken.
+    // The position of the last `*`, and how much of the text it has matched.
     let (mut at, mut pos, mut star) = (0, 0, None);
     while pos < text.len() {
         match (glob.get(at), star) {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_takes_the_word_that_is_shown() {
+    fn a_shell_reads_the_quoted_word_as_the_text() {
         for (text, shown) in [
             ("/var/lib/hpkp", "/var/lib/hpkp"),
             ("/srv/my pins", "'/srv/my pins'"),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut_and_says_how_long_it_was() {
+    fn long_text_is_cut_with_its_length() {
         let shown = Excerpt::new(&[0_u8; 60_000]).to_string();
         assert!(shown.len() < Excerpt::MAX + 30, "{shown}");
         assert!(shown.ends_with("... (60000 bytes)"));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn globs() {
+    fn a_glob_matches_any_bytes_and_single_bytes() {
         for (glob, text, fits) in [
             ("*", "a", true),
             ("a*b", "ab", true),

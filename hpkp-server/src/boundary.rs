@@ -1,5 +1,5 @@
-//! The boundary between C and Rust. A panic ends here: beyond an `extern "C"` function it would
-//! abort the process, and in the parent that ends the whole server.
+//! The boundary between C and Rust. Panics are caught here: a panic that leaves an `extern "C"` function aborts the
+//! process, and in the parent process that ends the whole server.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,17 +7,17 @@ use std::sync::{Mutex, Once};
 
 use hpkp_core::text::Excerpt;
 
-/// Set when a hook failed while the configuration was read and the server started all the same;
-/// then nothing is sent until a configuration has been read without a failure.
+/// Set when a hook failed while the configuration was read, but the server started nevertheless. The server then sends
+/// no header until it has read a configuration without a failure.
 static FAILED: AtomicBool = AtomicBool::new(false);
 
-/// The message and place of the last panic; a panic's payload does not have its place.
+/// The message and place of the last panic. The payload of a panic does not contain the place.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// What is done after a panic in a hook.
+/// What the server does after a panic in a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnPanic {
-    /// Refuse the configuration: the old one stays in force, or it was a test.
+    /// Refuse the configuration: a running server keeps the old one, and a config test fails.
     Reject,
     /// Continue without the header.
     Continue,
@@ -33,8 +33,8 @@ impl OnPanic {
     }
 }
 
-/// Runs a hook that takes part in reading a configuration. After a panic it asks what to do, passes
-/// that and the message of the panic to `report`, and returns the result of `after`.
+/// Runs a hook that takes part in reading a configuration. After a panic it asks what to do, passes the answer and the
+/// message of the panic to `report`, and returns the result of `after`.
 pub fn catch_config_hook<T>(
     name: &str,
     on_panic: impl FnOnce() -> OnPanic,
@@ -77,10 +77,10 @@ pub fn catch_handshake_hook<T>(
     catch(name, hook).map_err(|message| report(&text(name, &message, UNGUARDED))).ok()
 }
 
-/// What follows for a handshake.
+/// The consequence for a handshake.
 const UNGUARDED: &str = "the certificate is presented as it was given, and not compared with pins";
 
-/// Runs `hook`; the error is what its panic said.
+/// Runs `hook`; the error is the message of its panic.
 fn catch<T>(name: &str, hook: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(|| {
         inject(name);
@@ -96,7 +96,7 @@ fn text(name: &str, message: &str, consequence: &str) -> String {
     format!("hpkp: a bug in the module ({name}), please report it: {message}; {consequence}")
 }
 
-/// A configuration is about to be read anew.
+/// Forgets earlier failures, because the server is about to read a configuration.
 pub fn reset() {
     FAILED.store(false, Ordering::Relaxed);
 }
@@ -107,8 +107,7 @@ pub fn has_failed() -> bool {
     FAILED.load(Ordering::Relaxed)
 }
 
-/// Keeps what a panic says for the log, in place of the standard hook, which writes several lines
-/// to standard error.
+/// Keeps the message of a panic for the log. The standard panic hook would write several lines to standard error.
 fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

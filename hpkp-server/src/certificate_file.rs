@@ -7,18 +7,18 @@ use hpkp_core::text::Excerpt;
 
 use crate::file;
 
-/// The largest file of certificates, in bytes. The servers have no such limit; the longest chain that is
-/// accepted takes a hundredth of it.
+/// The largest file of certificates, in bytes. The servers themselves have no limit; the longest accepted chain needs a
+/// hundredth of this one.
 const MAX_FILE: usize = 32 << 20;
 
-/// The certificates in a PEM file, in DER. Other objects in it are ignored, as OpenSSL does.
+/// The certificates in a PEM file, in DER. Other objects in it are ignored, as in OpenSSL.
 ///
 /// # Errors
-/// What cannot be read or is no PEM, and what is too large.
+/// The file cannot be read, is not PEM, or is too large.
 pub fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
-    let shown = Excerpt::new(path);
+    let excerpt = Excerpt::new(path);
     let unusable = |code, what: &str| {
-        let text = format!("cannot use the certificates in \"{shown}\": {what}");
+        let text = format!("cannot use the certificates in \"{excerpt}\": {what}");
         Certificates::Unusable(code, Text::new(text))
     };
     let unreadable = |what: &str| unusable(Code::UnreadableCertificate, what);
@@ -30,7 +30,7 @@ pub fn certificates_in(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
     certificates_of(&bytes).map_err(unreadable)
 }
 
-/// The certificates in a text in PEM, in DER. Other objects in it are ignored, as OpenSSL does.
+/// The certificates in a PEM text, in DER. Other objects in it are ignored, as in OpenSSL.
 ///
 /// # Errors
 /// What is wrong with the text.

@@ -1,5 +1,5 @@
-//! Certificates that are chosen during the handshake: which keys lie on their candidate paths. A worker
-//! finds that out once for each chain.
+//! Certificates that are chosen during the handshake: finds the keys on their candidate paths. A worker does this once
+//! for each chain.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,13 @@ use hpkp_core::published::Fingerprint;
 use crate::openssl::OpenSsl;
 use crate::presented::{Origin, Presented};
 
-/// The most chains that are remembered: a server presents a handful of them. Then all are forgotten.
+/// The most chains that a worker remembers, since a server presents only a few. Beyond that it forgets all of them.
 const MAX_KNOWN: usize = 256;
 
-/// For how long, in seconds: a certificate that expires may leave a path.
+/// How long a worker remembers a chain, in seconds: a certificate that expires may change the paths.
 const TTL: i64 = 3600;
 
-/// Finds out what is chosen for one context.
+/// Finds the keys of the certificates that are chosen for one context.
 #[derive(Debug)]
 pub struct ChosenCertificates {
     trust: Arc<TrustSetting>,
@@ -27,13 +27,14 @@ pub struct ChosenCertificates {
 }
 
 impl ChosenCertificates {
-    /// Of a server whose clients trust these anchors.
+    /// For a server whose clients trust these anchors.
     #[must_use]
     pub fn new(trust: Arc<TrustSetting>) -> Self {
         Self { trust, known: Mutex::default() }
     }
 
-    /// What is to be kept of a chain in DER, its leaf first. `now` is in seconds since 1970 UTC.
+    /// The data about a chain that the TLS session keeps. The chain is in DER, its leaf first; `now` is in seconds
+    /// since 1970 UTC.
     pub(crate) fn presented(&self, chain: &[Vec<u8>], openssl: &OpenSsl, now: i64) -> Presented {
         let id = Fingerprint::of(chain.iter().map(Vec::as_slice));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,8 +51,7 @@ impl ChosenCertificates {
         presented
     }
 
-    /// The keys on the candidate paths of a chain, the leaf's first; none where a certificate cannot be
-    /// read.
+    /// The keys on the candidate paths of a chain, the leaf's first; none if a certificate cannot be read.
     fn pins(&self, chain: &[Vec<u8>], openssl: &OpenSsl, now: i64) -> Vec<Pin> {
         let read = |der: &Vec<u8>| Certificate::from_der(der).ok().map(Arc::new);
         let certificates: Option<Vec<Arc<Certificate>>> = chain.iter().map(read).collect();

@@ -1,5 +1,5 @@
-//! The failure table: what is done about a finding, by its class and the phase of the server's
-//! life. This is the one place where it is decided.
+//! The failure table: what the server does about a finding, by its class and the phase of the server's life. No other
+//! module decides this.
 
 use hpkp_core::check::Verdict;
 use hpkp_core::finding::{Check, Class, Code, Finding, Location};
@@ -19,37 +19,37 @@ pub enum Phase {
     Restart,
 }
 
-/// What is done at a start about a lock-out or an unsure answer (`hpkp_on_start`, `HPKPOnStart`).
+/// What a start does about a lock-out or an unsure answer (`hpkp_on_start`, `HPKPOnStart`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStart {
-    /// Start without the host's header and say so: a stopped server locks out everybody.
+    /// Start without the host's header and report it: a stopped server would lock out all clients.
     #[default]
     Warn,
     /// Do not start.
     Refuse,
 }
 
-/// What is done about one finding. If the configuration passes, the header of the hosts concerned
-/// has already been removed from the verdict, unless the class is a warning.
+/// What the server does about one finding. If the configuration passes, the headers of the affected hosts have already
+/// been removed from the verdict, unless the class is a warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The configuration is refused.
     Refuse,
-    /// It passes in spite of a lock-out or an unsure answer.
+    /// The configuration passes in spite of a lock-out or an unsure answer.
     Alarm,
-    /// It passes, and a header is not sent.
+    /// The configuration passes, and a header is not sent.
     Withhold,
-    /// It passes.
+    /// The configuration passes.
     Warn,
 }
 
-/// The answer to one finding: the table.
+/// The answer to one finding, from the table.
 #[must_use]
 pub const fn answer(class: Class, check: Check, phase: Phase, on_start: OnStart) -> Answer {
     match (class, phase) {
         (Class::Withhold, _) => Answer::Withhold,
         (Class::Warning, _) => Answer::Warn,
-        // Nothing that we find may end a site that is being served.
+        // No finding may end a server that is serving clients.
         (_, Phase::Restart) => Answer::Alarm,
         (Class::Invalid, _) => Answer::Refuse,
         (Class::Lockout | Class::Unsure, phase) => match (check, phase, on_start) {
@@ -86,7 +86,7 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     let mut judgement = Judgement { refused: false, lines: Vec::new() };
     for finding in &verdict.findings {
         let answer = match finding.code {
-            // Somebody has to mend this, before that certificate expires or at once.
+            // The operator has to act, at once or before the kept certificate expires.
             Code::KeptCertificateServed | Code::KeptCertificateNotUsed if phase != Phase::Test => {
                 Answer::Alarm
             }
@@ -98,9 +98,9 @@ pub fn judge(verdict: &Verdict, phase: Phase, on_start: OnStart) -> Judgement {
     judgement
 }
 
-/// As [`judge`], for a start beside which another server may be running: then the start is judged
-/// like a reload, since after a refusal the other server keeps running. `find` returns its process;
-/// it is called only if that matters, and again while the other server may be ending.
+/// [`judge`] for a start while another server may be running. If one is, the start is judged like a reload, since
+/// after a refusal the other server keeps running. `find` returns the process of that server. It is called only if the
+/// result matters, and again while the other server may be ending.
 #[must_use]
 pub fn judge_beside(
     verdict: &Verdict,
@@ -124,7 +124,7 @@ pub fn judge_beside(
     refused
 }
 
-/// The log lines of what was found after the configuration had been accepted.
+/// The log lines of a finding after the configuration was accepted.
 pub fn lines_after(finding: &Finding, phase: Phase) -> impl Iterator<Item = LogLine> {
     lines(finding, answer(finding.class, finding.check, phase, OnStart::Warn), phase)
 }
@@ -146,7 +146,7 @@ fn lines(finding: &Finding, answer: Answer, phase: Phase) -> impl Iterator<Item 
     texts.into_iter().map(move |text| LogLine { answer, text, at: at.take() })
 }
 
-/// What the server does now, where that is not what it would do without the finding.
+/// What the server does now, if that differs from what it would do without the finding.
 const fn outcome(answer: Answer, phase: Phase, has_header: bool) -> Option<&'static str> {
     match (answer, phase, has_header) {
         (Answer::Refuse, Phase::Test | Phase::Reload, _) => {
@@ -175,9 +175,9 @@ mod tests {
     use Class::{Invalid, Lockout, Unsure, Warning, Withhold};
     use Phase::{Reload, Restart, Start, Test};
 
-    /// Every class, phase and setting, against the table of the design written out.
+    /// Compares every class, phase and setting with the table of the design, written out here.
     #[test]
-    fn the_whole_table() {
+    fn the_answers_match_the_table_of_the_design() {
         // Columns: check refuse and on_start warn, check refuse and on_start refuse, check warn
         // and on_start warn, check warn and on_start refuse.
         let table = [
@@ -214,7 +214,7 @@ mod tests {
             for ((check, on_start), expected) in settings.into_iter().zip(answers) {
                 let got = answer(class, check, phase, on_start);
                 assert_eq!(got, expected, "{class:?} {phase:?} {check:?} {on_start:?}");
-                // Where nothing has taken its place, a lock-out is one.
+                // With `keep`, a lock-out that no kept certificate has replaced is treated as with `refuse`.
                 if check == Check::Refuse {
                     assert_eq!(super::answer(class, Check::Keep, phase, on_start), expected);
                 }
@@ -230,10 +230,10 @@ mod tests {
         Verdict { findings: vec![finding], hosts: Vec::new(), paths: Vec::new() }
     }
 
-    /// A start is refused where a lock-out would meet a server that goes on, and only there; who
-    /// goes on is looked for only where that matters.
+    /// A start is refused only for a lock-out while another server keeps running. The other server is looked for only
+    /// if the result matters.
     #[test]
-    fn a_start_beside_a_server_that_goes_on() {
+    fn a_start_with_a_lock_out_is_refused_beside_a_running_server() {
         let nobody = || panic!("nobody is looked for");
         for (class, phase, refused) in [
             (Warning, Start, false),
@@ -250,7 +250,7 @@ mod tests {
                 judge_beside(&verdict(class), Start, OnStart::Warn, find)
             };
             assert!(!judged(&mut || None).refused);
-            // It ends while the start waits.
+            // The other server ends while the start waits.
             let mut left = 3;
             let mut ending = || {
                 left -= 1;
@@ -264,9 +264,9 @@ mod tests {
         }
     }
 
-    /// Who is refused a test or a reload reads at once that nothing has happened.
+    /// After a refused test or reload, the second line says that nothing was changed.
     #[test]
-    fn what_the_server_does_is_said_second() {
+    fn the_second_line_says_what_the_server_does() {
         for (class, phase, expected) in [
             (Lockout, Test, Some("nothing was changed; the running server keeps its certificate")),
             (

@@ -1,5 +1,5 @@
-//! Files that a configuration names. Every one has a size limit, and none can make the server
-//! wait: a FIFO is refused, not opened for reading until somebody writes.
+//! Reads files that a configuration names. Every file has a size limit, and none can make the server wait: a FIFO is
+//! refused, so that the server does not wait for a writer.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -12,12 +12,12 @@ pub enum FileError {
     /// The system's error.
     #[error("{}", reason(.0))]
     Io(#[from] io::Error),
-    /// Not a regular file; what it is.
+    /// Not a regular file; the kind of file.
     #[error("is a {0}, not a file")]
     NotAFile(&'static str),
 }
 
-/// What was found; `None` where nothing is there.
+/// The result of an operation on a file; `None` if the file does not exist.
 ///
 /// # Errors
 /// The system's other errors.
@@ -35,7 +35,7 @@ pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error ").next().unwrap_or_default();
     let mut letters = text.chars();
-    // Its second letter tells "No such file" from "EOF".
+    // The first letter becomes lower case, except in abbreviations: "No such file" but "EOF".
     match (letters.next(), letters.clone().next()) {
         (Some(first), Some(second)) if second.is_lowercase() => {
             first.to_lowercase().chain(letters).collect()
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_of_the_system_has_no_number() {
+    fn the_reason_of_a_system_error_has_no_number() {
         for (number, text) in [
             (libc::ENOENT, "no such file or directory"),
             (libc::ECONNREFUSED, "connection refused"),
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(reason(&io::Error::other("DNS failed")), "DNS failed");
     }
 
-    /// As certbot has them: links in live/NAME to numbered files in archive/NAME.
+    /// The files of certbot: links in live/NAME to numbered files in archive/NAME.
     #[test]
     fn earlier_keys_are_beside_the_file_or_behind_a_link() {
         let root = std::env::temp_dir().join(format!("hpkp-keys-{}", std::process::id()));

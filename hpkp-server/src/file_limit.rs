@@ -1,12 +1,12 @@
-//! A limit for the size of files (`ulimit -f`, systemd's `LimitFSIZE=`): to write beyond it sends a signal
-//! that ends the process, and a server must not end for a record that it cannot write.
+//! The limit for the size of files (`ulimit -f`, systemd's `LimitFSIZE=`). A write beyond it causes a signal that ends
+//! the process, but a server must not end because of a record that it cannot write.
 
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// As long as this value exists, a write of this thread beyond the limit is only an error.
+/// While this value exists, a write of this thread beyond the limit is only an error.
 pub(crate) struct WithoutSignal {
-    /// The signals that were blocked before; none where nothing was changed.
+    /// The signals that were blocked before; none if nothing was changed.
     before: Option<libc::sigset_t>,
 }
 
@@ -14,7 +14,7 @@ impl WithoutSignal {
     pub(crate) fn new() -> Self {
         let mut before = MaybeUninit::uninit();
         let signal = signal();
-        // SAFETY: the call reads the one set and fills in the other where it succeeds.
+        // SAFETY: the call reads one set, and fills in the other if it succeeds.
         let done = unsafe {
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signal, before.as_mut_ptr())
         };
@@ -28,8 +28,8 @@ impl Drop for WithoutSignal {
         let Some(before) = self.before else { return };
         let signal = signal();
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the sets and the time are valid for the calls. A signal that came is taken, so that it
-        // does not arrive when it is no longer blocked; one that was blocked before is the server's own.
+        // SAFETY: the sets and the time are valid for the calls. A pending signal is taken first, so that it does not
+        // arrive when the signal is unblocked. If the signal was blocked before, the server handles it.
         unsafe {
             if libc::sigismember(&raw const before, libc::SIGXFSZ) == 0 {
                 libc::sigtimedwait(&raw const signal, ptr::null_mut(), &raw const at_once);
@@ -39,10 +39,10 @@ impl Drop for WithoutSignal {
     }
 }
 
-/// The signal alone.
+/// A set with only this signal.
 fn signal() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: the first call fills the set in, the second adds a signal that there is.
+    // SAFETY: the first call fills in the set, the second adds a valid signal.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);

@@ -1,7 +1,6 @@
-//! A configuration of Apache httpd, without httpd: its directives, its virtual hosts, the certificates
-//! that mod_ssl and mod_md are going to load, and the input of the check. The module fills these in from
-//! what httpd has read, the command from the text. From here on both use the same code, so they give the
-//! same answer.
+//! A configuration of Apache httpd, independent of httpd: its directives, its virtual hosts, the certificates that
+//! mod_ssl and mod_md will load, and the input of the check. The module fills these in from what httpd has read, the
+//! command from the text of the configuration. From here on both use the same code, so they give the same answer.
 
 mod directives;
 mod managed;
@@ -39,9 +38,8 @@ const NAMES: Names = Names {
     same_key: Some("HPKPRenewalKey same"),
 };
 
-/// What the servers present, none for one that is not on TLS, what their policies say, and the records that concern
-/// these; and where to write, if that can be written to. `others` are
-/// those that have TLS from another module, `listening` the addresses of all `Listen` directives.
+/// Builds the input of the check, and the journal to which the server writes its records, if it can be written.
+/// `others` are the servers with TLS from another module, `listening` the addresses of all `Listen` directives.
 #[must_use]
 pub fn deployment<H>(
     servers: &[Server<H>],
@@ -77,7 +75,7 @@ pub fn deployment<H>(
     for (server, presenting) in servers.iter().zip(presenting(servers, &is_tls)) {
         let [enforced, report_only] = server.settings.policies().map(|policy_use| {
             let mut policy_use = policy_use.cloned()?;
-            // What stands outside all virtual hosts is meant for them.
+            // A directive outside all virtual hosts is meant for the virtual hosts.
             policy_use.own &= !(has_hosts && deployment.hosts.is_empty());
             Some(policy_use)
         });
@@ -103,9 +101,9 @@ pub fn deployment<H>(
     (deployment, journal)
 }
 
-/// The setting of last good certificates, if the configuration has one. `kept` is for each of the
-/// deployment's contexts; the first server is the main one, whose directives count for what is no
-/// server's. For `is_start` see [`Keeping`].
+/// The setting of last good certificates, if the configuration has one. `kept` has an entry for each of the
+/// deployment's contexts. The first server is the main one, whose directives also count for findings about no server.
+/// For `is_start` see [`Keeping`].
 #[must_use]
 pub fn keeping<H>(
     servers: &[Server<H>],
@@ -126,7 +124,7 @@ pub fn keeping<H>(
     })
 }
 
-/// What is found where mod_ssl is not loaded. It is about no directive.
+/// The finding that mod_ssl is not loaded. It is about no directive.
 #[must_use]
 pub fn without_tls() -> Finding {
     let text = "mod_ssl is not loaded, so no server uses TLS and no header is sent; to load it: a2enmod ssl";

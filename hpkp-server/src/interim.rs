@@ -1,22 +1,22 @@
-//! Interim responses (RFC 9110 section 15.2): a field in them that only the server itself may send is
-//! taken out of the bytes on their way to the client.
+//! Interim responses (RFC 9110 section 15.2): removes the header fields that only the server itself may send from the
+//! bytes that a backend sends to the client.
 
-/// The longest name that is looked for, in bytes.
+/// The longest field name that is removed, in bytes.
 const LONGEST: usize = b"public-key-pins-report-only".len();
 
-/// How much of a status line is needed: `HTTP/1.1 103`.
+/// How many bytes of a status line are needed: `HTTP/1.1 103`.
 const STATUS: usize = 12;
 
-/// Reads what is sent before a final response has begun: header blocks of interim responses, and behind
-/// the last of them, a tunnel's, whatever follows. Pieces may be cut anywhere.
+/// Reads the bytes before a final response: header blocks of interim responses, and after the last of them any data of
+/// a tunnel. Pieces may be cut anywhere.
 #[derive(Debug)]
 pub struct InterimHeaders {
     state: State,
-    /// What has been read of a name or status line, and not passed on yet.
+    /// The bytes of a name or status line that were read and not passed on yet.
     begun: Vec<u8>,
     /// Whether the field being read, or the last one, is left out.
     leaves_out: bool,
-    /// Whether nothing that we look at follows this block.
+    /// Whether no header block follows this one.
     is_last: bool,
 }
 
@@ -44,7 +44,7 @@ impl InterimHeaders {
         self.state == State::Through
     }
 
-    /// Appends to `out` what of `bytes`, and of what came before, is sent now.
+    /// Appends to `out` the bytes that can be sent now, from `bytes` and from earlier pieces.
     pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for (at, byte) in bytes.iter().copied().enumerate() {
             match self.state {
@@ -70,10 +70,10 @@ impl InterimHeaders {
         self.begun.push(byte);
         let begin = &b"HTTP/"[..self.begun.len().min(5)];
         if !self.begun.starts_with(begin) {
-            // No header block: of a tunnel, say.
+            // The data are not a header block but, for example, those of a tunnel.
             self.state = State::Through;
         } else if self.begun.len() == STATUS {
-            // 101 ends what is HTTP.
+            // After status 101 the connection is no longer HTTP.
             let status = &self.begun[STATUS - 3..];
             self.is_last = status == b"101" || status[0] != b'1';
             self.leaves_out = false;
@@ -87,7 +87,7 @@ impl InterimHeaders {
     fn name(&mut self, byte: u8, out: &mut Vec<u8>) {
         self.begun.push(byte);
         match byte {
-            // A line that goes on with the field before it.
+            // The line continues the field before it.
             b' ' | b'\t' if self.begun.len() == 1 => self.state = State::Rest,
             b':' => {
                 let name = self.begun[..self.begun.len() - 1].trim_ascii_end();
@@ -123,7 +123,7 @@ fn is_ours(name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// What is passed on of `bytes`, given whole, byte by byte, and in two pieces cut anywhere.
+    /// Asserts that `expected` is passed on for `bytes`: as a whole, byte by byte, and in two pieces cut anywhere.
     #[track_caller]
     fn passed(bytes: &str, expected: &str) {
         let bytes = bytes.as_bytes();
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_these_names_are_left_out_and_no_others() {
+    fn only_the_two_fields_are_removed() {
         passed(
             "HTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\nPublic-Key-Pins: x\r\n\
              PUBLIC-KEY-PINS-REPORT-ONLY : y\r\n z\r\nPublic-Key-Pins-Report-Only-2: 1\r\n\
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn several_blocks_and_what_a_tunnel_carries() {
+    fn several_blocks_are_filtered_and_tunnel_data_are_not() {
         let pins = "Public-Key-Pins: x\r\n";
         passed(
             &format!(
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_block_is_passed_on() {
+    fn data_without_a_header_block_are_passed_on() {
         for bytes in ["", "HTTX\r\nPublic-Key-Pins: x\r\n\r\n", "\r\nPublic-Key-Pins: x\r\n"] {
             passed(bytes, bytes);
         }

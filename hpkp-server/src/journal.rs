@@ -1,4 +1,4 @@
-//! The records that a configuration names: read for the check, and written once it is accepted.
+//! The records of a configuration: reads them for the check, and writes them once the configuration is accepted.
 
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -24,19 +24,20 @@ use crate::published::{
 };
 use crate::setting::{GlobalSettings, RecordsSetting};
 
-/// How often a write is tried if another process has written meanwhile.
+/// The number of attempts to write if another process writes meanwhile.
 const TRIES: usize = 5;
 
-/// Whether this server has already waited for its predecessor. It waits only once: later it would
-/// delay clients.
+/// Whether this server has already waited for its predecessor. It waits only once, because waiting later would delay
+/// clients.
 static HAS_WAITED: AtomicBool = AtomicBool::new(false);
 
-/// Where a server writes what it publishes and presents.
+/// The file to which a server writes what it publishes and presents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     path: String,
     writer: WriterName,
-    /// Whether its file could be read. Nothing is added to one that cannot, and what is served is noted beside it.
+    /// Whether the server's file could be read. If not, nothing is appended to it, and the configuration in use is
+    /// noted in the reserve.
     is_read: bool,
 }
 
@@ -49,16 +50,16 @@ pub fn concern(global: &GlobalSettings, deployment: &Deployment) -> Concern {
     }
 }
 
-/// The same where last good certificates are kept: for hosts of which there are pins, or of hosts below.
+/// The same for a configuration that keeps last good certificates: it also needs the records of hosts below its names.
 pub(crate) fn concern_of_kept(deployment: &Deployment) -> Concern {
     let mut concern = Concern::of(deployment);
     concern.add_all_below();
     concern
 }
 
-/// Reads all directories of a configuration. What cannot be read is a problem of the records;
-/// without a directory there are none. Of other machines' records those are read that `concern` has. `rivals` are the
-/// programs of servers of another kind. The second is where to write.
+/// Reads all directories of a configuration, and returns the records and the journal to write to. Files that cannot be
+/// read become problems of the records; without a directory there are no records. From other machines' records, only
+/// those in `concern` are read. `rivals` are the programs of servers of another kind.
 #[must_use]
 pub fn read(
     settings: &[RecordsSetting],
@@ -76,15 +77,15 @@ pub fn read(
     let writers: Vec<_> = settings.iter().map(writer).collect();
     let mut ours: HashSet<WriterName> = writers.iter().flatten().flatten().cloned().collect();
     for directory in opened.iter().flatten() {
-        // What keeps them from being listed keeps them from being read.
+        // If the writers cannot be listed, reading the directory fails as well and is reported.
         ours.extend(directory.writers().unwrap_or_default());
     }
     let mut journal = None;
-    // Before the files: what is written meanwhile is not missing.
+    // The reserve is read before the files, so that an event that is written meanwhile does not count as missing.
     let noted = settings.iter().zip(&opened).zip(&writers).find_map(|((_, opened), writer)| {
         opened.as_ref().ok()?.noted(writer.as_ref()?.as_ref().ok()?)
     });
-    // Also before: what was heard from since needs records that may not be read yet.
+    // The heartbeats are read before the files as well: a later heartbeat may refer to records that are not read here.
     let with_opened = settings.iter().zip(&opened);
     let freshness = with_opened
         .filter_map(|(setting, opened)| freshness(setting, opened.as_ref().ok()?))
@@ -95,7 +96,7 @@ pub fn read(
         let errors = reading.directory((setting, opened), own, &ours, &concern);
         match writer {
             Some(Ok(writer)) => {
-                // Files of others may be wrong; its own must not.
+                // Files of other writers may be unusable, but the server's own file must not be.
                 let is_read = opened.as_ref().is_ok_and(|directory| {
                     let own = directory.own_path(&writer);
                     let is_other = |file: &str| file != own && file != directory.path();
@@ -131,7 +132,7 @@ pub fn read(
     (Some(records), journal)
 }
 
-/// What tells the configuration that was accepted last, where the file of its records cannot be read.
+/// The digest of the last accepted configuration, if the file of its records cannot be read.
 fn last_accepted(directory: &Directory, writer: &WriterName) -> Option<Digest> {
     if let Ok(Some(digest)) = directory.held(writer) {
         return Some(digest);
@@ -142,15 +143,15 @@ fn last_accepted(directory: &Directory, writer: &WriterName) -> Option<Digest> {
     }
 }
 
-/// The directories of a configuration: first the one that is written to, as a command takes them.
+/// The directories of a configuration in the order for commands: first the one to which the server writes.
 fn directories(settings: &[RecordsSetting]) -> Vec<String> {
     let own = settings.iter().filter(|setting| setting.writer.is_some());
     let others = settings.iter().filter(|setting| setting.writer.is_none());
     own.chain(others).map(|setting| setting.path.clone()).collect()
 }
 
-/// When other machines were heard from, for each directory whose directive asks for it. A directory that cannot be
-/// opened has a finding of its own.
+/// When other machines were heard from, for each directory with `max_staleness`. A directory that cannot be opened has
+/// a finding of its own.
 #[must_use]
 pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
     let asking = settings.iter().filter(|setting| setting.max_staleness.is_some());
@@ -158,32 +159,32 @@ pub fn heard(settings: &[RecordsSetting]) -> Vec<Freshness> {
     opened.filter_map(|(setting, directory)| freshness(setting, &directory)).collect()
 }
 
-/// When the machines were last heard from of which a directory has copies, where that matters.
+/// When the machines with a copy in the directory were last heard from; none without `max_staleness`.
 fn freshness(setting: &RecordsSetting, directory: &Directory) -> Option<Freshness> {
     Some(Freshness {
         max_staleness: setting.max_staleness?,
         at: setting.at.clone(),
         file: directory.heard_path(),
         heard: directory.heard(),
-        // What keeps them from being listed keeps them from being read.
+        // If the copies cannot be listed, reading the directory fails as well and is reported.
         peers: directory.peers().unwrap_or_default(),
         at_handshake: false,
     })
 }
 
-/// What was found in the files of this machine's writers.
+/// The problems in the files of this machine's writers.
 struct Own {
     errors: Vec<DirectoryError>,
     torn: Vec<(String, usize)>,
     unsafe_files: Vec<(String, Unsafe)>,
 }
 
-/// Records while they are read, and what is wrong with them.
+/// Records while they are read, and their problems.
 #[derive(Default)]
 struct Reading {
     contents: Contents,
     problems: Vec<(Code, Text, Location)>,
-    /// The directories as `hpkp published` takes them.
+    /// The directories as options of `hpkp published`.
     options: String,
 }
 
@@ -202,7 +203,7 @@ impl Reading {
         }
     }
 
-    /// Reads the copies in a directory; gives what is wrong with single files.
+    /// Reads the copies in a directory, and returns the errors of single files.
     fn directory(
         &mut self,
         (setting, opened): (&RecordsSetting, &Result<Directory, DirectoryError>),
@@ -257,7 +258,8 @@ impl Reading {
         errors
     }
 
-    /// Problems of the server's own file, and the configuration in use that is not on record.
+    /// Reports problems of the server's own file, and returns the digest of a configuration in use that is not on
+    /// record.
     fn own(
         &mut self,
         setting: &RecordsSetting,
@@ -305,8 +307,8 @@ impl Reading {
         rival.map_or(unrecorded, |_| Some(Digest::NONE))
     }
 
-    /// What the reserve says about the configuration in use, and whether it agrees with the server's own
-    /// file.
+    /// The digest of a configuration in use that is not on record, according to the locks and the reserve. Reports if
+    /// the reserve does not agree with the server's own file.
     fn reserved(
         &mut self,
         setting: &RecordsSetting,
@@ -317,14 +319,14 @@ impl Reading {
     ) -> Option<Digest> {
         let at = &setting.at;
         let is_known = self.contents.state.knows(writer);
-        // What a server could write nowhere it says as long as it runs.
+        // A server that could write its digest nowhere holds it as locks while it runs.
         if let Ok(Some(digest)) = directory.held(writer) {
             return Some(digest);
         }
         match directory.reserved(writer) {
             Ok(Reserved::None) => {
-                // Servers that run beside each other have their own names. Those that have stopped may
-                // be one that has got another name since.
+                // Servers that run at the same time have names of their own. A stopped server may be this one under an
+                // earlier name.
                 let is_named = matches!(setting.writer, Some(Some(_)));
                 let state = &self.contents.state;
                 let mut others = state.other_servers(writer);
@@ -334,7 +336,7 @@ impl Reading {
                     self.find(Code::OtherWriters, text, at);
                 }
             }
-            // Where nothing was ever written, since no host presented a certificate, nothing is missing.
+            // If the reserve notes 0 events, no host has ever presented a certificate, so nothing is missing.
             Ok(last @ (Reserved::Recorded(_) | Reserved::Unrecorded(_)))
                 if !is_known && noted != Some(0) =>
             {
@@ -350,13 +352,13 @@ impl Reading {
                 self.find(Code::RecordsMissing, text, at);
                 return Some(last.digest());
             }
-            // An earlier copy has an earlier configuration.
+            // If the file has gone back to an earlier copy, it has an earlier configuration.
             Ok(last @ Reserved::Recorded(_)) => return is_back.then(|| last.digest()),
             Ok(Reserved::Unrecorded(digest)) => return Some(digest),
             Ok(Reserved::Damaged) => {
                 let why = "its content is damaged";
                 self.find(Code::ConfigurationNotRecorded, unknown_reserve(reserve, why), at);
-                // It may have been anything.
+                // The configuration in use is not known, so none counts as unchanged.
                 return Some(Digest::NONE);
             }
             Err(why) => {
@@ -368,7 +370,7 @@ impl Reading {
         None
     }
 
-    /// Records of other writers that were read before and are missing.
+    /// Reports records of other writers that were read before and are missing now.
     fn lost(&mut self, writer: &WriterName, at: &Location) {
         let lost = self.contents.state.lost(writer).into_iter();
         let lost: Vec<WriterName> = lost.map(|sight| sight.writer.clone()).collect();
@@ -383,7 +385,7 @@ impl Reading {
         }
     }
 
-    /// Findings about events in copies that their writers may not make.
+    /// Reports events in copies about the records of other writers, which have no effect.
     fn others(&mut self, at: &Location, concern: &Concern) {
         let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
         let overreach = self.contents.state.overreach(now(), is_meant);
@@ -427,7 +429,8 @@ fn end_of(options: &str, writer: &WriterName) -> String {
     )
 }
 
-/// Who has to restore the file of a writer restores those of the command, too: they have other names.
+/// The end of the advice to restore a writer's file: the files of the command, which have other names, are restored
+/// with it.
 fn files_of_commands(directory: &Directory, writer: &WriterName) -> String {
     let machine = default_writer().ok().filter(|machine| machine != writer);
     let of = |name: &WriterName| {
@@ -449,8 +452,7 @@ fn unknown_reserve(reserve: &str, why: &str) -> Text {
     .fix(format!("if the next reload does not repair it: rm {}", ShellWord::new(reserve)))
 }
 
-/// The finding about a server that writes for the first time into a directory in which others have
-/// written.
+/// The finding about a server that writes for the first time into a directory with records of other servers.
 fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Text {
     let named = others.iter().take(NAMED);
     let gone = named.map(|name| format!(" --writer {name}")).collect::<String>();
@@ -467,8 +469,8 @@ fn other_writers(path: &str, writer: &WriterName, others: &[&WriterName]) -> Tex
     ))
 }
 
-/// What is found where hosts present more than a record has room for; `header` is what was found where
-/// their pins are, too.
+/// The finding about hosts whose certificates do not fit into a record. `header` is the finding about hosts whose pins
+/// do not fit, if there is one.
 fn too_large(
     records: &Records,
     hosts: &[&str],
@@ -485,7 +487,7 @@ fn too_large(
     finding
 }
 
-/// What becomes of a configuration that is not on record.
+/// The consequence for a configuration that is not on record.
 fn noted(reserved: Result<(), String>) -> String {
     match reserved {
         Ok(()) => {
@@ -530,19 +532,18 @@ fn default_writer() -> Result<WriterName, String> {
     })
 }
 
-/// The server from which a new one takes over: it may still send its header to clients, and it may
-/// come back.
+/// The server from which a new one takes over. It may still send its header to clients, and it may start again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Predecessor {
-    /// There is none.
+    /// No predecessor.
     None,
-    /// It still runs, as this process.
+    /// The predecessor still runs, as this process.
     Runs(Pid),
 }
 
 impl Journal {
-    /// Records the result of `verdict`, before any response has its pins. Headers that cannot be
-    /// recorded are removed from the verdict; the finding says so.
+    /// Records the result of `verdict`, before any response has its pins. Removes headers that cannot be recorded from
+    /// the verdict, and returns a finding about them.
     pub fn record(
         &self,
         deployment: &Deployment,
@@ -562,7 +563,7 @@ impl Journal {
         });
         let error = match appended {
             Err(error) if error.is_of_another_server() => Some(error),
-            // A file that cannot be written does no harm where there is nothing to write.
+            // If there is nothing to write, a file that cannot be written does no harm.
             Err(error) => (!self.is_recorded(deployment, verdict, state)).then_some(error),
             Ok(()) => None,
         };
@@ -579,10 +580,10 @@ impl Journal {
             let stale = reserved.err().filter(|_| records.unrecorded.is_some());
             return unrecordable.or_else(|| stale.map(|why| accepted::not_recorded(records, &why)));
         };
-        // Somebody else's records say nothing of what this server sends, and end without it.
+        // The records of another server do not describe what this server sends, and do not end with it.
         let none = State::default();
         let own = if error.is_of_another_server() { &none } else { state };
-        // Another server that runs under this name has the slot too.
+        // The slot in the reserve belongs to the other server that runs under this name.
         let reserved = match error {
             DirectoryError::Taken(..) => {
                 Err("nothing tells a later test what this server uses".to_owned())
@@ -597,14 +598,14 @@ impl Journal {
         Some(finding)
     }
 
-    /// Whether all that a configuration comes to is on record.
+    /// Whether everything that a configuration publishes and presents is on record.
     fn is_recorded(&self, deployment: &Deployment, verdict: &Verdict, state: &State) -> bool {
         let events = accepted::accepted(deployment, verdict, state, &self.writer, now());
         events.iter().all(|event| matches!(event.body(), Body::Seen(_)))
     }
 
-    /// Notes the configuration in use in the reserve. If it is not on record and cannot be noted there, it is
-    /// remembered as long as this server runs.
+    /// Notes the configuration in use in the reserve. If it is not on record and cannot be noted there either, the
+    /// server holds its digest as locks while it runs.
     fn reserve(&self, served: Reserved) -> Result<(), String> {
         let (error, digest) = match (self.note(served), served) {
             (Err(error), Reserved::Unrecorded(digest)) => (error, digest),
@@ -639,9 +640,8 @@ impl Journal {
         directory.reserve(&self.writer, served, last).map_err(|error| failed(&reason(&error)))
     }
 
-    /// The process of another running server of this kind that writes under this name. None if
-    /// there is none, or if that is not known. An nginx and an httpd that share a name are two
-    /// servers.
+    /// The process of another running server of this kind that writes under this name. None if there is none, or if
+    /// that is not known. An nginx and an httpd with the same writer name are not predecessor and successor.
     #[must_use]
     pub fn claimant(&self) -> Option<Pid> {
         let directory = Directory::open(&self.path).ok()?;
@@ -654,8 +654,7 @@ impl Journal {
     /// Records that the server has stopped, unless a successor already runs and publishes the pins.
     ///
     /// # Errors
-    /// A line for the log where it could not be written: then what it published counts as published
-    /// still.
+    /// A log line if the end could not be written: the pins then count as still published.
     pub fn stop(&self) -> Result<(), String> {
         let _without_signal = WithoutSignal::new();
         let stopped = Directory::open(&self.path).and_then(|directory| {
@@ -673,7 +672,7 @@ impl Journal {
         }
     }
 
-    /// The state that follows from this machine's files. Files of others, and copies, may be wrong.
+    /// The state that follows from this machine's files. Only errors of the server's own file count.
     fn read_own(&self) -> Result<State, DirectoryError> {
         let directory = Directory::open(&self.path)?;
         let own = directory.own_path(&self.writer);
@@ -685,13 +684,13 @@ impl Journal {
         errors.next().map_or(Ok(contents.state), Err)
     }
 
-    /// All that is on record now; the files of others may be wrong.
+    /// The state of all records, read again. Only errors of the server's own file count.
     fn read_anew(&self, directory: &Directory) -> Result<State, DirectoryError> {
         self.read_own()?;
         let mut contents = Contents::default();
         directory.read_own(&mut contents);
         let ours = directory.writers().unwrap_or_default();
-        // What is written is about this machine alone, and how far the others have come.
+        // The events to be written only need this machine's records and the summaries of the others.
         directory.read_peers(&mut contents, &ours, &Concern::none());
         Ok(contents.state)
     }
@@ -707,7 +706,7 @@ impl Journal {
             Predecessor::None => None,
             Predecessor::Runs(pid) => Some(pid),
         };
-        // A start may follow the order to stop so closely that the predecessor has yet to heed it.
+        // A start may follow a stop so closely that the predecessor is still ending.
         let patience = if HAS_WAITED.swap(true, Ordering::Relaxed) {
             Duration::ZERO
         } else {
@@ -730,7 +729,8 @@ impl Journal {
         self.append(&directory, newer.as_ref().unwrap_or(state), events, published::append)
     }
 
-    /// Appends what `events` makes of the records, and anew where somebody else has written meanwhile.
+    /// Appends the events that `events` derives from the records. If another process has written meanwhile, reads the
+    /// records again and repeats this.
     fn append(
         &self,
         directory: &Directory,

@@ -1,20 +1,20 @@
-//! The addresses by which records tell places apart.
+//! The addresses that a record names because a server presents different certificates on them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::HostVerdict;
+use super::route::ports_or_socket;
 use super::routing::{HostSet, Routing};
-use super::visit::ports_or_socket;
 use crate::published::{ANY_HOST, HostName, Matching, Presented};
 
-/// Notes the addresses where blocks present different certificates for one name on one port, or a block
-/// has a name on some addresses of a port alone.
-pub(super) fn tell_apart(
+/// Adds to the verdicts the addresses of names for which blocks present different certificates on one port, or
+/// which a block has on only some addresses of a port.
+pub(super) fn add_addresses(
     routing: &Routing<'_>,
     shared: &BTreeSet<u16>,
     verdicts: &mut [HostVerdict],
 ) {
-    let mut seen: HashMap<(&HostName, Matching, bool, u16), &Option<Vec<Presented>>> =
+    let mut first: HashMap<(&HostName, Matching, bool, u16), &Option<Vec<Presented>>> =
         HashMap::new();
     let mut mixed: HashSet<HostSet> = HashSet::new();
     for (host, verdict) in verdicts.iter().enumerate() {
@@ -28,7 +28,7 @@ pub(super) fn tell_apart(
             }
             for port in ports_or_socket(&name.ports) {
                 let key = (&name.host, name.matching, name.aside, *port);
-                if *seen.entry(key).or_insert(&verdict.presented) != &verdict.presented {
+                if *first.entry(key).or_insert(&verdict.presented) != &verdict.presented {
                     mixed.insert((name.host.clone(), name.matching));
                 }
             }
@@ -37,7 +37,8 @@ pub(super) fn tell_apart(
     for (host, verdict) in verdicts.iter_mut().enumerate() {
         for name in &mut verdict.names {
             let host_set = (name.host.clone(), name.matching);
-            // By what stands for any name it can be told later which addresses there were.
+            // The entry for any name always gets its addresses: a later check reads from it which addresses there
+            // were.
             if mixed.contains(&host_set) || name.host.as_str() == ANY_HOST {
                 let ports = ports_or_socket(&name.ports).iter();
                 let all = ports.flat_map(|port| routing.addresses(&host_set, host, *port));

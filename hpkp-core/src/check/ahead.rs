@@ -1,5 +1,5 @@
-//! Warnings about what comes: the next renewal, the next key, a CA that goes. Nothing is refused or withheld for
-//! them.
+//! Warnings about the future: the next renewal, the next key, a CA that is distrusted. The check refuses
+//! and withholds nothing for them.
 
 use std::collections::BTreeSet;
 
@@ -62,7 +62,7 @@ impl<'a> Checker<'a> {
         loaded.collect()
     }
 
-    /// Where nothing but the key of the certificate is pinned: how the next certificate may get another one.
+    /// If a policy pins only the certificate's own key: whether the next certificate can have another key.
     fn check_next_key(&mut self, ahead: &Ahead<'a>, now: i64) {
         let own_key_alone = |(chain, paths): &(&'a Chain, &'a Paths)| {
             let own = chain.leaf().pin();
@@ -74,7 +74,9 @@ impl<'a> Checker<'a> {
         let leaves = chains.map(|(chain, _)| chain.leaf());
         let Some(leaf) = leaves.min_by_key(|leaf| leaf.not_after()) else { return };
         let Some(age) = ahead.policy.max_age() else { return };
-        let Renewals::NewKey { interval, seen } = self.renewals(ahead.host, leaf) else { return };
+        let Renewals::NewKey { interval, recorded } = self.renewals(ahead.host, leaf) else {
+            return;
+        };
         if leaf.not_after() <= now {
             return;
         }
@@ -84,7 +86,7 @@ impl<'a> Checker<'a> {
         if wait > interval {
             self.find(ahead.scope, Kind::Enforced, ahead.host, Code::MaxAgeExceedsRenewal, || {
                 let about = NextKey { leaf, allowed, names: &names };
-                messages::max_age_exceeds_renewal(ahead.policy, interval, seen, &about)
+                messages::max_age_exceeds_renewal(ahead.policy, interval, recorded, &about)
             });
         }
         if leaf.not_after() < allowed {
@@ -103,15 +105,14 @@ impl<'a> Checker<'a> {
         let held = names.flat_map(|name| published.binding(name));
         let until = held.filter_map(|(live, _)| match live.retention {
             Retention::Until(time) => Some(time),
-            // The header that is sent until this configuration takes its place, which may have a longer time.
+            // The running configuration still sends these pins, perhaps with a longer max-age than this one.
             Retention::WhilePublished(after) => Some(now.saturating_add(after)),
             Retention::Indefinite => None,
         });
         until.max().unwrap_or(0)
     }
 
-    /// A pinned intermediate that the CA does not always issue from, where nothing else that is pinned lets
-    /// clients in.
+    /// Warns if the CA does not always issue from a pinned intermediate, and no other pin lets clients in.
     fn check_rotation(&mut self, ahead: &Ahead<'_>) {
         let policy = ahead.policy;
         let rotating = |pin: Pin| ca_table::find(pin).filter(|key| key.rotation.is_some());
@@ -137,7 +138,7 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// Pinned roots that are not in every store.
+    /// Warns of pinned roots that are missing from a trust store.
     fn check_roots(&mut self, ahead: &Ahead<'_>) {
         let of = |pin: Pin| {
             let key = ca_table::find(pin)?;
@@ -153,8 +154,8 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// Whether every pin is that of a key of one CA: when that CA is distrusted, or gives no certificate, there
-    /// is nowhere to go.
+    /// Warns if all pins are keys of one CA: if that CA is distrusted or issues no certificate, no other
+    /// certificate matches the policy.
     fn check_operators(&mut self, ahead: &Ahead<'_>) {
         let operators: Option<BTreeSet<&str>> =
             ahead.policy.distinct_pins().into_iter().map(|pin| ahead.operator(pin)).collect();
@@ -175,12 +176,12 @@ impl<'a> Ahead<'a> {
         leaves.min_by_key(|leaf| leaf.not_after())
     }
 
-    /// Who operates the CA whose key this is; none where it may be anybody's.
+    /// The operator of the CA that has this key; none if the key may be anybody's.
     fn operator(&self, pin: Pin) -> Option<&'a str> {
         if let Some(key) = ca_table::find(pin) {
             return Some(key.operator);
         }
-        // A CA that the table does not have, above a certificate that is loaded.
+        // The table does not have this CA, but its key is above a loaded certificate.
         let above = self.chains.iter().find(|(chain, paths)| {
             chain.leaf().pin() != Some(pin) && paths.pins().any(|one| one == pin)
         });

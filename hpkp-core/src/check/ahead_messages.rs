@@ -1,4 +1,4 @@
-//! The words of the warnings about what comes.
+//! The texts of the warnings about the next renewal, the next key and the CA.
 
 use super::Names;
 use super::messages::with_backup_key;
@@ -13,7 +13,7 @@ use crate::published::state::DRAINING;
 /// The certificate whose key alone is pinned, and when it may get another key.
 pub(super) struct NextKey<'a> {
     pub(super) leaf: &'a Certificate,
-    /// From when on a key may be used whose pin is published now, in seconds since 1970.
+    /// The earliest time at which a key may be used whose pin is published now, in seconds since 1970.
     pub(super) allowed: i64,
     pub(super) names: &'a Names,
 }
@@ -46,22 +46,22 @@ fn certificate(leaf: &Certificate) -> String {
     format!("certificate: {}, {pin}, expires {}", leaf.subject(), leaf.not_after_text())
 }
 
-/// A duration in days, where it is days or more.
+/// A duration in days if it is at least a day, else in its largest unit.
 fn about(seconds: i64) -> String {
     const DAY: i64 = 86_400;
     date::duration(if seconds >= DAY { seconds / DAY * DAY } else { seconds })
 }
 
-/// `seen` is how many new keys the records have that nobody had published; none where it is declared that
-/// renewals make new ones.
+/// `recorded` is how many new keys the records have whose pins were not published before; none if the operator
+/// declared that renewals make new keys.
 pub(super) fn max_age_exceeds_renewal(
     policy: &Policy,
     interval: i64,
-    seen: Option<usize>,
+    recorded: Option<usize>,
     next: &NextKey<'_>,
 ) -> Text {
     let age = policy.max_age().map_or(0, |age| i64::from(age.seconds()));
-    let how = match seen {
+    let how = match recorded {
         Some(count) => format!(
             "the records show {count} new keys of this server whose pins were not published before, the \
              last two {} apart",
@@ -74,7 +74,7 @@ pub(super) fn max_age_exceeds_renewal(
     };
     let text = Text::new(format!(
         "{how}; clients remember policy \"{}\" for {} and a day, so they would refuse the next new key",
-        policy.shown(),
+        policy.label(),
         date::duration(age)
     ));
     let text = next.fix(text);
@@ -95,12 +95,12 @@ pub(super) fn expires_before_new_key(policy: &Policy, next: &NextKey<'_>) -> Tex
          on; clients that remember policy \"{}\" would refuse an earlier renewal with such a key",
         next.leaf.not_after_text(),
         date::format(next.allowed),
-        policy.shown()
+        policy.label()
     ));
     next.fix(text).details(next.details())
 }
 
-/// Of a rotation some keys are pinned, others are not.
+/// Some keys of a rotation are pinned and others are not.
 pub(super) fn in_rotation(
     policy: &Policy,
     pinned: &[&CaKey],
@@ -118,7 +118,7 @@ pub(super) fn in_rotation(
         "policy \"{}\" pins the intermediate {ours}, which is in rotation: the CA may issue the next certificate \
          from {others}, which are not pinned; clients that remember the pins would then refuse the certificate \
          (CA table of {})",
-        policy.shown(),
+        policy.label(),
         ca_table::date()
     ))
     .fix(
@@ -141,7 +141,7 @@ pub(super) fn not_in_all_stores(policy: &Policy, roots: &[(Pin, &CaKey, Vec<&str
     Text::new(format!(
         "policy \"{}\" pins a root that some clients no longer trust, or do not trust yet: {}; these \
          clients build no certificate path through it, so the pin does not let them in (CA table of {})",
-        policy.shown(),
+        policy.label(),
         names.join(", "),
         ca_table::date()
     ))
@@ -154,7 +154,7 @@ pub(super) fn pins_of_one_ca(policy: &Policy, operator: &str, leaf: Option<&Cert
     with_backup_key(Text::new(format!(
         "all pins of policy \"{}\" belong to keys of one CA, {operator}; if browsers distrust it, or it issues \
          no certificate, clients that remember the pins accept no other (CA table of {})",
-        policy.shown(),
+        policy.label(),
         ca_table::date()
     )))
     .details(leaf.map(certificate))

@@ -1,4 +1,4 @@
-//! The pin validation of one policy: the certificates of the hosts that use it against its pins.
+//! Pin validation of one policy: compares its pins with the certificates of the hosts that use it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::policy::Policy;
 use crate::published::PinValidation;
 
 impl<'a> Checker<'a> {
-    /// Every certificate that a host presents against its policy.
+    /// Compares every certificate of the hosts with their policy.
     pub(super) fn check_certificates(&mut self, policy: &'a Policy, kind: Kind, uses: &Uses<'_>) {
         for (position, policy_use) in uses {
             let host = &self.deployment.hosts[*position];
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
             let mut chains = Vec::new();
-            // What cannot be read may be what the certificates need.
+            // A pin that cannot be read may be the one that matches the certificates.
             let mut is_sure = policy.problems.is_empty();
             for &context in &host.contexts {
                 let Context { certificates, trust } = &self.deployment.contexts[context];
@@ -69,8 +69,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether the header of a host is sent though its certificates are not known. Pins that follow the
-    /// loaded certificate have nothing to follow.
+    /// Whether the header of a host is sent although its certificates are not known. A policy with keywords cannot
+    /// be: without a loaded certificate its keywords have no pins.
     fn is_unguarded(&self, host: usize, policy: &Policy) -> bool {
         self.deployment.unguarded.contains(&host) && !policy.has_keywords()
     }
@@ -100,7 +100,7 @@ impl<'a> Checker<'a> {
             self.report_unmet_chains(policy, kind, scope, host, (&unmet, chains.len()));
         }
         if kind == Kind::Enforced && policy.spec.is_unpinning() {
-            // Which clients would refuse such pins later is no question.
+            // Clients forget these pins, so no client refuses a certificate for them later.
             return;
         }
         let partly = those(|one| *one == PinValidation::DependsOnPath);
@@ -117,7 +117,7 @@ impl<'a> Checker<'a> {
             });
         }
         if !unmet.is_empty() {
-            // Its details say which pins are of certificates on no path.
+            // The details of `no-pin-in-chain` already name the pins of certificates on no path.
             return;
         }
         let on_a_path: HashSet<Pin> = chains.iter().flat_map(|(_, paths)| paths.pins()).collect();
@@ -131,7 +131,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The chains of a host, of `all` that it has, in which nothing is pinned.
+    /// Reports the chains of a host, of `all` that it has, in which no key is pinned.
     fn report_unmet_chains(
         &mut self,
         policy: &'a Policy,
@@ -144,11 +144,11 @@ impl<'a> Checker<'a> {
         let serving = &hosts[host].serving;
         let is_compromised =
             |pin| records.as_ref().is_some_and(|records| records.state.is_compromised(pin));
-        // Then it is what this machine trusts that has changed, and clients trust what they did.
+        // If the failure is unchanged, this machine's trust store has changed, not that of the clients.
         let before = kind == Kind::Enforced
             && self.published.is_some_and(|published| published.is_failure_unchanged(host, policy));
         let class = match kind {
-            // Nobody can note pins that last no time at all.
+            // No client remembers pins with max-age=0, so nobody is locked out.
             Kind::Enforced if policy.spec.is_unpinning() && unmet.len() == all => Class::Withhold,
             Kind::Enforced if policy.spec.is_unpinning() => Class::Warning,
             Kind::Enforced if !before => Class::Lockout,
@@ -160,7 +160,7 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// A backup pin is a pin of no key in the chains that the hosts of this policy present
+    /// Reports a policy without a backup pin: every pin is in the chains that its hosts present
     /// (RFC 7469 section 2.5).
     pub(super) fn check_backup(&mut self, policy: &'a Policy, uses: &Uses<'_>) {
         let hosts = &self.deployment.hosts;
@@ -175,11 +175,11 @@ impl<'a> Checker<'a> {
             }
         }
         self.check_compromised_pins(policy, uses, &loaded);
-        // Nobody has the key of a hash that is none of a key, and a thief has that of a stolen one.
+        // A pin that is the hash of something else has no key, and a thief may have a compromised key.
         let has_backup = policy.pins.iter().map(|resolved| resolved.pin).any(|pin| {
             !loaded.contains(&pin) && !self.mistaken.contains_key(&pin) && !self.is_compromised(pin)
         });
-        // What cannot be read may be the backup; that is a finding of its own.
+        // A pin that cannot be read may be the backup; a finding of its own reports it.
         if has_backup || loaded.is_empty() || !policy.problems.is_empty() {
             return;
         }
@@ -196,7 +196,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Trusted certificates that are left out, where something is compared with paths to them.
+    /// Reports trusted certificates that were skipped, for hosts whose paths may lead to them.
     pub(super) fn check_trusted(&mut self) {
         for (position, host) in self.deployment.hosts.iter().enumerate() {
             let uses = [&host.enforced, &host.report_only];

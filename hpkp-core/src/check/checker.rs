@@ -1,4 +1,4 @@
-//! What is found while the check runs, and what follows for each host.
+//! The state of a running check: its findings, and their consequence for each host.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,13 +11,13 @@ use crate::path::Paths;
 use crate::pin::Pin;
 use crate::policy::Policy;
 
-/// What is known and found while the check runs; each of its parts adds methods.
+/// The state of a running check. The other modules of the check add methods to it.
 pub(super) struct Checker<'a> {
     pub(super) deployment: &'a Deployment,
-    /// Which names lead where, and what the records say.
+    /// Which block answers for which name, and the records.
     pub(super) published: Option<&'a Published<'a>>,
     pub(super) policies: HashMap<&'a str, &'a Policy>,
-    /// For each context, of each of its chains.
+    /// For each context, the paths of each of its chains.
     pub(super) paths: &'a [Vec<Paths>],
     pub(super) findings: Findings,
     /// Pins that are the hash of something other than a key.
@@ -26,7 +26,7 @@ pub(super) struct Checker<'a> {
     pub(super) withheld: HashSet<(usize, Kind)>,
     /// For each host, its lock-outs and unsure answers.
     pub(super) alarms: Vec<Vec<Alarm>>,
-    /// For each host, whether it goes on without its header for a lock-out that stood before.
+    /// For each host, whether its header was already withheld for this lock-out before.
     pub(super) withheld_before: Vec<bool>,
 }
 
@@ -92,14 +92,14 @@ impl<'a> Checker<'a> {
         if class != Class::Warning {
             self.withheld.insert((host, kind));
         }
-        // What is found of the policy, that is, and not of pins that clients hold: these tell for each
-        // name and port whether it is as before.
+        // Findings about the policy itself name no port. Those about pins that clients hold compare each name and
+        // port with the last accepted configuration by themselves.
         let is_of_policy =
             |alarm: &Alarm| alarm.name.as_ref().is_none_or(|(_, _, port)| port.is_none());
         let is_withheld = class == Class::Lockout
             && alarms.iter().all(is_of_policy)
             && (self.withheld_before.get(host).is_some_and(|before| *before)
-                // Nobody comes there to be refused, and no record can tell whether it is as before.
+                // No client reaches the block, and no record of it says whether it is unchanged.
                 || self.published.is_some_and(|published| published.routing.is_unreached(host)));
         if matches!(class, Class::Lockout | Class::Unsure) {
             self.alarms[host].extend(alarms);
@@ -121,10 +121,10 @@ impl<'a> Checker<'a> {
         is_before.collect()
     }
 
-    /// What the server's module found by itself.
+    /// Adds the findings of the server's module.
     pub(super) fn report_noticed(&mut self) {
         for Noticed { code, label, text, at } in &self.deployment.noticed {
-            // Where pins are held for the server, that has a finding of its own, which is graver.
+            // If clients hold pins for the server, the graver finding about its certificates is enough.
             let is_known = |label: &str| self.findings.has(Code::CertificateNotKnownAtLoad, label);
             if *code == Code::TlsServerNotChecked && is_known(label) {
                 continue;

@@ -1,5 +1,5 @@
-//! Ports that clients know, and on which nothing answers them on TLS any more: a server that has lost
-//! its `ssl`, its port, or its whole block.
+//! Ports that clients know and on which no server answers on TLS any more: the configuration lost a server's `ssl`,
+//! its port, or its whole block.
 
 use std::collections::BTreeSet;
 
@@ -14,8 +14,8 @@ use crate::published::{PinValidation, Presents};
 const HTTPS: u16 = 443;
 
 impl Published<'_> {
-    /// The names and ports at which the last accepted configuration let in those who hold `live`, where
-    /// nothing leads them to any server of this one.
+    /// The names and ports at which the last accepted configuration let in the clients that hold `live`. The caller
+    /// has found no block of the new configuration to which these clients are led.
     pub(super) fn closed(
         &self,
         host_set: &HostSet,
@@ -23,7 +23,7 @@ impl Published<'_> {
         enough: &[Enough],
     ) -> BTreeSet<String> {
         let body = &live.record.body;
-        // What equals the configuration that is served and not on record changes nothing.
+        // The configuration equals the running one that could not be recorded, so it closes no port.
         if live.waiver.is_some() || self.unrecorded == Some(true) {
             return BTreeSet::new();
         }
@@ -57,7 +57,7 @@ impl Published<'_> {
     }
 }
 
-/// Whether clients got in with what was presented; where that is not known, they may have.
+/// Whether the presented certificates let clients in. Certificates that are not known may have.
 fn is_met(record: &Record<Presents>, enough: &[Enough]) -> bool {
     let mut certificates = record.body.certificates.iter();
     record.body.certificates.is_empty()

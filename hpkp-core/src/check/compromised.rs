@@ -1,6 +1,5 @@
-//! Keys that are on record as compromised: what the server presents of them, and what its policies
-//! pin of them. Neither is a reason to refuse: the reload that is refused may be the one that brings
-//! the other hosts new certificates.
+//! Compromised keys: reports those that the server presents or that its policies pin. Neither is a reason to refuse
+//! a configuration: the refused reload may be the one that brings the other hosts new certificates.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,7 +15,7 @@ impl<'a> Checker<'a> {
         self.deployment.records.as_ref().is_some_and(|records| records.state.is_compromised(pin))
     }
 
-    /// What hosts present that is on record as compromised.
+    /// Reports compromised keys that hosts present.
     pub(super) fn check_compromised(&mut self) {
         let Some(records) = &self.deployment.records else { return };
         for (position, host) in self.deployment.hosts.iter().enumerate() {
@@ -36,7 +35,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Of the keys that a host sends, and of those above them on the paths of clients.
+    /// The compromised keys in the certificates that a host sends, and above them on the paths of clients.
     fn compromised(&self, records: &'a Records, host: usize) -> BTreeMap<Pin, Compromised<'a>> {
         let mut found = BTreeMap::new();
         for chain in self.chains(host) {
@@ -59,7 +58,7 @@ impl<'a> Checker<'a> {
         found
     }
 
-    /// Pins of compromised keys that the hosts of the policy do not present: a backup that is none.
+    /// Reports pins of compromised keys that the hosts of the policy do not present: they are useless as backup.
     pub(super) fn check_compromised_pins(
         &mut self,
         policy: &'a Policy,
@@ -70,7 +69,7 @@ impl<'a> Checker<'a> {
         for (index, resolved) in policy.pins.iter().enumerate() {
             let Some(why) = records.state.compromised(resolved.pin) else { continue };
             let is_repeated = policy.pins[..index].iter().any(|other| other.pin == resolved.pin);
-            // Of a key that is loaded another finding speaks.
+            // For a loaded key there is `compromised-key-loaded`.
             if is_repeated || loaded.contains(&resolved.pin) {
                 continue;
             }

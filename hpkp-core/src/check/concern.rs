@@ -1,8 +1,8 @@
 //! Which records can concern a configuration: with thousands of other machines, most records are about hosts
 //! that have nothing to do with those that are served here.
 //!
-//! It may let in a record that concerns nothing, and never leaves out one that does. So it does not know the ports
-//! of names or addresses, and takes every name that any block or certificate has.
+//! The selection may include a record that concerns nothing, and never leaves out one that does. It is therefore
+//! coarse: it ignores on which port or address a name is served, and takes every name of any block or certificate.
 
 use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
@@ -17,20 +17,20 @@ use crate::text::glob_fits;
 /// The names that concern a configuration, and the ports of clients that come by a port alone.
 #[derive(Clone, Debug, Default)]
 pub struct Concern {
-    /// Everything concerns it.
+    /// Whether all records concern the configuration.
     is_all: bool,
     /// Hosts, and the domains above them.
     hosts: HashSet<String>,
-    /// Those of them that a block or a certificate has, without the domains above.
+    /// The names of blocks, certificates and records, without the domains above.
     names: HashSet<String>,
     /// Domains for which all hosts below are included.
     domains: HashSet<String>,
-    /// nginx: what stands before the last dot of names.
+    /// nginx: names ending in `.*`, without that ending.
     starts: HashSet<String>,
     /// httpd: names with `*` and `?`.
     globs: BTreeSet<String>,
     patterns: Vec<Rc<dyn NamePattern>>,
-    /// None where it is any.
+    /// None if all ports.
     ports: Option<BTreeSet<u16>>,
 }
 
@@ -65,7 +65,7 @@ impl Concern {
                     concern.add_pattern(listener.choice, &name.to_ascii_lowercase());
                 }
             }
-            // Its certificates are chosen for names that nobody knows before.
+            // A guarded default server chooses its certificates for names that are not known before the handshake.
             concern.is_all |= deployment.guarded.contains(&listener.default);
         }
         let policies = deployment.policies_by_name();
@@ -102,7 +102,7 @@ impl Concern {
         for record in state.presents() {
             self.add(record.body.host.as_str(), record.body.matching != Matching::Exact);
             record.body.ports.iter().for_each(|port| self.add_port(*port));
-            // A socket alone may be reached by any port.
+            // Clients may reach a Unix socket through any port of a proxy in front of it.
             if record.body.ports.is_empty() {
                 self.add_port(0);
             }
@@ -129,7 +129,7 @@ impl Concern {
         }
         self.names.insert(name.to_owned());
         let mut rest = name;
-        // What is there already is there with the domains above it.
+        // If a name is already in the set, so are the domains above it.
         while self.hosts.insert(rest.to_owned()) {
             let Some((_, above)) = rest.split_once('.') else { break };
             rest = above;
@@ -183,8 +183,8 @@ impl Concern {
             || self.fits(host)
     }
 
-    /// Takes in the hosts of `state`, and of what `index` has, which concern the configuration by a pattern or a port
-    /// alone: what the domains above them bind counts as well.
+    /// Adds the hosts in `state` and `index` that concern the configuration only by a pattern or a port, so that
+    /// records of the domains above them are included as well.
     ///
     /// # Errors
     /// Those of the index.
@@ -209,7 +209,7 @@ impl Concern {
         !(self.starts.is_empty() && self.globs.is_empty() && self.patterns.is_empty())
     }
 
-    /// Whether a pattern fits a host, or some one below it.
+    /// Whether a pattern matches the host, or some host one label below it.
     fn fits(&self, host: &str) -> bool {
         if !self.has_patterns() {
             return false;
@@ -225,7 +225,7 @@ impl Concern {
         })
     }
 
-    /// Whether everything that concerns `other` also concerns this, as far as names show.
+    /// Whether all records that concern `other` also concern this configuration, as far as names tell.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
         let has_ports = match (&self.ports, &other.ports) {

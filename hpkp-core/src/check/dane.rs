@@ -1,8 +1,8 @@
-//! TLSA records against what is presented, as OpenSSL takes them (`dane_verify`, `build_chain`).
+//! Compares TLSA records with the presented certificates as OpenSSL does (`dane_verify`, `build_chain`).
 //!
-//! A record of the leaf is looked at first, and one of usage 3 needs neither names nor a path. For the
-//! others the names count. A client that has records of usages 0 or 1 looks into its trust store before
-//! it looks at what was sent, and takes no certificate from there for usage 2.
+//! Records that match the leaf come first; one of usage 3 needs neither a name nor a path. For all other records the
+//! certificate must be valid for the name. A client with records of usage 0 or 1 searches its trust store before the
+//! sent certificates, and does not match usage 2 against a certificate from its store.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::path::{Paths, Trust, Verified};
 use crate::published::tlsa::{matching, selector, usage};
 use crate::published::{Fingerprint, HostName, KeyGraph, PinValidation, Presented, Rrset, Tlsa};
 
-/// One chain that a server sends, with all that a client may make of it.
+/// One chain that a server sends, with the paths that a client may build from it.
 pub(super) struct Evidence {
     /// The certificates of the paths, the leaf first.
     certificates: Vec<Node>,
@@ -25,18 +25,19 @@ struct Node {
     certificate: Arc<Certificate>,
     /// Whether it has the name and key of a trust anchor.
     is_trusted: bool,
-    /// The trust anchors of records that have signed it, and whether each is in the client's store.
+    /// The trust anchors in TLSA records that have signed it, and whether each is also in the client's store.
     signers: Vec<(Arc<Signer>, bool)>,
 }
 
-/// A trust anchor that a record has whole, so that a server need not send it (RFC 7671 section 5.2.2).
+/// A trust anchor that a TLSA record contains in full, so that the server need not send it
+/// (RFC 7671 section 5.2.2).
 pub(super) struct Signer {
     data: Vec<u8>,
     selector: u8,
     certificate: Arc<Certificate>,
 }
 
-/// The trust anchors that records have whole.
+/// The trust anchors that TLSA records contain in full.
 pub(super) fn anchors(sets: &[&Rrset]) -> Vec<Arc<Signer>> {
     let records = sets.iter().flat_map(|set| set.counted());
     let whole = records.filter(|one| (one.usage, one.matching) == (usage::DANE_TA, matching::FULL));
@@ -52,7 +53,7 @@ pub(super) fn anchors(sets: &[&Rrset]) -> Vec<Arc<Signer>> {
     whole.into_iter().filter_map(signer).collect()
 }
 
-/// What is presented for a host.
+/// The chains that a host presents.
 pub(super) fn evidence(
     deployment: &Deployment,
     paths: &[Vec<Paths>],
@@ -96,7 +97,7 @@ fn of_chain(
     Some(Evidence { certificates: paths.usable().map(node).collect(), keys })
 }
 
-/// How a host meets the records by the chain that meets them least: a client chooses which it gets.
+/// The validation of a host by the chain that matches the records worst: the client chooses the chain.
 pub(super) fn meet<'a>(
     set: &Rrset,
     host: &HostName,
@@ -106,22 +107,22 @@ pub(super) fn meet<'a>(
 }
 
 impl Evidence {
-    /// Whether it is of what a host presents as `one`: chains of the same leaf and the same keys are judged
-    /// together.
+    /// Whether the chain is the one that a host presents as `one`. Chains with the same leaf and the same keys are
+    /// judged together.
     pub(super) fn is_of(&self, one: &Presented) -> bool {
         let leaf = self.certificates.first().map(|leaf| leaf.certificate.fingerprint());
         let is_leaf = one.identity.as_ref().is_none_or(|identity| identity.leaf == leaf);
         is_leaf && self.keys == one.keys
     }
 
-    /// Whether its leaf is for a host.
+    /// Whether its leaf is valid for the host name.
     pub(super) fn is_for(&self, host: &HostName) -> bool {
         self.certificates.first().is_none_or(|leaf| leaf.certificate.is_for(host.as_str()))
     }
 
     fn meet(&self, set: &Rrset, host: &HostName) -> PinValidation {
         let counted = set.counted();
-        // A client that can use none of the records goes on without them.
+        // A client that can use none of the records connects without DANE.
         let (Some(leaf), false) = (self.certificates.first(), counted.is_empty()) else {
             return PinValidation::Succeeds;
         };
@@ -141,7 +142,7 @@ impl Evidence {
         self.meet_sent(&counted).max(self.meet_on_path(&counted))
     }
 
-    /// By a CA that is sent, or that a record has whole.
+    /// Validation by a CA (usage 2) that the server sends or that a record contains in full.
     fn meet_sent(&self, counted: &[&Tlsa]) -> PinValidation {
         let has_pkix = counted.iter().any(|one| one.usage <= usage::PKIX_EE);
         let records: Vec<&&Tlsa> =
@@ -157,8 +158,8 @@ impl Evidence {
                     (one.matching, one.selector) == (matching::FULL, signer.selector)
                         && one.data == signer.data
                 });
-                // A client that looks into its trust store takes an anchor from there, not from a record.
-                // A key alone is tried where nothing else continues the path.
+                // A client that searches its trust store takes an anchor from there, not from a record. It tries a
+                // record with only a key where no certificate continues the path.
                 let continues = match signer.selector {
                     selector::CERTIFICATE => !(has_pkix && *is_stored),
                     _ => has_pkix || is_last(at),
@@ -169,7 +170,7 @@ impl Evidence {
         })
     }
 
-    /// By a CA on the path that the client validates.
+    /// Validation by a CA (usage 0) on the path that the client validates.
     fn meet_on_path(&self, counted: &[&Tlsa]) -> PinValidation {
         let records: Vec<&&Tlsa> =
             counted.iter().filter(|one| one.usage == usage::PKIX_TA).collect();
@@ -179,8 +180,9 @@ impl Evidence {
     }
 }
 
-/// How the certificates of a record meet TLSA records, as far as it says what they are: it has the keys'
-/// pins, and of the certificates hashes of this software's own. What cannot be told is met in part.
+/// The validation of recorded certificates against TLSA records. A record of presented certificates has the pins of
+/// the keys and this software's own hashes of the certificates, not the certificates. A TLSA record that cannot be
+/// compared with those counts as matching on some paths.
 pub(super) fn meet_recorded(set: &Rrset, certificates: &[Presented]) -> PinValidation {
     certificates.iter().map(|one| meet_presented(set, one)).min().unwrap_or(PinValidation::Succeeds)
 }
@@ -192,7 +194,7 @@ fn meet_presented(set: &Rrset, one: &Presented) -> PinValidation {
     }
     let nodes = one.keys.nodes();
     let leaf = one.identity.as_ref().and_then(|identity| identity.leaf);
-    // The node may be the one that a record is of; None where that cannot be told.
+    // Whether a TLSA record matches the node; `None` if that cannot be told.
     let is_of = |record: &Tlsa, at: usize| match (record.pin(), record.matching) {
         (Some(pin), _) => Some(nodes[at].pin == Some(pin)),
         (None, matching::FULL) if at == 0 => {
@@ -208,7 +210,7 @@ fn meet_presented(set: &Rrset, one: &Presented) -> PinValidation {
                 Some(false) => PinValidation::Fails,
                 None => PinValidation::DependsOnPath,
             },
-            // It may be of an anchor that is not sent.
+            // The record may contain an anchor that the server does not send.
             usage::DANE_TA if record.matching == matching::FULL => PinValidation::DependsOnPath,
             of => {
                 let served_only = of == usage::DANE_TA;
@@ -224,10 +226,10 @@ fn meet_presented(set: &Rrset, one: &Presented) -> PinValidation {
     met
 }
 
-/// A certificate that carries a key and nothing else, in DER: libraries verify a signature by the key of a
-/// certificate, and a record may have a key alone.
+/// A certificate in DER with this key and empty names. A TLSA record may contain only a key, but libraries verify a
+/// signature with the key of a certificate.
 fn carrying(spki: &[u8]) -> Vec<u8> {
-    // sha256WithRSAEncryption; nobody looks at it.
+    // sha256WithRSAEncryption. Nothing reads it, but the syntax requires an algorithm.
     const ALGORITHM: &[u8] = b"\x30\x0b\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b";
     const TIME: &[u8] = b"\x17\x0d700101000000Z";
     let validity = sequence(&[TIME, TIME].concat());
@@ -255,8 +257,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_alone_is_carried_by_a_certificate() {
-        // A P-256 key: its header, and a point that nobody checks here.
+    fn a_bare_key_is_wrapped_in_a_certificate() {
+        // A P-256 key: its header, and bytes that need not be a point on the curve.
         let header =
             b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\
             \x03\x01\x07\x03\x42\x00\x04";

@@ -1,5 +1,5 @@
-//! TLSA records against what the last accepted configuration presented, and what there is to say of
-//! records that lock nobody out.
+//! Compares TLSA records with what the last accepted configuration presented, and reports records that lock nobody
+//! out but are useless.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,9 +8,9 @@ use super::dane::meet;
 use super::messages::Scope;
 use super::presented::{Enough, PresentedKeys};
 use super::records::{Published, names_of};
+use super::route::{Place, Route};
 use super::routing::{Claim, HostSet, any_of};
 use super::slots::Got;
-use super::visit::{Place, Visit};
 use super::{Checker, Records, dane_messages as text};
 use crate::finding::{Class, Code};
 use crate::header::Kind;
@@ -27,48 +27,47 @@ impl Published<'_> {
         host_set: &HostSet,
         port: u16,
     ) -> bool {
-        // By its name: who compares names got in with no other certificate.
-        let visit = Visit { host_set, host: usize::MAX, claim: Claim::Wildcard };
+        // Clients that compare names got in only with a certificate for this name.
+        let route = Route { host_set, host: usize::MAX, claim: Claim::Wildcard };
         let place = Place { port, address: None };
-        body.tlsa.is_some() && !self.presented_before(visit, place).is_empty()
+        body.tlsa.is_some() && !self.presented_before(route, place).is_empty()
     }
 
-    /// What let clients in who came to a host whatever their name was: the certificate was for another
-    /// one, so of TLSA records those alone for which names do not count. `None` where all count.
+    /// The TLSA records that let clients in although the certificate was for another name: those for which clients
+    /// ignore names. `None` if a certificate for the name was presented, so that all records count.
     pub(super) fn enough_without_names(
         &self,
-        visit: Visit<'_>,
+        route: Route<'_>,
         ports: &BTreeSet<u16>,
         enough: &[Enough],
     ) -> Option<[Enough; 1]> {
         let [Enough::Tlsa(set, host)] = enough else { return None };
-        if !visit.claim.is_nameless() {
+        if !route.claim.is_nameless() {
             return None;
         }
         let is_named = |record: &Record<Presents>| {
-            let mut names = names_of(visit.host_set);
+            let mut names = names_of(route.host_set);
             let of = (record.body.host.as_str(), record.body.matching);
             !record.body.nameless && names.any(|name| name == of)
         };
-        let places = self.places(visit, ports).into_iter();
-        let mut before = places.flat_map(|place| self.presented_before(visit, place));
+        let places = self.places(route, ports).into_iter();
+        let mut before = places.flat_map(|place| self.presented_before(route, place));
         match before.any(is_named) {
             true => None,
             false => Some([Enough::Tlsa(Arc::new(set.without_names()?), host.clone())]),
         }
     }
 
-    /// Whether the leaf that clients get is the very one that the last accepted configuration presented,
-    /// where they see more of it than the key: they compare the whole certificate, or look at the names
-    /// and find another one.
+    /// Whether the last accepted configuration presented the same leaf, for clients that compare more of it than the
+    /// key: the whole certificate, or a name for which it is not valid. True for all other clients.
     pub(super) fn is_leaf_unchanged(
         &self,
         enough: &[Enough],
-        visit: Visit<'_>,
+        route: Route<'_>,
         (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> bool {
-        let name = any_of(visit.host_set);
+        let name = any_of(route.host_set);
         let evidence = presented.evidence.iter().filter(|one| one.is_of(got.one));
         let [Enough::Tlsa(set, _)] = enough else { return true };
         let is_misnamed = || set.looks_at_names() && !evidence.clone().all(|one| one.is_for(&name));
@@ -80,26 +79,27 @@ impl Published<'_> {
         }
         let leaf = |one: &Presented| one.identity.as_ref().and_then(|identity| identity.leaf);
         let now = leaf(got.one);
-        // A record of before leaves were recorded tells no more than the keys.
+        // Old records have no hash of the leaf; they can only tell that the keys are the same.
         let is_it = |was: &Presented| leaf(was).is_none_or(|then| Some(then) == now);
         let had_it = |place| {
-            let before = self.presented_before(visit, place).into_iter();
+            let before = self.presented_before(route, place).into_iter();
             before.flat_map(|record| &record.body.certificates).any(is_it)
         };
-        self.places(visit, ports).into_iter().all(had_it)
+        self.places(route, ports).into_iter().all(had_it)
     }
 }
 
-/// What there is to say of TLSA records that lock nobody out.
+/// Findings about TLSA records that lock nobody out.
 #[derive(Default)]
 pub(super) struct Notes<'a> {
-    /// By the host and the record, the kinds without a match.
+    /// By host and record, the kinds of TLSA records without a match.
     unmet: BTreeMap<(usize, EventId), (Live<'a>, BTreeSet<Combination>)>,
     unusable: BTreeMap<(usize, EventId), Live<'a>>,
 }
 
 impl<'a> Notes<'a> {
-    /// Notes what a host makes of records, of which `found` says whether they lock somebody out.
+    /// Notes TLSA records that a host does not match, or that no client can use. `found` is the finding if they lock
+    /// clients out.
     pub(super) fn note(
         &mut self,
         published: &Published<'a>,
@@ -118,7 +118,7 @@ impl<'a> Notes<'a> {
             return;
         }
         let evidence = &published.presented[host].evidence;
-        // Who comes by chance is refused by all of them.
+        // The host matches none of the records; clients come there only by chance.
         if meet(set, name, evidence.iter()) == PinValidation::Fails {
             return;
         }
@@ -135,7 +135,7 @@ impl<'a> Notes<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// What [`Notes`] has.
+    /// Reports the findings of `notes`.
     pub(super) fn report_dane(&mut self, records: &'a Records, notes: Notes<'a>) {
         let unmet = notes
             .unmet

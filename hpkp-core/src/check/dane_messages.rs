@@ -1,4 +1,4 @@
-//! The words for findings about TLSA records.
+//! The texts of findings about TLSA records.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::published::{Rrset, Tlsa};
 /// How many digits of a record's data a line has.
 const MAX_DIGITS: usize = 128;
 
-/// What is wrong where no record matches: of which clients, and for how long.
+/// The text for records of which none matches: which clients are affected, and for how long.
 pub(super) fn unmet(found: &[Live<'_>], chain: &str, until: &str) -> String {
     format!(
         "no TLSA record of {} matches {chain}; DANE clients would refuse the certificate, {until}",
@@ -42,7 +42,7 @@ pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -
         lines.extend(new.map(|record| {
             format!(
                 "for a new certificate: publish its record now, beside the others: {owner}. IN TLSA {}",
-                shown(&record)
+                text_of(&record)
             )
         }));
         lines.push(format!(
@@ -69,8 +69,8 @@ pub(super) fn advice(records: &Records, found: &[Live<'_>], chains: &[&Chain]) -
     lines
 }
 
-/// Clients hold records for their time to live, and a server of the zone may have sent them as late as
-/// that after the change (RFC 7671 section 8.1).
+/// How long to wait after the zone was changed. Clients hold records for the TTL, and a server of the zone may send
+/// the old records for up to a TTL after the change (RFC 7671 section 8.1).
 fn waiting(set: &Rrset) -> String {
     match set.wait() {
         Some(wait) => format!("{} (twice the TTL)", date::duration(wait)),
@@ -78,7 +78,7 @@ fn waiting(set: &Rrset) -> String {
     }
 }
 
-/// The records of these kinds for what is going to be presented: clients support different kinds, so each
+/// New records of these kinds for the chains of this configuration. Clients support different kinds, so each kind
 /// needs one (RFC 7671 section 8).
 fn new_records(kinds: &BTreeSet<Combination>, chains: &[&Chain]) -> BTreeSet<Tlsa> {
     let record = |(kind, chain): (&Combination, &&Chain)| {
@@ -92,8 +92,8 @@ fn new_records(kinds: &BTreeSet<Combination>, chains: &[&Chain]) -> BTreeSet<Tls
     pairs.filter_map(record).collect()
 }
 
-/// A record as a zone has it; if it contains a whole certificate or key, a description instead.
-fn shown(record: &Tlsa) -> String {
+/// A record in zone file format, or a description if it contains a whole certificate or key.
+fn text_of(record: &Tlsa) -> String {
     let Tlsa { usage, selector, matching: kind, .. } = record;
     match *kind {
         matching::FULL => {
@@ -104,7 +104,7 @@ fn shown(record: &Tlsa) -> String {
     }
 }
 
-/// What clients hold, a line each.
+/// The records that clients hold, one line each.
 pub(super) fn held(set: &Rrset) -> Vec<String> {
     let counted = set.counted();
     let line = |record: &Tlsa| {
@@ -124,7 +124,7 @@ pub(super) fn held(set: &Rrset) -> Vec<String> {
     set.records().iter().take(MAX_DETAILS).map(line).collect()
 }
 
-/// Kinds of records of one owner that nothing matches, although another kind matches.
+/// The text for kinds of records without a match, although another kind of the same owner matches.
 pub(super) fn combination_unmet(
     live: &Live<'_>,
     unmet: &BTreeSet<Combination>,
@@ -139,12 +139,12 @@ pub(super) fn combination_unmet(
         kinds.join(", ")
     ));
     for record in new {
-        text = text.fix(format!("publish: {owner}. IN TLSA {}", shown(&record)));
+        text = text.fix(format!("publish: {owner}. IN TLSA {}", text_of(&record)));
     }
     text.fix("or remove all records of that kind").details(held_by(live))
 }
 
-/// Records that no client can use.
+/// The text for records that no client can use.
 pub(super) fn not_usable(live: &Live<'_>) -> Text {
     let owner = live.record.body.owner().unwrap_or_default();
     Text::new(format!(

@@ -1,4 +1,4 @@
-//! A digest that distinguishes configurations that are not on record.
+//! The digest of a configuration. It identifies a running configuration that is not on record.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,15 +8,14 @@ use std::str::FromStr;
 /// effect and cannot be recorded ([`Records::unrecorded`](super::Records::unrecorded)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digest {
-    /// The digest of all that pins of keys depend on: a renewal with the same key does not change
-    /// it.
+    /// The digest of everything that pins of keys depend on. A renewal with the same key does not change it.
     pub(super) keys: u64,
     /// The digest of the leaf certificates, which some TLSA records compare.
     pub(super) leaves: u64,
 }
 
 impl Digest {
-    /// The digest of no configuration, so that nothing counts as unchanged.
+    /// A digest that no configuration has, so that no configuration counts as unchanged.
     pub const NONE: Self = Self { keys: 0, leaves: 0 };
 
     pub(super) fn has_same_keys(self, other: Self) -> bool {

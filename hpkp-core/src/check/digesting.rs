@@ -1,4 +1,4 @@
-//! The digest of what a configuration presents.
+//! Computes the digest of a configuration.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Digest {
             format!("{:?} {below} {age:?}", policy.sorted_pins())
         });
         let parts = names.iter().chain(&slots).chain(&policy);
-        // How many there are of each keeps them apart.
+        // The counts separate the three lists, so that different lists cannot give the same input.
         let counts = format!("{} {} {}", names.len(), slots.len(), policy.is_some());
         let keys = Fingerprint::of(std::iter::once(&counts).chain(parts).map(String::as_bytes));
         let identities = presented.iter().filter_map(|one| one.identity.as_ref());
@@ -49,8 +49,8 @@ pub fn digest(deployment: &Deployment, verdicts: &[HostVerdict]) -> Digest {
     Digest { keys: of_all(keys), leaves: of_all(leaves) }
 }
 
-/// Whether it is of the configuration alone. Single names for which only those come in who ignore names come
-/// and go with the pins that somebody holds for them.
+/// Whether the name depends on the configuration alone. Single names for clients who ignore names depend on the pins
+/// that clients hold: they appear and disappear with these pins.
 fn is_own(name: &SeenName) -> bool {
     !name.nameless || name.matching != Matching::Exact || name.host.as_str() == ANY_HOST
 }

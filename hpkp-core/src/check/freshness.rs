@@ -1,8 +1,8 @@
-//! How long other machines have been silent: what they publish and present by now is not known, so a host that
-//! they have too gets no new keys and no new pins meanwhile.
+//! Machines that have been silent for too long: nobody knows what they publish and present now, so a host that they
+//! also serve gets no new keys and no new pins until they are heard from.
 //!
-//! What is as it was passes. So does a new key that satisfies every pin on record: a stolen key must be
-//! replaceable while another machine is silent.
+//! An unchanged configuration passes. A new key that satisfies every pin on record passes as well: a stolen key must
+//! be replaceable while another machine is silent.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +12,22 @@ use super::messages::{Found, Scope};
 use super::new_pins::{Sent, domains_above};
 use super::presented::enough;
 use super::records::{Published, names_of};
+use super::route::Route;
 use super::routing::{Claim, HostSet, Target, any_of};
 use super::silence::{Change, Silent, silent};
-use super::visit::Visit;
 use super::{Alarm, Checker, HeardFile, Records, Sending};
 use crate::finding::{Check, Class, Code};
 use crate::header::Kind;
 use crate::published::state::Record;
 use crate::published::{Matching, Presents, WriterName};
 
-/// For a block, by the name under which clients reach it and why it answers: the ports, and the silent writers
-/// that have the name too.
+/// The names that a block shares with silent writers. The key is the name and why the block answers for it; the
+/// value is the ports and those writers.
 type Shared<'a> = BTreeMap<(HostSet, Claim), (BTreeSet<u16>, BTreeSet<&'a WriterName>)>;
 
 impl<'a> Checker<'a> {
-    /// New keys and new pins of hosts that machines have which have been silent for too long. Headers of such
-    /// hosts are taken out of `sending`.
+    /// Reports new keys and new pins of hosts that silent machines also serve, and removes the headers of these hosts
+    /// from `sending`.
     pub(super) fn check_freshness(&mut self, sending: &mut [Option<Sending>], now: i64) {
         let deployment = self.deployment;
         let (Some(published), Some(records)) = (self.published, &deployment.records) else {
@@ -42,7 +42,7 @@ impl<'a> Checker<'a> {
             true => BTreeMap::new(),
             false => published.shared(records, &silent),
         };
-        // What their policies bind may be below names that nobody else has.
+        // A policy with includeSubDomains may bind hosts of silent machines although none of them has its own name.
         for one in sent.iter().filter(|one| one.policy.binds_subdomains()) {
             shared.entry(one.host).or_default();
         }
@@ -62,7 +62,7 @@ impl<'a> Checker<'a> {
         self.withhold(sending);
     }
 
-    /// One block, and the writers of its names that are `silent` in one way.
+    /// Reports the changes of one block. `silent` are the writers that are silent for the reason of `code`.
     fn check_silent(
         &mut self,
         records: &'a Records,
@@ -72,7 +72,7 @@ impl<'a> Checker<'a> {
         (code, now): (Code, i64),
     ) {
         let Some(published) = self.published else { return };
-        // What runs without its header and is as it was goes on without it.
+        // A server that already runs without its header, and is unchanged, continues without it.
         let is_withheld = published.unrecorded == Some(true)
             || self.withheld_before.get(host).is_some_and(|before| *before);
         let pins = if is_withheld { Change::PinsWithheld } else { Change::Pins };
@@ -83,8 +83,8 @@ impl<'a> Checker<'a> {
             if writers().next().is_none() {
                 continue;
             }
-            let visit = Visit { host_set, host, claim: *claim };
-            let keys = published.key_change(records, visit, ports);
+            let route = Route { host_set, host, claim: *claim };
+            let keys = published.key_change(records, route, ports);
             by_change.entry(keys).or_default().extend(writers());
             if here().any(|one| !published.was_published_as_widely(host_set, one.policy)) {
                 by_change.entry(pins).or_default().extend(writers());
@@ -125,13 +125,13 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// The files themselves.
+    /// Reports files of heartbeats that are missing or cannot be used.
     fn check_heard_files(&mut self, records: &'a Records) {
         for freshness in &records.freshness {
             let (code, what) = match &freshness.heard {
                 HeardFile::Read(_) => continue,
                 HeardFile::Missing => (Code::PeerNeverHeard, text::missing(freshness)),
-                // Where a host has writers of that directory, it has been said of the host.
+                // The finding about a host that shares names with these writers has reported the file already.
                 HeardFile::Unusable(_) if self.findings.has_code(Code::HeartbeatsUnreadable) => {
                     continue;
                 }
@@ -162,7 +162,7 @@ impl<'a> Published<'a> {
             known.extend::<BTreeSet<u16>>(ports);
             writers.insert(writer);
         };
-        // By the pins that its clients hold, of the name or of a domain above it.
+        // Blocks to which clients come that hold pins of a silent writer.
         for host_set in self.host_sets(self.presented.len()) {
             let binding = self.binding(&host_set);
             let mut of_silent = binding
@@ -183,7 +183,7 @@ impl<'a> Published<'a> {
                 }
             }
         }
-        // By what it presents.
+        // Blocks that answer for a name for which a silent writer presents certificates.
         let presents = records.state.presents().filter(|record| {
             !record.body.aside
                 && silent.contains_key(&record.writer)
@@ -203,7 +203,7 @@ impl<'a> Published<'a> {
                 }
             }
         }
-        // A name of a block here that is one of the hosts of a pattern there.
+        // Blocks with a name that is one of the hosts of a silent writer's pattern.
         for host in (0..self.presented.len()).filter(|_| !patterns.is_empty()) {
             for (host_set, reached) in self.routing.served(host) {
                 let writers = names_of(host_set).filter_map(|name| patterns.get(&name)).flatten();
@@ -215,31 +215,31 @@ impl<'a> Published<'a> {
         shared
     }
 
-    /// What becomes of the keys of a block for those who visit a name.
-    fn key_change(&self, records: &'a Records, visit: Visit<'_>, ports: &BTreeSet<u16>) -> Change {
-        // What is not known has a finding of its own.
-        if !self.presented[visit.host].is_known
-            || self.presented[visit.host].certificates.is_empty()
+    /// How the keys of a block change for clients of a name.
+    fn key_change(&self, records: &'a Records, route: Route<'_>, ports: &BTreeSet<u16>) -> Change {
+        // Certificates that are not known have a finding of their own.
+        if !self.presented[route.host].is_known
+            || self.presented[route.host].certificates.is_empty()
         {
             return Change::None;
         }
         let is_at_handshake = records.freshness.iter().any(|freshness| freshness.at_handshake);
-        // Where nothing is recorded, nothing tells what is new, unless it comes without a configuration.
+        // Without records of its own the server cannot tell which keys are new. Certificates that arrive at the
+        // handshake all count as new.
         if records.writer.is_none() && !is_at_handshake
-            || records.writer.is_some() && self.is_unchanged(visit, ports)
+            || records.writer.is_some() && self.is_unchanged(route, ports)
         {
             return Change::None;
         }
-        match self.satisfies_all(records, visit) {
+        match self.satisfies_all(records, route) {
             true => Change::KeysThatSatisfy,
             false => Change::Keys,
         }
     }
 
-    /// Whether clients hold pins for a name, and a block satisfies all of them, but for those that an operator
-    /// has given up.
-    fn satisfies_all(&self, records: &'a Records, visit: Visit<'_>) -> bool {
-        let Visit { host_set, host, claim } = visit;
+    /// Whether clients hold pins for a name, and a block satisfies all of them except waived ones.
+    fn satisfies_all(&self, records: &'a Records, route: Route<'_>) -> bool {
+        let Route { host_set, host, claim } = route;
         let binding = self.binding(host_set);
         let entries = entries_of_configurations(&binding);
         let targets = self.routing.targets(host_set);
@@ -261,8 +261,7 @@ impl<'a> Published<'a> {
         is_held
     }
 
-    /// The silent writers with hosts below those for which a policy is about to be noted, where it binds these
-    /// as well and did not before.
+    /// The silent writers with hosts that the policy newly binds by `includeSubDomains`.
     fn silent_below(
         &self,
         records: &'a Records,

@@ -1,4 +1,4 @@
-//! The words for findings about machines that have been silent for too long.
+//! The texts of findings about machines that have been silent for too long.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(super) fn group(silent: &Silent<'_>, changes: &BTreeSet<Change>) -> String {
     format!("{changes:?} {}", writers.join(" "))
 }
 
-/// Machines that are silent in one way.
+/// The text for machines that are silent for one reason.
 pub(super) fn silent(
     records: &Records,
     silent: &Silent<'_>,
@@ -123,7 +123,7 @@ fn gone(records: &Records, silent: &Silent<'_>) -> String {
     )
 }
 
-/// A writer, with when it was heard from last.
+/// A writer and when it was last heard from.
 fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
     match silence {
         Silence::Since { at, .. } => {
@@ -142,7 +142,7 @@ fn known(writer: &WriterName, silence: Silence<'_>, now: i64) -> String {
     }
 }
 
-/// There is no file: no machine was ever heard from.
+/// The text for a missing file: no machine was ever heard from.
 pub(super) fn missing(freshness: &Freshness) -> Text {
     Text::new(format!(
         "\"{}\" does not exist: this machine has received no heartbeat of any other, so max_staleness refuses \
@@ -152,7 +152,7 @@ pub(super) fn missing(freshness: &Freshness) -> Text {
     .fix("run hpkp sync on this machine, and again by a timer")
 }
 
-/// The file cannot be used, and no host here is concerned.
+/// The text for a file that cannot be used, if no host here shares a name with these machines.
 pub(super) fn unreadable(freshness: &Freshness, why: &str) -> Text {
     Text::new(format!(
         "cannot use \"{}\" ({why}), so it is not known when other machines were last heard from",

@@ -1,5 +1,5 @@
-//! The checks beyond one host and its own policy: what clients may hold against what this configuration
-//! presents, and the files that say so.
+//! The checks beyond one host and its own policy: compares the pins that clients may hold with what this
+//! configuration presents, and reports problems of the record files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::header::Kind;
 use crate::published::state::Live;
 use crate::published::{Configuration, EventId, WriterName};
 
-/// Records that a host does not meet, and the names for which it does not.
+/// Records whose pins a host does not match, and the names concerned.
 #[derive(Default)]
 struct UnmetRecords<'a> {
     found: Vec<Live<'a>>,
@@ -31,7 +31,7 @@ impl<'a> UnmetRecords<'a> {
     }
 }
 
-/// What the comparison of all records with all hosts has found.
+/// The result of comparing all records with all hosts.
 #[derive(Default)]
 struct Comparison<'a> {
     unmet: UnmetByHost<'a>,
@@ -44,12 +44,12 @@ struct Comparison<'a> {
     dane: Notes<'a>,
 }
 
-/// By the host, the code, the class, and why the host answers for the names.
+/// Unmet records by the host, the code, the class, and why the host answers for the names.
 type UnmetByHost<'a> = BTreeMap<(usize, Code, Class, Claim), UnmetRecords<'a>>;
 
 impl<'a> Checker<'a> {
-    /// All checks that look beyond one host and its own policy. Headers that a lock-out was found
-    /// for are taken out of `sending`.
+    /// Runs all checks beyond one host and its own policy, and removes the headers of hosts with a lock-out from
+    /// `sending`.
     pub(super) fn check_published(&mut self, sending: &mut [Option<Sending>], now: i64) {
         let deployment = self.deployment;
         let Some(published) = self.published else { return };
@@ -77,16 +77,16 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What is wrong with the files themselves.
+    /// Reports what is wrong with the record files themselves.
     fn check_files(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
         let deployment = self.deployment;
         let on_tls =
             || (0..deployment.hosts.len()).filter(|position| deployment.hosts[*position].tls);
         for (code, text, at) in &records.problems {
-            // Several of one code are findings of their own.
+            // Each problem is a finding of its own, even if several have the same code.
             let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
-                // What is as it was locks nobody out who was not locked out before.
+                // An unchanged host locks out nobody who was not locked out before.
                 let class = match code {
                     Code::RecordsUnreadable
                     | Code::RecordsUnsafePermissions
@@ -112,7 +112,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// What records that cannot be used mean for a host.
+    /// The class of a finding about unusable records, for one host.
     fn class_of_files(
         &self,
         records: &Records,
@@ -120,11 +120,11 @@ impl<'a> Checker<'a> {
         code: Code,
         host: usize,
     ) -> Class {
-        // Where it is not known what was published, the digest of that configuration has the policies.
+        // If nobody knows what was published, the digest tells whether the policies are the same.
         let is_same = published.unrecorded == Some(true);
         let is_pinning = self.deployment.hosts[host].enforced.is_some();
         match is_same || self.is_host_unchanged(published, host) {
-            // The server's own records cannot be read, so nothing is added to them either.
+            // The server's own records cannot be read, so its pins cannot be recorded either.
             true if is_same && records.writer.is_none() && is_pinning => Class::Withhold,
             true => Class::Warning,
             false => code.class(),
@@ -141,7 +141,7 @@ impl<'a> Checker<'a> {
         policy.is_some_and(|policy| published.is_host_unchanged(host, Some(policy)))
     }
 
-    /// What clients may hold against what is presented.
+    /// Compares the pins that clients may hold with what is presented.
     fn check_live(&mut self, records: &'a Records, published: &Published<'a>, now: i64) {
         let mut found = Comparison::default();
         for host_set in published.host_sets(self.deployment.hosts.len()) {
@@ -168,13 +168,13 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Whether a server on TLS presents nothing to anybody.
+    /// Whether a TLS server has no certificate, so that it refuses every handshake.
     fn refuses_handshakes(&self, host: usize) -> bool {
         let host = &self.deployment.hosts[host];
         host.tls && host.contexts.is_empty()
     }
 
-    /// The records that bind `host_set` against the hosts to which they lead clients.
+    /// Compares the records that bind `host_set` with the blocks to which their clients are led.
     fn compare_name(
         &self,
         records: &'a Records,
@@ -238,7 +238,7 @@ impl<'a> Checker<'a> {
         now: i64,
     ) {
         let all = merged(all);
-        // What the hosts of one finding hold, for the command that it prints.
+        // All records of the hosts of one finding, for the command that it prints.
         let mut together: HashMap<(Code, Class, String), Vec<Live<'a>>> = HashMap::new();
         for ((_, code, class, claim), unmet) in &all {
             let group = group_of(unmet, *code, *claim);
@@ -281,8 +281,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A host whose certificates cannot be compared, where there is something to compare them with.
-    /// One with a policy has its finding already.
+    /// Reports hosts for which clients hold pins and whose certificates are not known. A host with a policy has a
+    /// finding about that already.
     fn report_unknown(&mut self, records: &'a Records, unknown: &BTreeSet<usize>) {
         for &host in unknown {
             if self.deployment.hosts[host].enforced.is_some() {
@@ -345,8 +345,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// The entries by the configuration and who recorded it. Of one configuration a client may need one
-/// entry only; what another writer says suffices for the same client counts for nothing.
+/// The entries by client configuration and writer. A client may need only one entry of a configuration, but entries
+/// of another writer never count for it.
 pub(super) fn entries_of_configurations<'b>(
     binding: &'b [(Live<'_>, Relation)],
 ) -> HashMap<(Configuration, &'b WriterName), Vec<&'b crate::published::Published>> {
@@ -364,14 +364,13 @@ pub(super) fn entries_of_configurations<'b>(
 fn group_of(unmet: &UnmetRecords<'_>, code: Code, claim: Claim) -> String {
     let mut group = text::group(&unmet.found);
     if !matches!(claim, Claim::Name | Claim::Pattern) || code == Code::RemovedHostPinsUnmet {
-        // The text names the hosts, since none of them is in the label.
+        // The label does not contain the host names, so the text names them.
         unmet.names.iter().for_each(|(host_set, _)| group.push_str(host_set.0.as_str()));
     }
     group
 }
 
-/// What a default server does not meet for its own names it has not to be told of those in its
-/// certificate besides.
+/// Merges findings about the names in a default server's certificate into those about its own names.
 fn merged(mut all: UnmetByHost<'_>) -> UnmetByHost<'_> {
     let is_by_certificate =
         |(.., claim): &&(usize, Code, Class, Claim)| *claim == Claim::Certificate;

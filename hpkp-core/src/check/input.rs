@@ -1,4 +1,4 @@
-//! What the check compares: all that a configuration says and has loaded, and the records.
+//! The input of the check: everything that a configuration declares and has loaded, and the records.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,7 +14,7 @@ use crate::published::heard::AllHeard;
 use crate::published::{HostName, Matching, State, WriterName};
 use crate::text::ShellWord;
 
-/// All that a configuration says and has loaded.
+/// Everything that a configuration declares and has loaded.
 #[derive(Debug, Default)]
 pub struct Deployment {
     /// What the server loaded, one entry for each TLS context.
@@ -23,14 +23,14 @@ pub struct Deployment {
     pub policies: Vec<Policy>,
     /// The server blocks.
     pub hosts: Vec<Host>,
-    /// What messages call the directives.
+    /// The names of the directives in messages.
     pub names: Names,
-    /// The addresses on which they answer with TLS. Without listeners no name leads to a block, and
-    /// each block is compared only with its own policy.
+    /// The addresses on which the server blocks answer with TLS. Without listeners no name leads to a block, and each
+    /// block is compared only with its own policy.
     pub listeners: Vec<Listener>,
-    /// What the records of published pins say; none where the caller has nothing to do with them.
+    /// The records of published pins; none if the caller does not use them.
     pub records: Option<Records>,
-    /// Names that clients do not reach here, as the operator says (`hpkp_not_served_here`).
+    /// Names that the operator declared to be served elsewhere (`hpkp_not_served_here`).
     pub not_served_here: Vec<NotServedHere>,
     /// Findings of the server's module about the configuration itself.
     pub noticed: Vec<Noticed>,
@@ -40,7 +40,7 @@ pub struct Deployment {
     /// The hosts (by position) whose certificates are chosen during the handshake and compared with the
     /// pins there, in the worker (`hpkp_guard`).
     pub guarded: BTreeSet<usize>,
-    /// Whether renewals keep the key, for the hosts (by position) for which the operator says it
+    /// Whether renewals keep the key, for the hosts (by position) for which the operator declared it
     /// (`hpkp_renewal_key`).
     pub renewal_keys: BTreeMap<usize, RenewalKey>,
 }
@@ -53,12 +53,12 @@ impl Deployment {
     }
 }
 
-/// What a host's client does with the key when it renews the certificate.
+/// Whether a host's ACME client keeps the key when it renews the certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenewalKey {
-    /// It keeps it.
+    /// The client keeps the key.
     Same,
-    /// It makes a new one each time.
+    /// The client makes a new key each time.
     New,
 }
 
@@ -75,16 +75,16 @@ pub struct Noticed {
     pub at: Location,
 }
 
-/// A name that the operator says is served elsewhere.
+/// A name that the operator declared to be served elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotServedHere {
     /// The host, or the domain above the hosts.
     pub host: HostName,
     /// Which hosts are meant: this one, or those one label below it.
     pub matching: Matching,
-    /// The one port that is meant; all where there is none.
+    /// The port concerned; none for all ports.
     pub port: Option<u16>,
-    /// Whether this is about pins of clients that come over UDP alone.
+    /// Whether only pins of clients that come over UDP are concerned.
     pub udp: bool,
     /// Where the directive stands.
     pub at: Location,
@@ -93,26 +93,24 @@ pub struct NotServedHere {
 /// The names that a server has for the directives in messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Names {
-    /// How long clients remember a policy.
+    /// Sets how long clients remember a policy.
     pub max_age: &'static str,
-    /// Where violation reports go.
+    /// Sets where clients send violation reports.
     pub report_uri: &'static str,
-    /// The file of trust anchors.
+    /// Names the file of trust anchors.
     pub trusted_certificate: &'static str,
-    /// The directory with records.
+    /// Names the directory with records.
     pub published_pins: &'static str,
-    /// The directive that declares that a name is served elsewhere.
+    /// Declares that a name is served elsewhere.
     pub not_served_here: &'static str,
-    /// The directive that makes a default server refuse clients of names that no server has; none
-    /// where the server has no such directive.
+    /// Makes a default server refuse clients of names that no server has; none if the server has no such directive.
     pub reject_handshake: Option<&'static str>,
-    /// The directive that declares that renewals keep the key, with its argument; none where the
-    /// server has no such directive.
+    /// Declares that renewals keep the key, with its argument; none if the server has no such directive.
     pub same_key: Option<&'static str>,
 }
 
 impl Default for Names {
-    /// nginx's.
+    /// The names of nginx's directives.
     fn default() -> Self {
         Self {
             max_age: "max_age",
@@ -140,34 +138,34 @@ pub struct Context {
 pub enum Certificates {
     /// One chain for each key: a server may have an RSA and an ECDSA certificate side by side.
     Loaded(Vec<Chain>),
-    /// They are not known when the configuration is read.
+    /// The certificates are not known when the configuration is read.
     NotKnown {
         /// Why, as a clause.
         why: Cow<'static, str>,
         /// What can be done, as a clause.
         remedy: &'static str,
     },
-    /// This is a test, and they are known only at the start; the reason, as a clause.
+    /// This is a config test, and the certificates are known only at the start; the reason, as a clause.
     Later(String),
-    /// One of them cannot be used; the code and what is wrong.
+    /// A certificate cannot be used; the code and what is wrong.
     Unusable(Code, Text),
 }
 
-/// The anchors in force for a server, and what was wrong with reading them.
+/// The trust anchors in force for a server, and the problems in reading them.
 #[derive(Debug, Default)]
 pub struct TrustSetting {
     /// The anchors that could be read.
     pub trust: Trust,
     /// The code, what is wrong, and the directive.
     pub problem: Option<(Code, Text, Location)>,
-    /// What was left out of the anchors; the others are used.
+    /// Certificates that were skipped; the other anchors are used.
     pub skipped: Vec<Skipped>,
 }
 
 /// Trusted certificates that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
-    /// What is left out, the consequence, and each of them with its reason.
+    /// What is skipped, the consequence, and each certificate with the reason.
     pub text: Text,
     /// The directive; none where it is the system's store.
     pub at: Option<Location>,
@@ -182,9 +180,9 @@ pub struct Host {
     pub names: Vec<String>,
     /// Whether it answers on TLS.
     pub tls: bool,
-    /// The contexts (positions in [`Deployment::contexts`]) whose certificates its clients see.
+    /// The contexts (positions in [`Deployment::contexts`]) whose certificates it presents.
     pub contexts: Vec<usize>,
-    /// What is done when the answer is a lock-out or unsure.
+    /// What the server does about a lock-out or an unsure answer.
     pub check: Check,
     /// The policy for `Public-Key-Pins`.
     pub enforced: Option<PolicyUse>,
@@ -222,8 +220,8 @@ impl Host {
 pub struct Alarm {
     /// What was found.
     pub code: Code,
-    /// The name that it is about, if it is about one name; the same finding for another name is
-    /// another alarm. The port is none for a finding about a policy, whose pins apply to all ports.
+    /// The name concerned, if the finding is about one name; the same finding for another name is another alarm. A
+    /// finding about a policy has no port, because its pins apply to all ports.
     pub name: Option<(HostName, Matching, Option<u16>)>,
 }
 
@@ -232,7 +230,7 @@ pub struct Alarm {
 pub struct Serving {
     /// Its pin.
     pub pin: Pin,
-    /// When it expires, to be shown.
+    /// When it expires, as text for messages.
     pub not_after: String,
 }
 
@@ -247,7 +245,7 @@ pub struct PolicyUse {
     pub own: bool,
 }
 
-/// What the records say, and what is wrong with them.
+/// The records, and the problems in reading them.
 #[derive(Debug)]
 pub struct Records {
     /// The state that follows from them.
@@ -256,27 +254,27 @@ pub struct Records {
     pub writer: Option<WriterName>,
     /// Where they were read: first the directory to which `hpkp published` can add what the operator decides.
     pub directories: Vec<String>,
-    /// The directive that names them, or the place that findings name where there is none.
+    /// The directive that names the directories, or without a directive the place that findings name.
     pub at: Location,
     /// What is wrong with them: the code, the text, and the directive.
     pub problems: Vec<(Code, Text, Location)>,
-    /// The digest ([`super::digest()`]) of the configuration that was accepted last, if it is served and could
-    /// not be recorded, or its record is lost. The records are then of an earlier configuration, so only a
-    /// configuration with this digest is unchanged. None where it is on record.
+    /// The digest ([`super::digest()`]) of the last accepted configuration, if it is served and could not be recorded,
+    /// or its record is lost. The records are then of an earlier configuration, so only a configuration with this
+    /// digest is unchanged. None if the last accepted configuration is on record.
     pub unrecorded: Option<Digest>,
-    /// How long other machines may be silent, for each directory whose directive says it.
+    /// How long other machines may be silent, for each directory with `max_staleness`.
     pub freshness: Vec<Freshness>,
 }
 
 impl Records {
-    /// The directories as `hpkp published` takes them: it reads all, and writes to the first.
+    /// The directories as options of `hpkp published`, which reads all of them and writes to the first.
     #[must_use]
     pub fn options(&self) -> String {
         directory_options(&self.directories)
     }
 }
 
-/// Directories as `hpkp published` takes them.
+/// Directories as options of `hpkp published`.
 #[must_use]
 pub fn directory_options(directories: &[String]) -> String {
     let option = |directory: &String| format!("-d {}", ShellWord::new(directory));
@@ -290,13 +288,13 @@ pub struct Freshness {
     pub max_staleness: i64,
     /// The directive.
     pub at: Location,
-    /// The path of the file that says when they were heard from.
+    /// The path of the file of heartbeats.
     pub file: String,
     /// The writers that have a copy in the directory.
     pub peers: BTreeSet<WriterName>,
-    /// What the file says.
+    /// The content of that file.
     pub heard: HeardFile,
-    /// Whether certificates arrive one by one at the handshake, so that each counts as new.
+    /// Whether certificates arrive one by one at the handshake, so that each of them counts as new.
     pub at_handshake: bool,
 }
 
@@ -305,8 +303,8 @@ pub struct Freshness {
 pub enum HeardFile {
     /// The last receipt of each that was ever heard from.
     Read(AllHeard),
-    /// There is no such file: no machine was ever heard from.
+    /// The file does not exist: no machine was ever heard from.
     Missing,
-    /// It cannot be used, for this reason.
+    /// The file cannot be used, for this reason.
     Unusable(String),
 }

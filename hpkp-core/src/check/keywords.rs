@@ -1,5 +1,5 @@
-//! Keywords in policies: they follow what each server has loaded, so that each has a policy of its
-//! own.
+//! Keywords in policies: replaces them with the keys that each server has loaded, so that each server gets a policy of
+//! its own.
 
 use std::collections::{HashMap, HashSet};
 

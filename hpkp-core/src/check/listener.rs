@@ -21,8 +21,8 @@ pub struct Listener {
     /// Names that are regular expressions, in the order in which the server tries them, with their
     /// blocks.
     pub patterns: Vec<(usize, Rc<dyn NamePattern>)>,
-    /// Whether clients come here by the port and speak no HTTP: a TLS server of nginx's `stream` or
-    /// `mail`. One that has the address for itself has no names but those in its certificates.
+    /// Whether clients choose the server by its port and speak no HTTP: a TLS server of nginx's `stream` or `mail`. If
+    /// it is the only one on the address, its names are those in its certificates.
     pub by_port_alone: bool,
 }
 
@@ -41,13 +41,13 @@ impl Listener {
         }
     }
 
-    /// Whether it takes datagrams (QUIC); then `/udp` follows the address.
+    /// Whether it is a UDP listener (QUIC), whose address ends in `/udp`.
     pub(super) fn is_udp(&self) -> bool {
         self.address.as_deref().is_some_and(is_udp)
     }
 }
 
-/// Whether an address, as a server writes it, is one for datagrams.
+/// Whether an address, as the server writes it, is a UDP address.
 pub(super) fn is_udp(address: &str) -> bool {
     address.ends_with("/udp")
 }
@@ -64,8 +64,8 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Whether the server ever finds a block by this name of it. Both servers remove the trailing dot from
-    /// the name that clients ask for, and then compare it with configured names that keep theirs.
+    /// Whether a client can reach a block by this configured name. Both servers remove the trailing dot from the name
+    /// that a client asks for, but not from configured names, so a configured name with a trailing dot never matches.
     #[must_use]
     pub fn finds(self, name: &str) -> bool {
         self == Self::Nginx && name.starts_with('~') || !name.ends_with('.')

@@ -1,4 +1,4 @@
-//! One record against the blocks to which its clients are led.
+//! Compares one record with the blocks to which its clients are led.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,10 @@ use super::listener::is_udp;
 use super::nameless;
 use super::presented::{Enough, PresentedKeys};
 use super::records::{Published, Relation};
+use super::route::Route;
 use super::routing::{Claim, HostSet, Led, Target};
 use super::slots::Got;
 use super::unchanged::lets_in;
-use super::visit::Visit;
 use crate::finding::{Class, Code};
 use crate::published::state::Live;
 use crate::published::{self, Origin, PinValidation};
@@ -23,19 +23,20 @@ pub(super) fn ignores_names(body: &published::Published, relation: Relation) -> 
     relation == Relation::Own && nameless::ignores_names(body)
 }
 
-/// Whether clients that hold pins come to an address by its protocol. One that is not known is for TCP.
+/// Whether the clients of a record use the protocol of an address. An address that is not known counts as TCP.
 fn is_over(body: &published::Published, address: Option<&str>) -> bool {
     body.is_over(address.is_some_and(is_udp))
 }
 
-/// Pins that clients hold, how these bind a host, and what is enough for them.
+/// Pins that clients hold, how they bind a host, and the sets of which a client needs one.
 pub(super) type Held<'b> = (Live<'b>, Relation, &'b [Enough]);
 
-/// The blocks to which clients are led, and why, with the ports.
+/// The ports on which clients are led to a block, by the block and why it answers.
 type LedTo = BTreeMap<(usize, Claim), BTreeSet<u16>>;
 
 impl<'a> Published<'a> {
-    /// The blocks among `targets` to which those who hold `live` are led when they visit `host_set`.
+    /// The blocks to which clients of `host_set` that hold `live` are led: some of `targets`, and for clients who
+    /// ignore names others as well.
     pub(super) fn led_to(
         &self,
         targets: &[Target],
@@ -46,16 +47,16 @@ impl<'a> Published<'a> {
         let body = &live.record.body;
         let mut led = LedTo::new();
         for target in targets {
-            // A socket without a port may be reached at any, through something in front of it.
+            // Clients may reach a Unix socket through any port of a proxy in front of it.
             let is_at = body.is_on(target.port) && body.is_over(target.is_udp);
-            // Pins without a port are those of clients that speak HTTP, unless DNS has them, and what is passed on at its
-            // port may be HTTP.
+            // Pins without a port are those of HTTP clients, unless DNS publishes them. A `stream` server on the port
+            // of HTTPS may pass HTTP on.
             let is_http = target.claim != Claim::Port || target.port == HTTPS;
             if is_at && (is_http || body.port.is_some() || body.tlsa.is_some()) {
                 led.entry((target.host, target.claim)).or_default().insert(target.port);
             }
         }
-        // Where nobody has the name, the port decides for those who ignore it.
+        // If no block has the name, clients who ignore names reach whatever listens on the port.
         let by_port = |port: &u16| {
             (ignores_names(body, relation)
                 || relation == Relation::Own && self.was_led_by_port(body, host_set, *port))
@@ -87,8 +88,7 @@ impl<'a> Published<'a> {
         led
     }
 
-    /// The name and port of a record whose host is served here and on whose port nothing that has the
-    /// host is looked at.
+    /// The name and port of a record, if this server serves the host but no checked server has it on that port.
     pub(super) fn unlistened(
         &self,
         targets: &[Target],
@@ -112,8 +112,8 @@ impl<'a> Published<'a> {
         counts.then(|| format!("{}:{port}{over}", matching.pattern(host)))
     }
 
-    /// What is found where those who hold `live` visit `host_set` and are led to a host on `ports`: the
-    /// gravest of what is found for each of its certificates, since a client chooses which it gets.
+    /// The finding for clients of `host_set` that hold `live` and are led to a host on `ports`. It is the gravest
+    /// finding of all certificates of the host, because the client chooses the certificate.
     pub(super) fn judge(
         &self,
         records: &'a Records,
@@ -124,32 +124,32 @@ impl<'a> Published<'a> {
     ) -> Option<(Code, Class)> {
         let presented = &self.presented[host];
         let found = Got::each(&presented.certificates).filter_map(|got| {
-            self.judge_one(records, Visit { host_set, host, claim }, held, (presented, got), ports)
+            self.judge_one(records, Route { host_set, host, claim }, held, (presented, got), ports)
         });
         found.min_by_key(|(code, class)| (*class, *code == Code::PublishedPinsPartlyMet))
     }
 
-    /// The same, where they get one of its certificates.
+    /// The finding of [`Self::judge`] for one certificate of the host.
     fn judge_one(
         &self,
         records: &'a Records,
-        Visit { host_set, host, claim }: Visit<'_>,
+        Route { host_set, host, claim }: Route<'_>,
         (live, relation, enough): Held<'_>,
         (presented, got): (&PresentedKeys<'_>, Got<'_>),
         ports: &BTreeSet<u16>,
     ) -> Option<(Code, Class)> {
         let body = &live.record.body;
         let ignores_names = ignores_names(body, relation);
-        let of = Visit { host_set, host, claim: claim.of_clients(ignores_names) };
+        let of = Route { host_set, host, claim: claim.of_clients(ignores_names) };
         let without_names = self.enough_without_names(of, ports, enough);
         let enough_before = without_names.as_ref().map_or(enough, |enough| &enough[..]);
         let is_leaf_unchanged =
             || self.is_leaf_unchanged(enough_before, of, (presented, got), ports);
-        // What nobody has recorded may have let them in, by the certificate of another leaf.
+        // A configuration that is not on record may have let them in with another leaf.
         let got_in_unrecorded = || self.unrecorded.is_some() && !is_leaf_unchanged();
         let got_in_before =
             || self.got_in_before(of, ports, got, enough_before) || got_in_unrecorded();
-        // Nobody accepts it for the name, whatever it meets.
+        // No client accepts this certificate for the name, whatever pins it matches.
         let is_refused = claim != Claim::Name && !ignores_names && !presented.is_for(got, host_set);
         if is_refused && !got_in_before() {
             return None;
@@ -161,7 +161,7 @@ impl<'a> Published<'a> {
                 !self.is_new_path(records, body, of, ports, got, lets_in(enough))
             })
         };
-        // Whoever got in by the certificate of the leaf got in on every path.
+        // Clients that matched the leaf certificate got in on every path.
         let is_leaf_kept = || !got_in_before() || is_leaf_unchanged();
         let code = match (presented.meet_by(got, enough), relation) {
             (PinValidation::Succeeds, _) => return None,
@@ -179,12 +179,12 @@ impl<'a> Published<'a> {
         if code.class() != Class::Lockout {
             return Some((code, code.class()));
         }
-        // Nothing says that clients of the name come here at all.
+        // There is no evidence that clients of the name come to this block.
         if claim == Claim::AnyName && (!got_in_before() || self.may_have_been_presented(ports, got))
         {
             return None;
         }
-        // The host may be served by another machine, and nobody who comes here is refused who was not.
+        // Another machine may serve the host, and this certificate refuses no client that got in here before.
         if claim.is_incidental() && !got_in_before() {
             let code = Code::WildcardHostPinsUnmet;
             return Some((code, code.class()));
@@ -194,9 +194,8 @@ impl<'a> Published<'a> {
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
     }
 
-    /// The servers, with their ports, to which a name leads now which this server had, with a
-    /// certificate that is not for it: clients are turned away for the name, whatever they hold. Those are
-    /// left out that meet the pins.
+    /// The blocks and ports to which a name leads that this server has lost. Their certificates are not valid for the
+    /// name, so clients refuse them whatever pins they hold. Blocks that match the pins are left out.
     pub(super) fn removed(
         &self,
         records: &'a Records,
@@ -222,7 +221,7 @@ impl<'a> Published<'a> {
             return self.removed_at(targets, host_set, body, enough);
         }
         let is_concerned = |(host, port): &(usize, u16)| {
-            // What is behind a socket without a port may be reached on any.
+            // Clients may reach a Unix socket through any port.
             (ports.is_empty() || *port == 0 || ports.contains(port))
                 && body.is_on(*port)
                 && !is_answered(*port)
@@ -234,7 +233,7 @@ impl<'a> Published<'a> {
         led.map(|led| (led.host, led.port)).filter(is_concerned).collect()
     }
 
-    /// The same where the server still has the name on another address of the port.
+    /// The blocks of [`Self::removed`] if the server still has the name on another address of the port.
     fn removed_at(
         &self,
         targets: &[Target],
@@ -243,7 +242,7 @@ impl<'a> Published<'a> {
         enough: &[Enough],
     ) -> Vec<(usize, u16)> {
         let is_shared = |target: &Target| self.shared_ports.contains(&target.port);
-        // Who ignores names is not turned away for them.
+        // Clients who ignore names do not refuse a certificate for its names.
         if ignores_names(body, Relation::Own) || !targets.iter().any(is_shared) {
             return Vec::new();
         }

@@ -1,5 +1,4 @@
-//! The findings of a check and their words: one for each code and policy, however many hosts share
-//! it.
+//! The findings of a check and their texts. Hosts that share the code and the policy share one finding.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,13 +15,13 @@ use crate::pin::Pin;
 use crate::policy::{MAX_PINS, Policy, ResolvedPin, Role};
 use crate::text::{Excerpt, ShellWord};
 
-/// How many lines of a kind a finding has at most.
+/// The most lines of one kind in a finding.
 pub(super) const MAX_DETAILS: usize = 24;
 
 /// The note after a pin that no advice may recommend.
 pub(super) const COMPROMISED: &str = " (compromised, do not use it)";
 
-/// For how many pins a finding has a command.
+/// The most pins for which a finding prints a command.
 const MAX_SEARCHED: usize = 4;
 
 /// What a finding is about, besides its code and its host.
@@ -36,7 +35,7 @@ pub(super) struct Scope<'a> {
     pub(super) each_place: bool,
 }
 
-/// What was found, and what is to be done about it.
+/// What was found, and what the server does about it.
 #[derive(Clone, Copy)]
 pub(super) struct Found {
     pub(super) code: Code,
@@ -53,7 +52,7 @@ type Key = (Code, Class, Check, Kind, String, Option<Location>);
 pub(super) struct Findings {
     all: Vec<Finding>,
     index: HashMap<Key, usize>,
-    /// The hosts of each, which are named and counted once.
+    /// The hosts of each finding, so that each host is named and counted once.
     hosts: Vec<HashSet<Box<str>>>,
 }
 
@@ -65,7 +64,7 @@ impl Findings {
         host: &str,
         text: impl FnOnce() -> T,
     ) {
-        // Where nothing is refused, it does not matter what is done about a refusal.
+        // Such findings never refuse a configuration, so findings that differ only in `check` can be one.
         let check = match class {
             Class::Lockout | Class::Unsure => check,
             Class::Invalid | Class::Withhold | Class::Warning => Check::default(),
@@ -118,11 +117,11 @@ pub(super) fn with_backup_key(text: Text) -> Text {
 }
 
 pub(super) fn incomplete(policy: &Policy, code: Code, names: &Names) -> Text {
-    let name = policy.shown();
+    let name = policy.label();
     let count = policy.spec.distinct_sources();
     let pins = if count == 1 { "pin" } else { "different pins" };
     match code {
-        // Such a policy needs no backup, and with none of its own it gets both pins.
+        // A policy with max-age=0 needs no backup pin. Without any pin of its own, two pins are added to it.
         Code::TooFewPins if policy.spec.is_unpinning() && count == 1 => Text::new(format!(
             "policy \"{name}\" has {count} {pins}; some clients (Chromium) ignore a header without the pin of \
              the key in use and another pin, and forget nothing"
@@ -167,7 +166,7 @@ pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> T
         "the {} of policy \"{}\" is {}; browsers limit it to 60 days, other clients remember a mistake \
          for the whole time",
         names.max_age,
-        policy.shown(),
+        policy.label(),
         date::duration(i64::from(age.seconds()))
     ))
     .fix(format!("set {} to 60d or less", names.max_age))
@@ -176,7 +175,7 @@ pub(super) fn max_age_too_long(policy: &Policy, age: MaxAge, names: &Names) -> T
 pub(super) fn not_known_at_load(policy: &Policy, why: &str, remedy: &str) -> Text {
     Text::new(format!(
         "{why}, so policy \"{}\" cannot be checked and no header is sent",
-        policy.shown()
+        policy.label()
     ))
     .fix(remedy)
 }
@@ -185,7 +184,7 @@ pub(super) fn not_guarded(policy: &Policy, why: &str) -> Text {
     Text::new(format!(
         "{why}, and policy \"{}\" is used unguarded: the header is sent on each connection whose certificate \
          satisfies the policy; nothing refuses a new key, which locks out the clients that noted the pins",
-        policy.shown()
+        policy.label()
     ))
     .fix(
         "keep the key at each renewal, or publish the pin of the next key for as long as max_age before \
@@ -194,12 +193,12 @@ pub(super) fn not_guarded(policy: &Policy, why: &str) -> Text {
 }
 
 pub(super) fn checked_at_handshake(policy: &Policy, why: &str, remedy: &str) -> Text {
-    let what = format!("check it against policy \"{}\"; the guard compares it", policy.shown());
+    let what = format!("check it against policy \"{}\"; the guard compares it", policy.label());
     at_handshake(why, &what, remedy)
 }
 
-/// The text about a certificate that is compared at each handshake. `what` is the action that this
-/// test cannot do and the guard does.
+/// The text about a certificate that the guard compares at each handshake. `what` is the check that the config test
+/// cannot do.
 pub(super) fn at_handshake(why: &str, what: &str, remedy: &str) -> Text {
     let text = Text::new(format!(
         "{why}, so this test cannot {what} at each handshake, and presents the last good certificate where \
@@ -212,7 +211,7 @@ pub(super) fn checked_at_start(policy: &Policy, why: &str) -> Text {
     Text::new(format!(
         "{why}, so this test cannot check it against policy \"{}\"; the start checks it, and sends the \
          header only if the certificate satisfies the policy",
-        policy.shown()
+        policy.label()
     ))
 }
 
@@ -269,7 +268,7 @@ pub(super) fn no_pin_in_chain(
     text
 }
 
-/// What it means for clients that a certificate does not match a policy, and what to do first.
+/// The consequence for clients if a certificate does not match a policy, and the first action.
 fn failed_policy(
     policy: &Policy,
     kind: Kind,
@@ -281,7 +280,7 @@ fn failed_policy(
         1 => "the certificate chain".to_owned(),
         of => format!("the chain of {} of {of} certificates", unmet.chains.len()),
     };
-    let name = policy.shown();
+    let name = policy.label();
     let found = match pins.len() {
         1 => format!("the only pin in policy \"{name}\" matches no key in {chain}"),
         _ => format!("no pin in policy \"{name}\" matches a key in {chain}"),
@@ -358,7 +357,7 @@ pub(super) fn partial_path_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -
     Text::new(format!(
         "policy \"{}\" matches some certificate paths that clients may build and fails on others, so \
          some clients would refuse the certificate",
-        policy.shown()
+        policy.label()
     ))
     .fix("pin a key that is on every path, preferably the certificate's own key")
     .details(described(chains))
@@ -368,7 +367,7 @@ pub(super) fn root_only_match(policy: &Policy, chains: &[(&Chain, &Paths)]) -> T
     Text::new(format!(
         "policy \"{}\" pins only a key above the certificates that the server sends; clients that \
          compare the sent certificates alone (wget2) would refuse them",
-        policy.shown()
+        policy.label()
     ))
     .fix("also pin the key of the certificate or of its issuer")
     .details(described(chains))
@@ -378,13 +377,13 @@ pub(super) fn superfluous(policy: &Policy, certificate: &Arc<Certificate>) -> St
     format!(
         "policy \"{}\" pins {} (sha256/{}), which the server sends but which is on no certificate path; \
          clients ignore it, so this pin protects nothing",
-        policy.shown(),
+        policy.label(),
         certificate.subject(),
         certificate.pin().map_or_else(String::new, |pin| pin.to_string())
     )
 }
 
-/// `why` gives the reason why a pin is no backup.
+/// `why` returns the reason why a pin is no backup.
 pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) -> Text {
     let all_loaded = policy.pins.iter().all(|one| why(one.pin) == LOADED);
     let cause = if all_loaded {
@@ -395,7 +394,7 @@ pub(super) fn no_backup_pin(policy: &Policy, why: &dyn Fn(Pin) -> &'static str) 
     let text = Text::new(format!(
         "policy \"{}\" has no backup pin, since {cause}; clients ignore such a header (RFC 7469 section \
          2.5), so it is not sent",
-        policy.shown()
+        policy.label()
     ));
     let pins = distinct(policy);
     let pins = pins.iter().take(MAX_DETAILS);
@@ -419,7 +418,7 @@ pub(super) fn pin_not_spki_hash(policy: &Policy, pin: Pin, mistaken: &Mistaken) 
     Text::new(format!(
         "sha256/{pin} in policy \"{}\" is the SHA-256 hash of {}, {}; no key has this pin, so no client \
          can match it and it is no backup pin",
-        policy.shown(),
+        policy.label(),
         mistaken.of.name(),
         mistaken.object
     ))
@@ -480,7 +479,7 @@ pub(super) fn compromised_key_pinned(policy: &Policy, pin: Pin, why: &str) -> Te
     Text::new(format!(
         "policy \"{}\" pins sha256/{pin}, whose key is recorded as compromised (\"{}\"); clients with \
          this policy accept whoever has that key, and it is no backup pin",
-        policy.shown(),
+        policy.label(),
         Excerpt::new(why)
     ))
     .fix("remove the pin, and pin a new backup key")
@@ -499,11 +498,11 @@ fn described(chains: &[(&Chain, &Paths)]) -> Vec<String> {
 pub(super) fn leaf(chain: &Chain) -> String {
     let file =
         chain.file().map_or_else(String::new, |file| format!("{}, ", Excerpt::new(&file.path)));
-    format!("certificate: {file}{}", shown_leaf(chain))
+    format!("certificate: {file}{}", leaf_text(chain))
 }
 
-/// The same without the file.
-pub(super) fn shown_leaf(chain: &Chain) -> String {
+/// [`leaf`] without the file.
+pub(super) fn leaf_text(chain: &Chain) -> String {
     let leaf = chain.leaf();
     let pin =
         leaf.pin().map_or_else(|| "key without a pin".to_owned(), |pin| format!("sha256/{pin}"));

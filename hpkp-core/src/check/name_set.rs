@@ -1,5 +1,5 @@
-//! The names by which clients reach a host, and those for which it sends its header, for requests to
-//! look up.
+//! The names by which clients reach a host, and the set of names for which it sends its header. Each request looks up
+//! its host name there.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,16 +13,16 @@ pub struct SeenName {
     pub host: HostName,
     /// Which hosts are meant.
     pub matching: Matching,
-    /// Hosts to which a pattern does not apply, because other blocks have them.
+    /// Hosts to which the pattern does not apply, because other blocks have them.
     pub except: Vec<HostName>,
-    /// The ports; none where it is reached on a Unix socket alone.
+    /// The ports; none if clients reach the host only on a Unix socket.
     pub ports: Vec<u16>,
-    /// Whether no header is sent for it: the block answers for it only by a wildcard in its
+    /// Whether no header is sent for the name: the block answers for it only because of a wildcard in its
     /// certificate, or by the port alone.
     pub aside: bool,
     /// Whether only clients that ignore names accept the certificate.
     pub nameless: bool,
-    /// The addresses, where another block presents something else for it on the same port.
+    /// The addresses, if another block presents different certificates for the name on the same port.
     pub addresses: Vec<String>,
 }
 
@@ -53,7 +53,7 @@ impl NameSet {
         set
     }
 
-    /// Whether it has the host of a request: its name without a port, in any case.
+    /// Whether the set contains the host of a request. `host` has no port and may be in upper case.
     #[must_use]
     pub fn has(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };

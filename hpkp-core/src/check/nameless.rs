@@ -1,6 +1,6 @@
-//! What clients get who ignore names, where no certificate is for the name that they ask for: those of a
-//! port that compare nothing but the leaf (RFC 7671 section 5.1). It is on record, so that a later change
-//! of it is noticed.
+//! Clients who ignore names, and the certificates that they get if no certificate is valid for the name: clients of a
+//! port that compare only the leaf (RFC 7671 section 5.1). These certificates are recorded, so that a later check
+//! notices when they change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::routing::{Claim, HostSet, Led, Reached, Routing};
 use crate::published::state::{Live, Record};
 use crate::published::{self, ANY_HOST, HostName, Matching, Presents};
 
-/// Whether clients ignore names: those of a port that compare nothing but the leaf.
+/// Whether the clients of a record ignore names: clients of a port that compare only the leaf.
 pub(super) fn ignores_names(body: &published::Published) -> bool {
     (body.port.is_some() || body.tlsa.is_some()) && body.ignores_names()
 }
@@ -18,11 +18,11 @@ pub(super) fn ignores_names(body: &published::Published) -> bool {
 /// By block, the names for which it answers only those who ignore names.
 pub(super) type Nameless = Vec<BTreeMap<HostSet, Reached>>;
 
-/// What all blocks answer for so.
+/// The names for which each block answers only clients who ignore names.
 ///
-/// A pattern stands for itself. Where blocks on a port present different certificates, what stands for
-/// any name is recorded of default servers, and of blocks with patterns that no record can say; and of the
-/// names that somebody holds pins of, each by itself.
+/// A wildcard is recorded as such. On ports where blocks present different certificates, `ANY_HOST` is recorded for
+/// default servers and for blocks with patterns that a record cannot express, and each name for which clients hold pins
+/// is recorded by itself.
 pub(super) fn nameless(
     deployment: &Deployment,
     routing: &Routing<'_>,
@@ -67,7 +67,7 @@ pub(super) fn nameless(
             }
         }
     }
-    // What is on record with names is known.
+    // Names that are recorded anyway, because the certificate is valid for them, are left out.
     for (host, all) in all.iter_mut().enumerate() {
         all.retain(|host_set, reached| {
             let mut named = [routing.names(host), routing.asides(host)].into_iter();
@@ -79,15 +79,15 @@ pub(super) fn nameless(
     all
 }
 
-/// What the last accepted configuration presented on a port to those who ignore names.
+/// What the last accepted configuration presented on a port to clients who ignore names.
 #[derive(Default)]
 pub(super) struct NamelessLast<'a> {
-    /// What it presented, where that was the same for everybody.
+    /// One of its records. If not `is_mixed`, all records have the same certificates.
     pub(super) only: Option<&'a Record<Presents>>,
-    /// Whether it presented several.
+    /// Whether its records differ in their certificates.
     pub(super) is_mixed: bool,
-    /// What it presented aside.
+    /// Its records that are aside.
     pub(super) asides: Vec<&'a Record<Presents>>,
-    /// What of the rest is not presented any more.
+    /// Its other records whose certificates are not presented any more.
     pub(super) gone: Vec<&'a Record<Presents>>,
 }

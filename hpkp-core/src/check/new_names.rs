@@ -1,38 +1,37 @@
-//! Names that this server has not had so far. Of pins that are met on some paths only, it matters which path
-//! a client takes: the one that it takes wherever it is shown the same.
+//! Names that this server has not had so far. If pins match on only some paths, the path that a client builds decides.
+//! A client builds the same path wherever it gets the same certificates.
 
 use std::collections::BTreeSet;
 
 use super::Records;
 use super::records::{Published, names_of};
+use super::route::{Place, Route};
 use super::routing::{Claim, HostSet};
 use super::slots::{Got, is_one};
-use super::visit::{Place, Visit};
 use crate::pin::Pin;
 use crate::published::state::Record;
 use crate::published::{self, Presented, Presents};
 
 impl<'a> Published<'a> {
-    /// Whether clients that hold pins, and get a certificate by which some paths do not meet them, may
-    /// refuse it when they visit `host_set`, which the last accepted configuration did not have on
-    /// one of these ports.
+    /// Whether clients of `host_set` may refuse a certificate whose pins match on only some paths. The last accepted
+    /// configuration did not have `host_set` on one of these ports.
     ///
-    /// It is so where the name is shown otherwise elsewhere, and they get in there. Where nobody is on
-    /// record who shows them the name, they may have been shown this path for another name. A server that
-    /// has no predecessor may have served them all along, and what answers for a name only by its
-    /// certificate may not be where they go.
+    /// They may refuse it if another server lets them in with other certificates for the name. If no server is on
+    /// record for the name, they may know this path from another name. The result is false for a server without an
+    /// earlier configuration, which may have served these clients all along, and for a block that answers for the name
+    /// only because of its certificate, since the clients may go elsewhere.
     pub(super) fn is_new_path(
         &self,
         records: &Records,
         body: &published::Published,
-        visit: Visit<'_>,
+        route: Route<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: impl Fn(&Presented) -> bool,
     ) -> bool {
-        let Visit { host_set, claim, .. } = visit;
-        let is_new = |place: &Place<'_>| self.presented_before(visit, *place).is_empty();
-        if self.presented_last.is_empty() || !self.places(visit, ports).iter().any(is_new) {
+        let Route { host_set, claim, .. } = route;
+        let is_new = |place: &Place<'_>| self.presented_before(route, *place).is_empty();
+        if self.presented_last.is_empty() || !self.places(route, ports).iter().any(is_new) {
             return false;
         }
         let is_pinned = |pin: Pin| body.may_pin_leaf(pin);
@@ -57,8 +56,8 @@ impl<'a> Published<'a> {
             .any(|was| got.takes_over(was) && is_path(was) && let_in(was))
     }
 
-    /// What is shown for the name, or the pattern that it fits: by other servers, and by this one on other
-    /// ports.
+    /// What other servers present for the name or the pattern that it matches, and what this server presented for it on
+    /// any port.
     fn of_name(
         &self,
         records: &Records,

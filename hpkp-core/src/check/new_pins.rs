@@ -1,15 +1,15 @@
-//! New pins against what clients that note them will meet besides: other blocks of this
-//! configuration, and other servers.
+//! Compares new pins with the other certificates that clients who note them will get: from other blocks of this
+//! configuration, and from other servers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::messages::Scope as Place;
 use super::presented::{Enough, PresentedKeys, meet};
 use super::records::Published;
+use super::route::Route;
 use super::routing::{Claim, HostSet, Reached};
 use super::slots::Got;
 use super::unchanged::lets_in;
-use super::visit::Visit;
 use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
@@ -27,8 +27,8 @@ pub(super) struct Sent<'a> {
     pins: Vec<Pin>,
 }
 
-/// Those of the certificates in `theirs` by which somebody is refused who notes `pins` from a host. Who is
-/// shown the same there builds the path that met them here.
+/// The certificates in `theirs` that a client may refuse after it noted `pins` from a host. A client that gets the same
+/// certificates from both builds the path that matched the pins.
 fn refusing<'b>(
     ours: &'b PresentedKeys<'_>,
     theirs: &'b [Presented],
@@ -52,8 +52,8 @@ impl Published<'_> {
         })
     }
 
-    /// Whether `includeSubDomains` of what a host publishes for `host_set` binds `visited`, which is
-    /// below its domain; `under` is the name between them that is one label below the domain.
+    /// Whether `includeSubDomains` in the policy that a host publishes for `host_set` binds `visited`, which is below
+    /// its domain. `under` is the name on the way to `visited` that is one label below the domain.
     pub(super) fn binds_below(
         &self,
         host: usize,
@@ -62,7 +62,7 @@ impl Published<'_> {
         visited: &HostSet,
     ) -> bool {
         match host_set.1 {
-            // The pattern's own hosts are not above each other, and others' are not the pattern's.
+            // A pattern binds only what is below one of its own hosts, not these hosts and not those of other blocks.
             Matching::OneLabel => {
                 !under.is_empty()
                     && (under, Matching::Exact) != (visited.0.as_str(), visited.1)
@@ -81,7 +81,7 @@ impl<'a> Checker<'a> {
         });
         uses.filter_map(|(host, policy_use)| {
             let policy = *self.policies.get(policy_use.policy.as_str())?;
-            // Clients forget at once what has no age.
+            // Clients forget pins with max-age=0 at once.
             policy.max_age().filter(|age| age.seconds() > 0)?;
             let pins = policy.sorted_pins();
             Some(Sent { host, policy, at: &policy_use.at, pins })
@@ -89,8 +89,8 @@ impl<'a> Checker<'a> {
         .collect()
     }
 
-    /// A client that notes a policy from one server meets the other servers of this configuration
-    /// that have the name, on whatever port, and those below it where the policy binds them.
+    /// Compares policies with the other blocks of this configuration that have the same name on any port, or a name
+    /// that the policy binds by `includeSubDomains`.
     pub(super) fn check_same_host(&mut self, published: &Published<'a>, sent: &[Sent<'a>]) {
         let mut including: HashMap<&str, Vec<(usize, &HostSet)>> = HashMap::new();
         for (index, one) in sent.iter().enumerate() {
@@ -121,7 +121,7 @@ impl<'a> Checker<'a> {
                     for (index, host_set) in including.get(domain).into_iter().flatten() {
                         let one = &sent[*index];
                         if published.binds_below(one.host, host_set, under, below) {
-                            // Of a pattern, the name that is above this one may be new in it.
+                            // If the policy is published for a pattern, the host above may be new in the pattern.
                             let noted = under.parse().ok().map(|name| (name, Matching::Exact));
                             let noted = noted.filter(|_| host_set.1 == Matching::OneLabel);
                             let noted = noted.as_ref().unwrap_or(host_set);
@@ -135,10 +135,10 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A policy against what another block presents to those who noted it for one name and visit another;
-    /// with the code, whether the last accepted configuration published it for them.
-    /// Where that block is `aside`, so that clients may not come there, it is a word when the policy is
-    /// new: from then on their pins are on record.
+    /// Compares a policy that clients noted for the name `noted` with the certificates that the block `other` presents
+    /// for `visited`. `was_published` says whether the last accepted configuration published the policy for `noted`.
+    /// If `is_aside`, clients may not come to that block: it gets a warning once, while the policy is new, because
+    /// afterwards the pins are on record.
     fn compare(
         &mut self,
         published: &Published<'a>,
@@ -152,7 +152,7 @@ impl<'a> Checker<'a> {
             return;
         }
         let reached = published.routing.names(other).get(visited);
-        // What is not for a name that the block does not have is refused for that, whatever it meets.
+        // If the block does not have the name, clients refuse a certificate that is not valid for it anyway.
         let has_name = reached.is_some_and(|reached| reached.claim == Claim::Name);
         let mut refusing = refusing(ours, &theirs.certificates, &one.pins)
             .filter(|got| has_name || theirs.is_for(*got, visited))
@@ -163,8 +163,8 @@ impl<'a> Checker<'a> {
         let enough = [Enough::Pins(Scope::Chain, one.pins.clone())];
         let is_kept = |Reached { claim, ports }: &Reached| {
             let let_in = lets_in(&enough);
-            let visit = Visit { host_set: visited, host: other, claim: *claim };
-            refusing.all(|got| published.is_kept(visit, ports, got, &let_in))
+            let route = Route { host_set: visited, host: other, claim: *claim };
+            refusing.all(|got| published.is_kept(route, ports, got, &let_in))
         };
         let before = is_aside || was_published && reached.is_some_and(is_kept);
         let class = if before { Class::Warning } else { code.class() };
@@ -182,7 +182,8 @@ impl<'a> Checker<'a> {
         });
     }
 
-    /// New pins against the keys that other servers of the host present, or will when they are back.
+    /// Compares new pins with the keys that other servers present for the host, including stopped servers that may
+    /// return.
     pub(super) fn check_elsewhere(
         &mut self,
         records: &'a Records,
@@ -193,7 +194,7 @@ impl<'a> Checker<'a> {
         let is_other = |record: &&Record<Presents>| {
             records.state.is_presented(record)
                 && records.writer.as_ref() != Some(&record.writer)
-                // That server says it itself, once it has read of these pins.
+                // That server warns by itself, once it has read the record of these pins.
                 && !record.body.aside
         };
         let mut including: HashMap<&str, Vec<(usize, &HostSet)>> = HashMap::new();
@@ -207,7 +208,7 @@ impl<'a> Checker<'a> {
                     of(host_set.0.as_str()).filter(|r| r.body.matching == host_set.1).collect();
                 let exact: HashSet<&WriterName> =
                     same.iter().map(|record| &record.writer).collect();
-                // A writer that has the name by a pattern alone.
+                // Records of writers that have the name only by a pattern.
                 let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
                 let by_pattern = parent.into_iter().flat_map(of).filter(|record| {
                     record.body.matching == Matching::OneLabel && !exact.contains(&record.writer)
@@ -228,12 +229,12 @@ impl<'a> Checker<'a> {
                     let one = &sent[*index];
                     let is_below = one.policy.binds_subdomains()
                         && published.binds_below(one.host, host_set, under, &visited);
-                    // A host that we have by a pattern and they by its name.
+                    // The other server has the host by its name, this one by a pattern.
                     let is_in_pattern = host_set.1 == Matching::OneLabel
                         && visited.1 == Matching::Exact
                         && under == name.as_str()
                         && published.has(one.host, under);
-                    // Of the pattern, it is this very name that may be new here.
+                    // The pattern may be published already, and this name of it be new.
                     let noted = if is_in_pattern { &visited } else { *host_set };
                     if is_below || is_in_pattern {
                         compare_elsewhere(published, *index, one, noted, record, &mut unmet);
@@ -244,7 +245,7 @@ impl<'a> Checker<'a> {
         self.report_elsewhere(records, sent, &unmet);
     }
 
-    /// One finding for a policy, with all records that it does not meet.
+    /// Reports one finding for each policy, with all records that it does not match.
     fn report_elsewhere(&mut self, records: &Records, sent: &[Sent<'a>], unmet: &Elsewhere<'a>) {
         let mut all: BTreeMap<(&str, bool), BTreeMap<EventId, &Record<Presents>>> = BTreeMap::new();
         for ((index, before), (found, _)) in unmet {
@@ -274,7 +275,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A header that nobody remembers having sent.
+    /// Reports headers whose pins no record will remember.
     pub(super) fn check_kept(&mut self, sent: &[Sent<'a>]) {
         if self.deployment.records.as_ref().is_some_and(|records| records.writer.is_some()) {
             return;
@@ -294,8 +295,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// What other servers present that a policy (by position) does not meet, and whether it is as before,
-/// with the names for which clients note it.
+/// What other servers present that a policy does not match, and the names for which clients note the policy. The key is
+/// the position of the policy, and whether it was published before.
 type Elsewhere<'a> =
     BTreeMap<(usize, bool), (BTreeMap<EventId, &'a Record<Presents>>, BTreeSet<HostSet>)>;
 
@@ -316,8 +317,8 @@ fn compare_elsewhere<'a>(
     }
 }
 
-/// The domains above the hosts of `host_set`, each with the name one label below it on the way there;
-/// that is empty for the hosts of a pattern below its own domain.
+/// The domains above the hosts of `host_set`, each with the name one label below it on the way to these hosts. That
+/// name is empty for a pattern and its own domain.
 pub(super) fn domains_above(host_set: &HostSet) -> impl Iterator<Item = (&str, &str)> {
     let name = host_set.0.as_str();
     let itself = (host_set.1 == Matching::OneLabel).then_some((name, ""));

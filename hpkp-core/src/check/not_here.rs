@@ -1,4 +1,4 @@
-//! Names that the operator says are served elsewhere.
+//! Names that the operator declared to be served elsewhere.
 
 use super::messages::{Found, Scope};
 use super::records::Published;
@@ -7,8 +7,7 @@ use crate::finding::{Check, Code, Location, Text};
 use crate::header::Kind;
 
 impl Checker<'_> {
-    /// A name that a block here has is not served elsewhere; of the others no pins are compared, which
-    /// is said.
+    /// Reports declared names that a block here has, and warns that no pins are compared for the other declared names.
     pub(super) fn check_not_served_here(&mut self, published: &Published<'_>) {
         let Some(first) = self.deployment.not_served_here.first() else { return };
         let directive = self.deployment.names.not_served_here;

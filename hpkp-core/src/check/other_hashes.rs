@@ -1,5 +1,5 @@
-//! Pins that are the hash of something else: of a whole certificate, most often. They are found by
-//! hashing every certificate at hand in the ways in which people do by mistake.
+//! Pins that are the hash of something other than a key, most often of a whole certificate. The check finds them by
+//! hashing all loaded certificates in the ways in which people do it by mistake.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -55,16 +55,16 @@ pub(super) fn mistaken(deployment: &Deployment) -> HashMap<Pin, Mistaken> {
 }
 
 struct Search {
-    /// The pins of which it is not known yet what they are.
+    /// The pins that have not been identified yet.
     literals: HashSet<Pin>,
-    /// By address: hosts share certificates.
+    /// The certificates that have been hashed, by address, because hosts share certificates.
     seen: HashSet<*const Certificate>,
     found: HashMap<Pin, Mistaken>,
 }
 
 impl Search {
     fn certificate(&mut self, certificate: &Arc<Certificate>, origin: &str) {
-        // A pin that is that of a key needs no search.
+        // A pin of a loaded key needs no search.
         if let Some(pin) = certificate.pin() {
             self.literals.remove(&pin);
         }

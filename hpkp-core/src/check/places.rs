@@ -1,24 +1,24 @@
-//! Where clients come: the addresses of a port, as far as the records tell them apart.
+//! The ports and addresses at which clients reach a block, as far as the records distinguish addresses.
 
 use std::collections::BTreeSet;
 
 use super::records::{Published, names_of};
+use super::route::{Place, Route};
 use super::routing::HostSet;
-use super::visit::{Place, Visit};
 use crate::published::Presents;
 use crate::published::state::Record;
 
 impl Published<'_> {
-    /// The places of a block's ports, for those who visit `host_set`. One that is on no record is like
-    /// those that it replaces: an address of all interfaces stands for each of them.
-    pub(super) fn places<'b>(&'b self, visit: Visit<'_>, ports: &BTreeSet<u16>) -> Vec<Place<'b>> {
+    /// The places at which clients of `host_set` reach a block on `ports`. An address without a record counts as the
+    /// recorded addresses that it replaces: a wildcard address replaces each address of its port, and the reverse.
+    pub(super) fn places<'b>(&'b self, route: Route<'_>, ports: &BTreeSet<u16>) -> Vec<Place<'b>> {
         let no_port = BTreeSet::from([0]);
         let ports = if ports.is_empty() { &no_port } else { ports };
         let mut places = Vec::new();
         for &port in ports {
             let before = places.len();
             if !self.addresses_last.is_empty() {
-                for address in self.routing.addresses(visit.host_set, visit.host, port) {
+                for address in self.routing.addresses(route.host_set, route.host, port) {
                     let known = self.known_addresses(address);
                     places.extend(known.map(|one| Place { port, address: Some(one) }));
                 }
@@ -30,7 +30,7 @@ impl Published<'_> {
         places
     }
 
-    /// The addresses on record that an address stands for.
+    /// The recorded addresses that an address replaces.
     fn known_addresses<'b>(&'b self, address: &'b str) -> impl Iterator<Item = &'b str> {
         let is_known = self.addresses_last.contains(address);
         let all = self.addresses_last.iter().copied();
@@ -46,7 +46,7 @@ impl Published<'_> {
     pub(super) fn was_at(&self, host_set: &HostSet, port: u16, address: Option<&str>) -> bool {
         let is_it =
             |one: &str| address.is_none_or(|address| one == address || stands_for(one, address));
-        // Nobody came to an address at which nothing listened.
+        // No client came to an address on which nothing listened.
         let is_new = || address.is_some() && !self.addresses_last.iter().any(|one| is_it(one));
         let is_there = |record: &&Record<Presents>| {
             let addresses = &record.body.addresses;
@@ -62,7 +62,7 @@ impl Published<'_> {
     }
 }
 
-/// Whether an address is that of all interfaces of the kind that another one has, with the same port.
+/// Whether `all` is the wildcard address for the address family and the port of `one`.
 fn stands_for(all: &str, one: &str) -> bool {
     let (Some((all, port)), Some((one, other))) = (all.rsplit_once(':'), one.rsplit_once(':'))
     else {

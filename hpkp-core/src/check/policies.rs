@@ -44,7 +44,7 @@ impl<'a> Checker<'a> {
             self.check_mistaken(policy, kind, &uses_on_tls);
             self.check_certificates(policy, kind, &uses_on_tls);
             if kind == Kind::Enforced {
-                // Of a policy whose text lacks more, nothing is said of its backup.
+                // An incomplete policy has a finding already; one about its backup pin would not help.
                 if header::missing_or_excessive(policy, kind).is_empty() {
                     self.check_backup(policy, &uses_on_tls);
                 }
@@ -55,7 +55,7 @@ impl<'a> Checker<'a> {
             let contexts = satisfying.contexts(policy);
             for (host, _) in uses_on_tls {
                 let may_send = !self.withheld.contains(&(host, kind));
-                // A report-only policy is there to be evaluated where it is not met.
+                // A report-only policy is also sent where it does not match: clients are to report that.
                 let own: &[usize] = match kind {
                     Kind::Enforced => &[],
                     Kind::ReportOnly => &self.deployment.hosts[host].contexts,
@@ -79,8 +79,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// A policy means nothing without TLS (RFC 7469 section 2.2.2). Said only where the directive
-    /// stands in that very server; one that stands further out is meant for the others.
+    /// Reports policies in servers without TLS, where they have no effect (RFC 7469 section 2.2.2), and returns the
+    /// uses in servers with TLS. An inherited directive is not reported: it is meant for the other servers.
     fn without_plain_servers(&mut self, policy: &Policy, kind: Kind, uses: &Uses<'a>) -> Uses<'a> {
         let (tls, plain): (Uses<'a>, Uses<'a>) =
             uses.iter().partition(|(host, _)| self.deployment.hosts[*host].tls);
@@ -91,7 +91,7 @@ impl<'a> Checker<'a> {
                 Text::new(format!(
                     "policy \"{}\" is used in a server that does not listen on TLS, so its header is \
                      never sent there",
-                    policy.shown()
+                    policy.label()
                 ))
                 .fix("move the directive to the server that listens on TLS")
             });
@@ -99,7 +99,7 @@ impl<'a> Checker<'a> {
         tls
     }
 
-    /// Whether what is published goes on record, or would if the records could be read.
+    /// Whether the server records what it publishes, or would if the records could be read.
     fn keeps_records(&self) -> bool {
         self.deployment.records.as_ref().is_some_and(|records| {
             let is_unreadable =
@@ -108,7 +108,7 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// What the policy's text and its files say; its header where they are sound.
+    /// Reports problems in the policy's text and files, and returns its header if there are none.
     fn check_text(
         &mut self,
         policy: &'a Policy,
@@ -123,7 +123,7 @@ impl<'a> Checker<'a> {
                 self.find(scope, kind, *host, code, || messages::incomplete(policy, code, &names));
             }
         }
-        // Nobody remembers the pins of a header that tells clients to forget.
+        // With max-age=0 no client remembers the pins, so records are not needed.
         if !self.keeps_records() && !policy.spec.is_unpinning() {
             for (role, at) in policy.spec.roles() {
                 let scope = Scope { policy: policy.name(), kind, at, each_place: true };
@@ -153,7 +153,7 @@ impl<'a> Checker<'a> {
                         "duplicate pin sha256/{} in policy \"{}\", first configured at {earlier}; it is \
                          sent once",
                         pin.pin,
-                        policy.shown()
+                        policy.label()
                     ))
                     .fix("remove one of the two")
                 });

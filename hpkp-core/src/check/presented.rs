@@ -20,16 +20,16 @@ use crate::published::{
 pub(super) struct PresentedKeys<'a> {
     /// In a fixed order, each once.
     pub(super) certificates: Vec<Presented>,
-    /// What they were made of, each with its position.
+    /// The chains of these certificates, each with the position of its certificate.
     pub(super) chains: Vec<(usize, &'a Chain)>,
-    /// Whether that is all.
+    /// Whether all certificates of the host are known.
     pub(super) is_known: bool,
-    /// What TLSA records are compared with, where there are some.
+    /// The chains for comparison with TLSA records; empty if there are no TLSA records.
     pub(super) evidence: Vec<Evidence>,
 }
 
 impl<'a> PresentedKeys<'a> {
-    /// What the contexts present together.
+    /// The keys that these contexts present together.
     pub(super) fn new(
         deployment: &'a Deployment,
         paths: &[Vec<Paths>],
@@ -74,7 +74,7 @@ impl<'a> PresentedKeys<'a> {
         of_it.into_iter().any(|(_, chain)| is_leaf_for(chain, host_set))
     }
 
-    /// How one of its certificates meets the pins of a client that needs one of several sets alone.
+    /// Pin validation of one of its certificates, for a client that needs only one of several sets.
     pub(super) fn meet_by(&self, got: Got<'_>, enough: &[Enough]) -> PinValidation {
         match enough {
             [Enough::Tlsa(set, host)] => {
@@ -84,7 +84,7 @@ impl<'a> PresentedKeys<'a> {
         }
     }
 
-    /// How a client's pins are met that needs one of several sets alone.
+    /// Pin validation of all certificates, for a client that needs only one of several sets.
     pub(super) fn meet(&self, enough: &[Enough]) -> PinValidation {
         match enough {
             [Enough::Tlsa(set, host)] => dane::meet(set, host, self.evidence.iter()),
@@ -93,12 +93,12 @@ impl<'a> PresentedKeys<'a> {
     }
 }
 
-/// Fingerprints of CA certificates, each worked out once: most hosts send the same few.
+/// Fingerprints of CA certificates. Each is computed once, because most hosts send the same few certificates.
 #[derive(Default)]
 pub(super) struct Fingerprints(HashMap<*const Certificate, Fingerprint>);
 
 impl Fingerprints {
-    /// As [`Chain::identity`], of a chain that stays where it is while a check runs.
+    /// [`Chain::identity`] with a cache. The cache uses addresses, since chains do not move while a check runs.
     fn identity(&mut self, chain: &Chain) -> CertificateIdentity {
         let mut of = |certificate: &Arc<Certificate>| {
             let known = self.0.entry(Arc::as_ptr(certificate));
@@ -113,16 +113,16 @@ impl Fingerprints {
     }
 }
 
-/// What suffices for a client.
+/// A set of pins or TLSA records of which one match is enough for a client.
 pub(super) enum Enough {
-    /// One of these pins, sorted, of what it compares with them.
+    /// One of these pins, which are sorted, must match a key of this scope.
     Pins(Scope, Vec<Pin>),
-    /// What these TLSA records ask for at this host.
+    /// One of these TLSA records must match at this host.
     Tlsa(Arc<Rrset>, HostName),
 }
 
-/// What suffices for the client that holds `held`, of whose configuration these are the entries that bind
-/// `host`.
+/// The sets of which one is enough for the client that holds `held`. `entries` are the entries of its configuration
+/// that bind `host`.
 pub(super) fn enough<'a>(
     held: &published::Published,
     host: &HostName,
@@ -137,7 +137,7 @@ pub(super) fn enough<'a>(
     }
 }
 
-/// How the certificates meet the one of several sets that they meet best.
+/// Pin validation by the set that the certificates match best.
 pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> PinValidation {
     let met = enough.iter().map(|one| match one {
         Enough::Pins(scope, pins) => meet(certificates, *scope, pins),
@@ -146,7 +146,8 @@ pub(super) fn meet_any(certificates: &[Presented], enough: &[Enough]) -> PinVali
     met.max().unwrap_or(PinValidation::Succeeds)
 }
 
-/// How the pins, which are sorted, are met by the certificate that meets them least: a client chooses which it gets.
+/// Pin validation of the certificate that matches worst, because the client chooses the certificate. The pins are
+/// sorted.
 pub(super) fn meet(certificates: &[Presented], scope: Scope, pins: &[Pin]) -> PinValidation {
     let meets =
         certificates.iter().map(|one| one.keys.meet(scope, |pin| pins.binary_search(&pin).is_ok()));

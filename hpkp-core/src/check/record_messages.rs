@@ -1,8 +1,8 @@
-//! The words for findings about published pins.
+//! The texts of findings about published pins.
 
 use std::collections::BTreeSet;
 
-use super::messages::{self, COMPROMISED, MAX_DETAILS, leaf, searches, served_now, shown_leaf};
+use super::messages::{self, COMPROMISED, MAX_DETAILS, leaf, leaf_text, searches, served_now};
 use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
 use super::{Names, NotServedHere, Records, Serving, dane_messages};
@@ -18,13 +18,13 @@ use crate::text::{Excerpt, NAMED, ShellWord, listed};
 /// The most ids in a command; if there are more, the command has the names instead.
 const NAMED_IDS: usize = 12;
 
-/// How many pins a line has.
+/// The most pins in a line.
 const PINS_OF_A_LINE: usize = 8;
 
-/// How many bytes the ids or names in one command have at least room for.
+/// The least room, in bytes, for the ids or names in one command.
 const MIN_CHOSEN: usize = 300;
 
-/// The most bytes of a line besides the command's directory and what it is about.
+/// The most bytes of a line besides the directory and the ids or names of its command.
 const OTHERS_OF_A_LINE: usize = 400;
 
 pub(super) fn not_known(why: &str, remedy: &str, records: &Records) -> Text {
@@ -50,18 +50,18 @@ pub(super) fn at_handshake(why: &str, remedy: &str) -> Text {
     )
 }
 
-/// Records that a host does not meet.
+/// Records whose pins a host does not match.
 pub(super) struct UnmetPins<'a> {
     pub(super) records: &'a Records,
     pub(super) found: &'a [Live<'a>],
-    /// The names for which they are not matched, with the ports.
+    /// The names and ports for which the pins do not match.
     pub(super) names: &'a BTreeSet<(HostSet, u16)>,
     /// Why the host answers for these names.
     pub(super) claim: Claim,
     /// By what the finding calls the host.
     pub(super) label: &'a str,
     pub(super) directives: &'a Names,
-    /// The same of all hosts that share the finding.
+    /// The records of all hosts that share the finding.
     pub(super) all: &'a [Live<'a>],
     pub(super) chains: &'a [&'a Chain],
     pub(super) presented: &'a PresentedKeys<'a>,
@@ -71,7 +71,7 @@ pub(super) struct UnmetPins<'a> {
     pub(super) now: i64,
 }
 
-/// What hosts must have in common to share a finding: the pins that they do not meet.
+/// What hosts must have in common to share a finding: the pins that they do not match.
 pub(super) fn group(found: &[Live<'_>]) -> String {
     let mut pins: BTreeSet<String> = BTreeSet::new();
     for live in found {
@@ -179,7 +179,7 @@ impl UnmetPins<'_> {
         }
     }
 
-    /// Whether some paths of each certificate meet all of the pins.
+    /// Whether each certificate matches the pins of every record on some paths.
     fn is_partly(&self) -> bool {
         let meets = |live: &Live<'_>| {
             let body = &live.record.body;
@@ -217,7 +217,7 @@ impl UnmetPins<'_> {
         ports.join(", ")
     }
 
-    /// What makes the host answer for the names.
+    /// The reason why the host answers for the names, as a clause.
     fn reason(&self) -> String {
         let names: BTreeSet<&str> = self
             .chains
@@ -234,7 +234,7 @@ impl UnmetPins<'_> {
         }
     }
 
-    /// The directives that say that the names are served elsewhere.
+    /// The directives that declare that the names are served elsewhere.
     fn served_elsewhere(&self) -> String {
         let named: BTreeSet<String> = self
             .names
@@ -342,7 +342,7 @@ impl UnmetPins<'_> {
         actions
     }
 
-    /// Until when the last of these clients would refuse it, if no server sent these pins any more.
+    /// Until when the last of these clients would refuse the host, if no server sent these pins any more.
     fn until(&self) -> String {
         let mut longest: Option<(i64, String)> = None;
         for live in self.found {
@@ -386,7 +386,7 @@ impl UnmetPins<'_> {
                         elsewhere.insert(live.record.writer.as_str());
                     }
                 }
-                // What to do with those is said by themselves.
+                // The advice for TLSA records is a line of its own.
                 Retention::Indefinite if live.record.body.tlsa.is_some() => {}
                 Retention::Indefinite => return self.after_a_release(),
             }
@@ -399,7 +399,7 @@ impl UnmetPins<'_> {
             "for a new key: publish its pin{} now{place}; the certificate may change",
             self.new_pin()
         );
-        // Counted from the change that the operator has yet to make: without it the date would recede.
+        // These pins expire a fixed time after the operator's change. Before the change the date is not known.
         let outlasts = |after: i64| self.now.saturating_add(after) >= latest;
         match served {
             Some(after) if !elsewhere.is_empty() && outlasts(after) => {
@@ -437,7 +437,7 @@ impl UnmetPins<'_> {
         }
     }
 
-    /// The pin of the key that was loaded, where it is one.
+    /// The pin of the loaded key, if the host has only one.
     fn new_pin(&self) -> String {
         match self.chains {
             [chain] => {
@@ -507,7 +507,7 @@ impl UnmetPins<'_> {
         if self.records.state.is_compromised(pin) { COMPROMISED } else { "" }
     }
 
-    /// The command that gives these clients up, of all hosts of the finding.
+    /// The commands that waive these pins, for all hosts of the finding.
     fn commands(&self) -> Vec<String> {
         commands("waive", "--who NAME --why REASON", self.records, self.all)
     }
@@ -516,8 +516,8 @@ impl UnmetPins<'_> {
 /// The words for pins without an expiry.
 const NO_EXPIRY: &str = "and these pins do not expire";
 
-/// A command for all of `found`: by their ids where these are few, else by their names; several commands
-/// where one would be too long for a line of the log.
+/// Commands for all of `found`, by id if there are few records, else by name. There are several commands if one would
+/// be too long for a log line.
 fn commands(verb: &str, words: &str, records: &Records, found: &[Live<'_>]) -> Vec<String> {
     let mut chosen: Vec<String> = found.iter().map(|live| live.record.id.to_string()).collect();
     if chosen.len() > NAMED_IDS {
@@ -549,7 +549,7 @@ impl PresentedKeys<'_> {
     }
 }
 
-/// Whether a name in a certificate is for a host.
+/// Whether a name in a certificate matches a host.
 fn is_for(name: &str, host: &HostName) -> bool {
     match name.strip_prefix("*.") {
         Some(domain) => host.parents().next() == Some(domain) || host.as_str() == domain,
@@ -566,7 +566,7 @@ pub(super) fn name_and_port(one: &NotServedHere) -> String {
     }
 }
 
-/// The names, several to a line, where they are more than a text has `named` already.
+/// The names, several to a line, or none if the text already has `named` them all.
 fn lines_of(names: &[String], named: usize) -> impl Iterator<Item = String> {
     let names = if names.len() > named { names } else { &[] };
     names.chunks(NAMED).take(MAX_DETAILS).map(|some| some.join(", "))
@@ -647,13 +647,13 @@ pub(super) fn other_block(
     Text::new(format!(
         "server \"{label}\" presents keys for {visited_name} that policy \"{}\" does not pin; clients \
          that remember the policy would refuse that server, since pins apply to all ports of a host",
-        policy.shown()
+        policy.label()
     ))
     .fix("add the pin of its key to the policy, or use one key for both servers")
     .details([format!("policy remembered for {}", noted.1.pattern(&noted.0))])
     .details(chains.iter().map(|chain| match chain.file() {
         Some(_) => format!("presented by \"{label}\", {}", leaf(chain)),
-        None => format!("presented by \"{label}\": {}", shown_leaf(chain)),
+        None => format!("presented by \"{label}\": {}", leaf_text(chain)),
     }))
 }
 
@@ -662,7 +662,7 @@ fn command(verb: &str, records: &Records, ids: &str) -> String {
     format!("hpkp published {} {verb} {ids}", records.options())
 }
 
-/// What other machines present that new pins do not match: of all hosts of the policy.
+/// The text about certificates of other machines that new pins do not match, for all hosts of the policy.
 pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Presents>]) -> Text {
     let writers: BTreeSet<&str> = all.iter().map(|record| record.writer.as_str()).collect();
     let names: BTreeSet<String> =
@@ -676,10 +676,11 @@ pub(super) fn elsewhere(policy: &Policy, records: &Records, all: &[&Record<Prese
          refuse {that}",
         listed(&writers),
         listed(names),
-        policy.shown()
+        policy.label()
     ))
     .fix("publish the pin of its key here and the pin of the new key there, and change the key afterwards");
-    // A command for each, since one may be gone and another not; for many, as many as a line of the log has room for.
+    // Each writer gets a command, since one may be gone and another not. If there are many, a command has as many
+    // writers as fit in a log line.
     let of_a_line = if writers.len() <= NAMED { 1 } else { NAMED };
     let writers: Vec<&str> = writers.into_iter().collect();
     for some in writers.chunks(of_a_line) {
@@ -720,7 +721,7 @@ pub(super) fn no_writer(policy: &Policy, directive: &str) -> Text {
     Text::new(format!(
         "the pins of policy \"{}\" are sent and not recorded, so a later configuration that locks out \
          clients which remember them would pass",
-        policy.shown()
+        policy.label()
     ))
     .fix(format!("create a directory for records and name it in {directive}: hpkp published init DIR"))
 }

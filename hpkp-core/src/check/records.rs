@@ -1,12 +1,11 @@
-//! What the records say, and which names of the configuration lead where: what the checks against
-//! published pins look at.
+//! The input of the checks against published pins: the records, and which block answers for which name.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::iter;
 use std::sync::Arc;
 
-use super::addresses::tell_apart;
+use super::addresses::add_addresses;
 use super::dane;
 use super::digesting::digest;
 use super::nameless::{Nameless, NamelessLast, nameless};
@@ -22,16 +21,16 @@ use crate::published::{self, HostName, Matching, Presents, Rrset, Withheld, Writ
 /// How a record binds a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Relation {
-    /// By its name, or a pattern that it fits.
+    /// The record is for the host's name, or for a pattern that matches it.
     Own,
-    /// By the name of a domain above it, with `includeSubDomains`.
+    /// The record is for a domain above the host, with `includeSubDomains`.
     Above,
 }
 
-/// By the name and the matching.
+/// Records by the name and the matching.
 type ByName<'a, T> = HashMap<(&'a str, Matching), Vec<&'a Record<T>>>;
 
-/// All that the checks below look at.
+/// The input of the checks against published pins.
 pub(super) struct Published<'a> {
     pub(super) routing: Routing<'a>,
     pub(super) presented: Vec<PresentedKeys<'a>>,
@@ -39,21 +38,21 @@ pub(super) struct Published<'a> {
     pub(super) presented_last: ByName<'a, Presents>,
     pub(super) published_last: ByName<'a, published::Published>,
     pub(super) withheld_last: ByName<'a, Withheld>,
-    /// Of what it presented, what counts for clients who ignore names, by the port; made when it is needed.
+    /// By port, the part of `presented_last` that concerns clients who ignore names; computed when needed.
     pub(super) nameless_last: OnceCell<HashMap<u16, NamelessLast<'a>>>,
-    /// The addresses by which its records tell places apart.
+    /// The addresses that the records of the last accepted configuration name.
     pub(super) addresses_last: BTreeSet<&'a str>,
     /// The ports on which this server listens at several addresses.
     pub(super) shared_ports: BTreeSet<u16>,
-    /// By block, for whom it answers who ignores names.
+    /// By block, the names for which it answers only clients who ignore names.
     pub(super) nameless: Nameless,
-    /// What was presented while pins were published; made when it is needed.
+    /// What was presented while pins were published; computed when needed.
     pub(super) timelines: OnceCell<Timelines<'a>>,
-    /// What was ever published, by the pins; made when it is needed.
+    /// When each pin was first published for a host; computed when needed.
     first_published: OnceCell<HashMap<(Pin, &'a str), i64>>,
-    /// Where that configuration is not on record: whether the one being checked is the very same.
+    /// If the last accepted configuration is not on record: whether the checked one has the same keys.
     pub(super) unrecorded: Option<bool>,
-    /// The same of its leaf certificates.
+    /// The same for the leaf certificates.
     pub(super) unrecorded_leaves: Option<bool>,
     live: Vec<Live<'a>>,
     live_by_host: HashMap<&'a str, Vec<usize>>,
@@ -146,7 +145,7 @@ impl<'a> Published<'a> {
             self.routing.names(host).keys().chain(self.routing.asides(host).keys()).cloned()
         });
         let mut host_sets: BTreeSet<HostSet> = named.collect();
-        // A name whose block is gone may have fallen to another one.
+        // If the block of a name is gone, another block may answer for the name.
         let before = self.presented_last.values().filter_map(|records| records.first());
         host_sets.extend(before.map(|record| (record.body.host.clone(), record.body.matching)));
         for indices in self.live_by_host.values() {
@@ -181,7 +180,7 @@ impl<'a> Published<'a> {
                 binding.push((live, relation));
             }
         }
-        // The name one label below the domain that is looked at.
+        // The name one label below `domain`.
         let mut below = host_set.0.as_str();
         for domain in host_set.0.parents() {
             for index in of(domain) {
@@ -222,8 +221,8 @@ impl<'a> Published<'a> {
         of_name.flat_map(|record| &record.body.ports).copied().collect()
     }
 
-    /// What is to be recorded of each host where the configuration is accepted, and for which names it
-    /// sends a header.
+    /// What the server records for each host when it accepts the configuration, and for which names the host sends
+    /// a header.
     pub(super) fn describe(&mut self, deployment: &Deployment) -> Vec<HostVerdict> {
         let Self { routing, presented, nameless, shared_ports, .. } = &*self;
         let hosts = &deployment.hosts;
@@ -259,7 +258,7 @@ impl<'a> Published<'a> {
                 verdicts[host].header_names = Some(Arc::new(set));
             }
         }
-        tell_apart(routing, shared_ports, &mut verdicts);
+        add_addresses(routing, shared_ports, &mut verdicts);
         let unrecorded = deployment.records.as_ref().and_then(|records| records.unrecorded);
         if let Some(known) = unrecorded {
             let now = digest(deployment, &verdicts);
@@ -270,14 +269,14 @@ impl<'a> Published<'a> {
     }
 }
 
-/// A name as records have it, and the pattern that it fits.
+/// The host set itself, and for a single name also the pattern one label below its domain.
 pub(super) fn names_of(host_set: &HostSet) -> impl Iterator<Item = (&str, Matching)> {
     let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
     let parent = parent.map(|parent| (parent, Matching::OneLabel));
     std::iter::once((host_set.0.as_str(), host_set.1)).chain(parent)
 }
 
-/// What a writer's last accepted configuration said, by the name and the matching.
+/// The records of a writer's last accepted configuration, by the name and the matching.
 fn by_name<'a, T>(all: BTreeMap<published::state::Names<'a>, Vec<&'a Record<T>>>) -> ByName<'a, T> {
     all.into_iter().map(|((host, matching), all)| ((host.as_str(), matching), all)).collect()
 }
@@ -303,7 +302,8 @@ fn by_domain<'b>(routing: &'b Routing<'_>, hosts: usize) -> ByDomain<'b> {
     by_domain
 }
 
-/// The names one label below a pattern's domain that other hosts have, or other machines.
+/// The names one label below a pattern's domain that other blocks have, or that the operator declared to be served
+/// elsewhere.
 fn excepted(
     routing: &Routing<'_>,
     by_domain: &ByDomain<'_>,

@@ -1,4 +1,4 @@
-//! Whether the renewals of a host keep its key: as the operator says, or as the records of this server show.
+//! Whether the renewals of a host keep its key, from the operator's declaration or from the records of this server.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,11 @@ pub(super) enum Renewals {
     NewKey {
         /// Seconds from one to the next.
         interval: i64,
-        /// How many new keys the records have that nobody had published; none where the operator says it.
-        seen: Option<usize>,
+        /// How many new keys the records have whose pins were not published before; none if the operator declared
+        /// it.
+        recorded: Option<usize>,
     },
-    /// Nobody knows, so nothing is said.
+    /// Neither the operator nor the records say it.
     Unknown,
 }
 
@@ -32,12 +33,13 @@ struct NewKey {
 }
 
 impl Checker<'_> {
-    /// What is known of the renewals of a host that presents `leaf`. The operator's word counts for more.
+    /// What is known of the renewals of a host that presents `leaf`. The operator's declaration overrides the
+    /// records.
     pub(super) fn renewals(&self, host: usize, leaf: &Certificate) -> Renewals {
         match self.deployment.renewal_keys.get(&host) {
             Some(RenewalKey::Same) => Renewals::SameKey,
             Some(RenewalKey::New) => {
-                Renewals::NewKey { interval: usual_interval(leaf), seen: None }
+                Renewals::NewKey { interval: usual_interval(leaf), recorded: None }
             }
             None => self.recorded_renewals(host, leaf),
         }
@@ -45,15 +47,15 @@ impl Checker<'_> {
 
     fn recorded_renewals(&self, host: usize, leaf: &Certificate) -> Renewals {
         let keys = self.recorded_keys(host);
-        // A certificate of a key that was there before it is a renewal that has kept it. Certificates are dated
-        // back by an hour, and tried out for a while.
+        // A certificate that is younger than the record of its key is a renewal that kept the key. The margin is
+        // for certificates that are dated back by an hour, or tried out for a while.
         let is_kept = |key: &NewKey| {
             Some(key.pin) == leaf.pin() && leaf.not_before() > key.at.saturating_add(DRAINING)
         };
         if keys.iter().any(is_kept) {
             return Renewals::SameKey;
         }
-        // Of keys that took each other's place within a day the last one counts: somebody has tried them out.
+        // Keys that replaced each other within a day count as one, the last: somebody has tried them out.
         let mut unannounced: Vec<i64> = Vec::new();
         for key in keys.iter().skip(1).filter(|key| !key.is_published) {
             match unannounced.last_mut() {
@@ -62,10 +64,10 @@ impl Checker<'_> {
             }
         }
         let [.., before, last] = unannounced[..] else { return Renewals::Unknown };
-        Renewals::NewKey { interval: last - before, seen: Some(unannounced.len()) }
+        Renewals::NewKey { interval: last - before, recorded: Some(unannounced.len()) }
     }
 
-    /// The keys that this server has presented for a host, in the order in which they came, by its records.
+    /// The keys that this server has presented for a host according to its records, oldest first.
     fn recorded_keys(&self, host: usize) -> Vec<NewKey> {
         let records = self.deployment.records.as_ref();
         let writer = records.and_then(|records| records.writer.as_ref());
@@ -100,8 +102,8 @@ impl Checker<'_> {
     }
 }
 
-/// After how many seconds clients renew a certificate by default: after two thirds of its time, and after half of
-/// it where it is good for ten days or less.
+/// After how many seconds ACME clients renew a certificate by default: after two thirds of its lifetime, or half of
+/// it if the lifetime is ten days or less.
 fn usual_interval(leaf: &Certificate) -> i64 {
     const TEN_DAYS: i64 = 10 * 86_400;
     let lifetime = leaf.not_after().saturating_sub(leaf.not_before()).max(0);

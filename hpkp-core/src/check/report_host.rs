@@ -1,5 +1,5 @@
-//! Whether reports arrive: not where they are sent to the very host that they are about, nor surely where
-//! the host for reports is pinned itself (RFC 7469 section 2.1.4).
+//! Whether violation reports can arrive: not if they are sent to the host that violates the pins, and perhaps not if
+//! the host for reports has pins of its own (RFC 7469 section 2.1.4).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -29,7 +29,7 @@ impl<'a> Checker<'a> {
         for (host, policy_use) in uses {
             let scope =
                 Scope { policy: policy.name(), kind, at: &policy_use.at, each_place: false };
-            let name = policy.shown();
+            let name = policy.label();
             self.find(scope, kind, *host, Code::ReportUriOnPinnedHost, || match own.contains(host) {
                 true => Text::new(format!(
                     "reports for policy \"{name}\" go to {to}, which has the same pins; a client that \
@@ -61,7 +61,7 @@ impl<'a> Checker<'a> {
         senders
     }
 
-    /// Who has sent a header that binds a host, by the records.
+    /// A writer that has sent a header that binds the host, according to the records.
     fn pinned_on_record(&self, to: &str) -> Option<String> {
         let host_set = (to.parse::<HostName>().ok()?, Matching::Exact);
         let binding = self.published?.binding(&host_set).into_iter();
@@ -75,8 +75,8 @@ impl<'a> Checker<'a> {
 /// Servers and whether the pins that each sends count for subdomains, by server name.
 pub(super) type Senders = HashMap<String, Vec<(usize, bool)>>;
 
-/// The servers whose header binds a host: under its own name, or above it under a wildcard or with subdomains. In the order
-/// of the configuration.
+/// The servers whose header binds a host: by its own name, by a wildcard, or by a domain above it with
+/// includeSubDomains. In the order of the configuration.
 fn binding(senders: &Senders, to: &str) -> BTreeSet<usize> {
     let those = |name: &str| senders.get(name).into_iter().flatten();
     let mut hosts: BTreeSet<usize> = [to.to_owned(), format!(".{to}")]

@@ -1,5 +1,5 @@
-//! Which server block answers for a name: the server's own choice, followed, since at the time of
-//! the check it has built no tables of its own yet.
+//! Which server block answers for a name. This module repeats the server's own choice, because at the time of the check
+//! the server has not built its tables yet.
 
 mod nameless;
 
@@ -20,49 +20,51 @@ pub(super) type HostSet = (HostName, Matching);
 /// Why a block answers for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Claim {
-    /// It has the name.
+    /// The block has the name.
     Name,
-    /// It has a pattern that fits, and a certificate for the name: no client accepts another.
+    /// The block has a pattern that matches the name, and a certificate that is valid for it.
     Pattern,
-    /// No block there has the name, and the certificate of the default server is for it: by this very
-    /// name, or by a wildcard where the default server has no name of its own.
+    /// No block there has the name, but the default server's certificate is valid for it: the certificate contains the
+    /// name itself, or a wildcard if the default server has no name of its own.
     Certificate,
-    /// No block there has the name, and the default server has names of its own; only a wildcard in its
-    /// certificate is for this one. The host may well be served by another machine.
+    /// No block there has the name. The default server has other names, and only a wildcard in its certificate matches
+    /// this one. Another machine may well serve the host.
     Wildcard,
-    /// Clients come by the port alone, and the certificate is for the name.
+    /// Clients choose the block by its port, and its certificate is valid for the name.
     Port,
-    /// Clients come by the port alone and ignore names; the certificate is for another name.
+    /// Clients choose the block by its port and ignore names; its certificate is for another name.
     PortOnly,
-    /// No block there has the name, and the certificate is for another one: those who ignore that come in.
+    /// No block there has the name, and the certificate is for another name: only clients who ignore names accept it.
     AnyName,
-    /// It has a pattern that fits, and its certificate is for another name: those who ignore that come in.
+    /// The block has a pattern that matches, and its certificate is for another name: only clients who ignore names
+    /// accept it.
     PatternOnly,
 }
 
 impl Claim {
-    /// Whether the name is one of those that the block serves: its header is sent and recorded.
+    /// Whether the block serves the name, so that it sends and records a header for it.
     pub(super) fn is_served(self) -> bool {
         matches!(self, Self::Name | Self::Pattern | Self::Certificate)
     }
 
-    /// Whether pins that the block does not meet lock out only whom it served before.
+    /// Whether clients may come to the block only by chance: pins that it does not match lock out only clients that it
+    /// let in before.
     pub(super) fn is_incidental(self) -> bool {
         matches!(self, Self::Wildcard | Self::PortOnly | Self::AnyName | Self::PatternOnly)
     }
 
-    /// Whether only those come in who ignore names.
+    /// Whether only clients who ignore names accept the certificate.
     pub(super) fn is_nameless(self) -> bool {
         matches!(self, Self::PortOnly | Self::AnyName | Self::PatternOnly)
     }
 
-    /// How clients come that ignore names, or those that do not.
+    /// The claim as it applies to clients who ignore names, or to those who compare them.
     pub(super) fn of_clients(self, ignore_names: bool) -> Self {
         match self {
             // These clients got whatever was presented on the port.
             Self::Port if ignore_names => Self::PortOnly,
             Self::Wildcard if ignore_names => Self::AnyName,
-            // Who compares names got in with a certificate for the name alone.
+            // Clients who compare names got in only with a certificate for the name.
             Self::PortOnly if !ignore_names => Self::Wildcard,
             _ => self,
         }
@@ -89,7 +91,7 @@ impl Certified {
         certified
     }
 
-    /// How they are for a set of hosts.
+    /// Whether the certificates are valid for a set of hosts: by the exact name or by a wildcard.
     fn matching(&self, host_set: &HostSet) -> Option<Matching> {
         let name = host_set.0.as_str();
         let has = match host_set.1 {
@@ -104,18 +106,18 @@ impl Certified {
 /// The names of one listener.
 struct Table<'a> {
     listener: &'a Listener,
-    /// With the position of the block in the listener's order.
+    /// Exact names, with the position of the block in the listener's order.
     exact: HashMap<String, usize>,
-    /// nginx: by the domain below which they fit.
+    /// nginx: names `*.DOMAIN`, by the domain.
     wildcard_start: HashMap<String, usize>,
-    /// nginx: names that no block gets any more, since one of them had `.NAME` behind another's `*.NAME`.
+    /// nginx: names that no block has, because one block has `.NAME` after another's `*.NAME`.
     spoilt: HashSet<String>,
-    /// nginx: by what stands before the last dot.
+    /// nginx: names `START.*`, by the start.
     wildcard_end: HashMap<String, usize>,
-    /// httpd: in order.
+    /// httpd: names with `*` or `?`, in the order of the configuration.
     globs: Vec<(usize, String)>,
-    /// What the certificates of the default server are for: it answers for every name that no block
-    /// has, whether or not it has names of its own.
+    /// The names in the certificates of the default server, which answers for every name that no block has, whether or
+    /// not it has names of its own.
     certified: Certified,
     /// Whether the default server has a name of its own.
     is_named: bool,
@@ -140,25 +142,25 @@ pub(super) struct Reached {
 pub(super) struct Routing<'a> {
     deployment: &'a Deployment,
     tables: Vec<Table<'a>>,
-    /// Tables by the exact names that they have.
+    /// Tables by their exact names.
     by_name: HashMap<String, Vec<usize>>,
     /// Tables with names that are not exact.
     with_patterns: Vec<usize>,
     /// Tables by the names in the certificates of their default servers.
     by_certificate: HashMap<String, Vec<usize>>,
-    /// The same by the domains of wildcards.
+    /// Tables by the wildcards in the certificates of their default servers, without `*.`.
     by_wildcard: HashMap<String, Vec<usize>>,
-    /// Blocks with patterns that fit some hosts of a wildcard certificate, by table. Which hosts
-    /// these are cannot be told, so the blocks count for all.
+    /// Blocks with a pattern that matches some hosts of their wildcard certificate, by table. It is not known which
+    /// hosts, so the blocks count for all of them.
     partly: HashMap<HostSet, Vec<(usize, usize)>>,
-    /// Names that clients do not reach here, with the ports that are meant; none means all.
+    /// Names that are served elsewhere, with the ports concerned; none means all ports.
     elsewhere: HashMap<HostSet, Vec<Option<u16>>>,
     /// The ports of names that are served elsewhere over UDP.
     elsewhere_by_udp: BTreeSet<(HostSet, u16)>,
-    /// The names of each host that clients of this server may see, with the ports: those that it
-    /// serves, and those that other blocks serve and it answers for by a wildcard in its certificate.
+    /// The names of each host that clients may reach, with the ports: names that the host serves, and names of other
+    /// blocks for which it answers because of a wildcard in its certificate.
     names: Vec<BTreeMap<HostSet, Reached>>,
-    /// The names of each host by which it is reached otherwise.
+    /// The other names by which clients reach each host, for which it sends no header.
     asides: Vec<BTreeMap<HostSet, Reached>>,
 }
 
@@ -208,8 +210,8 @@ impl<'a> Routing<'a> {
         routing
     }
 
-    /// The names that clients may see: exact ones, and of blocks that answer for others too, those
-    /// in their certificates, since a client can note no others.
+    /// Finds the names by which clients reach the blocks: exact names, and for blocks that also answer for other names
+    /// those in their certificates, since a client can note pins for no others.
     fn find_names(&mut self) {
         let deployment = self.deployment;
         let parse = |names: &mut dyn Iterator<Item = &String>, matching| -> Vec<HostSet> {
@@ -247,7 +249,7 @@ impl<'a> Routing<'a> {
             for (table, host, claim) in answering {
                 let names = match claim {
                     Claim::Wildcard if is_ours => &mut self.names[host],
-                    // Its wildcard stands for it.
+                    // The wildcard itself is among the names.
                     Claim::Wildcard if host_set.1 != Matching::OneLabel => continue,
                     Claim::Wildcard
                     | Claim::Port
@@ -257,7 +259,7 @@ impl<'a> Routing<'a> {
                     Claim::Name | Claim::Pattern | Claim::Certificate => &mut self.names[host],
                 };
                 reach(names, &host_set, claim, self.tables[table].listener.port);
-                // What others have as well counts as what the default server had before, too.
+                // A wildcard that another block has as well is also one of the default server's other names.
                 if claim == Claim::Wildcard && is_ours && host_set.1 == Matching::OneLabel {
                     let port = self.tables[table].listener.port;
                     reach(&mut self.asides[host], &host_set, claim, port);
@@ -267,7 +269,7 @@ impl<'a> Routing<'a> {
         self.find_any_names();
     }
 
-    /// Default servers without a name that answer for whatever name is asked for.
+    /// Finds default servers that have no name, neither their own nor in a certificate, and answer for any name.
     fn find_any_names(&mut self) {
         for table in &self.tables {
             let host = table.listener.default;
@@ -296,7 +298,7 @@ impl<'a> Routing<'a> {
         &self.asides[host]
     }
 
-    /// Whether the operator says that clients do not reach a name on a port here.
+    /// Whether the operator declared that a name is served elsewhere on this port.
     pub(super) fn is_elsewhere(&self, host_set: &HostSet, port: u16) -> bool {
         if self.elsewhere.is_empty() {
             return false;
@@ -305,21 +307,21 @@ impl<'a> Routing<'a> {
         ports.flatten().any(|only| only.is_none_or(|only| only == port))
     }
 
-    /// The same for those who come over UDP.
+    /// The same for clients that come over UDP.
     pub(super) fn is_elsewhere_by_udp(&self, host_set: &HostSet, port: u16) -> bool {
         self.is_elsewhere(host_set, port)
             || and_domain(host_set)
                 .any(|host_set| self.elsewhere_by_udp.contains(&(host_set, port)))
     }
 
-    /// The single names that clients do not reach here.
+    /// The single names that are served elsewhere.
     pub(super) fn elsewhere(&self) -> impl Iterator<Item = &'a HostName> {
         let exact = self.deployment.not_served_here.iter();
         exact.filter(|one| one.matching == Matching::Exact && !one.udp).map(|one| &one.host)
     }
 
-    /// The blocks that themselves have the name of which the operator says that clients do not reach it here, in one of
-    /// their names, on its port or on any; of those who come over UDP, where a block takes datagrams.
+    /// The blocks that have a name although the operator declared that it is served elsewhere: on the declared port or
+    /// on any port, and for UDP only on UDP listeners.
     pub(super) fn having(&self, one: &NotServedHere) -> BTreeSet<usize> {
         let name = one.host.as_str();
         let is_there = |table: &&Table<'_>| {
@@ -348,8 +350,8 @@ impl<'a> Routing<'a> {
         self.answering(host_set).into_iter().map(target).collect()
     }
 
-    /// The other blocks that clients of `host` meet under the name: where the block itself answers
-    /// for some of the hosts of a pattern, its clients are not led to another.
+    /// The other blocks that clients of `host` reach by the name. Listeners where `host` itself answers for some hosts
+    /// of a pattern are left out, since its clients are led to no other block there.
     pub(super) fn beside(&self, host: usize, host_set: &HostSet) -> BTreeSet<usize> {
         let all = self.answering(host_set);
         let own: BTreeSet<usize> =
@@ -361,8 +363,8 @@ impl<'a> Routing<'a> {
         others.map(|(_, other, _)| other).collect()
     }
 
-    /// The default servers that clients of `host` meet under the name on other listeners, and to which
-    /// only a wildcard in a certificate leads them: no block has the name.
+    /// The default servers that clients of `host` reach by the name on other listeners only because of a wildcard in a
+    /// certificate, if no block has the name.
     pub(super) fn aside(&self, host: usize, host_set: &HostSet) -> BTreeSet<usize> {
         let all = self.answering(host_set);
         if is_ours(&all) {
@@ -373,7 +375,7 @@ impl<'a> Routing<'a> {
         asides.map(|(_, other, _)| other).collect()
     }
 
-    /// Whether no name leads to a host, on none of its listeners: others have all of its names.
+    /// Whether no name leads to a host on any of its listeners, because other blocks have all of its names.
     pub(super) fn is_unreached(&self, host: usize) -> bool {
         let names = &self.deployment.hosts[host].names;
         let mut tables =
@@ -391,7 +393,7 @@ impl<'a> Routing<'a> {
             })
     }
 
-    /// The tables in which a name leads to blocks, with these.
+    /// The blocks that answer for a name, each with its table and the reason.
     fn answering(&self, host_set: &HostSet) -> Vec<(usize, usize, Claim)> {
         let name = any_of(host_set);
         let of = |map: &'_ HashMap<String, Vec<usize>>, name: &str| -> Vec<usize> {
@@ -427,7 +429,7 @@ impl<'a> Routing<'a> {
         answering
     }
 
-    /// The blocks that are reached by a port alone, and whether their certificates have any name.
+    /// The blocks that clients choose by the port, and whether their certificates contain a name.
     pub(super) fn by_port(&self, port: u16) -> impl Iterator<Item = (usize, bool)> + '_ {
         let there = self.tables.iter().filter(move |table| {
             table.listener.by_port_alone
@@ -439,9 +441,9 @@ impl<'a> Routing<'a> {
         })
     }
 
-    /// The hosts that clients reach by names for which they send no header: default servers with names
-    /// of their own and a wildcard in their certificates, and what answers for a name that is served
-    /// elsewhere.
+    /// The hosts that must compare each request with a set of names, because clients also reach them by names for which
+    /// they send no header: default servers with names of their own and a wildcard in their certificates, and blocks
+    /// that answer for names that are served elsewhere.
     pub(super) fn needing_names(&self) -> BTreeSet<usize> {
         let mut hosts = BTreeSet::new();
         for table in self.tables.iter().filter(|table| !table.listener.by_port_alone) {
@@ -457,14 +459,14 @@ impl<'a> Routing<'a> {
     }
 }
 
-/// A name, and the domain above it, to which it belongs as well.
+/// A host set, and for a single name also the set of all hosts one label below its domain.
 fn and_domain(host_set: &HostSet) -> impl Iterator<Item = HostSet> {
     let parent = host_set.0.parents().next().filter(|_| host_set.1 == Matching::Exact);
     let parent = parent.and_then(|parent| Some((parent.parse().ok()?, Matching::OneLabel)));
     [Some(host_set.clone()), parent].into_iter().flatten()
 }
 
-/// Whether one of the blocks that answer for a name has it: then it is one of this server's.
+/// Whether a block of this server has the name, and not only a certificate for it.
 fn is_ours(answering: &[(usize, usize, Claim)]) -> bool {
     answering.iter().any(|(.., claim)| matches!(claim, Claim::Name | Claim::Pattern))
 }
@@ -499,8 +501,8 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// The block that answers for a set of hosts, of which `name` is a host, and why. None where clients
-    /// refuse the certificate for the name.
+    /// The block that answers for a set of hosts, of which `name` is one, and why. None if clients refuse its
+    /// certificate for the name.
     fn answer(
         &self,
         deployment: &Deployment,
@@ -522,7 +524,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// What a block's name amounts to here: clients that speak no HTTP hold no pins of a header.
+    /// The claim of a block on this listener. Clients of a server without HTTP come by the port, and hold no pins from
+    /// a header.
     fn claim(&self, claim: Claim) -> Claim {
         if self.listener.by_port_alone { Claim::Port } else { claim }
     }
@@ -543,11 +546,11 @@ impl<'a> Table<'a> {
                 exact(name);
             }
         } else if name.starts_with('~') {
-            // They stand in `patterns`.
+            // Regular expressions are in the listener's `patterns`.
         } else if let Some(domain) = name.strip_prefix("*.") {
             self.wildcard_start.entry(domain.to_owned()).or_insert(order);
         } else if let Some(domain) = name.strip_prefix('.') {
-            // nginx has a conflict where a block before has either half, and then ignores both.
+            // nginx reports a conflict if an earlier block has either half of the name, and then ignores both halves.
             let is_had = self.exact.contains_key(domain);
             if !is_had && self.wildcard_start.contains_key(domain) {
                 self.spoilt.insert(domain.to_owned());
@@ -569,7 +572,7 @@ impl<'a> Table<'a> {
             && self.listener.patterns.is_empty())
     }
 
-    /// The block that has `name`, and whether by a name and not by a pattern.
+    /// The block that has `name`, and whether it has it exactly, not by a pattern.
     fn named(&self, name: &str) -> Option<(usize, bool)> {
         let exact = self.exact.get(name).copied();
         if self.listener.choice == Choice::Httpd {
@@ -606,8 +609,8 @@ impl<'a> Table<'a> {
         dots.find_map(|dot| self.wildcard_start.get(&name[dot + 1..]).copied())
     }
 
-    /// Whether a pattern that fits some of the hosts may lead to a block that does not have all of
-    /// them, since no pattern that is asked before has all.
+    /// Whether clients of some hosts may reach the block by a pattern: the block does not answer for all of the hosts,
+    /// and no pattern that the server tries earlier matches all of them.
     fn may_lead_to(&self, order: usize, host_set: &HostSet) -> bool {
         let name = any_of(host_set);
         let name = name.as_str();
@@ -631,12 +634,12 @@ impl<'a> Table<'a> {
     }
 }
 
-/// A name of a set of hosts.
+/// One host of a set of hosts.
 pub(super) fn any_of(host_set: &HostSet) -> Cow<'_, HostName> {
     host_set.1.any_of(&host_set.0)
 }
 
-/// Whether a name of a block is none of a single host.
+/// Whether a configured name is a pattern, not the name of a single host.
 fn is_pattern(choice: Choice, name: &str) -> bool {
     match choice {
         Choice::Nginx => {
@@ -646,8 +649,8 @@ fn is_pattern(choice: Choice, name: &str) -> bool {
     }
 }
 
-/// The hosts one label below `domain` that a name with a pattern may fit: one, or some that cannot be
-/// told.
+/// The hosts one label below `domain` that a pattern may match: a single host, or the whole set if it is not known
+/// which.
 fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<HostSet> {
     let some = || (domain.clone(), Matching::OneLabel);
     let name = name.to_ascii_lowercase();
@@ -690,7 +693,7 @@ pub(super) fn certified_host_sets(
 ) -> impl Iterator<Item = HostSet> + '_ {
     let names = leaves(deployment, host).flat_map(|chain| {
         let leaf = chain.leaf();
-        // A common name of one word is seldom a host's.
+        // A common name without a dot is seldom a host name.
         let is_meant = |name: &&String| !leaf.dns_names().is_empty() || name.contains('.');
         leaf.accepted_names().iter().filter(is_meant)
     });
@@ -700,8 +703,7 @@ pub(super) fn certified_host_sets(
     })
 }
 
-/// Whether a certificate that a host presents is for `host_set`, so that clients accept it, or may be,
-/// since it is not known.
+/// Whether a certificate of a host is valid for `host_set`. A certificate that is not known counts as valid.
 fn is_certificate_for(deployment: &Deployment, host: usize, host_set: &HostSet) -> bool {
     let is_unknown = |context: &usize| {
         !matches!(deployment.contexts[*context].certificates, Certificates::Loaded(_))
@@ -712,7 +714,7 @@ fn is_certificate_for(deployment: &Deployment, host: usize, host_set: &HostSet) 
     leaves(deployment, host).any(|chain| is_leaf_for(chain, host_set))
 }
 
-/// Whether a certificate is for `host_set`.
+/// Whether a certificate is valid for `host_set`.
 pub(super) fn is_leaf_for(chain: &Chain, host_set: &HostSet) -> bool {
     let same = |name: &str, other: &str| name.trim_end_matches('.').eq_ignore_ascii_case(other);
     chain.leaf().accepted_names().iter().any(|name| match (name.strip_prefix("*."), host_set.1) {

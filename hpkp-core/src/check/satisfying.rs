@@ -8,11 +8,11 @@ use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::PinValidation;
 
-/// Contexts by what they present. Policies that have the same pins of presented keys share one list: with a wildcard
-/// certificate, that of thousands of hosts.
+/// Contexts by the keys that they present. Policies with the same pins of presented keys share one list of contexts:
+/// with a wildcard certificate, the contexts of thousands of hosts.
 pub(super) struct Satisfying<'a> {
     paths: &'a [Vec<Paths>],
-    /// By the pins on the paths of their first chain.
+    /// The contexts by the pins on the paths of their first chain.
     by_pin: HashMap<Pin, Vec<usize>>,
     /// Every pin on a path.
     presented: HashSet<Pin>,
@@ -33,7 +33,7 @@ impl<'a> Satisfying<'a> {
         Self { paths, by_pin, presented, known: HashMap::new() }
     }
 
-    /// The positions of those that satisfy `policy`, sorted.
+    /// The positions of the contexts that satisfy `policy`, sorted.
     pub(super) fn contexts(&mut self, policy: &Policy) -> Arc<[usize]> {
         let pins = policy.pins.iter().map(|resolved| resolved.pin);
         let pins: BTreeSet<Pin> = pins.filter(|pin| self.presented.contains(pin)).collect();

@@ -6,20 +6,19 @@ use super::{Freshness, HeardFile, Records};
 use crate::finding::Code;
 use crate::published::WriterName;
 
-/// How many seconds a receipt may be in the future and still count as new: the file may be written while
-/// the check runs.
+/// How many seconds in the future a receipt may be and still count: the file may be written while the check runs.
 const TOLERANCE: i64 = 60;
 
 /// Why a writer counts as silent. If several reasons apply, the first one in this list is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Silence<'a> {
-    /// It was heard from at this time, which is longer ago than the limit, both in seconds.
+    /// The writer was last heard from at this time, which is longer ago than the limit, both in seconds.
     Since { at: i64, limit: i64 },
-    /// It was heard from at a time in the future: the clock was set back, and the age is not known.
+    /// The writer was last heard from at a time in the future: the clock was set back, so the age is not known.
     Ahead { at: i64 },
-    /// The file that says it cannot be used; why.
+    /// The file of heartbeats cannot be used; its path and the reason.
     Unreadable { file: &'a str, why: &'a str },
-    /// It was never heard from.
+    /// The writer was never heard from.
     Never,
 }
 
@@ -33,19 +32,19 @@ impl Silence<'_> {
     }
 }
 
-/// The writers that are silent, each with the directive by which it is.
+/// The silent writers, each with the directory whose limit it exceeds.
 pub(super) type Silent<'a> = BTreeMap<&'a WriterName, (Silence<'a>, &'a Freshness)>;
 
-/// What a configuration changes for hosts that a silent machine has too.
+/// What a configuration changes for hosts that a silent machine also serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
-    /// Keys, not all of which satisfy all pins on record, or of which there are none.
+    /// The keys; they do not satisfy all pins on record, or there are no pins on record.
     Keys,
-    /// Pins.
+    /// The pins.
     Pins,
-    /// Pins that the last accepted configuration had too, and did not publish.
+    /// The pins, which the last accepted configuration withheld as well.
     PinsWithheld,
-    /// Keys that satisfy all pins on record.
+    /// The keys; they satisfy all pins on record.
     KeysThatSatisfy,
     /// Nothing.
     None,
@@ -79,8 +78,8 @@ pub(super) fn silent(records: &Records, now: i64) -> Silent<'_> {
     silent
 }
 
-/// Why one writer counts as silent, by the file of one directory. None if it was heard from in time, or if the
-/// file as a whole cannot say.
+/// Why one writer counts as silent, according to the file of one directory. None if it was heard from in time, or if
+/// the directory has no such file.
 fn of_writer<'a>(freshness: &'a Freshness, writer: &WriterName, now: i64) -> Option<Silence<'a>> {
     let all = match &freshness.heard {
         HeardFile::Read(all) => all,
@@ -90,7 +89,7 @@ fn of_writer<'a>(freshness: &'a Freshness, writer: &WriterName, now: i64) -> Opt
         }
     };
     let Some(heard) = all.get(writer) else { return Some(Silence::Never) };
-    // Of a time to come nobody knows how long ago it was. To wait for it would be to trust it.
+    // A time in the future does not tell the age. To accept it until it has passed would be to trust it.
     if heard.at.saturating_sub(now) > TOLERANCE {
         return Some(Silence::Ahead { at: heard.at });
     }

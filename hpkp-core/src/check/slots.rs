@@ -1,13 +1,13 @@
-//! The certificate that a client gets of those that a host has: one for each kind of key, OpenSSL's slots.
-//! Each is judged by itself: one that is as before stays so when another is changed. Only where one is
-//! gone do its clients come to those that are left.
+//! Which of a host's certificates a client gets. A host has one certificate for each kind of key (OpenSSL's slots),
+//! and each is judged by itself: a change of one does not affect the clients of another. Only if a certificate is
+//! removed do its clients get one of the remaining certificates.
 
 use crate::pin::Pin;
 use crate::published::{Presented, Slot};
 
-/// Whether two certificates are alike to clients that hold pins: the same key of the leaf as far as `leaf`
-/// is about it, the same issuer, and the same CA certificates sent, in order. A renewal with the same key by
-/// the same CA changes nothing.
+/// Whether two certificates are the same to clients that hold pins: the same leaf key if `leaf` is true for it, the
+/// same issuer, and the same CA certificates sent, in order. A renewal with the same key by the same CA changes
+/// nothing.
 pub(super) fn is_one(
     recorded: &Presented,
     presented: &Presented,
@@ -16,7 +16,7 @@ pub(super) fn is_one(
     let first = |one: &Presented| one.served.first().copied().flatten().filter(|pin| leaf(*pin));
     let has_same_authorities = match (&recorded.identity, &presented.identity) {
         (Some(a), Some(b)) => a.issuer == b.issuer && a.authorities == b.authorities,
-        // The keys that are sent: all that a record of format 1 tells.
+        // A record of format 1 has only the keys of the CA certificates that were sent.
         _ => {
             let above = |one: &Presented| one.served.get(1..).unwrap_or_default().to_vec();
             above(recorded) == above(presented)
@@ -37,7 +37,7 @@ fn slot(one: &Presented) -> Option<Slot> {
 #[derive(Clone, Copy)]
 pub(super) struct Got<'b> {
     pub(super) one: &'b Presented,
-    /// All of them, this one too.
+    /// All certificates of the host, including this one.
     pub(super) all: &'b [Presented],
 }
 
@@ -47,8 +47,8 @@ impl Got<'_> {
         all.iter().map(move |one| Got { one, all })
     }
 
-    /// Whether clients of a certificate that is not to be had any more get this one: it is of the same
-    /// slot, or nothing is left of that slot. In doubt they do.
+    /// Whether clients of a removed certificate get this one: it has the same slot, or no certificate of that slot is
+    /// left. If a slot is not known, the clients get this one.
     pub(super) fn takes_over(&self, gone: &Presented) -> bool {
         let is_left = |was: Slot| self.all.iter().any(|one| slot(one) == Some(was));
         match (slot(gone), slot(self.one)) {
@@ -57,8 +57,9 @@ impl Got<'_> {
         }
     }
 
-    /// Those of `before` in whose place clients get this one: itself, and what is gone and it takes over.
-    /// Where it is the first of its slot, clients that prefer such a key got any of the others so far.
+    /// The certificates of `before` whose clients now get this one: the same certificate, and removed ones whose
+    /// clients it takes over. If no earlier certificate has its slot, clients that prefer such a key may have got any
+    /// of them.
     pub(super) fn predecessors<'b>(
         &self,
         before: &'b [Presented],
@@ -73,7 +74,7 @@ impl Got<'_> {
         })
     }
 
-    /// Whether all clients that get this one, and that `before` let in, got it then too.
+    /// Whether all clients that get this certificate, and that `before` let in, got it before as well.
     pub(super) fn is_slot_unchanged(
         &self,
         before: &[Presented],
@@ -84,7 +85,7 @@ impl Got<'_> {
     }
 }
 
-/// Whether the same certificates are presented.
+/// Whether the presented certificates are the recorded ones.
 pub(super) fn same(recorded: &[Presented], presented: &[Presented]) -> bool {
     recorded.is_empty() == presented.is_empty()
         && Got::each(presented).all(|got| got.is_slot_unchanged(recorded, |_| true))

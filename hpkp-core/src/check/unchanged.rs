@@ -1,32 +1,32 @@
-//! What is as the last accepted configuration had it. That refuses nothing, so it is the widest door in
-//! the check, and narrow.
+//! What is unchanged since the last accepted configuration. The check refuses nothing that is unchanged, so every
+//! comparison here must be strict.
 //!
 //! What each function compares, always for a name on a port:
 //! - `is_slot_unchanged` (in `slots`): of one certificate, the key of its leaf, the leaf's issuer name and
 //!   authority key identifier, and the DER of each CA certificate sent, in order. Never keys alone, since
 //!   another certificate of the same CA moves the path to another root. A record of format 1 has keys alone.
-//! - `is_unchanged`: that, of every certificate of a host; `is_kept`: of one certificate, and against
-//!   those alone that let certain clients in.
+//! - `is_unchanged`: `is_slot_unchanged` for every certificate of a host; `is_kept`: for one certificate, compared only
+//!   with those that let certain clients in.
 //! - `is_host_unchanged`: `is_unchanged` for every name of a host, and that the same policy was published.
-//! - `is_presentation_unchanged`: against what the clients of one record saw when they got their pins;
-//!   where no record says that, of the leaf's key only whether it is one of their pins.
-//! - `is_withholding_unchanged`, `is_failure_unchanged`: for every name of a host, its policy, withheld or
-//!   published, and `is_kept` of those certificates that do not meet it.
+//! - `is_presentation_unchanged`: compares with the certificates that the clients of one record got together with their
+//!   pins; if no record has these, compares the leaf's key only if it is one of the pins.
+//! - `is_withholding_unchanged`, `is_failure_unchanged`: for every name of a host, its policy, withheld or published,
+//!   and `is_kept` for the certificates that do not match it.
 //! - `is_leaf_unchanged` (in `dane_check`): the DER of the leaf, for clients that compare more of it than
 //!   the key.
 //!
-//! None compares trust anchors: what this machine trusts changes nothing for clients. Where the last
-//! configuration could not be recorded, each answers whether its digest is that of this one: of the keys,
-//! or, for `is_leaf_unchanged`, of the leaf certificates.
+//! None compares trust anchors: what this machine trusts changes nothing for clients. If the last configuration could
+//! not be recorded, each function compares its digest with that of this configuration: the digest of the keys, or for
+//! `is_leaf_unchanged` that of the leaf certificates.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::nameless::NamelessLast;
 use super::presented::{Enough, PresentedKeys, meet_any};
 use super::records::{Published, names_of};
+use super::route::{Place, Route, ports_or_socket};
 use super::routing::{Claim, HostSet, Reached};
 use super::slots::{Got, is_one, is_same, same};
-use super::visit::{Place, Visit, ports_or_socket};
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::{Live, Record};
@@ -35,20 +35,19 @@ use crate::published::{
     self, ANY_HOST, Lifetime, Matching, Origin, PinValidation, Presented, Presents, Scope, State,
 };
 
-/// Whether a certificate lets in some of those who need one of `enough` alone.
+/// Whether a certificate lets in, on some path at least, clients that need only one of `enough`.
 pub(super) fn lets_in(enough: &[Enough]) -> impl Fn(&Presented) -> bool + Copy {
     |one| meet_any(std::slice::from_ref(one), enough) != PinValidation::Fails
 }
 
 impl<'a> Published<'a> {
-    /// What the last accepted configuration presented to those who visit a name at a place: by that
-    /// name, or by the pattern that it fitted. A port of 0 stands for a socket without one, which is
-    /// reached through something in front of it, on whatever port. What it presented aside counts for
-    /// claims of that kind alone: a name that a block has got since then is new. Where names are
-    /// ignored, it is whatever was presented to those whose names no server had.
+    /// What the last accepted configuration presented to clients of a name at a place, by that name or by the pattern
+    /// that it matched. Port 0 is a Unix socket, which clients reach through any port of a proxy in front of it.
+    /// Records that are aside count only for claims that are not served: a name that a block has got since then is
+    /// new. For clients who ignore names, it is also what was presented for names that no block had.
     pub(super) fn presented_before(
         &self,
-        Visit { host_set, claim, .. }: Visit<'_>,
+        Route { host_set, claim, .. }: Route<'_>,
         place: Place<'_>,
     ) -> Vec<&'a Record<Presents>> {
         let port = place.port;
@@ -65,7 +64,7 @@ impl<'a> Published<'a> {
         let named = names_of(host_set).map(|name| (name, Some(false)));
         let aside = || names_of(host_set).map(|name| (name, Some(true)));
         let aside = (!claim.is_served()).then(aside).into_iter().flatten();
-        // Patterns of servers span several labels. The nearest one of a single name is among `named`.
+        // A server's pattern may match several labels. The nearest pattern of a single name is already in `named`.
         let nearest = usize::from(host_set.1 == Matching::Exact);
         let above = host_set.0.parents().skip(nearest).filter(|_| claim.is_nameless());
         let above = above.map(|domain| ((domain, Matching::OneLabel), None));
@@ -74,7 +73,7 @@ impl<'a> Published<'a> {
         for (key, aside) in named.chain(aside).chain(above).chain(any) {
             let all = self.presented_last.get(&key).into_iter().flatten().copied();
             let mut there: Vec<_> = all.filter(|record| is_there(record, aside)).collect();
-            // Who has no port beside others that have some is the socket itself.
+            // Records without a port are those of the Unix socket itself.
             let is_socket = |record: &&Record<Presents>| record.body.ports.is_empty();
             if port == 0 && there.iter().any(is_socket) {
                 there.retain(is_socket);
@@ -94,9 +93,8 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// What the last accepted configuration presented on a port, for clients who ignore names and of whom
-    /// nothing is on record. Who was led there without a name of a certificate's may have got one that is
-    /// presented aside, or is not presented any more.
+    /// What the last accepted configuration presented on a port, for clients who ignore names and whose name is on no
+    /// record. They may have got a certificate that was aside, or one that is not presented any more.
     fn nameless_last(&self, port: u16) -> Option<&NamelessLast<'a>> {
         let all = self.nameless_last.get_or_init(|| {
             let mut all: HashMap<u16, NamelessLast<'a>> = HashMap::new();
@@ -117,11 +115,11 @@ impl<'a> Published<'a> {
         all.get(&port)
     }
 
-    /// Whether the last accepted configuration presented a certificate on one of these ports, for whatever
-    /// name, where it cannot be told for which.
+    /// Whether the last accepted configuration presented a certificate on one of these ports, and the records do not
+    /// tell for which names.
     pub(super) fn may_have_been_presented(&self, ports: &BTreeSet<u16>, got: Got<'_>) -> bool {
         let any = self.presented_last.get(&(ANY_HOST, Matching::Exact)).into_iter().flatten();
-        // Where everybody got the same, it can be told.
+        // If all clients of a port got the same certificates, the records do tell.
         let is_mixed = |port: &u16| self.nameless_last(*port).is_some_and(|last| last.is_mixed);
         let is_on = |record: &&&Record<Presents>| {
             record.body.ports.iter().any(|port| ports.contains(port) && is_mixed(port))
@@ -133,7 +131,7 @@ impl<'a> Published<'a> {
         there.any(|record| record.body.certificates.iter().any(|was| is_same(was, got.one)))
     }
 
-    /// Whether somebody presents what a record of the last accepted configuration says, on a port.
+    /// Whether a block still presents the certificates of a record of the last accepted configuration on a port.
     fn is_still_presented(&self, record: &Record<Presents>, port: u16) -> bool {
         let level = (record.body.host.clone(), record.body.matching);
         if record.body.nameless || record.body.host.as_str() == ANY_HOST {
@@ -151,8 +149,8 @@ impl<'a> Published<'a> {
         })
     }
 
-    /// Whether the last accepted configuration had a name, or answered for it by a pattern, with a
-    /// certificate for it.
+    /// Whether the last accepted configuration had a name, or a pattern that matched it, with a certificate that was
+    /// valid for it.
     pub(super) fn had(&self, host_set: &HostSet) -> bool {
         let mut before = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         before.any(|records| records.iter().any(|record| !record.body.nameless))
@@ -160,26 +158,26 @@ impl<'a> Published<'a> {
 
     /// Whether a host presents for `host_set`, on each of `ports`, the certificates that the last accepted
     /// configuration presented for it there.
-    pub(super) fn is_unchanged(&self, visit: Visit<'_>, ports: &BTreeSet<u16>) -> bool {
+    pub(super) fn is_unchanged(&self, route: Route<'_>, ports: &BTreeSet<u16>) -> bool {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let all = &self.presented[visit.host].certificates;
+        let all = &self.presented[route.host].certificates;
         if all.is_empty() {
             let is_empty = |place| {
-                let mut before = self.presented_before(visit, place).into_iter();
+                let mut before = self.presented_before(route, place).into_iter();
                 before.any(|record| record.body.certificates.is_empty())
             };
-            return self.places(visit, ports).into_iter().all(is_empty);
+            return self.places(route, ports).into_iter().all(is_empty);
         }
-        Got::each(all).all(|got| self.is_kept(visit, ports, got, &|_: &Presented| true))
+        Got::each(all).all(|got| self.is_kept(route, ports, got, &|_: &Presented| true))
     }
 
-    /// Whether those who get a certificate of a host when they visit a name on one of `ports`, and were
-    /// let in by what they got there from the last accepted configuration, got the same then.
+    /// Whether clients that get this certificate for a name on one of `ports` got the same certificate from the last
+    /// accepted configuration. Only clients that were let in then count (`let_in`).
     pub(super) fn is_kept(
         &self,
-        visit: Visit<'_>,
+        route: Route<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         let_in: &dyn Fn(&Presented) -> bool,
@@ -187,26 +185,25 @@ impl<'a> Published<'a> {
         if let Some(is_same) = self.unrecorded {
             return is_same;
         }
-        let places = self.places(visit, ports);
-        places.into_iter().all(|place| self.is_kept_at(visit, place, got, let_in))
+        let places = self.places(route, ports);
+        places.into_iter().all(|place| self.is_kept_at(route, place, got, let_in))
     }
 
     fn is_kept_at(
         &self,
-        visit: Visit<'_>,
+        route: Route<'_>,
         place: Place<'_>,
         got: Got<'_>,
         let_in: &dyn Fn(&Presented) -> bool,
     ) -> bool {
-        let before = self.presented_before(visit, place);
+        let before = self.presented_before(route, place);
         let mut same =
             before.iter().filter(|r| got.is_slot_unchanged(&r.body.certificates, let_in));
         if before.len() == 1 || place.port == 0 && place.address.is_none() {
             return same.next().is_some();
         }
-        // Where different certificates were presented for the name, on different addresses or for
-        // different hosts of a pattern, nothing tells which of them this block had: it may have taken
-        // the place of one that is gone.
+        // If different certificates were presented for the name, on different addresses or for different hosts of a
+        // pattern, the records do not tell which of them this block presented. It may have replaced another block.
 
         let is_harmless = |record: &&Record<Presents>| {
             self.is_still_presented(record, place.port)
@@ -220,32 +217,32 @@ impl<'a> Published<'a> {
         before.iter().any(had_it) && before.iter().all(is_harmless)
     }
 
-    /// Whether clients that need one of `enough` got in when they visited a name on one of `ports` while
-    /// the last accepted configuration was in effect, and get this certificate now.
+    /// Whether the last accepted configuration let in clients that need one of `enough` and now get this certificate
+    /// for a name on one of `ports`.
     pub(super) fn got_in_before(
         &self,
-        visit: Visit<'_>,
+        route: Route<'_>,
         ports: &BTreeSet<u16>,
         got: Got<'_>,
         enough: &[Enough],
     ) -> bool {
-        // What nobody has recorded may have let them in.
+        // A configuration that is not on record may have let them in.
         if self.unrecorded == Some(false) {
             return true;
         }
         let let_in = lets_in(enough);
         let is_met =
             |record: &Record<Presents>| got.predecessors(&record.body.certificates).any(let_in);
-        let places = self.places(visit, ports).into_iter();
-        places.flat_map(|place| self.presented_before(visit, place)).any(is_met)
+        let places = self.places(route, ports).into_iter();
+        places.flat_map(|place| self.presented_before(route, place)).any(is_met)
     }
 
     /// Whether a host presents what the last accepted configuration presented and published this
     /// very policy, if there is one, for all its names.
     pub(super) fn is_host_unchanged(&self, host: usize, policy: Option<&Policy>) -> bool {
         let is_same = |(host_set, reached): (&HostSet, &Reached)| {
-            let visit = Visit { host_set, host, claim: reached.claim };
-            self.is_unchanged(visit, &reached.ports)
+            let route = Route { host_set, host, claim: reached.claim };
+            self.is_unchanged(route, &reached.ports)
                 && policy.is_none_or(|policy| self.was_published(host_set, policy))
         };
         let mut served = self.routing.served(host).peekable();
@@ -257,10 +254,10 @@ impl<'a> Published<'a> {
         }
     }
 
-    /// Whether the last accepted configuration published this very policy for those who visit `host_set`:
-    /// by that name, or by the pattern that it fitted.
+    /// Whether the last accepted configuration published the same policy to clients of `host_set`, by that name or by
+    /// the pattern that it matched.
     pub(super) fn was_published(&self, host_set: &HostSet, policy: &Policy) -> bool {
-        // What is served and not on record publishes nothing that was not on record before.
+        // A configuration that is served and not on record published no pins that are not on record.
         if self.unrecorded == Some(false) {
             return false;
         }
@@ -282,8 +279,8 @@ impl<'a> Published<'a> {
         })
     }
 
-    /// Whether the last accepted configuration published the pins of this policy for those who visit
-    /// `host_set`, for as long and for as many hosts at least: who notes it holds nothing new.
+    /// Whether the last accepted configuration published the pins of this policy to clients of `host_set`, for at
+    /// least as long and for at least as many hosts: a client that notes the policy then holds nothing new.
     pub(super) fn was_published_as_widely(&self, host_set: &HostSet, policy: &Policy) -> bool {
         if self.was_published(host_set, policy) {
             return true;
@@ -302,14 +299,14 @@ impl<'a> Published<'a> {
         of.into_iter().flatten().any(|record| is_wider(&record))
     }
 
-    /// Whether every client that holds the record and gets this certificate got the pins, or got in with
-    /// them, where it was shown just the same: it builds the path that it built then. `None` where nothing
-    /// is known of what it saw.
+    /// Whether every client that holds the record and gets this certificate got the same certificate when it received
+    /// the pins, or when it last got in with them: it then builds the same path. `None` if no record has these
+    /// certificates.
     pub(super) fn is_presentation_unchanged(
         &self,
         state: &'a State,
         (live, enough): (&Live<'_>, &[Enough]),
-        visit: Visit<'_>,
+        route: Route<'_>,
         got: Got<'_>,
         ports: &BTreeSet<u16>,
     ) -> Option<bool> {
@@ -330,9 +327,9 @@ impl<'a> Published<'a> {
         }
         let is_pinned = |pin: Pin| body.may_pin_leaf(pin);
         let mut is_known = false;
-        for place in self.places(visit, ports) {
-            let before = self.presented_before(visit, place);
-            // Those of each record that let them in, and in whose place they get this one.
+        for place in self.places(route, ports) {
+            let before = self.presented_before(route, place);
+            // For each record, the certificates that let them in and that this one replaces for them.
             let let_in = before.into_iter().map(|record| {
                 let all = got.predecessors(&record.body.certificates);
                 all.filter(|was| let_in(was)).collect::<Vec<_>>()
@@ -342,8 +339,8 @@ impl<'a> Published<'a> {
                 continue;
             }
             is_known = true;
-            // They find the same of their pins on the same path: the key of the leaf matters only where
-            // it is one of them.
+            // The clients build the same path and find the same pins on it. The leaf's key matters only if it is one of
+            // their pins.
             if !let_in.any(|all| all.into_iter().all(|was| is_one(was, got.one, is_pinned))) {
                 return Some(false);
             }
@@ -351,11 +348,11 @@ impl<'a> Published<'a> {
         is_known.then_some(true)
     }
 
-    /// Whether the last accepted configuration had this very policy for a host, presented what does not
-    /// meet it, and did not send its header for a lock-out. A refusal would then protect nobody.
+    /// Whether the last accepted configuration had the same policy for a host, presented the same certificates that do
+    /// not match it, and withheld its header because of a lock-out. A refusal would then protect nobody.
     pub(super) fn is_withholding_unchanged(&self, host: usize, policy: &Policy) -> bool {
         if let Some(is_same) = self.unrecorded {
-            // What has no names is in no digest.
+            // A block without names is not part of the digest.
             return is_same && self.routing.served(host).next().is_some();
         }
         let pins = policy.sorted_pins();
@@ -370,8 +367,8 @@ impl<'a> Published<'a> {
             })
     }
 
-    /// Whether what does not meet the pins of a host's own policy is what the last accepted configuration
-    /// presented for a name.
+    /// Whether the certificates that do not match the pins of a host's own policy are those that the last accepted
+    /// configuration presented for a name.
     fn keeps_refusing(
         &self,
         host: usize,
@@ -379,19 +376,19 @@ impl<'a> Published<'a> {
         host_set: &HostSet,
         Reached { claim, ports }: &Reached,
     ) -> bool {
-        let visit = Visit { host_set, host, claim: *claim };
+        let route = Route { host_set, host, claim: *claim };
         let PresentedKeys { certificates, is_known, .. } = &self.presented[host];
         if !is_known {
-            return self.is_unchanged(visit, ports);
+            return self.is_unchanged(route, ports);
         }
         let enough = [Enough::Pins(Scope::Chain, pins.to_vec())];
         let let_in = lets_in(&enough);
         let mut refusing = Got::each(certificates).filter(|got| !let_in(got.one));
-        refusing.all(|got| self.is_kept(visit, ports, got, &let_in))
+        refusing.all(|got| self.is_kept(route, ports, got, &let_in))
     }
 
-    /// Whether the last accepted configuration published this very policy for all names of a host, and
-    /// presented what does not meet it.
+    /// Whether the last accepted configuration published the same policy for all names of a host, and presented the
+    /// same certificates that do not match it.
     pub(super) fn is_failure_unchanged(&self, host: usize, policy: &Policy) -> bool {
         let pins = policy.sorted_pins();
         let mut served = self.routing.served(host).peekable();

@@ -1,4 +1,4 @@
-//! What the check answers: findings, and what each host may send.
+//! The verdict of the check: its findings, and the header that each host may send.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::header::Header;
 use crate::pin::Pin;
 use crate::published::Presented;
 
-/// The answer.
+/// The verdict.
 #[derive(Debug)]
 pub struct Verdict {
     /// The findings, the most serious class first.
@@ -21,19 +21,19 @@ pub struct Verdict {
     pub paths: Vec<Vec<Vec<Pin>>>,
 }
 
-/// What a host sends; `None` where it has no such policy.
+/// What a host sends. A field is `None` if the host has no such policy.
 #[derive(Clone, Debug, Default)]
 pub struct HostVerdict {
     /// `Public-Key-Pins`.
     pub enforced: Option<Sending>,
     /// `Public-Key-Pins-Report-Only`.
     pub report_only: Option<Sending>,
-    /// The lock-outs and unsure answers found for it, in spite of which the configuration may go
-    /// on: what [`Host::accepted`](super::Host::accepted) is for the configuration after it.
+    /// The lock-outs and unsure answers found for the host. If the configuration is used all the same, they are
+    /// [`Host::accepted`](super::Host::accepted) of the next configuration.
     pub alarms: Vec<Alarm>,
     /// The names by which clients reach it.
     pub names: Vec<SeenName>,
-    /// What it presents, where all of it is known.
+    /// The certificates that it presents, if all of them are known.
     pub presented: Option<Vec<Presented>>,
     /// The names for which the field of the enforced policy may be sent, if clients reach the host by
     /// other names too. None if it may be sent for every name that leads here.

@@ -1,5 +1,5 @@
-//! Which hosts and ports an entry of a client binds, and which entries of one configuration suffice
-//! together.
+//! Which hosts and ports an entry of a client configuration binds, and which entries of one configuration a client
+//! combines.
 
 use super::client::Client;
 use super::event::Published;
@@ -20,7 +20,7 @@ impl Published {
         if *host == self.host {
             return self.matching != OneLabel;
         }
-        // The name on the way down to the host that is one label below the domain.
+        // The name on the way to the host that is one label below the domain.
         let names = std::iter::once(host.as_str()).chain(host.parents());
         let mut names = names.zip(host.parents());
         let Some((below, _)) = names.find(|(_, domain)| *domain == self.host.as_str()) else {
@@ -36,8 +36,7 @@ impl Published {
         }
     }
 
-    /// Whether clients compare the pins on a port. Port 0 is a socket without a port, which clients
-    /// may reach through any port.
+    /// Whether clients compare the pins on a port. Port 0 is a Unix socket, which clients may reach through any port.
     #[must_use]
     pub fn is_on(&self, port: u16) -> bool {
         let is_excepted = |set: &Rrset| set.except_ports.contains(&port);
@@ -69,8 +68,8 @@ impl Published {
         })
     }
 
-    /// Whether a client may compare the key of a leaf with this entry and find it there. For TLSA records,
-    /// which may have the key in another form, the kind decides.
+    /// Whether the entry may match the leaf key with this pin. TLSA records may have the key in another form, so for
+    /// them the usage decides.
     #[must_use]
     pub fn may_pin_leaf(&self, pin: Pin) -> bool {
         match &self.tlsa {
@@ -106,7 +105,7 @@ impl Published {
     #[must_use]
     pub fn unites_with(&self, other: &Self) -> bool {
         match (self.configuration, other.configuration) {
-            // TLSA records are all of an owner's, and need nothing beside them.
+            // An entry with TLSA records has all records of the owner, so no other entry belongs to it.
             _ if self.tlsa.is_some() || other.tlsa.is_some() => false,
             (Some(one), Some(two)) => {
                 one == two && self.port == other.port && one.client.unites(self.scope, other.scope)
@@ -116,9 +115,8 @@ impl Published {
     }
 }
 
-/// The sets of pins of which the client that holds `held` needs one, by what it compares with them.
-/// `entries` are the entries of its configuration that apply to the host. Sorted, as records have
-/// them.
+/// The sets of pins of which one is enough for the client that holds `held`, each with its scope. `entries` are the
+/// entries of its configuration that apply to the host. The pins are sorted as in records.
 #[must_use]
 pub fn united<'a>(
     held: &Published,
@@ -144,7 +142,7 @@ mod tests {
     use crate::published::{Lifetime, Matching, Origin};
 
     #[test]
-    fn who_is_bound() {
+    fn each_matching_binds_its_hosts() {
         let held = |matching, include_subdomains| Published {
             matching,
             except: vec!["free.example.com".parse().unwrap()],

@@ -1,8 +1,8 @@
 //! The clients that hold pins, and how each of them combines the entries of one configuration.
 //!
-//! Which entry of a configuration applies to a host is decided at the import: entries that a nearer one replaces name
-//! that one in [`Published::exempt`](super::Published::exempt). The check only decides which entries that apply to
-//! one host are sufficient alone.
+//! The import decides which entries of a configuration apply to a host: an entry that a more specific one replaces
+//! names that one in [`Published::exempt`](super::Published::exempt). The check only decides which of the entries that
+//! apply to a host are enough alone.
 
 use super::keys::Scope;
 use super::name::HostName;
@@ -55,8 +55,7 @@ impl Client {
         super::named(CLIENTS, name)
     }
 
-    /// Whether one of two entries of a configuration that apply to a host is enough, given the
-    /// scope of each.
+    /// Whether one of two entries that apply to a host is enough, given their scopes.
     pub(super) fn unites(self, one: Scope, other: Scope) -> bool {
         match self {
             Self::OkHttp | Self::Apple => one == other,

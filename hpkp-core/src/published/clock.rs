@@ -1,36 +1,35 @@
-//! When events happened, if clocks were wrong.
+//! When events happened, even if clocks were wrong.
 //!
-//! An event has the time that its writer's clock showed, and its number tells its place among the
-//! events of that writer. If a time cannot be right, other events limit it:
+//! An event has the time of its writer's clock, and a number that gives its order among the events of that writer. If a
+//! time cannot be right, other events limit it:
 //!
-//! - A time to come cannot be that of what was read already. It happened before the next event of its
-//!   writer whose time can be right, and before this machine wrote that it had read it (`seen`). That
-//!   counts only as long as the time is to come: a machine that was started in 1970, before it had the
-//!   time from the network, must not shorten what clients remember.
-//! - A time before that of an earlier event of the writer is of a clock that had not been set yet. It
-//!   happened before the next event whose time can be right; where there is none, it may have
-//!   happened just now.
+//! - A time in the future cannot be right for an event that has been read already. The event happened before the next
+//!   event of its writer whose time can be right, and before this machine wrote that it had read it (`seen`). These
+//!   limits count only while the time is in the future: a machine that started in 1970, before it had the time from the
+//!   network, must not shorten what clients remember.
+//! - A time before that of an earlier event of the writer comes from a clock that was not set yet. The event happened
+//!   before the next event whose time can be right; without such an event it may have happened just now.
 
 use std::collections::HashMap;
 
 use super::name::WriterName;
 use crate::sorted::distinct;
 
-/// How far a clock may be set back in the course of things, in seconds. An event of within that time
-/// counts as having happened with the one before it: old worker processes are given as long.
+/// How far back a clock may normally be set, in seconds. An event within that time counts as simultaneous with the one
+/// before it. Old worker processes get the same time to end.
 const STEP: i64 = 24 * 3_600;
 
 /// The numbers and times of a writer's events.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Written {
-    /// In the order of reading. A configuration writes many events at one time.
+    /// The events in the order of reading, in runs, because a configuration writes many events at one time.
     runs: Vec<Run>,
-    /// Whether numbers and times have not grown together.
+    /// Whether some event has a lower number or an earlier time than the one before it.
     is_unordered: bool,
     latest: i64,
 }
 
-/// Events with numbers that follow each other, of one time.
+/// Events with consecutive numbers and the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) first: u64,
@@ -38,7 +37,7 @@ pub(super) struct Run {
     pub(super) at: i64,
 }
 
-/// In whatever order they were read, and how often.
+/// Equal if they have the same events, whatever the order and however often each was read.
 impl PartialEq for Written {
     fn eq(&self, other: &Self) -> bool {
         self.sorted() == other.sorted()
@@ -82,7 +81,7 @@ impl Written {
         }
     }
 
-    /// As if the events of `other` came after.
+    /// Adds the events of `other` after these.
     pub(super) fn join(&mut self, other: &Self) {
         other.runs.iter().for_each(|run| self.add_run(*run));
     }
@@ -92,7 +91,7 @@ impl Written {
         !self.is_unordered && self.latest <= now
     }
 
-    /// The latest time up to `now` of an event before number `seq`.
+    /// The latest time, up to `now`, of the events before number `seq`.
     pub(super) fn floor(&self, seq: u64, now: i64) -> i64 {
         let before = self.runs.iter().filter(|run| run.first < seq && run.at <= now);
         before.map(|run| run.at).max().unwrap_or(i64::MIN)
@@ -103,10 +102,9 @@ impl Written {
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     now: i64,
-    /// Of events whose time cannot be right: when they happened, at the latest; `None` where it is not
-    /// known.
+    /// For events whose time cannot be right, the latest time at which they happened; `None` if that is not known.
     corrected: HashMap<WriterName, HashMap<u64, Option<i64>>>,
-    /// Writers with an event of a time to come, and nothing that bounds it.
+    /// Writers with an event whose time is in the future and that no other event limits.
     open: Vec<WriterName>,
 }
 
@@ -121,21 +119,20 @@ impl Clock {
         self.now
     }
 
-    /// When an event happened that was written `at` this time, by the clock of its writer. `None` if
-    /// that is not known; it may have happened just now.
+    /// When an event happened; `at` is its time by the clock of its writer. `None` if that is not known: it may have
+    /// happened just now.
     #[must_use]
     pub fn time(&self, writer: &WriterName, seq: u64, at: i64) -> Option<i64> {
         let corrected = self.corrected.get(writer).and_then(|events| events.get(&seq));
         corrected.copied().unwrap_or(Some(at))
     }
 
-    /// The writers with an event of a time to come that nothing bounds.
+    /// The writers with an event whose time is in the future and that no other event limits.
     pub(super) fn into_open(self) -> Vec<WriterName> {
         self.open
     }
 
-    /// Takes in the events of a writer. Each of `sights` has the number of an event that had been read
-    /// at a time.
+    /// Adds the events of a writer. Each of `sights` is the number of an event, and a time at which it had been read.
     pub(super) fn add(
         &mut self,
         writer: &WriterName,
@@ -145,7 +142,7 @@ impl Clock {
         let now = self.now;
         let events = written.sorted();
         sights.sort_unstable();
-        // Of the events before each one, the latest time that can be right.
+        // For each event, the latest possible time of the events before it.
         let mut floors = Vec::with_capacity(events.len());
         let mut floor = i64::MIN;
         for (_, at) in &events {
@@ -155,14 +152,14 @@ impl Clock {
             }
         }
         let mut corrected = HashMap::new();
-        // From the last one on: the earliest time by which what stands before had happened.
+        // Going backwards from the last event: the earliest time at which all earlier events had happened.
         let mut bound: Option<i64> = None;
         let earlier = |bound: Option<i64>, at: i64| Some(bound.map_or(at, |bound| bound.min(at)));
         for ((seq, at), floor) in events.iter().zip(floors).rev() {
             while sights.last().is_some_and(|(upto, _)| upto >= seq) {
-                // What was seen before the events before it were written was seen by a wrong clock.
-                if let Some((_, seen)) = sights.pop().filter(|(_, seen)| *seen >= floor) {
-                    bound = earlier(bound, seen);
+                // A sight before the earlier events were written comes from a wrong clock.
+                if let Some((_, read)) = sights.pop().filter(|(_, read)| *read >= floor) {
+                    bound = earlier(bound, read);
                 }
             }
             if *at > now {
@@ -200,30 +197,30 @@ mod tests {
     const DAY: i64 = 86_400;
 
     #[test]
-    fn a_time_to_come_is_bounded_by_what_follows_and_by_who_has_seen_it() {
+    fn a_time_in_the_future_is_limited_by_later_events_and_by_sights() {
         let day = |days: i64| 10_000 * DAY + days * DAY;
         let ahead = day(15_000);
-        // The next event whose time can be right.
+        // The next event has a possible time.
         let events = [(1, day(0)), (2, ahead), (3, day(1))];
         assert_eq!(times(&events, &[], day(2))[1], Some(day(1)));
-        // Without one it is what it says.
+        // Without a later event the time counts as it is.
         assert_eq!(times(&events[..2], &[], day(2))[1], Some(ahead));
-        // Somebody has read it; one who read only what is before it has not.
+        // A sight of the event limits its time, one of an earlier event does not.
         assert_eq!(times(&events[..2], &[(2, day(3))], day(4))[1], Some(day(3)));
         assert_eq!(times(&events[..2], &[(1, day(3))], day(4))[1], Some(ahead));
-        // A machine that was started in 1970 has seen it before it can have happened.
+        // A sight in 1970, before the event can have happened, limits nothing.
         assert_eq!(times(&events[..2], &[(2, 60)], day(4))[1], Some(ahead));
-        // What was to come has come.
+        // The time is no longer in the future.
         assert_eq!(times(&events[..2], &[(2, day(3))], ahead + 1)[1], Some(ahead));
     }
 
     #[test]
-    fn a_clock_that_was_not_set_yet_shortens_nothing() {
+    fn an_event_of_a_clock_that_was_not_set_yet_happened_later() {
         let day = |days: i64| 10_000 * DAY + days * DAY;
         let events = [(1, day(0)), (2, 60), (3, day(40))];
         assert_eq!(times(&events, &[], day(50))[1], Some(day(40)));
         assert_eq!(times(&events[..2], &[], day(50))[1], None);
-        // A step in the course of things is none.
+        // A small step back counts as simultaneous.
         assert_eq!(times(&[(1, day(0)), (2, day(0) - 3)], &[], day(50))[1], Some(day(0)));
     }
 }

@@ -17,12 +17,11 @@ use super::{Body, Published};
 /// How long an expired record stays in the file, in seconds: a year, a leap year included.
 pub const KEPT: i64 = 366 * 24 * 3_600;
 
-/// Which of `events`, all of `writer`, must stay in its file, an entry for each; `state` is what all
-/// records come to, and `now` is in seconds since 1970 UTC.
+/// Whether each of `events`, all of `writer`, must stay in its file. `state` is the state of all records, and `now` is
+/// in seconds since 1970 UTC.
 ///
-/// What clients held less than [`KEPT`] ago stays, and so do the keys that were presented to them,
-/// what the last accepted configuration said, and the newest events, by which the writer's clock and
-/// its next number are told.
+/// The events that stay are: pins that clients held less than [`KEPT`] ago, the keys that were presented with them, the
+/// last accepted configuration, and the newest events, which give the writer's clock and its next number.
 #[must_use]
 pub fn needed(events: &[Event], state: &State, writer: &WriterName, now: i64) -> Vec<bool> {
     let mut kept = kept(state, writer, now);
@@ -39,8 +38,7 @@ pub fn needed(events: &[Event], state: &State, writer: &WriterName, now: i64) ->
     events.iter().map(is_needed).collect()
 }
 
-/// The events around those where the clock of the writer was set back: what happened when is told by
-/// them.
+/// The events around those where the clock of the writer was set back. They are needed to tell when events happened.
 fn beside_a_step(events: &[Event]) -> Vec<EventId> {
     let mut events: Vec<&Event> = events.iter().collect();
     events.sort_by_key(|event| event.seq());
@@ -116,14 +114,14 @@ mod tests {
         ))
     }
 
-    /// Days from one event to the next, and what it says; an end is of the event so many before.
+    /// The body of an event, or the end of an earlier event, counted back from the last one.
     #[derive(Clone, Debug)]
-    enum Said {
-        This(Body),
+    enum Step {
+        Write(Body),
         End { back: usize, why: Why, days_ago: Option<i64> },
     }
 
-    fn body() -> impl Strategy<Value = Said> {
+    fn step() -> impl Strategy<Value = Step> {
         let lifetime = prop::sample::select(vec![
             Lifetime::MaxAge(MaxAge::from_seconds(0).unwrap()),
             Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap()),
@@ -135,21 +133,23 @@ mod tests {
         let why =
             prop::sample::select(vec![Why::Replaced, Why::Stopped, Why::Other("gone".to_owned())]);
         prop_oneof![
-            (0_u8..3, lifetime, origin)
-                .prop_map(|(host, lifetime, origin)| Said::This(published(host, lifetime, origin))),
-            (0_u8..3, 0_u8..3).prop_map(|(host, key)| Said::This(presents(host, key))),
+            (0_u8..3, lifetime, origin).prop_map(|(host, lifetime, origin)| Step::Write(
+                published(host, lifetime, origin)
+            )),
+            (0_u8..3, 0_u8..3).prop_map(|(host, key)| Step::Write(presents(host, key))),
             (0_usize..6, why, prop::option::of(0_i64..400))
-                .prop_map(|(back, why, days_ago)| Said::End { back, why, days_ago }),
+                .prop_map(|(back, why, days_ago)| Step::End { back, why, days_ago }),
         ]
     }
 
-    fn history(all: Vec<(i64, Said)>) -> (Vec<Event>, i64) {
+    /// The events of these steps, each with the days since the one before it, and the time of the last one.
+    fn history(all: Vec<(i64, Step)>) -> (Vec<Event>, i64) {
         let (mut events, mut now): (Vec<Event>, i64) = (Vec::new(), 0);
         for ((days, body), seq) in all.into_iter().zip(1..) {
             now += days * DAY;
             let body = match body {
-                Said::This(body) => body,
-                Said::End { back, why, days_ago } => {
+                Step::Write(body) => body,
+                Step::End { back, why, days_ago } => {
                     let Some(id) = events.iter().rev().nth(back).map(Event::id) else { continue };
                     let when = days_ago.map(|days| now - days * DAY);
                     Body::Ended(Ended { ids: vec![id], why, when })
@@ -187,9 +187,9 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_a_check_needs_is_lost(
-            all in prop::collection::vec((0_i64..300, body()), 0..24),
+            all in prop::collection::vec((0_i64..300, step()), 0..24),
             later in 0_i64..900,
-            more in prop::collection::vec((0_i64..100, body()), 0..6),
+            more in prop::collection::vec((0_i64..100, step()), 0..6),
         ) {
             let (events, end) = history(all.clone());
             let now = end + later * DAY;
@@ -205,11 +205,11 @@ mod tests {
             for then in [now, now + DAY, now + 1_000 * DAY] {
                 prop_assert_eq!(facts(&compact, then), facts(&full, then));
             }
-            // What comes afterwards is told from both alike. Ends of what is gone change nothing.
+            // Later events have the same effect on both. Ends are left out: those of removed events change nothing.
             let mut next = full.last_seq(&writer()) + 1;
             let (mut full, mut compact) = (full, compact);
             for (_, body) in more {
-                let Said::This(body) = body else { continue };
+                let Step::Write(body) = body else { continue };
                 let event = Event::new(now, next, writer(), body);
                 next += 1;
                 full.add(&event);
@@ -220,23 +220,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_for_a_year_leaves() {
+    fn events_that_ended_a_year_ago_are_removed() {
         let day = Lifetime::MaxAge(MaxAge::from_seconds(86_400).unwrap());
         let old = Event::new(0, 1, writer(), published(1, day, Origin::Header));
-        let shown = Event::new(0, 2, writer(), presents(1, 1));
-        let ended = Ended { ids: vec![old.id(), shown.id()], why: Why::Replaced, when: None };
+        let keys = Event::new(0, 2, writer(), presents(1, 1));
+        let ended = Ended { ids: vec![old.id(), keys.id()], why: Why::Replaced, when: None };
         let end = Event::new(DAY, 3, writer(), Body::Ended(ended));
         let new = Event::new(DAY, 4, writer(), published(1, Lifetime::Open, Origin::Header));
-        let events = [old, shown, end, new];
+        let events = [old, keys, end, new];
         let full = state(events.clone());
         let needed = |now| needed(&events, &full, &writer(), now);
-        // Held for a day after the end, and a day of slack, and for a year on record.
+        // Clients hold the pins for a day after the end, with a day of margin, and the record stays for a year.
         let over = 3 * DAY + KEPT;
         assert_eq!(needed(over - 1), [true, true, true, true]);
         assert_eq!(needed(over), [false, false, true, true]);
     }
     #[test]
-    fn what_a_stop_left_is_not_accepted_again() {
+    fn the_configuration_after_a_stop_stays_although_it_ended_a_year_ago() {
         let ended = |seq, event: &Event, why, when| {
             let body = Body::Ended(Ended { ids: vec![event.id()], why, when });
             Event::new(2 * KEPT, seq, writer(), body)
@@ -248,7 +248,7 @@ mod tests {
         let gone = ended(4, &next, Why::Other("gone".to_owned()), Some(0));
         let events = [before, stop, next, gone];
         let full = state(events.clone());
-        // The configuration after the stop is over for a year, and still the last one.
+        // The configuration after the stop ended a year ago and is still the last one.
         let needed = needed(&events, &full, &writer(), 2 * KEPT);
         assert_eq!(needed, [true, true, true, true]);
     }

@@ -1,4 +1,4 @@
-//! The events of records: one event a line, each true for ever.
+//! The events of records. A file has one event a line, and an event never changes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,8 +13,7 @@ use super::tlsa::Rrset;
 use crate::max_age::MaxAge;
 use crate::pin::Pin;
 
-/// An event, as it was read or as it is to be written. It cannot be changed: its id is the hash of
-/// its content.
+/// An event, read from a file or to be written. It cannot be changed, because its id is the hash of its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub(super) id: EventId,
@@ -22,7 +21,7 @@ pub struct Event {
     pub(super) seq: u64,
     pub(super) writer: WriterName,
     pub(super) body: Body,
-    /// The line, so that what a later version wrote into it is kept.
+    /// The line, so that members of a later version are kept.
     pub(super) line: Box<str>,
 }
 
@@ -39,8 +38,8 @@ impl Event {
         self.at
     }
 
-    /// Its number among the events of its writer. It tells apart what was written in one second,
-    /// and keeps the order where the clock was set back.
+    /// Its number among the events of its writer. It distinguishes events of one second, and keeps the order if the
+    /// clock is set back.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.seq
@@ -74,17 +73,17 @@ pub enum Body {
     Published(Published),
     /// What a server presents for a host from now on.
     Presents(Presents),
-    /// Events that hold no longer.
+    /// Events that are no longer in effect.
     Ended(Ended),
     /// Events that an operator no longer wants to be checked against.
     Waived(Waived),
-    /// A key that is no longer its owner's alone.
+    /// A compromised key.
     Compromised(Compromised),
     /// A policy that was configured and whose header was not sent.
     Withheld(Withheld),
     /// A writer that is gone for good.
     Gone(Gone),
-    /// A server is back with what it stopped with.
+    /// A server has started with the configuration with which it stopped.
     Again(Again),
     /// The writer runs, and has read these records of others.
     Seen(Seen),
@@ -101,8 +100,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identification of a machine, made of its machine id, which must stay on the machine
-    /// (machine-id(5)): the first 16 bytes of a hash of it, in hexadecimal digits.
+    /// The identification of a machine: the first 16 bytes of a hash of its machine id, in hexadecimal digits. The
+    /// machine id itself must stay on the machine (machine-id(5)).
     #[must_use]
     pub fn machine_of(id: &[u8]) -> String {
         let hash = Sha256::new().chain_update(b"hpkp published pins\0").chain_update(id).finalize();
@@ -115,10 +114,10 @@ impl Identity {
 pub struct Published {
     /// The host, or the domain above the hosts.
     pub host: HostName,
-    /// Which hosts it stands for.
+    /// Which hosts the record applies to.
     pub matching: Matching,
-    /// Hosts below to which a record with [`Matching::OneLabel`] does not apply: the server had
-    /// other blocks for them.
+    /// Hosts to which a record with [`Matching::OneLabel`] does not apply, because the server had other blocks for
+    /// them.
     pub except: Vec<HostName>,
     /// Whether the pins also apply to all hosts below (RFC 7469 section 2.1.3).
     pub include_subdomains: bool,
@@ -133,14 +132,14 @@ pub struct Published {
     pub lifetime: Lifetime,
     /// Where clients got the pins.
     pub origin: Origin,
-    /// Since when the pins are published, if that is not the time of the event.
+    /// When the pins were first published, if that is not the time of the event.
     pub since: Option<i64>,
     /// The client configuration to which this entry belongs. Without one, the entry stands alone,
     /// and a certificate must match it.
     pub configuration: Option<Configuration>,
-    /// Hosts for which the same configuration has something else.
+    /// Hosts for which the same configuration has a more specific entry.
     pub exempt: Vec<Exempt>,
-    /// The TLSA records that clients hold in place of pins: all of one owner.
+    /// The TLSA records that clients hold in place of pins: all records of one owner.
     pub tlsa: Option<Arc<Rrset>>,
 }
 
@@ -199,7 +198,7 @@ impl Matching {
     pub const NAMES: &[(&str, Self)] =
         &[("exact", Self::Exact), ("one-label", Self::OneLabel), ("any-depth", Self::AnyDepth)];
 
-    /// The pattern of the hosts that a record of `host` stands for: `host`, `*.host` or `**.host`.
+    /// The pattern of the hosts to which a record of `host` applies: `host`, `*.host` or `**.host`.
     #[must_use]
     pub fn pattern(self, host: &HostName) -> String {
         match self {
@@ -209,7 +208,7 @@ impl Matching {
         }
     }
 
-    /// One of these hosts; for a pattern of one label, a host that nobody names.
+    /// One of these hosts; for `*.host`, a host with a label that no configuration has.
     #[must_use]
     pub fn any_of(self, host: &HostName) -> Cow<'_, HostName> {
         match self {
@@ -218,7 +217,7 @@ impl Matching {
         }
     }
 
-    /// The name in such a pattern, and which hosts it stands for.
+    /// The name in such a pattern, and the matching.
     #[must_use]
     pub fn of_pattern(pattern: &str) -> (&str, Self) {
         match (pattern.strip_prefix("**."), pattern.strip_prefix("*.")) {
@@ -229,7 +228,7 @@ impl Matching {
     }
 }
 
-/// How long pins are remembered.
+/// How long clients remember pins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lifetime {
     /// For this time after the last visit.
@@ -269,27 +268,26 @@ impl Origin {
 pub struct Presents {
     /// The host, or the domain above the hosts.
     pub host: HostName,
-    /// Which hosts it stands for; never [`Matching::AnyDepth`].
+    /// Which hosts the record applies to; never [`Matching::AnyDepth`].
     pub matching: Matching,
-    /// The ports, sorted; none where it is reached on a Unix socket alone.
+    /// The ports, sorted; none if clients reach the server only on a Unix socket.
     pub ports: Vec<u16>,
-    /// One entry for each certificate, sorted. None where they are not known when the configuration is
-    /// read.
+    /// One entry for each certificate, sorted; empty if the certificates are not known when the configuration is read.
     pub certificates: Vec<Presented>,
-    /// Whether clients are not expected to come here for these hosts: a default server answers for
-    /// them only by a wildcard in its certificate, or clients come by the port alone. Only the next
-    /// configuration of the same writer is compared with it.
+    /// Whether clients are not expected to come here for these hosts: a default server answers for them only because
+    /// of a wildcard in its certificate, or clients come by the port alone. Only the next configuration of the same
+    /// writer is compared with such a record.
     pub aside: bool,
-    /// Whether only clients that ignore names get it there, since it is for none of these hosts; it is
-    /// aside then.
+    /// Whether only clients who ignore names accept the certificates, which are valid for none of these hosts. Such a
+    /// record is also `aside`.
     pub nameless: bool,
-    /// The addresses, sorted, where the server presents something else for these hosts on other addresses
-    /// of the same ports.
+    /// The addresses, sorted, if the server presents other certificates for these hosts on other addresses of the same
+    /// ports.
     pub addresses: Vec<String>,
 }
 
 impl Presents {
-    /// What is presented for one host on one port.
+    /// A record of what is presented for one host on one port.
     #[must_use]
     pub fn of_one(host: HostName, port: u16, certificates: Vec<Presented>) -> Self {
         Self {
@@ -307,12 +305,11 @@ impl Presents {
 /// One certificate that a server presents.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Presented {
-    /// The pins of what the server sends, the leaf first; none where no pin can be formed.
+    /// The pins of the certificates that the server sends, the leaf first; `None` for a key that has no pin.
     pub served: Vec<Option<Pin>>,
     /// The keys on the paths that clients may build.
     pub keys: KeyGraph,
-    /// The hashes that distinguish the certificates from others of the same keys. None in a record
-    /// of format 1.
+    /// The hashes that distinguish the certificates from others with the same keys. None in a record of format 1.
     pub identity: Option<CertificateIdentity>,
 }
 
@@ -322,33 +319,33 @@ pub struct Presented {
 /// `authorities`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertificateIdentity {
-    /// The kind of key, which decides which clients get this certificate of a server. None if it is
-    /// not known: a rare key, or a record without it.
+    /// The kind of key, which decides which clients get this certificate. None if it is not known: the key is of a rare
+    /// kind, or the record does not have it.
     pub slot: Option<Slot>,
     /// The leaf's issuer name and authority key identifier.
     pub issuer: Fingerprint,
     /// The certificates sent after the leaf, in their order: hashes of their DER.
     pub authorities: Vec<Fingerprint>,
-    /// The leaf: a hash of its DER. Clients that compare whole certificates see each renewal. None in
-    /// records that do not say it.
+    /// A hash of the leaf's DER, since clients that compare whole certificates notice each renewal. None in records
+    /// without it.
     pub leaf: Option<Fingerprint>,
 }
 
-/// Events that hold no longer.
+/// Events that are no longer in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ended {
-    /// Which.
+    /// Their ids.
     pub ids: Vec<EventId>,
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// Since when, where that is not the time of the event.
+    /// When they ended, if that is not the time of this event.
     pub when: Option<i64>,
 }
 
-/// Why events hold no longer.
+/// Why events are no longer in effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
-    /// Another configuration took their place.
+    /// Another configuration replaced them.
     Replaced,
     /// The server stopped.
     Stopped,
@@ -377,15 +374,15 @@ impl Why {
 /// Events that an operator no longer wants to be checked against.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Waived {
-    /// Which.
+    /// Their ids.
     pub ids: Vec<EventId>,
     /// Who decided it.
     pub who: String,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// A key that is no longer its owner's alone.
+/// A compromised key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Compromised {
     /// Its pin.
@@ -394,62 +391,62 @@ pub struct Compromised {
     pub why: String,
 }
 
-/// A policy that was configured and whose header was not sent, since it would have locked clients out. By
-/// it the next config test distinguishes a server that was started in spite of that from a new mistake.
+/// A policy that was configured and whose header was not sent, since it would have locked clients out. The record lets
+/// the next config test distinguish a server that was started in spite of that from a new mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Withheld {
     /// The host, or the domain above the hosts.
     pub host: HostName,
-    /// Which hosts it stands for.
+    /// Which hosts the record applies to.
     pub matching: Matching,
-    /// Whether it would also have applied to all hosts below.
+    /// Whether the policy would also have applied to all hosts below.
     pub include_subdomains: bool,
     /// The pins, sorted, each once; at least one.
     pub pins: Vec<Pin>,
 }
 
-/// The end of a writer: a container that was made anew under another name, a machine that was taken
-/// away. What it writes later shows that it is not gone.
+/// A writer that is gone for good: a container that was replaced by one with another name, a machine that was removed.
+/// Later events of the writer revoke this event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gone {
-    /// Who.
+    /// The name of the writer.
     pub of: WriterName,
-    /// Which of its files, if that is known: a file that was made anew is another one.
+    /// Which of its files, if that is known: a file that was created again is another one.
     pub instance: Option<String>,
-    /// The number of its last event that was known.
+    /// The number of its last known event.
     pub upto: u64,
-    /// Why.
+    /// The reason.
     pub why: String,
-    /// Since when, where that is not the time of the event.
+    /// When the writer ended, if that is not the time of this event.
     pub when: Option<i64>,
 }
 
-/// A server is back with what it stopped with.
+/// A server has started with the configuration with which it stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Again {
-    /// The ids of the `ended` events of that stop, which hold no longer.
+    /// The ids of the `ended` events of that stop, which are no longer in effect.
     pub ids: Vec<EventId>,
-    /// Events that stay ended all the same.
+    /// Events that stay ended nevertheless.
     pub except: Vec<EventId>,
 }
 
 /// Which writers' records have been read, and how far.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Seen {
-    /// Sorted by writer.
+    /// How far each writer's records have been read, sorted by writer.
     pub of: Vec<Sight>,
-    /// Events of the same writer that are no longer of its last accepted configuration. They have not
-    /// ended: the server that a new one has succeeded still runs with them.
+    /// Events of the same writer that do not belong to its last accepted configuration any more. They have not ended,
+    /// because the server that a new one succeeded still runs with them.
     pub succeeded: Vec<EventId>,
 }
 
 /// How far the records of a writer have been read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sight {
-    /// Whose.
+    /// The writer.
     pub writer: WriterName,
-    /// Which of its files, if its first line says so.
+    /// Which of its files, if the first line of the file tells it.
     pub instance: Option<String>,
-    /// The number of the last event.
+    /// The number of the last event that was read.
     pub seq: u64,
 }

@@ -15,15 +15,15 @@ pub const MAX_LINES: usize = 1_000_000;
 pub struct Contents {
     /// Its events, in order.
     pub events: Vec<Event>,
-    /// How many bytes an incomplete last line has: a write was interrupted, or a copy is still
-    /// under way. They were not acknowledged, so they are ignored.
+    /// How many bytes an incomplete last line has: a write was interrupted, or a copy is still under way. The event of
+    /// that line was not acknowledged, so the line is ignored.
     pub torn: usize,
 }
 
 /// Reads a file.
 ///
 /// # Errors
-/// The first line that is no event, see [`FileError`].
+/// The first line that is not an event, see [`FileError`].
 pub fn read(bytes: &[u8]) -> Result<Contents, FileError> {
     let mut events = Vec::new();
     let torn = for_each(bytes, |event| events.push(event))?;
@@ -34,7 +34,7 @@ pub fn read(bytes: &[u8]) -> Result<Contents, FileError> {
 /// Returns the number of bytes of an incomplete last line, see [`Contents::torn`].
 ///
 /// # Errors
-/// See [`read`]. What stands before the line has been handed over.
+/// See [`read`]. The events before that line have been handed over.
 pub fn for_each(bytes: &[u8], mut take: impl FnMut(Event)) -> Result<usize, FileError> {
     let mut lines = Lines::default();
     lines.push(bytes, &mut take)?;
@@ -64,7 +64,7 @@ impl Lines {
     /// Reads the next piece, and hands over the events whose lines end in it.
     ///
     /// # Errors
-    /// See [`read`]. What stands before the line has been handed over.
+    /// See [`read`]. The events before that line have been handed over.
     pub fn push(&mut self, piece: &[u8], take: &mut impl FnMut(Event)) -> Result<(), FileError> {
         self.bytes = self.bytes.saturating_add(piece.len());
         if self.bytes > MAX_FILE {
@@ -73,7 +73,7 @@ impl Lines {
         for line in piece.split_inclusive(|byte| *byte == b'\n') {
             let Some(end) = line.strip_suffix(b"\n") else {
                 self.part.extend(line);
-                // What never was a line, however long, must not pass for the rest of one.
+                // Bytes that are too long for a line are an error, not an incomplete last line.
                 if self.part.len() > MAX_LINE {
                     let error = LineError::TooLong;
                     return Err(FileError::Line { line: self.lines + 1, error });
@@ -123,7 +123,7 @@ pub enum FileError {
     /// More than [`MAX_LINES`].
     #[error("more than {MAX_LINES} lines")]
     TooManyLines,
-    /// A line is no event.
+    /// A line is not an event.
     #[error("line {line} is not a valid record: {error}")]
     Line {
         /// Its number, from 1.

@@ -1,7 +1,7 @@
 //! When each other writer was last heard from, by the clock of this machine: the file `hpkp-heard` of a directory.
 //!
-//! `hpkp sync` writes it; the check reads it where `max_staleness` is configured. A line has the time at
-//! which this machine received a heartbeat, so the clocks of other machines do not matter.
+//! `hpkp sync` writes the file; the check reads it if `max_staleness` is configured. A line has the time at which this
+//! machine received a heartbeat, so the clocks of other machines do not matter.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ pub const MAX_WRITERS: usize = 100_000;
 /// The last heartbeat of a writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
-    /// The number of its newest heartbeat that counted. It only grows.
+    /// The number of the newest heartbeat that counted. It only grows.
     pub number: u64,
     /// When this machine first had that heartbeat and the records up to [`Heard::last`], in seconds since 1970
     /// UTC, by this machine's clock.
@@ -55,7 +55,7 @@ pub fn read(bytes: &[u8]) -> Result<AllHeard, HeardError> {
         return Err(HeardError::TooLarge);
     }
     let text = std::str::from_utf8(bytes).map_err(|_| HeardError::NotUtf8)?;
-    // It is replaced as a whole, so a part of it was not written by this software.
+    // This software replaces the file as a whole, so it never writes an incomplete one.
     let text = text.strip_suffix('\n').ok_or(HeardError::Cut)?;
     let mut lines = text.split('\n');
     let first = lines.next().and_then(|line| Value::read(line).ok());
@@ -115,16 +115,16 @@ pub enum HeardError {
     /// Larger than [`MAX_FILE`], or more writers than [`MAX_WRITERS`].
     #[error("larger than {MAX_FILE} bytes, or more than {MAX_WRITERS} writers")]
     TooLarge,
-    /// The last line has no line feed, or there is none.
+    /// The last line has no line feed, or the file is empty.
     #[error("incomplete")]
     Cut,
-    /// Of another version of the format.
+    /// The file has another version of the format.
     #[error("unsupported format version {0}, update this software")]
     Version(u64),
     /// Not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// A line, counted from 1, is not what it is to be.
+    /// A line, counted from 1, is invalid.
     #[error("line {0} is invalid")]
     Line(usize),
 }
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_written_is_read() {
+    fn a_written_file_is_read_back() {
         let last = "00112233445566778899aabbccddeeff".parse().unwrap();
         let mut all = AllHeard::new();
         assert_eq!(read(write(&all).as_bytes()), Ok(AllHeard::new()));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_no_file() {
+    fn a_damaged_file_is_refused() {
         let line = "{\"writer\":\"a\",\"number\":1,\"at\":2,\"last\":\"00112233445566778899aabbccddeeff\",\"x\":0}\n";
         let good = format!("{{\"v\":1}}\n{line}");
         assert!(read(good.as_bytes()).is_ok());

@@ -59,7 +59,7 @@ pub struct EventIdError;
 pub struct Fingerprint(u128);
 
 impl Fingerprint {
-    /// That of `parts`, one after the other, each with its length in front.
+    /// The fingerprint of `parts`, one after the other, each preceded by its length.
     #[must_use]
     pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();

@@ -1,11 +1,13 @@
-//! Where in the copies of other machines' files the records of a host are: the file `hpkp-index` of a directory.
+//! The index of other machines' records: the file `hpkp-index` of a directory says where in the copies the records of
+//! each host are.
 //!
-//! `hpkp sync` writes it. With it a server reads only the records that concern the names that it serves, however
-//! many machines there are. A section describes one copy as it was when it was indexed ([`Stamp`]): a copy that has
-//! changed since is read as a whole. The last line is a digest of everything before it.
+//! `hpkp sync` writes the index. With it a server reads only the records that concern the names that it serves, however
+//! many machines there are. A section describes one copy at the time of indexing ([`Stamp`]). A copy that has changed
+//! since is read as a whole. The last line is a digest of everything before it.
 //!
-//! A section has the writer's [`Summary`], and the places of its lines: those of records, by the host; those that
-//! say what became of records, which are read where one of them is; and those that concern everybody.
+//! A section has the writer's [`Summary`] and the positions of three kinds of lines in the copy: records, by host;
+//! events that end, waive or resume records, which are read only if one of these records is read; and events that
+//! concern every reader.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
@@ -34,11 +36,11 @@ pub const MAX_FILE: usize = 512 << 20;
 /// How the last line begins.
 const DIGEST: &str = "{\"sha256\":\"";
 
-/// The state of a copy when it was indexed. Whatever writes to a file changes the time of its status, which
-/// no program can set; another file has another number.
+/// The state of a copy when it was indexed. Every write to a file changes its status time (ctime), which no program can
+/// set, and another file has another inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
-    /// Its number in the file system.
+    /// Its inode number.
     pub inode: u64,
     /// Its length, in bytes.
     pub length: u64,
@@ -48,28 +50,28 @@ pub struct Stamp {
     pub changed: (i64, i64),
 }
 
-/// Where a line is: its first byte, and how many it has without the line feed.
+/// The position of a line in a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// The first byte.
+    /// The offset of the first byte.
     pub start: u64,
-    /// How many bytes.
+    /// The length in bytes, without the line feed.
     pub length: u64,
 }
 
-/// The clients of a record that come by a port, whatever the name is.
+/// Whether clients of a record choose a server by its port alone, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ByPort {
-    /// There are none: the record concerns only this host and those below it.
+    /// No: the record concerns only its host and the hosts below.
     None,
-    /// Those who come by this port.
+    /// Yes, on this port.
     Port(u16),
-    /// Those who come by any port.
+    /// Yes, on any port.
     Any,
 }
 
 impl ByPort {
-    /// Those who hold these pins.
+    /// The answer for the clients that hold these pins.
     #[must_use]
     pub fn of(published: &Published) -> Self {
         match published.port {
@@ -83,21 +85,21 @@ impl ByPort {
 /// What a reader needs of a copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// How the copy looked.
+    /// The state of the copy when it was indexed.
     pub stamp: Stamp,
     /// How far the writer has come.
     pub summary: Summary,
     /// The lines that concern the reader, in no order.
     pub places: Vec<Place>,
-    /// Lines that may concern the reader: they end or waive other writers' records, which may be among those
-    /// that concern the reader.
+    /// Lines that may concern the reader: they end, waive or resume records, which may be records of other writers that
+    /// concern the reader.
     pub rest: Vec<Place>,
-    /// The first halves of the first halves of these records' ids.
+    /// The first four bytes of the ids of these other writers' records.
     foreign: Vec<u32>,
 }
 
 impl Section {
-    /// Whether [`Section::rest`] may speak of one of these records.
+    /// Whether [`Section::rest`] may end or waive one of these records.
     #[must_use]
     pub fn speaks_of(&self, records: &HashSet<u32>) -> bool {
         self.foreign.iter().any(|id| records.contains(id))
@@ -109,16 +111,16 @@ impl Section {
 pub struct Builder {
     summary: Summary,
     records: BTreeMap<(String, ByPort), Vec<Place>>,
-    /// What became of records.
+    /// Events that end, waive or resume records.
     rest: Vec<Place>,
-    /// What concerns everybody.
+    /// Events that concern every reader.
     all: Vec<Place>,
     own: HashSet<EventId>,
     meant: Vec<EventId>,
 }
 
 impl Builder {
-    /// Takes in the next event of the copy.
+    /// Adds the next event of the copy.
     pub fn add(&mut self, event: &Event, place: Place) {
         self.summary.note(event);
         let (host, by_port) = match event.body() {
@@ -129,7 +131,7 @@ impl Builder {
             Body::Waived(waived) => return self.add_rest(&waived.ids, place),
             Body::Again(_) => return self.rest.push(place),
             Body::Compromised(_) | Body::Gone(_) => return self.all.push(place),
-            // One is in the summary, the other concerns the writer alone.
+            // The summary has the identity, and a `seen` event concerns only its writer.
             Body::Writer(_) | Body::Seen(_) => return,
         };
         self.own.insert(event.id());
@@ -261,7 +263,7 @@ pub struct Index<'a> {
 }
 
 impl<'a> Index<'a> {
-    /// Opens what a file holds.
+    /// Opens the content of an index file.
     ///
     /// # Errors
     /// See [`IndexError`].
@@ -269,7 +271,7 @@ impl<'a> Index<'a> {
         Ok(Self { body: body(bytes)? })
     }
 
-    /// The sections as texts, with their writers, and how each copy looked.
+    /// The sections as texts, each with its writer and the state of the copy.
     ///
     /// # Errors
     /// See [`IndexError`].
@@ -287,7 +289,7 @@ impl<'a> Index<'a> {
         Ok(all)
     }
 
-    /// The hosts of all records, each as often as it is there.
+    /// Calls `take` for the host of each entry. A host may be repeated.
     ///
     /// # Errors
     /// See [`IndexError`].
@@ -301,8 +303,8 @@ impl<'a> Index<'a> {
         Ok(())
     }
 
-    /// What a reader needs of each copy: of records those for whose host, and whose clients by a port alone,
-    /// `concerns` holds.
+    /// The part of each section that a reader needs: the records for which `concerns` is true, given the host and
+    /// whether clients come by a port alone.
     ///
     /// # Errors
     /// See [`IndexError`].
@@ -343,7 +345,7 @@ impl Section {
         };
         let (host, by_port, rest) = of_host(named)?;
         if concerns(host, by_port) {
-            // What became of it matters as well.
+            // A record of this copy concerns the reader, so the events that end, waive or resume it do as well.
             self.places.append(&mut self.rest);
             self.places.extend(places(rest)?);
         }
@@ -357,7 +359,7 @@ impl Section {
     }
 }
 
-/// `HOST",[...` or `HOST",PORT,[...`: what stands before the places, and these.
+/// Splits `HOST",[...` or `HOST",PORT,[...` into the host, the port and the places.
 fn of_host(text: &str) -> Option<(&str, ByPort, &str)> {
     let (host, rest) = text.split_once("\",")?;
     if rest.starts_with('[') {
@@ -435,7 +437,7 @@ fn of_head(line: &str) -> Option<(WriterName, Stamp, Summary)> {
 /// Reads a line of the copy of `writer`'s file.
 ///
 /// # Errors
-/// It is no event, or that of somebody else.
+/// The line is not an event, or an event of another writer.
 pub fn event(line: &[u8], writer: &WriterName) -> Result<Event, LineError> {
     let event = Event::from_line_of(line, Some(writer))?;
     match event.writer() == writer {
@@ -453,19 +455,19 @@ pub enum IndexError {
     /// The last line is not a digest.
     #[error("incomplete")]
     Cut,
-    /// Of another version of the format.
+    /// The file has another version of the format.
     #[error("unsupported format version {0}, update this software")]
     Version(u64),
-    /// The digest is that of another content.
+    /// The digest does not match the content.
     #[error("its content was changed")]
     Digest,
     /// Not UTF-8.
     #[error("not UTF-8")]
     NotUtf8,
-    /// A line, counted from 1, is not what it is to be.
+    /// A line, counted from 1, is invalid.
     #[error("line {0} is invalid")]
     Line(usize),
-    /// A section, counted from 1, does not say whose it is.
+    /// The first line of a section, counted from 1, is invalid.
     #[error("section {0} is invalid")]
     Section(usize),
 }

@@ -1,5 +1,5 @@
-//! JSON (RFC 8259) as records need it: read once, with the texts left where they are in the line, and
-//! written in the one form that ids are hashes of.
+//! JSON (RFC 8259) for records. The reader borrows strings from the line. The writer writes the canonical form whose
+//! hash is the id.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -39,7 +39,7 @@ pub(super) enum Value<'a> {
 pub(super) struct Map<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
 
 impl<'a> Map<'a> {
-    /// A member of this name is there no more than once.
+    /// Inserts a member. The caller ensures that no member has the same name.
     pub(super) fn insert(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
         let name = name.into();
         let at = self.0.partition_point(|(other, _)| *other < name);
@@ -75,7 +75,7 @@ impl<'a> Value<'a> {
         match value {
             _ if faults.is_too_deep.get() => Err(JsonError::TooDeep),
             Err(_) => Err(JsonError::NotJson),
-            // Which of two members of one name counts depends on the reader.
+            // Readers differ in which of two members of one name counts.
             Ok(_) if faults.has_duplicate.get() => Err(JsonError::Duplicate),
             Ok(value) => Ok(value),
         }
@@ -137,14 +137,14 @@ impl<'a, T: Into<Value<'a>>> FromIterator<T> for Value<'a> {
     }
 }
 
-/// What is wrong with a text that may be JSON all the same.
+/// Faults in a text that may still be JSON.
 #[derive(Default)]
 struct Faults {
     is_too_deep: Cell<bool>,
     has_duplicate: Cell<bool>,
 }
 
-/// Reads a value that is within so many others.
+/// Reads a value at this depth of nesting.
 #[derive(Clone, Copy)]
 struct Nested<'f> {
     depth: usize,
@@ -278,7 +278,7 @@ fn write_value(value: &Value<'_>, text: &mut String) {
         Value::Null => text.push_str("null"),
         Value::Bool(true) => text.push_str("true"),
         Value::Bool(false) => text.push_str("false"),
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         Value::Number(number) => drop(write!(text, "{number}")),
         Value::String(string) => write_string(string, text),
         Value::Array(values) => {
@@ -318,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_stay_in_the_line_and_members_are_written_sorted() {
+    fn strings_are_borrowed_and_members_are_written_sorted() {
         let value = Value::read(r#" {"b": ["x", 1.5, -2], "a\u0062": "\n", "a": {}} "#).unwrap();
         let Value::Object(members) = &value else { panic!("{value:?}") };
         let Some(Value::Array(values)) = members.get("b") else { panic!("{value:?}") };
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn two_members_of_one_name_are_found_however_it_is_written() {
+    fn two_members_of_one_name_are_refused_in_any_spelling() {
         for text in [r#"{"a":1,"b":2,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"[{"x":{"a":1,"a":1}}]"#]
         {
             assert_eq!(Value::read(text), Err(JsonError::Duplicate), "{text}");

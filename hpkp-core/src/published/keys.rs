@@ -1,14 +1,13 @@
-//! The keys on the paths that clients may build from what a server presents, and whether pins meet
-//! them.
+//! The graph of keys on the paths that clients may build from presented certificates, and pin validation on it.
 //!
-//! This is [`crate::path::Paths`] without its certificates, in a form that a record can hold, so
-//! that one machine can check what another presents.
+//! This is [`crate::path::Paths`] without its certificates, in a form that a record can hold, so that one machine can
+//! check what another presents.
 
 use std::fmt;
 
 use crate::pin::Pin;
 
-/// The keys of one certificate's candidate paths. The leaf's is the first.
+/// The keys on one certificate's candidate paths, the leaf's first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyGraph(Vec<KeyNode>);
 
@@ -92,8 +91,8 @@ pub enum PinValidation {
 }
 
 impl PinValidation {
-    /// How the keys for which `is_pinned` says yes lie on the paths from the first of `count` nodes
-    /// through those issuers that clients `may_pass` to an end.
+    /// Pin validation on the paths from the first of `count` nodes to an end, through the issuers for which `may_pass`
+    /// is true. `is_pinned` tells whether the key of a node is pinned.
     pub(crate) fn of_paths<'n>(
         count: usize,
         issuers: impl Fn(usize) -> &'n [usize],
@@ -101,13 +100,13 @@ impl PinValidation {
         is_end: impl Fn(usize) -> bool,
         is_pinned: impl Fn(usize) -> bool,
     ) -> Self {
-        // Every node is looked at twice: reached around the pinned keys, and through one.
-        let mut seen = vec![[false; 2]; count];
+        // Every node is visited at most twice: once on a path without a pinned key, once on a path through one.
+        let mut visited = vec![[false; 2]; count];
         let mut open = vec![(0, false)];
         let (mut met, mut missed) = (false, false);
         while let Some((at, through)) = open.pop() {
             let through = through || is_pinned(at);
-            if std::mem::replace(&mut seen[at][usize::from(through)], true) {
+            if std::mem::replace(&mut visited[at][usize::from(through)], true) {
                 continue;
             }
             if is_end(at) {
@@ -129,8 +128,8 @@ impl KeyGraph {
     /// The most nodes.
     pub const MAX: usize = 1_024;
 
-    /// A graph of `nodes`, or `None` where there are none or more than [`KeyGraph::MAX`], or one
-    /// has an issuer that is none of them.
+    /// A graph of `nodes`, or `None` if there are none or more than [`KeyGraph::MAX`], or if an issuer is not one of
+    /// them.
     #[must_use]
     pub fn new(nodes: Vec<KeyNode>) -> Option<Self> {
         let known = 0..nodes.len();
@@ -144,7 +143,7 @@ impl KeyGraph {
         &self.0
     }
 
-    /// Whether the pins for which `pinned` says yes are met, for clients that compare `scope`.
+    /// Pin validation for clients that compare keys of this scope. `pinned` tells whether a key is pinned.
     #[must_use]
     pub fn meet(&self, scope: Scope, pinned: impl Fn(Pin) -> bool) -> PinValidation {
         let has = |at: usize| self.0[at].pin.is_some_and(&pinned);
@@ -152,15 +151,15 @@ impl KeyGraph {
             Scope::Leaf if has(0) => PinValidation::Succeeds,
             Scope::Leaf => PinValidation::Fails,
             Scope::Chain => self.meet_at(false, has),
-            // A CA is whatever issued something, so the leaf is none.
+            // Every node except the leaf is a CA.
             Scope::PathCa | Scope::SentCa => {
                 self.meet_at(scope == Scope::SentCa, |at| at > 0 && has(at))
             }
         }
     }
 
-    /// Whether paths go through nodes (by position) for which `counts` says yes: paths of what the
-    /// server sends alone, or all.
+    /// Pin validation with the nodes (by position) for which `counts` is true as pinned keys: on all paths, or only on
+    /// paths of certificates that the server sends.
     pub(crate) fn meet_at(
         &self,
         served_only: bool,
@@ -177,8 +176,8 @@ impl KeyGraph {
         )
     }
 
-    /// Where paths end. A client that looks at what was sent alone needs no anchor: its path ends
-    /// where nothing above was sent.
+    /// Whether a path may end at each node. A client that uses only sent certificates needs no anchor: its path ends
+    /// at a certificate whose issuer was not sent.
     fn ends(&self, served_only: bool) -> Vec<bool> {
         if !served_only {
             return self.0.iter().map(|node| node.end).collect();
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn each_scope_compares_what_its_clients_do() {
+    fn each_scope_compares_the_keys_of_its_clients() {
         use PinValidation::{DependsOnPath, Fails, Succeeds};
         use Scope::{Chain, Leaf, PathCa, SentCa};
         for (scope, pins, expected) in [
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_is_whole() {
+    fn a_graph_without_nodes_or_with_a_missing_issuer_is_refused() {
         assert_eq!(KeyGraph::new(vec![]), None);
         assert_eq!(KeyGraph::new(vec![node(1, true, true, &[1])]), None);
         assert!(KeyGraph::new(vec![node(1, true, true, &[])]).is_some());

@@ -1,6 +1,6 @@
 //! One event as one line of JSON (RFC 8259): read strictly, written in one form only.
 //!
-//! The form is the one that ids are hashes of: members sorted by name, no blanks.
+//! An id is the hash of this form: members sorted by name, no blanks.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -26,7 +26,7 @@ use crate::text::Excerpt;
 
 pub use super::json::MAX_DEPTH;
 
-/// The version of the schema that is written, and the newest that is read.
+/// The version of the schema that this software writes, and the newest that it reads.
 pub const VERSION: u64 = 2;
 
 /// The longest line, in bytes, without its line feed.
@@ -43,7 +43,7 @@ pub const MAX_EXCEPT: usize = 65_536;
 pub const MAX_TEXT: usize = 1_024;
 
 impl Event {
-    /// An event of this content. Free texts are cut at [`MAX_TEXT`].
+    /// An event with this content. Free texts are cut at [`MAX_TEXT`].
     #[must_use]
     pub fn new(at: i64, seq: u64, writer: WriterName, body: Body) -> Self {
         let mut members = Map::default();
@@ -62,12 +62,12 @@ impl Event {
     /// Reads a line, without its line feed.
     ///
     /// # Errors
-    /// See [`LineError`]. What a line may hold besides the members known here is no error.
+    /// See [`LineError`]. Members that are not known here are no error.
     pub fn from_line(line: &[u8]) -> Result<Self, LineError> {
         Self::from_line_of(line, None)
     }
 
-    /// The same of a file that has the events of `writer`, whose name is shared.
+    /// The same for a line of `writer`'s file. The events share the text of the writer's name.
     pub(super) fn from_line_of(
         line: &[u8],
         writer: Option<&WriterName>,
@@ -101,7 +101,7 @@ impl Event {
     }
 }
 
-/// Why a line is no event.
+/// Why a line is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// Longer than [`MAX_LINE`].
@@ -119,21 +119,21 @@ pub enum LineError {
     /// An object has two members of one name.
     #[error("an object has two members of one name")]
     Duplicate,
-    /// Written by a later version of this software. To ignore it could hide a lock-out.
+    /// Written by a later version of this software. Ignoring the event could hide a lock-out.
     #[error(
         "written in version {0} of the schema, and this software reads versions up to {VERSION}; update this \
         software"
     )]
     Version(u64),
-    /// An event that this version does not know; its name as it may be shown.
+    /// An event that this version does not know; its printable name.
     #[error(
         "unknown event \"{0}\" (this software reads schema version {VERSION}); update this software"
     )]
     Event(String),
-    /// The id is not that of the content, which is held.
+    /// The id does not match the content; the id of the content.
     #[error("the id does not match the content ({0}), so the record was edited or damaged")]
     Id(EventId),
-    /// It is of another writer, held here, than the file.
+    /// The event is of another writer than the file; that writer.
     #[error(
         "recorded by writer {0}, but a file may have only the records of the writer that it is named after"
     )]
@@ -141,7 +141,7 @@ pub enum LineError {
     /// A member is missing.
     #[error("missing \"{0}\"")]
     Missing(&'static str),
-    /// A member is not what is wanted, which is held too.
+    /// A member is invalid; its name, and what it should be.
     #[error("\"{0}\" is not {1}")]
     Wrong(&'static str, &'static str),
     /// An array has more than [`MAX_ENTRIES`] or [`MAX_EXCEPT`], or a text more than [`MAX_TEXT`].
@@ -257,8 +257,7 @@ fn write_gone<'a>(gone: &'a Gone, members: &mut Map<'a>) {
 
 fn write_published<'a>(published: &'a Published, members: &mut Map<'a>) {
     let mut put = |name: &'static str, value: Value<'a>| members.insert(name, value);
-    // TLSA records that are pins in another form are said as pins, so that a reader need know
-    // no more.
+    // TLSA records that are pins in another form are written as pins, for readers that know only pins.
     let set = published.tlsa.as_deref();
     let is_pins = set.is_none_or(|set| set.scope().is_some());
     put("event", if is_pins { "published" } else { "tlsa" }.into());
@@ -307,13 +306,13 @@ fn sight(sight: &Sight) -> Value<'_> {
     Value::Object(members)
 }
 
-/// A free text, of which no more is written than is read.
+/// A free text, cut to the length that readers accept.
 fn cut(text: &str) -> Value<'_> {
     let end = (0..=text.len().min(MAX_TEXT)).rev().find(|end| text.is_char_boundary(*end));
     text[..end.unwrap_or(0)].into()
 }
 
-/// TLSA records as a member of their event: besides pins, which have the data, or alone.
+/// TLSA records as a member of their event, either with their data or, if the event has them as pins, without.
 fn write_rrset(set: &Rrset, is_pins: bool) -> (&'static str, Value<'_>) {
     let mut members = Map::default();
     if let Some(protocol) = set.protocol {
@@ -460,7 +459,7 @@ impl<'a> Members<'a> {
         found.map(|(_, value)| *value).ok_or(LineError::Wrong(name, wanted))
     }
 
-    /// An array, each of whose entries `read` takes.
+    /// An array of entries that `read` can read.
     fn array<T>(
         &mut self,
         name: &'static str,
@@ -469,7 +468,7 @@ impl<'a> Members<'a> {
         self.array_of(name, MAX_ENTRIES, read)
     }
 
-    /// The same, of at most `most` entries.
+    /// An array of at most `most` entries that `read` can read.
     fn array_of<T>(
         &mut self,
         name: &'static str,
@@ -493,7 +492,7 @@ fn array<'a, T>(
     values.into_iter().map(read).collect()
 }
 
-/// Host names are compared as bytes, so one in another form would be met by nothing.
+/// Reads a host name, which must be in canonical form: names are compared as bytes, so another form would never match.
 fn host(text: &str, name: &'static str) -> Result<HostName, LineError> {
     let host: Option<HostName> = text.parse().ok();
     host.filter(|host| host.as_str() == text)
@@ -511,7 +510,7 @@ fn pin_or_null(value: &Value<'_>, name: &'static str) -> Result<Option<Pin>, Lin
     if value.is_null() { Ok(None) } else { pin(value, name).map(Some) }
 }
 
-/// Reads what an event of this `version` says.
+/// Reads the body of an event of this `version`.
 fn read_body(members: &mut Members<'_>, version: u64) -> Result<Body, LineError> {
     let event = members.string("event")?.ok_or(LineError::Missing("event"))?;
     Ok(match &*event {
@@ -579,7 +578,7 @@ fn read_sights(members: &mut Members<'_>) -> Result<Vec<Sight>, LineError> {
     sights.ok_or(LineError::Missing("of"))
 }
 
-/// Pins, sorted, each once; at least one.
+/// Reads pins, at least one, and returns them sorted, each once.
 fn read_pins(members: &mut Members<'_>) -> Result<Vec<Pin>, LineError> {
     let pins = members.array("pins", |value| pin(&value, "pins"))?;
     let pins = pins.filter(|pins| !pins.is_empty()).ok_or(LineError::Missing("pins"))?;
@@ -621,7 +620,7 @@ fn read_published(members: &mut Members<'_>, version: u64) -> Result<Published, 
     })
 }
 
-/// The TLSA records of an owner.
+/// Reads a `tlsa` event: the TLSA records of an owner.
 fn read_tlsa(members: &mut Members) -> Result<Published, LineError> {
     let set = members.take("tlsa").ok_or(LineError::Missing("tlsa"))?;
     let set = read_rrset(set, None)?;
@@ -633,7 +632,7 @@ fn read_tlsa(members: &mut Members) -> Result<Published, LineError> {
     Ok(Published { lifetime, ..common }.with_tlsa(set))
 }
 
-/// What both have in common; the rest is as of a plain name.
+/// Reads the members that `published` and `tlsa` events have in common. The others get the values of a plain name.
 fn read_common(members: &mut Members) -> Result<Published, LineError> {
     Ok(Published {
         host: members.host("host")?,
@@ -655,7 +654,7 @@ fn read_common(members: &mut Members) -> Result<Published, LineError> {
     })
 }
 
-/// TLSA records, whose data may be `pins`.
+/// Reads TLSA records. Their data may be in `pins`.
 fn read_rrset(value: Value<'_>, pins: Option<&[Pin]>) -> Result<Rrset, LineError> {
     const WRONG: LineError = LineError::Wrong("tlsa", "the TLSA records of an owner");
     let Value::Object(members) = value else { return Err(WRONG) };
@@ -787,7 +786,7 @@ fn read_certificate(value: Value<'_>) -> Result<Presented, LineError> {
     let issuer = members.take("issuer").map(fingerprint).transpose()?;
     let authorities = members.array("authorities", fingerprint)?;
     let leaf = members.take("leaf").map(fingerprint).transpose()?;
-    // One that a later version has and this one does not know is as good as none.
+    // A kind of key from a later version, which this one does not know, counts as no kind.
     let slot = members.take("slot");
     let slot = slot.as_ref().and_then(Value::as_str);
     let slot = SLOTS.iter().find(|(name, _)| slot == Some(name)).map(|(_, slot)| *slot);

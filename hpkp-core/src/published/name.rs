@@ -1,4 +1,4 @@
-//! The names in records: of hosts, as clients see them, and of those who write records.
+//! The names in records: host names, and names of writers.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use crate::text::Excerpt;
 
-/// A label that stands for any that has no name of its own.
+/// A label that stands for any label that no configuration names.
 pub const ANY_LABEL: &str = "hpkp-any-label";
 
-/// Stands for the hosts of a server that is reached by its port alone and whose certificate has no name.
+/// Stands for all hosts of a server that clients choose by its port and whose certificate has no name.
 pub const ANY_HOST: &str = "hpkp-any-host.invalid";
 
 /// A host's name as clients see it: A-labels in lower case, no trailing dot, no IP address
@@ -49,7 +49,7 @@ impl HostName {
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
-    /// A host one label below it, which stands for all that no record and no block names.
+    /// A host one label below it. It stands for all such hosts that no record and no block names.
     #[must_use]
     pub fn any_below(&self) -> Self {
         Self(format!("{ANY_LABEL}.{}", self.0))
@@ -90,7 +90,7 @@ impl FromStr for HostName {
             (1..=63).contains(&label.len())
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
-        // "_" alone is how servers without a name are written.
+        // "_" is the conventional name of servers without a name.
         if name == "_" || !name.split('.').all(is_label) {
             return Err(HostNameError::Malformed);
         }
@@ -98,7 +98,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Why a text is no host name.
+/// Why a text is not a host name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostNameError {
     /// No text at all.
@@ -110,16 +110,16 @@ pub enum HostNameError {
     /// An IP address, which no client pins by this name (RFC 7469 section 2.3.3).
     #[error("an IP address, which clients do not pin")]
     IpAddress,
-    /// A name in its own script; its A-labels are wanted (RFC 5890).
+    /// A name outside ASCII; it must be written in A-labels (RFC 5890).
     #[error("not in A-labels (xn--...)")]
     NotAscii,
-    /// A label is empty, too long, or has characters that no name has.
+    /// A label is empty, too long, or has a character that is not allowed.
     #[error("not a host name")]
     Malformed,
 }
 
-/// Who writes a file of records: a stable name, which is that of the file too. Every event has one, so
-/// that copies share the text.
+/// The name of a writer of records: a stable name, which is also that of its file. Every event has one, so clones share
+/// the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WriterName(Arc<str>);
 
@@ -133,7 +133,7 @@ impl WriterName {
         &self.0
     }
 
-    /// A name for texts that are not written to a file.
+    /// A name for events that are not written to a file.
     pub(crate) fn nobody() -> Self {
         Self("0".into())
     }
@@ -145,8 +145,8 @@ impl fmt::Display for WriterName {
     }
 }
 
-/// Letters, digits, `.`, `-` and `_`; the first is a letter or a digit, so that no file is hidden
-/// and no directory left.
+/// Letters, digits, `.`, `-` and `_`. The first must be a letter or a digit, so that the file is not hidden and cannot
+/// be outside its directory.
 impl FromStr for WriterName {
     type Err = WriterNameError;
 
@@ -154,15 +154,15 @@ impl FromStr for WriterName {
         let is_name = (1..=Self::MAX).contains(&text.len())
             && text.as_bytes()[0].is_ascii_alphanumeric()
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-        if is_name { Ok(Self(text.into())) } else { Err(WriterNameError(shown(text))) }
+        if is_name { Ok(Self(text.into())) } else { Err(WriterNameError(printable(text))) }
     }
 }
 
-fn shown(text: &str) -> String {
+fn printable(text: &str) -> String {
     Excerpt::new(text).to_string()
 }
 
-/// A text that is no writer's name; it is held as it may be shown.
+/// A text that is not a writer's name, in printable form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid writer name \"{}\"; expected 1 to {} letters, digits, \".\", \"-\" and \"_\", a letter or a digit \
     first", .0, WriterName::MAX)]
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_become_canonical() {
+    fn host_names_become_canonical() {
         let name: HostName = "WWW.Example.COM.".parse().unwrap();
         assert_eq!(name.as_str(), "www.example.com");
         assert_eq!(name.parents().collect::<Vec<_>>(), ["example.com", "com"]);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_name() {
+    fn invalid_host_names_are_refused() {
         for (text, error) in [
             ("", HostNameError::Empty),
             (".", HostNameError::Empty),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_cannot_leave_its_directory() {
+    fn the_name_of_a_writer_cannot_leave_its_directory() {
         for name in ["web-1", "a", "Web_1.example.com"] {
             assert_eq!(name.parse::<WriterName>().unwrap().as_str(), name);
         }

@@ -1,10 +1,8 @@
-//! The state that follows from all records: which pins clients may still hold, and who presents
-//! which keys.
+//! The state that follows from all records: which pins clients may still hold, and which server presents which keys.
 //!
-//! Events are facts, and a set of facts has no order: files may be read in any order, and twice,
-//! and give the same state. Which events are trusted depends on where they were read
-//! ([`Standing`]), and when they happened on the other events of their writer
-//! ([`clock`](super::clock)).
+//! Events are facts, and a set of facts has no order: files may be read in any order, and several times, and give the
+//! same state. Whether an event is trusted depends on where it was read ([`Standing`]). When an event happened depends
+//! on the other events of its writer ([`clock`](super::clock)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -25,9 +23,9 @@ pub const DRAINING: i64 = 24 * 3_600;
 /// Where an event was read, which decides whether it is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// In a file of this machine: its operator, its command and its servers wrote it.
+    /// In a file of this machine, written by its operator, its command or its servers.
     Own,
-    /// In a copy of another machine's file. It is trusted only about its own writer.
+    /// In a copy of another machine's file. The event is trusted only about its own writer.
     Peer,
 }
 
@@ -42,40 +40,39 @@ pub struct Record<T> {
     pub seq: u64,
     /// Who wrote it.
     pub writer: WriterName,
-    /// What it says.
+    /// Its content.
     pub body: T,
 }
 
 /// The end of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// When, in seconds since 1970 UTC, by the clock of the writer of the end.
+    /// The time of the end, in seconds since 1970 UTC, by the clock of the writer that recorded it.
     pub at: i64,
-    /// Whether it is more than a stop of the server, which may come back with the same
-    /// configuration. If there are several ends, one such end is enough: a server may be recorded
-    /// as gone with a date before its stop.
+    /// Whether the end is final, not only a stop of the server, which may start again with the same configuration. If
+    /// there are several ends, one final end is enough: a server may be recorded as gone with a date before its stop.
     pub for_good: bool,
-    /// The number of the event that says so among those of its writer.
+    /// The number of the event that recorded the end, among those of its writer.
     pub seq: u64,
-    /// That writer.
+    /// The writer of that event.
     pub by: WriterName,
-    /// That event.
+    /// The id of that event.
     event: EventId,
-    /// Whether the event names another time than its own.
+    /// Whether that event gives a time of its own for the end.
     is_dated: bool,
-    /// Whether it is the end of all that its writer had not ended itself.
+    /// Whether a `gone` event caused the end: it ends everything that its writer had not ended itself.
     is_of_writer: bool,
     standing: Standing,
 }
 
 impl End {
-    /// Whether `writer` itself has put something else in the place of what it ends. That the writer is gone
-    /// since then ends nothing again: clients would seem to hold what they forgot long ago.
+    /// Whether `writer` itself replaced the ended event. If the writer is gone later, that must not end the event again
+    /// at a later time: clients would seem to hold pins that they forgot long ago.
     fn is_replacement(&self, writer: &WriterName) -> bool {
         self.for_good && self.by == *writer && !self.is_of_writer
     }
 
-    /// The same, as the end of all that its writer had not ended itself.
+    /// The same end, caused by a `gone` event.
     fn of_writer(self) -> Self {
         Self { is_of_writer: true, ..self }
     }
@@ -90,7 +87,7 @@ pub struct Waiver {
     pub why: String,
 }
 
-/// A waiver, and whom it is believed.
+/// A waiver, and who recorded it where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Waived {
     waiver: Waiver,
@@ -103,7 +100,7 @@ struct Waived {
 pub enum Retention {
     /// Up to this time, in seconds since 1970 UTC.
     Until(i64),
-    /// They are still being sent; once that ends, for so many seconds.
+    /// As long as a server sends the pins, and this number of seconds after that.
     WhilePublished(i64),
     /// Until an `ended` event.
     Indefinite,
@@ -138,7 +135,7 @@ struct Progress {
     is_own: bool,
 }
 
-/// What was said of the end of a writer.
+/// A record that a writer is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Gone {
     upto: u64,
@@ -146,14 +143,14 @@ struct Gone {
     end: End,
 }
 
-/// What a server stopped with.
+/// The configuration with which a server stopped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stopped {
-    /// The events that say so.
+    /// The `ended` events of the stop.
     pub(crate) by: Vec<EventId>,
-    /// What they end.
+    /// The events that they ended.
     pub(crate) of: HashMap<Body, EventId>,
-    /// What they end that was of an earlier configuration.
+    /// The events of earlier configurations that they ended.
     pub(crate) left: Vec<EventId>,
 }
 
@@ -170,7 +167,7 @@ pub struct Overreach {
     pub of: Vec<WriterName>,
 }
 
-/// By their ids. They come in no order, so that what a tree has to move shall be small.
+/// Records by their ids. Ids have no order in time, so a tree moves its entries often: the box keeps them small.
 type Records<T> = BTreeMap<EventId, Box<Record<T>>>;
 
 /// The state that follows from a set of events.
@@ -179,21 +176,23 @@ pub struct State {
     published: Records<Published>,
     presents: Records<Presents>,
     withheld: Records<Withheld>,
-    /// Of each event, of each that says so the last one of either kind.
+    /// The ends of each event: of each writer that ended it, the last stop and the last final end.
     ends: HashMap<EventId, Vec<End>>,
     waived: HashMap<EventId, Vec<Waived>>,
     gone: HashMap<WriterName, Vec<Gone>>,
-    /// Stops that a start took back, by whoever says so, and what stays ended all the same.
+    /// Stops that a start has revoked, by the writer of the start, and the events that stay ended nevertheless.
     again: HashMap<EventId, BTreeMap<WriterName, HashSet<EventId>>>,
-    /// What each writer of this machine has seen last of others, with the number of the event.
+    /// The last `seen` event of each writer of this machine: its number, and what it had read of others.
     seen: HashMap<WriterName, (u64, Vec<Sight>)>,
-    /// Who was seen up to which number, by whom, and when: the number and the time of that event.
+    /// For each writer, all records that it was read: up to which number, by whom, and the number and the time of that
+    /// `seen` event.
     sights: HashMap<WriterName, BTreeSet<(u64, WriterName, u64, i64)>>,
-    /// What is no longer of the last accepted configuration of the writer who says so, and has not ended.
+    /// Events that do not belong to the last accepted configuration of this writer any more, although they have not
+    /// ended.
     succeeded: HashMap<EventId, WriterName>,
     compromised: BTreeMap<Pin, String>,
     writers: BTreeMap<WriterName, Progress>,
-    /// Whose files could be read in part alone.
+    /// Writers whose files could be read only in part.
     unread: BTreeSet<WriterName>,
 }
 
@@ -222,7 +221,7 @@ impl State {
             standing,
         };
         match body {
-            // It is in the summary.
+            // The summary has the identity.
             Body::Writer(_) => {}
             Body::Published(body) => {
                 let record = || Box::new(Record { id, at, seq, writer, body });
@@ -239,7 +238,7 @@ impl State {
             Body::Ended(ended) => {
                 let end = end(ended.when, ended.why != Why::Stopped);
                 for id in ended.ids {
-                    // Most have one.
+                    // Most events have only one end.
                     add_end(self.ends.entry(id).or_insert_with(|| Vec::with_capacity(1)), &end);
                 }
             }
@@ -266,7 +265,7 @@ impl State {
                     of.extend(again.except.iter().copied());
                 }
             }
-            // What others have seen is theirs to remember.
+            // What other machines have read does not matter here.
             Body::Seen(seen) if standing == Standing::Own => self.see(seen, writer, seq, at),
             Body::Seen(_) => {}
         }
@@ -279,18 +278,18 @@ impl State {
         progress.is_own |= standing == Standing::Own;
     }
 
-    /// Notes how far the copy of another machine's file has come of which [`State::take_listed`] takes some
-    /// events alone.
+    /// Notes how far the copy of another machine's file has come, if only some of its events are added by
+    /// [`State::take_listed`].
     pub fn take_summary(&mut self, writer: &WriterName, summary: &Summary) {
         self.writers.entry(writer.clone()).or_default().summary.join(summary);
     }
 
-    /// Adds an event of a copy whose summary has been taken.
+    /// Adds an event of a copy whose summary was added by [`State::take_summary`].
     pub fn take_listed(&mut self, event: Event) {
         self.take_body(event, Standing::Peer);
     }
 
-    /// Notes what a writer of this machine has read of others.
+    /// Adds a `seen` event: what a writer of this machine has read of others.
     fn see(&mut self, seen: event::Seen, writer: WriterName, seq: u64, at: i64) {
         for sight in &seen.of {
             let all = self.sights.entry(sight.writer.clone()).or_default();
@@ -303,8 +302,7 @@ impl State {
         self.succeeded.extend(seen.succeeded.into_iter().map(|id| (id, writer.clone())));
     }
 
-    /// Notes that the file of `writer` could be read only in part, so that missing events of it mean
-    /// nothing.
+    /// Notes that the file of `writer` could be read only in part, so that its missing events do not count as lost.
     pub fn unread(&mut self, writer: WriterName) {
         self.unread.insert(writer);
     }
@@ -326,7 +324,7 @@ impl State {
             if progress.summary.written.is_regular(now) {
                 continue;
             }
-            // A sight counts where its own time is one that its writer's clock may have shown.
+            // A sight counts only if its own time can be right.
             let sights = self.sights.get(writer).into_iter().flatten();
             let sights = sights.filter(|(_, by, seq, at)| {
                 *at <= now && own(by).is_some_and(|written| written.floor(*seq, now) <= *at)
@@ -354,7 +352,7 @@ impl State {
         self.published.keys().chain(presents).map(|id| id.prefix()).collect()
     }
 
-    /// The hosts of all records, and who comes to them by a port alone.
+    /// The hosts of all records, and whether clients come to them by a port alone.
     pub fn hosts(&self) -> impl Iterator<Item = (&HostName, ByPort)> {
         let published = self.published.values();
         let presents = self.presents.values().map(|one| &one.body.host);
@@ -394,11 +392,11 @@ impl State {
     /// For how long clients hold the pins of a record, by `clock`; `None` if they never do.
     #[must_use]
     pub fn retention(&self, record: &Record<Published>, clock: &Clock) -> Option<Retention> {
-        // Whoever has TLSA records holds them for their time to live.
+        // After the end, clients hold TLSA records for their TTL.
         let wait = record.body.tlsa.as_ref().and_then(|set| set.wait()).unwrap_or(0);
         let end = || self.ended(record, clock).map(|end| end.saturating_add(wait));
         match record.body.lifetime {
-            // Who comes back forgets; who stays away holds what was published before.
+            // Clients that return forget the pins at once; clients that stay away hold those of an earlier record.
             Lifetime::MaxAge(age) if age.seconds() == 0 => None,
             Lifetime::MaxAge(age) => {
                 let after = i64::from(age.seconds()) + DRAINING;
@@ -413,8 +411,8 @@ impl State {
         }
     }
 
-    /// When a record ended, by `clock`: of several ends the latest counts, and of those whose time
-    /// cannot be told only where there is no other.
+    /// When a record ended, by `clock`. The latest of several ends counts. An end whose time is not known counts only
+    /// if there is no other end.
     fn ended(&self, record: &Record<Published>, clock: &Clock) -> Option<i64> {
         let is_of_server = is_of_server(&record.body);
         let ends = || self.ends_of(record.id, &record.writer, record.seq, is_of_server);
@@ -429,7 +427,7 @@ impl State {
         Some(known.max().unwrap_or(clock.now()))
     }
 
-    /// The ends of an event that count: its writer's own, and those that this machine's files have.
+    /// The ends of an event that count: those from its own writer, and those in this machine's files.
     fn ends_of<'a>(
         &'a self,
         id: EventId,
@@ -451,14 +449,14 @@ impl State {
         let gone = self.gone.get(writer).into_iter().flatten().filter(move |gone| {
             is_of_server
                 && seq <= gone.upto
-                // Whoever writes is not gone.
+                // A writer with later events is not gone.
                 && progress.is_some_and(|progress| progress.summary.lives <= gone.upto)
                 && progress.is_some_and(|progress| gone.is_of(progress.summary.instance.as_ref()))
         });
         own.chain(gone.map(|gone| &gone.end)).filter(counts)
     }
 
-    /// When an event ended, and whether for good: the latest end by its writer's clock.
+    /// The end of an event: the latest one, by the clock of the end's writer.
     #[must_use]
     pub fn end(&self, id: EventId) -> Option<&End> {
         let (writer, seq, is_of_server) = self.who(id)?;
@@ -497,7 +495,7 @@ impl State {
         waived.filter(counts).map(|one| &one.waiver).max()
     }
 
-    /// Whether a key is recorded as compromised. Any file may record that, because it makes nothing
+    /// Whether a key is recorded as compromised. The files of all machines count, because such a record lets nothing
     /// pass.
     #[must_use]
     pub fn is_compromised(&self, pin: Pin) -> bool {
@@ -510,8 +508,8 @@ impl State {
         self.compromised.get(&pin).map(String::as_str)
     }
 
-    /// When the last event of a writer was written, in seconds since 1970 UTC. The last is the one with
-    /// the highest number: a clock that stood wrong for a while and was set right has left later times.
+    /// When the last event of a writer was written, in seconds since 1970 UTC. The last event is the one with the
+    /// highest number: earlier events may have later times if the clock was wrong for a while.
     #[must_use]
     pub fn newest(&self, writer: &WriterName) -> Option<i64> {
         self.writers.get(writer).map(|progress| progress.summary.last.1)
@@ -522,8 +520,8 @@ impl State {
         self.writers.iter().map(|(name, progress)| (name, progress.is_own))
     }
 
-    /// When the last configuration of a writer was recorded that differs from the one before it, in
-    /// seconds since 1970 UTC. None of a writer that is no server.
+    /// When a writer last recorded a changed configuration, in seconds since 1970 UTC. None for a writer that is not a
+    /// server.
     #[must_use]
     pub fn accepted_at(&self, writer: &WriterName) -> Option<i64> {
         self.writers.get(writer)?.summary.accepted.map(|(_, at)| at)
@@ -536,7 +534,7 @@ impl State {
         own.map(|progress| progress.summary.last.1).max()
     }
 
-    /// The number of a writer's last event; 0 where it has none.
+    /// The number of a writer's last event; 0 if it has none.
     #[must_use]
     pub fn last_seq(&self, writer: &WriterName) -> u64 {
         self.writers.get(writer).map_or(0, |progress| progress.summary.last.0)
@@ -548,8 +546,8 @@ impl State {
         self.writers.contains_key(writer)
     }
 
-    /// The other servers of this machine's files that are of a last accepted configuration: those that
-    /// run, and those that may come back.
+    /// The other servers in this machine's files that present something in their last accepted configuration: servers
+    /// that run, and stopped ones that may start again.
     #[must_use]
     pub fn other_servers(&self, writer: &WriterName) -> Vec<&WriterName> {
         let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
@@ -565,8 +563,8 @@ impl State {
         presents.all(|record| self.end(record.id).is_some())
     }
 
-    /// Whose records `writer` has read: what it wrote of that last, where those are still there and
-    /// are not said to be gone, and all that are there now.
+    /// How far `writer` has read the records of others: all records that exist now, and those in its last `seen` event
+    /// that cannot be read now and whose writer is not recorded as gone.
     #[must_use]
     pub fn sights(&self, writer: &WriterName) -> Vec<Sight> {
         let others = self.writers.iter();
@@ -580,15 +578,15 @@ impl State {
         let unread = before.filter(|sight| self.unread.contains(&sight.writer));
         let kept = self.lost(writer).into_iter().chain(unread).cloned();
         let mut sights: Vec<Sight> = now.chain(kept).collect();
-        // Of one that has gone back to an earlier state what was seen first counts.
+        // If a file has gone back to an earlier state, the higher number counts.
         sights
             .sort_by(|a, b| (&a.writer, &a.instance, b.seq).cmp(&(&b.writer, &b.instance, a.seq)));
         sights.dedup_by(|b, a| (&a.writer, &a.instance) == (&b.writer, &b.instance));
         sights
     }
 
-    /// The files of `writer` that a record of its end is to name: those whose records are missing, else
-    /// the one that is there.
+    /// The files that a `gone` event for `writer` must name: those whose records are missing, or if none are missing,
+    /// the file that exists.
     #[must_use]
     pub fn sights_of(&self, writer: &WriterName) -> Vec<Sight> {
         let readers = self.seen.keys();
@@ -607,14 +605,14 @@ impl State {
         distinct(lost)
     }
 
-    /// What `writer` wrote last of what it has read.
+    /// What `writer` had read according to its last `seen` event.
     #[must_use]
     pub fn last_seen(&self, writer: &WriterName) -> &[Sight] {
         self.seen.get(writer).map_or(&[], |(_, sights)| sights)
     }
 
-    /// The records that `writer` has read and that are not there now: their file has vanished, or has
-    /// gone back to an earlier state.
+    /// The records that `writer` has read and that are missing now: their file has vanished, or has gone back to an
+    /// earlier state.
     #[must_use]
     pub fn lost(&self, writer: &WriterName) -> Vec<&Sight> {
         let is_there = |sight: &&Sight| {
@@ -622,13 +620,14 @@ impl State {
                 progress.summary.instance == sight.instance && progress.summary.last.0 >= sight.seq
             })
         };
-        let seen = self.last_seen(writer).iter();
-        seen.filter(|sight| !self.unread.contains(&sight.writer))
+        let sights = self.last_seen(writer).iter();
+        sights
+            .filter(|sight| !self.unread.contains(&sight.writer))
             .filter(|sight| !is_there(sight) && !self.is_given_up(sight))
             .collect()
     }
 
-    /// Whether a writer is said to be gone, and has written nothing but ends since.
+    /// Whether a writer is recorded as gone, and has written nothing but ends since.
     #[must_use]
     pub fn is_gone(&self, writer: &WriterName) -> bool {
         let gone = self.gone.get(writer).into_iter().flatten();
@@ -636,27 +635,29 @@ impl State {
         gone.filter(counts).any(|gone| self.is_silent_since(writer, gone))
     }
 
-    /// Whether a writer has written nothing but ends since it was said to be gone: whoever writes is not gone.
+    /// Whether a writer has written nothing but ends since it was recorded as gone. A writer of other events is not
+    /// gone.
     fn is_silent_since(&self, writer: &WriterName, gone: &Gone) -> bool {
         self.writers.get(writer).is_some_and(|progress| {
             progress.summary.lives <= gone.upto && gone.is_of(progress.summary.instance.as_ref())
         })
     }
 
-    /// Whether this machine's operator has said that a writer of whom records are missing is gone.
+    /// Whether this machine's files record that the writer of these missing records is gone.
     fn is_given_up(&self, sight: &Sight) -> bool {
         let gone = self.gone.get(&sight.writer).into_iter().flatten();
         gone.filter(|gone| gone.end.standing == Standing::Own)
             .any(|gone| gone.instance == sight.instance && gone.upto >= sight.seq)
     }
 
-    /// The writers with an event of a time to come, where nothing says yet that it was read by `now`.
+    /// The writers with an event whose time is in the future and that no other event limits, so that a `seen` event
+    /// must record that it was read by `now`.
     #[must_use]
     pub fn unseen_future(&self, now: i64) -> Vec<WriterName> {
         self.clock(now).into_open()
     }
 
-    /// What a writer has said of its configurations, with the ids.
+    /// The events of a writer about its configurations, with their ids.
     pub(crate) fn configured(&self, writer: &WriterName) -> impl Iterator<Item = (Body, EventId)> {
         let published = self
             .published
@@ -670,13 +671,13 @@ impl State {
             .chain(withheld.map(|record| (Body::Withheld(record.body.clone()), record.id)))
     }
 
-    /// Whether the last accepted configuration of `writer` no longer has what another server, which that one
-    /// has succeeded, may still run with.
+    /// Whether an event does not belong to the last accepted configuration of `writer` any more, although the server
+    /// that a new one succeeded may still run with it.
     pub(crate) fn is_succeeded(&self, id: EventId, writer: &WriterName) -> bool {
         self.succeeded.get(&id).is_some_and(|by| by == writer)
     }
 
-    /// What a server stopped with, where nothing has come after that and nothing but the stop ended it.
+    /// The configuration with which a server stopped, if there is no later one. Events with another end are left out.
     pub(crate) fn stopped(&self, writer: &WriterName) -> Option<Stopped> {
         let configured = self.writers.get(writer)?.summary.configured;
         let mut stopped = Stopped::default();
@@ -698,8 +699,8 @@ impl State {
         (!stopped.by.is_empty()).then_some(stopped)
     }
 
-    /// What peers' files say of records that are not theirs, by those that say it. It has no effect. Of records of
-    /// hosts nobody is told that `is_meant` does not hold for.
+    /// The events in peers' files about other writers' records, by the peer. They have no effect. Records of hosts for
+    /// which `is_meant` is false are left out.
     #[must_use]
     pub fn overreach(
         &self,
@@ -737,7 +738,7 @@ impl State {
         }
         for (writer, gone) in &self.gone {
             for gone in gone.iter().filter(|gone| gone.end.standing == Standing::Peer) {
-                // Where this machine says the same, or the writer has come back, there is nothing to decide.
+                // If this machine recorded the same, or the writer is back, the operator has nothing to decide.
                 let is_open = self.is_silent_since(writer, gone) && !self.is_gone(writer);
                 if *writer != gone.end.by && is_open {
                     all.entry(&gone.end.by).or_default().gone.push(writer.clone());
@@ -755,22 +756,22 @@ impl State {
         all
     }
 
-    /// The number of the event by which a writer ended a record, as far as it did.
+    /// The number of the event by which a writer ended its record, or the highest number if it did not.
     pub(super) fn last_number<T>(&self, record: &Record<T>) -> u64 {
         let ends = self.ends_of(record.id, &record.writer, record.seq, false);
         let own = ends.filter(|end| end.by == record.writer);
         own.map(|end| end.seq).max().unwrap_or(u64::MAX)
     }
 
-    /// Whether the server that wrote this presents it, or has stopped and will when it comes back:
-    /// it is of its last accepted configuration.
+    /// Whether the record belongs to the last accepted configuration of its writer: the server presents it now, or
+    /// will when it starts again.
     #[must_use]
     pub fn is_presented(&self, record: &Record<Presents>) -> bool {
         !self.is_over(record)
     }
 
-    /// The keys that servers of this machine present for one of `hosts`, as far as their last accepted
-    /// configurations say.
+    /// The leaf keys that servers of this machine present for one of `hosts`, according to their last accepted
+    /// configurations.
     #[must_use]
     pub fn presented_keys(&self, hosts: &BTreeSet<&HostName>) -> BTreeSet<Pin> {
         let is_own = |name: &WriterName| self.writers.get(name).is_some_and(|one| one.is_own);
@@ -781,7 +782,7 @@ impl State {
         certificates.filter_map(|one| one.served.first().copied().flatten()).collect()
     }
 
-    /// Whether an event is no longer of its writer's last accepted configuration.
+    /// Whether a record does not belong to its writer's last accepted configuration any more.
     fn is_over<T>(&self, record: &Record<T>) -> bool {
         let writer = &record.writer;
         let configured = self.writers.get(writer).map_or(0, |progress| progress.summary.configured);
@@ -789,8 +790,8 @@ impl State {
         ends.any(|end| end.for_good || end.by != *writer || configured > end.seq)
     }
 
-    /// What a writer's last accepted configuration published by its header and presented. It outlives
-    /// the stop of the server, until the next configuration.
+    /// A writer's last accepted configuration: what it published by its header, presented and withheld. It outlives a
+    /// stop of the server, until the next configuration.
     #[must_use]
     pub fn last_accepted(&self, writer: &WriterName) -> LastAccepted<'_> {
         let mut last = LastAccepted::default();
@@ -825,13 +826,13 @@ impl Gone {
     }
 }
 
-/// Whether a server says it of itself, and it ends with the server. Pins that clients have from
-/// somewhere else do not end with the machine that recorded them.
+/// Whether the pins come from the header of the writer, so that they end with it. Pins that clients have from another
+/// source do not end with the machine that recorded them.
 fn is_of_server(published: &Published) -> bool {
     published.origin == Origin::Header
 }
 
-/// Adds that a writer is gone for good, which may be on record in several copies.
+/// Adds a record that a writer is gone. The same event may be in several copies.
 fn add_gone(all: &mut Vec<Gone>, new: Gone) {
     match all.iter_mut().find(|known| known.end.event == new.end.event) {
         Some(known) if new.end.standing == Standing::Own => known.end.standing = Standing::Own,
@@ -843,7 +844,7 @@ fn add_gone(all: &mut Vec<Gone>, new: Gone) {
     }
 }
 
-/// Adds an end of an event. Of a stop the last one counts, of other ends the latest.
+/// Adds an end of an event. Of several stops the one with the highest number counts, of final ends the latest.
 fn add_end(ends: &mut Vec<End>, new: &End) {
     let same = |end: &&mut End| end.by == new.by && end.for_good == new.for_good;
     let Some(known) = ends.iter_mut().find(same) else {
@@ -881,18 +882,17 @@ fn add_waiver(all: &mut Vec<Waived>, new: &Waived) {
     }
 }
 
-/// The names for which something was said.
+/// The hosts of a record.
 pub type Names<'a> = (&'a HostName, Matching);
 
-/// What a writer's last accepted configuration said, by the names. A name may have several entries:
-/// servers on different ports.
+/// A writer's last accepted configuration, by name. A name may have several entries, for servers on different ports.
 #[derive(Clone, Debug, Default)]
 pub struct LastAccepted<'a> {
-    /// What it published.
+    /// The pins that it published.
     pub published: BTreeMap<Names<'a>, Vec<&'a Record<Published>>>,
-    /// What it presents.
+    /// The certificates that it presents.
     pub presents: BTreeMap<Names<'a>, Vec<&'a Record<Presents>>>,
-    /// Policies that it had, and did not send.
+    /// The policies whose headers it withheld.
     pub withheld: BTreeMap<Names<'a>, Vec<&'a Record<Withheld>>>,
 }
 
@@ -940,7 +940,7 @@ mod tests {
     }
 
     #[test]
-    fn each_lifetime_ends_in_its_way() {
+    fn each_lifetime_ends_according_to_its_kind() {
         let zero = Lifetime::MaxAge(MaxAge::from_seconds(0).unwrap());
         for (lifetime, served, ended_at_5_000) in [
             (zero, None, None),
@@ -991,7 +991,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stopped_server_presented_it_will_present_again() {
+    fn a_stopped_server_will_present_its_keys_again() {
         let presents = |seq| {
             let body =
                 Body::Presents(Presents::of_one("www.example.com".parse().unwrap(), 443, vec![]));
@@ -1007,7 +1007,7 @@ mod tests {
         assert_eq!(count(&[&one, &stop]), 1);
         assert_eq!(count(&[&one, &stop, &presents(3)]), 1, "the new one alone");
         assert_eq!(count(&[&one, &ended(2_000, 2, Why::Replaced, one.id())]), 0);
-        // Somebody says that it was gone before it stopped.
+        // The writer is recorded as gone, with a date before it stopped.
         let gone = Ended { ids: vec![one.id()], why: Why::Other("sold".into()), when: Some(1_500) };
         let gone = Event::new(3_000, 1, "ops".parse().unwrap(), Body::Ended(gone));
         for events in [[&one, &stop, &gone], [&gone, &stop, &one]] {
@@ -1015,7 +1015,7 @@ mod tests {
         }
     }
 
-    /// Events about a few things, so that they meet.
+    /// Events about few hosts and ids, so that many of them concern the same record.
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let target = |number: u64| published(number, day(), Origin::Header).id();
         let text = || prop::sample::select(vec!["a", "b"]).prop_map(str::to_owned);

@@ -1,4 +1,4 @@
-//! How far a writer's file has come: what is known of a writer without what its events say.
+//! The summary of a writer's file: numbers, times and the instance, without the content of its events.
 
 use super::clock::Written;
 use super::event::{self, Body, Event, Origin, Why};
@@ -10,19 +10,19 @@ pub struct Summary {
     pub(super) last: (u64, i64),
     /// The number of the last event that came from a configuration.
     pub(super) configured: u64,
-    /// The number and the time of the last event by which a configuration was accepted: one that takes
-    /// something away leaves nothing but an end.
+    /// The number and the time of the last event of an accepted configuration. A configuration that only removes
+    /// something writes only an end.
     pub(super) accepted: Option<(u64, i64)>,
-    /// The number of the last event that is no end: whoever writes one is not gone.
+    /// The number of the last event that is not an end: a writer of such an event is not gone.
     pub(super) lives: u64,
     /// Which of its files was read, by its first line.
     pub(super) instance: Option<String>,
-    /// All its events, by which what happened when is told.
+    /// The numbers and times of all its events, which tell when they happened.
     pub(super) written: Written,
 }
 
 impl Summary {
-    /// Takes in an event of the writer.
+    /// Adds an event of the writer.
     pub fn note(&mut self, event: &Event) {
         let (seq, at) = (event.seq(), event.at());
         if let Body::Writer(identity) = event.body() {
@@ -44,7 +44,7 @@ impl Summary {
         self.written.add(seq, at);
     }
 
-    /// Takes in what is known of another part, or copy, of the writer's file, as if its events came after.
+    /// Adds the summary of another part or copy of the writer's file, as if its events came after.
     pub(super) fn join(&mut self, other: &Self) {
         self.last = self.last.max(other.last);
         self.configured = self.configured.max(other.configured);

@@ -1,5 +1,5 @@
-//! What servers presented for a host while they published its pins. A host may have many records of both
-//! kinds, so they are not compared one by one.
+//! What servers presented for a host while they published its pins. A host may have many records of both kinds, so a
+//! tree of spans finds those that overlap.
 
 use std::collections::HashMap;
 
@@ -7,24 +7,24 @@ use super::event::{Matching, Presents, Published};
 use super::name::{HostName, WriterName};
 use super::state::{Record, State};
 
-/// What a writer says of some hosts, in the order in which it began.
+/// A host set and a writer.
 type Key<'a> = (&'a HostName, Matching, &'a WriterName);
 
-/// What every writer presented, by the hosts and in time.
+/// What every writer presented, by host and in time.
 #[derive(Debug)]
 pub struct Timelines<'a> {
     state: &'a State,
     by_host: HashMap<Key<'a>, Timeline<'a>>,
 }
 
-/// Spans of the numbers of one writer's events. Numbers, not times: within one second a configuration may
-/// take another's place.
+/// Spans of numbers of one writer's events, from the record to its end. Times would not do: within one second a
+/// configuration may replace another.
 #[derive(Debug, Default)]
 struct Timeline<'a> {
-    /// By their first numbers.
+    /// The spans, sorted by their first numbers.
     spans: Vec<Span<'a>>,
-    /// A binary tree over the spans: of those below a node, the latest last number. The children of `n`
-    /// are `2n` and `2n + 1`, the root is 1.
+    /// A binary tree over the spans: each node has the highest last number of the spans below it. The root is 1, and
+    /// the children of `n` are `2n` and `2n + 1`.
     latest: Vec<u64>,
 }
 
@@ -36,7 +36,7 @@ struct Span<'a> {
 }
 
 impl<'a> Timelines<'a> {
-    /// What every writer presented, to be looked up by what it published.
+    /// The timelines of all writers.
     #[must_use]
     pub fn new(state: &'a State) -> Self {
         let mut by_host: HashMap<Key<'a>, Timeline<'a>> = HashMap::new();
@@ -72,7 +72,7 @@ impl<'a> Timeline<'a> {
         self.grow((1, 0, self.spans.len()));
     }
 
-    /// Fills in a node that has the spans `from..to`; gives its number.
+    /// Fills in a node for the spans `from..to`, and returns its value.
     fn grow(&mut self, (node, from, to): (usize, usize, usize)) -> u64 {
         let middle = from.midpoint(to);
         self.latest[node] = match to - from {
@@ -82,7 +82,7 @@ impl<'a> Timeline<'a> {
         self.latest[node]
     }
 
-    /// Those of the first `begun` spans that are below a node and end after the event with the number `seq`.
+    /// Collects those of the first `begun` spans that are below a node and end after the event with the number `seq`.
     fn collect(
         &self,
         (node, from, to): (usize, usize, usize),
@@ -125,7 +125,7 @@ mod tests {
         Body::Presents(Presents::of_one("a.example".parse().unwrap(), port, vec![]))
     }
 
-    /// A history in which things begin and end, and the number at which each of them ended.
+    /// A history in which records begin and end, and the number at which each of them ended.
     fn history(steps: &[(bool, u8)]) -> (State, HashMap<EventId, u64>) {
         let (mut state, mut open, mut ends) = (State::default(), Vec::new(), HashMap::new());
         for (seq, (begins, which)) in (1..).zip(steps) {
@@ -150,7 +150,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_is_found_as_by_comparing_each_with_each(
+        fn the_tree_finds_the_same_as_comparing_all_pairs(
             steps in prop::collection::vec(any::<(bool, u8)>(), 0..60),
         ) {
             let (state, ends) = history(&steps);

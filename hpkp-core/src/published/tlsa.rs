@@ -1,7 +1,7 @@
-//! TLSA records (RFC 6698, RFC 7671): all of one owner together, since a client takes them together.
+//! TLSA records (RFC 6698, RFC 7671). All records of one owner form a set, since a client uses them together.
 //!
-//! Which of them count follows OpenSSL (`SSL_dane_tlsa_add`, `dane_match_cert`): records that it cannot
-//! use are left out, and of the digests for one usage and selector the strongest alone counts.
+//! Which records count follows OpenSSL (`SSL_dane_tlsa_add`, `dane_match_cert`): records that it cannot use are left
+//! out, and of several digests for one usage and selector only the strongest counts.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,14 +18,14 @@ use crate::sorted::distinct;
 /// The most records of one owner.
 pub const MAX_RECORDS: usize = 256;
 
-/// The most bytes that the data of one owner's records have together: a DNS message has no more.
+/// The most bytes in the data of one owner's records together: a DNS message has room for no more.
 pub const MAX_DATA: usize = 65_535;
 
-/// What is to be matched (RFC 6698 section 2.1.1).
+/// Which certificate is matched (RFC 6698 section 2.1.1).
 pub mod usage {
     /// A CA on the path that the client validates.
     pub const PKIX_TA: u8 = 0;
-    /// The leaf, of which the client validates the path as well.
+    /// The leaf, whose path the client validates as well.
     pub const PKIX_EE: u8 = 1;
     /// A CA that the server sends; the client needs no other trust anchor.
     pub const DANE_TA: u8 = 2;
@@ -33,7 +33,7 @@ pub mod usage {
     pub const DANE_EE: u8 = 3;
 }
 
-/// What of a certificate is matched (RFC 6698 section 2.1.2).
+/// Which part of the certificate is matched (RFC 6698 section 2.1.2).
 pub mod selector {
     /// The whole certificate.
     pub const CERTIFICATE: u8 = 0;
@@ -41,9 +41,9 @@ pub mod selector {
     pub const KEY: u8 = 1;
 }
 
-/// How it is matched (RFC 6698 section 2.1.3).
+/// How that part is matched (RFC 6698 section 2.1.3).
 pub mod matching {
-    /// As it is.
+    /// In full.
     pub const FULL: u8 = 0;
     /// By its SHA-256.
     pub const SHA256: u8 = 1;
@@ -51,7 +51,7 @@ pub mod matching {
     pub const SHA512: u8 = 2;
 }
 
-/// The transport that an owner's name has.
+/// The transport in an owner name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// `_tcp`
@@ -85,13 +85,13 @@ impl Protocol {
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tlsa {
-    /// See [`usage`]; any number, as a record may have one that nobody knows.
+    /// See [`usage`]. Any number is possible, since a record may have an unknown usage.
     pub usage: u8,
     /// See [`selector`].
     pub selector: u8,
     /// See [`matching`].
     pub matching: u8,
-    /// What is matched.
+    /// The data to match.
     pub data: Vec<u8>,
 }
 
@@ -121,7 +121,7 @@ impl Tlsa {
             }
     }
 
-    /// Whether it is of this certificate, whatever the usage says of the certificate's place.
+    /// Whether it matches this certificate, regardless of the certificate's place in the chain.
     #[must_use]
     pub fn is_of(&self, certificate: &Certificate) -> bool {
         let whole = match self.selector {
@@ -171,7 +171,7 @@ impl Tlsa {
     }
 }
 
-/// As a zone has it.
+/// In zone file format.
 impl fmt::Display for Tlsa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { usage, selector, matching, .. } = self;
@@ -186,18 +186,18 @@ fn is_key(bytes: &[u8]) -> bool {
 /// All TLSA records of one owner.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rrset {
-    /// The transport; none where the owner is a wildcard for all of them.
+    /// The transport; none if the owner is a wildcard for all transports.
     pub protocol: Option<Protocol>,
     /// How long a client may hold the records, in seconds.
     pub ttl: Option<u32>,
-    /// Of a wildcard for all ports, those that have records of their own. Sorted.
+    /// For a wildcard for all ports, the ports that have records of their own, sorted.
     pub except_ports: Vec<u16>,
     records: Vec<Tlsa>,
 }
 
 impl Rrset {
-    /// The records of an owner; none where there are none or more than [`MAX_RECORDS`], or where their
-    /// data are more than [`MAX_DATA`].
+    /// The records of an owner. `None` if there are no records or more than [`MAX_RECORDS`], or if their data exceed
+    /// [`MAX_DATA`].
     #[must_use]
     pub fn new(protocol: Option<Protocol>, ttl: Option<u32>, records: Vec<Tlsa>) -> Option<Self> {
         let records = distinct(records);
@@ -206,7 +206,7 @@ impl Rrset {
         fits.then_some(Self { protocol, ttl, except_ports: Vec::new(), records })
     }
 
-    /// The same without these ports, where it is of a wildcard for all of them.
+    /// The same set without these ports, if the owner is a wildcard for all ports.
     #[must_use]
     pub fn without_ports(self, ports: Vec<u16>) -> Self {
         Self { except_ports: distinct(ports), ..self }
@@ -218,26 +218,26 @@ impl Rrset {
         &self.records
     }
 
-    /// Those of one kind alone.
+    /// Only the records of one kind.
     #[must_use]
     pub fn only(&self, combination: Combination) -> Option<Self> {
         self.those(|one| one.combination() == combination)
     }
 
-    /// Those of which clients do not look at names.
+    /// Only the records for which clients ignore names.
     #[must_use]
     pub fn without_names(&self) -> Option<Self> {
         self.those(|one| one.usage == usage::DANE_EE)
     }
 
-    /// Those of which that is true; none where there are none.
+    /// The records for which `is_one` is true; `None` if there are none.
     fn those(&self, is_one: impl Fn(&Tlsa) -> bool) -> Option<Self> {
         let records = self.records.iter().filter(|one| is_one(one));
         let only = Self::new(self.protocol, self.ttl, records.cloned().collect())?;
         Some(only.without_ports(self.except_ports.clone()))
     }
 
-    /// The kinds of those that OpenSSL can use.
+    /// The kinds of the records that OpenSSL can use.
     #[must_use]
     pub fn combinations(&self) -> BTreeSet<Combination> {
         self.usable().map(Tlsa::combination).collect()
@@ -262,8 +262,8 @@ impl Rrset {
         usable.iter().copied().filter(|one| !is_beaten(one)).collect()
     }
 
-    /// What clients compare where the records are pins of keys in another form: all of one usage, each
-    /// with the SHA-256 of a key.
+    /// The scope of the pins, if the records are pins in another form: all have the same usage, and each has the
+    /// SHA-256 of a key.
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         let first = self.records.first()?;
@@ -275,15 +275,14 @@ impl Rrset {
         self.records.iter().all(is_pin).then_some(scope)
     }
 
-    /// The pins of the keys that the records name. Not sorted by what clients make of them: sorted.
+    /// The pins of the keys that the records name, sorted.
     #[must_use]
     pub fn pins(&self) -> Vec<Pin> {
         let pins: BTreeSet<Pin> = self.records.iter().filter_map(Tlsa::pin).collect();
         pins.into_iter().collect()
     }
 
-    /// Whether a record that counts is of the leaf as a whole, so that each renewal changes what clients
-    /// make of it.
+    /// Whether a record that counts matches the whole leaf certificate, so that each renewal changes the result.
     #[must_use]
     pub fn names_leaf_certificate(&self) -> bool {
         let is_leaf = |one: &&Tlsa| matches!(one.usage, usage::PKIX_EE | usage::DANE_EE);
@@ -291,34 +290,34 @@ impl Rrset {
         counted.any(|one| one.selector == selector::CERTIFICATE)
     }
 
-    /// Whether there are clients that do not look at names.
+    /// Whether some clients ignore names.
     #[must_use]
     pub fn ignores_names(&self) -> bool {
         self.counted().iter().any(|one| one.usage == usage::DANE_EE)
     }
 
-    /// Whether some that count are of the leaf.
+    /// Whether a record that counts is for the leaf.
     #[must_use]
     pub fn names_leaf(&self) -> bool {
         let of_leaf = [usage::PKIX_EE, usage::DANE_EE];
         self.counted().iter().any(|one| of_leaf.contains(&one.usage))
     }
 
-    /// Whether there are clients that do look at them.
+    /// Whether some clients compare names.
     #[must_use]
     pub fn looks_at_names(&self) -> bool {
         self.counted().iter().any(|one| one.usage != usage::DANE_EE)
     }
 
-    /// How long to wait, in seconds, after a record was added: the time to live twice (RFC 7671 section
-    /// 8.1), where it is known.
+    /// How long to wait, in seconds, after a record was added: twice the TTL (RFC 7671 section 8.1), if the TTL is
+    /// known.
     #[must_use]
     pub fn wait(&self) -> Option<i64> {
         self.ttl.map(|ttl| 2 * i64::from(ttl))
     }
 }
 
-/// What clients compare with a key by the usage of its record.
+/// The scope of pins that corresponds to a usage.
 #[must_use]
 pub fn scope_of(of: u8) -> Option<Scope> {
     match of {
@@ -329,7 +328,7 @@ pub fn scope_of(of: u8) -> Option<Scope> {
     }
 }
 
-/// The usage of records that say what pins of this scope do.
+/// The usage of records that corresponds to pins of this scope.
 #[must_use]
 pub fn usage_of(scope: Scope) -> Option<u8> {
     match scope {
@@ -355,18 +354,18 @@ mod tests {
     }
 
     #[test]
-    fn of_digests_the_strongest_usable_one_counts() {
+    fn only_the_strongest_usable_digest_counts() {
         assert_eq!(counted(&[(3, 1, 1, 32), (3, 1, 2, 64)]), [(3, 1, 2)]);
-        // Of another selector or usage the weaker one counts.
+        // A weaker digest counts if it has another selector or usage.
         assert_eq!(counted(&[(3, 1, 2, 64), (3, 0, 1, 32)]), [(3, 0, 1), (3, 1, 2)]);
         assert_eq!(counted(&[(3, 1, 2, 64), (2, 1, 1, 32)]), [(2, 1, 1), (3, 1, 2)]);
-        // One that nobody can use takes no other's place.
+        // A record that no client can use replaces no other.
         assert_eq!(counted(&[(3, 1, 1, 32), (3, 1, 2, 63), (3, 1, 3, 64)]), [(3, 1, 1)]);
         assert_eq!(counted(&[(4, 1, 1, 32), (3, 2, 1, 32), (3, 1, 1, 31), (3, 1, 0, 9)]), []);
     }
 
     #[test]
-    fn records_that_say_what_pins_say() {
+    fn records_with_the_sha256_of_keys_are_pins() {
         let scope = |records: &[(u8, u8, u8, usize)]| {
             let all = records.iter().map(|(u, s, m, bytes)| record(*u, *s, *m, *bytes)).collect();
             Rrset::new(None, None, all).unwrap().scope()
@@ -380,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_message_has_room_for_is_no_set() {
+    fn a_set_too_large_for_a_message_is_refused() {
         let many = |count: usize, bytes: usize| {
             let data = |at: usize| [&at.to_be_bytes()[..], &vec![0; bytes - 8]].concat();
             let one = |at| Tlsa { usage: 3, selector: 1, matching: 9, data: data(at) };

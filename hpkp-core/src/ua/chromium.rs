@@ -1,8 +1,8 @@
-//! The verdict of Chromium up to version 71 (net/http), which gave the header up with 72.
+//! The verdict of Chromium up to version 71 (net/http). Version 72 removed the header.
 //!
-//! It reads the field with its general reader of parameter lists: apostrophes quote like double
-//! quotes, empty directives and blanks round `=` pass, junk is looked at only where it has a
-//! meaning for it, and what stands behind a comma outside quotes is another value.
+//! Chromium reads the field with its general parser of parameter lists: apostrophes quote like double quotes, empty
+//! directives and blanks round `=` are accepted, unknown text is ignored unless it has a meaning for the parser, and a
+//! comma outside quotes begins another value.
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
@@ -50,7 +50,7 @@ fn report_only(response: &Response<'_>, policy: &Policy) -> Verdict {
     let Some(uri) = &policy.report_uri else {
         return Verdict::Ignore;
     };
-    // A report over TLS to the very host that failed could call for the next report.
+    // A report over TLS to the host that failed could cause the next report.
     let loops = uri.encrypted && uri.host == response.host.as_str().as_bytes();
     let matches = policy.pins.is_empty() || have_a_key_in_common(&policy.pins, response.chain);
     Verdict::Evaluate { report: !matches && !loops }
@@ -65,7 +65,7 @@ struct Policy {
 }
 
 impl Policy {
-    /// `None` if something voids the value. Of several directives of one name the last wins.
+    /// Reads a value; `None` if something voids it. The last of several directives with one name counts.
     fn read(value: &[u8]) -> Option<Self> {
         let mut policy = Self::default();
         for item in (Items { rest: value, at: b';' }) {
@@ -163,7 +163,7 @@ impl<'a> Pair<'a> {
             [open, inner @ .., close] if is_quote(*open) && open == close => {
                 (unescaped(inner), true)
             }
-            // It recovers from a closing quote that is missing, but does not call that quoted.
+            // Chromium accepts a missing closing quote, but does not treat the value as quoted.
             [open, rest @ ..] if is_quote(*open) => (rest.to_vec(), false),
             _ => (value.to_vec(), false),
         };
@@ -194,8 +194,8 @@ fn seconds(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, add))
 }
 
-/// What of a URL matters here. This follows the URL standard as far as text that somebody could
-/// mean as a report-uri goes: it tells what Chromium takes for a valid absolute URL.
+/// The parts of a report URI that matter here. The parser follows the URL standard for texts that somebody may mean as
+/// a report-uri, and accepts what Chromium takes for a valid absolute URL.
 struct Uri {
     host: Vec<u8>,
     encrypted: bool,
@@ -216,7 +216,7 @@ impl Uri {
             return None;
         }
         if ![&b"http"[..], b"https", b"ftp", b"ws", b"wss", b"gopher"].contains(&&scheme[..]) {
-            // Anything goes after another scheme.
+            // Any text is valid after another scheme.
             return Some(Self { host: Vec::new(), encrypted: false });
         }
         let slashes = rest.iter().take_while(|byte| b"/\\".contains(byte));
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn an_age_may_lack_its_closing_quote_and_a_pin_may_not() {
+    fn a_missing_closing_quote_is_accepted_in_an_age_but_not_in_a_pin() {
         let age = judge(FieldKind::Enforced, "LIVE; BACKUP; max-age=\"7");
         assert_eq!(age.to_string(), "note");
         let pin = judge(FieldKind::Enforced, "max-age=7; LIVE; pin-sha256=\"AA");
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_valid_as_browsers_have_it() {
+    fn urls_are_valid_as_in_browsers() {
         for (text, valid) in [
             ("https://a/", true),
             (" https:a ", true),

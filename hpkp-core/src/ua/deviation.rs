@@ -1,4 +1,4 @@
-//! Where a field value departs from RFC 7469, and how.
+//! Deviations of a field value from RFC 7469, with their places.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,9 +11,9 @@ use crate::text::Excerpt;
 /// Something in a field value that departs from RFC 7469, or that has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deviation {
-    /// What it is.
+    /// The kind of deviation.
     pub situation: Situation,
-    /// Where it is: bytes of the field value.
+    /// Its place: a range of bytes in the field value.
     pub at: Range<usize>,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Deviation {
     }
 }
 
-/// How far a deviation reaches; each kind includes the ones before it.
+/// The effect of a deviation on the field, in increasing order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
     /// The verdict is the same without it.
@@ -34,7 +34,7 @@ pub enum Effect {
     Voids,
 }
 
-/// The ways to depart from RFC 7469, one variant each.
+/// The ways to deviate from RFC 7469.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Situation {
     /// No directive before, between or after `;` (section 2.1).
@@ -54,7 +54,7 @@ pub enum Situation {
     /// More text where a `;` is expected.
     #[error("a ';' is missing")]
     MissingSeparator,
-    /// A byte that may not stand outside quotes.
+    /// A byte that is not allowed outside quotes.
     #[error("'{}' is not allowed outside quotes", Excerpt::new(slice::from_ref(.byte)))]
     IllegalByte {
         /// That byte.
@@ -90,10 +90,10 @@ pub enum Situation {
     /// A pin whose value is not in double quotes (section 2.1.1).
     #[error("the value of a pin must be in double quotes")]
     PinUnquoted,
-    /// A `pin-sha256` that is no SHA-256 in base64 (section 2.1.1).
+    /// A `pin-sha256` that is not a SHA-256 in base64 (section 2.1.1).
     #[error("invalid pin: {0}")]
     MalformedPin(PinError),
-    /// A pin whose base64 is not canonical; the pin it stands for is taken (RFC 4648 section 3.5).
+    /// A pin whose base64 is not canonical; the decoded pin counts (RFC 4648 section 3.5).
     #[error("the base64 is not canonical; Firefox and wget2 do not match such a pin")]
     PinWithStrayBits,
     /// The pin is the SHA-256 of empty input, which no key has.
@@ -120,7 +120,7 @@ pub enum Situation {
 }
 
 impl Situation {
-    /// What the situation does to the field.
+    /// The effect of this deviation on the field.
     #[must_use]
     pub const fn effect(&self) -> Effect {
         match self {

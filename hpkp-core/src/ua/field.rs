@@ -1,4 +1,4 @@
-//! A received field value and the verdict of RFC 7469 on it (sections 2.1 and 2.5).
+//! Reads a received field value, and gives the verdict of RFC 7469 on it (sections 2.1 and 2.5).
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -21,8 +21,8 @@ pub struct Field {
     /// Whether there were pins of algorithms that RFC 7469 does not define; they are ignored
     /// (section 2.1.1).
     pub unknown_algorithms: bool,
-    /// Seconds; saturated at [`Field::MAX_AGE`]. Always present in an enforced field; without
-    /// meaning in a report-only one (section 2.1.2).
+    /// The max-age in seconds, saturated at [`Field::MAX_AGE`]. Always present in an enforced field; without meaning
+    /// in a report-only one (section 2.1.2).
     pub max_age: Option<u64>,
     /// Whether the policy reaches the subdomains (section 2.1.3).
     pub include_subdomains: bool,
@@ -30,10 +30,10 @@ pub struct Field {
     pub report_uri: Option<ReceivedUri>,
 }
 
-/// What an enforced field asks of a UA, on a connection without faults.
+/// What an enforced field asks of a UA, on a connection without errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asks {
-    /// Note the host (section 2.5).
+    /// To note the host (section 2.5).
     Note,
     /// To forget the host: `max-age=0` (section 2.3.1), or no pin of a known algorithm is left
     /// (section 2.1.1).
@@ -54,10 +54,10 @@ impl Field {
         have_a_key_in_common(&self.pins, chain)
     }
 
-    /// What the field asks for where the validated chain has these keys (section 2.5).
+    /// What the field asks for, given the keys of the validated chain (section 2.5).
     ///
-    /// Judged: a `max-age=0` without a live and a backup pin asks for nothing, since the header is
-    /// not valid, and pins of unknown algorithms alone ask to forget the host.
+    /// The RFC leaves two cases open. Here a `max-age=0` without a live and a backup pin asks for nothing, since the
+    /// header is not valid, and a field with only pins of unknown algorithms asks to forget the host.
     #[must_use]
     pub fn asks(&self, chain: &[Pin]) -> Asks {
         if self.pins.is_empty() && self.unknown_algorithms {
@@ -113,20 +113,20 @@ impl Reading {
                 report_uri: None,
             },
             pins: BTreeSet::new(),
-            seen: BTreeSet::new(),
+            found: BTreeSet::new(),
             deviations,
         };
         for directive in &directives {
             reader.directive(directive);
         }
-        if kind == FieldKind::Enforced && !reader.seen.contains(&Known::MaxAge) {
+        if kind == FieldKind::Enforced && !reader.found.contains(&Known::MaxAge) {
             reader.deviate(Situation::MissingMaxAge, 0..text.len());
         }
         reader.deviations.sort_by_key(|d| (d.at.start, d.at.end));
         Ok(Self { field: reader.field, deviations: reader.deviations })
     }
 
-    /// The verdict of RFC 7469: any departure from the grammar voids the field (section 2.1).
+    /// The verdict of RFC 7469: any deviation from the grammar voids the field (section 2.1).
     #[must_use]
     pub fn strict(&self) -> Option<&Field> {
         self.unless(Effect::VoidsStrictly)
@@ -139,7 +139,7 @@ impl Reading {
         self.unless(Effect::Voids)
     }
 
-    /// All that departs from the RFC, or is worth knowing, in the order of the text.
+    /// All deviations from the RFC, and directives without effect, in the order of the text.
     #[must_use]
     pub fn deviations(&self) -> &[Deviation] {
         &self.deviations
@@ -159,7 +159,7 @@ pub struct TooLong {
     pub bytes: usize,
 }
 
-/// The directives that may stand once.
+/// The directives that may appear only once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Known {
     MaxAge,
@@ -171,7 +171,7 @@ struct Reader {
     kind: FieldKind,
     field: Field,
     pins: BTreeSet<Pin>,
-    seen: BTreeSet<Known>,
+    found: BTreeSet<Known>,
     deviations: Vec<Deviation>,
 }
 
@@ -191,10 +191,10 @@ impl Reader {
         } else {
             return self.unknown_or_pin(directive);
         };
-        if !self.seen.insert(known) {
+        if !self.found.insert(known) {
             return self.deviate(Situation::RepeatedDirective, directive.at.clone());
         }
-        // A directive outside the grammar has voided the field already.
+        // A directive that breaks the grammar has voided the field already.
         if directive.sound {
             match known {
                 Known::MaxAge => self.max_age(directive),
@@ -302,7 +302,7 @@ pub(super) enum Spelling {
     StrayBits,
 }
 
-/// Standard base64 with padding, whose unused bits may hold anything: what Chromium decodes.
+/// Standard base64 with padding, whose unused bits may have any value, as Chromium decodes it.
 const STRAY_BITS: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
@@ -310,8 +310,8 @@ const STRAY_BITS: GeneralPurpose = GeneralPurpose::new(
 
 /// Reads the base64 of a `pin-sha256`.
 ///
-/// Other than [`Pin::from_base64`] it takes the hash of nothing, which is bad advice but a pin, and
-/// stray bits, which the corpus of UAs accepts.
+/// Unlike [`Pin::from_base64`] it accepts the hash of empty input, which is useless but a valid pin, and unused bits
+/// that are not zero, which user agents accept.
 pub(super) fn decode_pin(text: &[u8]) -> Result<(Pin, Spelling), PinError> {
     let text = std::str::from_utf8(text).map_err(|_| PinError::NotBase64)?;
     match Pin::from_base64(text) {

@@ -1,8 +1,8 @@
-//! The verdict of Firefox up to version 71 (security/manager), which gave the header up with 72.
+//! The verdict of Firefox up to version 71 (security/manager). Version 72 removed the header.
 //!
-//! It has a parser of its own for this header and Strict-Transport-Security: stricter than other
-//! UAs about bytes and repetitions, laxer than the RFC about blanks, empty directives, and names
-//! and values that are missing. It compares pins as text.
+//! Firefox has a parser of its own for this header and Strict-Transport-Security: stricter than other UAs about bytes
+//! and repetitions, more tolerant than the RFC about blanks, empty directives, and missing names and values. It
+//! compares pins as text.
 
 use std::collections::BTreeSet;
 
@@ -16,16 +16,16 @@ use super::lexer::trim;
 use super::{FieldKind, Response, Verdict};
 use crate::pin::Pin;
 
-/// A stored entry must stay below this, in bytes: the expiry in milliseconds, two flags, three
-/// commas and the text of all pins.
+/// A stored entry must be shorter than this number of bytes: the expiry in milliseconds, two flags, three commas and
+/// the text of all pins.
 const RECORD: usize = 1024;
 
-/// What of a record is not pins: 13 digits, two flags of one digit and three commas.
+/// The bytes of a stored entry without its pins: 13 digits, two flags of one digit and three commas.
 const RECORD_WITHOUT_PINS: usize = 18;
 
 /// What Firefox up to 71 does with the field in `response`.
 ///
-/// Names of a single label are stored but never looked up, which comes to ignoring them.
+/// Firefox stores names of a single label but never looks them up, so it ignores them in effect.
 #[must_use]
 pub fn verdict(response: &Response<'_>) -> Verdict {
     if response.kind == FieldKind::ReportOnly {
@@ -34,7 +34,7 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
     if !response.eligible() || !response.host.as_str().contains('.') || response.fields.is_empty() {
         return Verdict::Ignore;
     }
-    // Several fields become one, which no value of this header survives.
+    // Firefox joins several fields to one with commas, which are invalid in this header.
     let text = response.fields.join(&b", "[..]);
     let policy = directives(trim(&text)).and_then(|directives| Policy::read(&directives));
     match policy {
@@ -96,7 +96,7 @@ impl Policy {
     }
 }
 
-/// Padding may be there or not, and unused bits may hold anything.
+/// Base64 with or without padding, whose unused bits may have any value.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()
@@ -104,7 +104,7 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Digits only, but just the first 31 of them are read, and into 64 bits that wrap.
+/// Reads digits. Firefox reads only the first 31, into 64 bits that wrap.
 fn seconds(value: &[u8]) -> Option<u64> {
     const READ: usize = 31;
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
@@ -120,11 +120,11 @@ fn seconds(value: &[u8]) -> Option<u64> {
 
 struct Directive {
     name: Vec<u8>,
-    /// Empty where there was none.
+    /// The value; empty if there is none.
     value: Vec<u8>,
 }
 
-/// Reads the whole text, or nothing. Like the strings of its time, the text ends at a NUL.
+/// Reads the whole text, or nothing. A NUL ends the text, as in C strings.
 fn directives(text: &[u8]) -> Option<Vec<Directive>> {
     let end = text.iter().position(|byte| *byte == 0);
     let mut parser = Parser { rest: &text[..end.unwrap_or(text.len())] };
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn pins_are_compared_as_text() {
-        // An unpadded spelling of the live pin plays the backup's part, quoted or not.
+        // The live pin without padding counts as the backup pin, quoted or not.
         assert_eq!(judge("a.b", "max-age=5; LIVE; pin-sha256=UNPADDED"), "note");
         assert_eq!(judge("a.b", "max-age=5; LIVE; LIVE"), "ignore");
     }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_missing() {
+    fn empty_directives_and_missing_names_or_values_are_accepted() {
         for text in [
             "; max-age = 5 ;; LIVE; pin-sha256=UNPADDED; =x; y=; includeSubDomains=\"\"",
             "max-age=5;\r\n LIVE; pin-sha256=UNPADDED",

@@ -17,18 +17,18 @@ pub enum Host {
 }
 
 impl Host {
-    /// The longest text that is looked at, in bytes: more than any spelling of a name needs.
+    /// The longest text that is read, in bytes: more than any spelling of a name needs.
     pub const MAX: usize = 1024;
 
-    /// Reads a host as it stands in a URI or on a command line, without a port.
+    /// Reads a host from a URI or a command line, without a port.
     ///
     /// # Errors
-    /// Why it is no host.
+    /// Why the text is not a host.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if text.len() > Self::MAX {
             return Err(HostError::TooLong);
         }
-        // No name holds a colon or a bracket, so what does is IPv6 or nothing.
+        // Names contain no colon and no bracket, so such a text is an IPv6 address or invalid.
         if text.contains([':', '[', ']']) {
             return match is_ipv6(text) {
                 true => Ok(Self::Address(text.to_owned())),
@@ -39,12 +39,12 @@ impl Host {
         if is_address(&name) {
             return Ok(Self::Address(text.to_owned()));
         }
-        // "_" alone is how servers without a name are written.
+        // "_" is the conventional name of servers without a name.
         name.parse().map(Self::Name).map_err(|_| HostError::Character)
     }
 
-    /// The host in its one form. An IPv6 address may be in brackets, in upper case, and with zeros; a zone is of the
-    /// sender's machine alone.
+    /// The host in canonical form. An IPv6 address loses brackets, upper case, superfluous zeros and its zone, which
+    /// has a meaning only on the sender's machine.
     #[must_use]
     pub fn canonical(self) -> Self {
         let Self::Address(text) = &self else { return self };
@@ -78,8 +78,8 @@ fn is_ipv6(text: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && !zone.contains(['[', ']'])
 }
 
-/// Whether a URL parser takes `name` for IPv4: all do where it is four decimal numbers, and browsers
-/// also where its last label is some number.
+/// Whether a URL parser takes `name` for an IPv4 address: all do if it is four decimal numbers, and browsers also if
+/// its last label is a number.
 fn is_address(name: &str) -> bool {
     if name.parse::<Ipv4Addr>().is_ok() {
         return true;
@@ -100,7 +100,7 @@ fn canonical(text: &str) -> Result<String, HostError> {
     let mut labels = text.split(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}']).peekable();
     while let Some(label) = labels.next() {
         if label.is_empty() {
-            // The last label may be the root, but not the only one.
+            // An empty last label is the root, which must not be the only label.
             if labels.peek().is_none() && !name.is_empty() {
                 break;
             }
@@ -143,7 +143,7 @@ fn push_label(name: &mut String, label: &str) -> Result<(), HostError> {
     if label.len() > MAX_LABEL {
         return Err(HostError::TooLong);
     }
-    // Underscores stand in names that exist, though not in host names proper.
+    // Existing names contain underscores, although strict host names do not.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if label.is_empty() || !label.bytes().all(plain) {
         return Err(HostError::Character);
@@ -228,7 +228,7 @@ fn digit(value: u32) -> char {
     })
 }
 
-/// Why a text is no host.
+/// Why a text is not a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HostError {
     /// A name or one of its labels is too long.
@@ -237,7 +237,7 @@ pub enum HostError {
     /// A label is empty.
     #[error("a label of the host name is empty")]
     EmptyLabel,
-    /// A character that stands in no host name.
+    /// A character that no host name contains.
     #[error("the host name contains an invalid character")]
     Character,
 }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_has_one_form() {
+    fn all_spellings_of_a_host_have_one_canonical_form() {
         for (text, canonical) in [
             ("WWW.Example.COM", "www.example.com"),
             ("www.example.com.", "www.example.com"),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_samples_of_rfc_3492_come_out() {
+    fn the_samples_of_rfc_3492_are_encoded() {
         // RFC 3492 section 7.1 (A), (B), (D), (I), (L).
         for (label, punycode) in [
             ("ليهمابتكلموشعربي؟", "xn--egbpdaj6bu4bxfgehfvwxn"),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_no_names() {
+    fn ip_addresses_are_not_names() {
         for text in [
             "192.0.2.1",
             "192.0.2.1.",
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn invalid_hosts_are_refused() {
         for (text, error) in [
             (String::new(), HostError::EmptyLabel),
             (".".into(), HostError::EmptyLabel),

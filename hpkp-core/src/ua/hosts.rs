@@ -26,7 +26,7 @@ impl Options {
 /// How a connection was made secure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport<'a> {
-    /// Not at all: http.
+    /// Not secured: http.
     Plain,
     /// TLS with an error or a warning, whatever the user does about it.
     FaultyTls,
@@ -43,9 +43,9 @@ pub enum Transport<'a> {
 /// A connection to a host. The port does not matter: a policy belongs to the name.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection<'a> {
-    /// The host that the UA wanted.
+    /// The host that the UA asked for.
     pub host: &'a Host,
-    /// How it is secured.
+    /// How the connection is secured.
     pub transport: Transport<'a>,
     /// Seconds since 1970.
     pub now: i64,
@@ -81,15 +81,15 @@ pub enum Outcome {
     NotPinned,
     /// A pinned key is in the validated chain.
     Pass,
-    /// None is.
+    /// No pinned key is in the validated chain.
     Fail,
     /// Local policy exempts the chain.
     Skipped,
-    /// TLS failed before pins were looked at.
+    /// TLS failed before pin validation.
     TlsError,
 }
 
-/// What becomes of the connection.
+/// What happens to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// It continues.
@@ -111,7 +111,7 @@ pub enum Noting {
     Updated,
     /// The host's entry was removed.
     Removed,
-    /// A field was there and changed nothing.
+    /// A field was processed and changed nothing.
     Ignored,
 }
 
@@ -120,9 +120,9 @@ pub enum Noting {
 pub struct DueReport {
     /// Which kind of policy was violated.
     pub kind: FieldKind,
-    /// Where it goes.
+    /// Where the report is sent.
     pub to: ReceivedUri,
-    /// The host whose policy was violated: a superdomain's where that applied.
+    /// The host whose policy was violated; a superdomain if its policy applied.
     pub noted_hostname: String,
     /// Whether that policy covers subdomains.
     pub include_subdomains: bool,
@@ -137,9 +137,9 @@ pub struct DueReport {
 pub struct Validation {
     /// The outcome.
     pub outcome: Outcome,
-    /// The host whose entry was looked at.
+    /// The host whose entry applied.
     pub governing: Option<HostName>,
-    /// What becomes of the connection.
+    /// What happens to the connection.
     pub fate: Fate,
     /// The report that this calls for.
     pub report: Option<DueReport>,
@@ -148,7 +148,7 @@ pub struct Validation {
 /// What the response of a host did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// What became of the `Public-Key-Pins` fields.
+    /// The effect of the `Public-Key-Pins` fields.
     pub noting: Noting,
     /// The report that a report-only policy calls for.
     pub report: Option<DueReport>,
@@ -171,14 +171,13 @@ pub struct KnownPinnedHosts {
 }
 
 impl KnownPinnedHosts {
-    /// None so far.
+    /// An empty store.
     #[must_use]
     pub const fn new(options: Options) -> Self {
         Self { options, entries: BTreeMap::new() }
     }
 
-    /// The entry that governs `host`: its own, else that of the nearest superdomain that covers its
-    /// subdomains.
+    /// The entry that applies to `host`: its own, or that of the nearest superdomain that covers its subdomains.
     ///
     /// The RFC does not rank several matches (section 2.6); this is the order that section 4.2
     /// implies. An entry in between that does not cover subdomains is ignored.
@@ -194,12 +193,12 @@ impl KnownPinnedHosts {
         })
     }
 
-    /// All hosts with an entry, those included whose time is over.
+    /// All hosts with an entry, including expired ones.
     pub fn iter(&self) -> impl Iterator<Item = (&HostName, &Entry)> {
         self.entries.iter()
     }
 
-    /// Drops what is no longer in force.
+    /// Drops expired entries.
     pub fn drop_expired(&mut self, now: i64) {
         self.entries.retain(|_, entry| entry.in_force(now));
     }
@@ -260,10 +259,10 @@ impl KnownPinnedHosts {
         }
     }
 
-    /// Takes in the fields of a response (sections 2.3 and 2.5).
+    /// Processes the fields of a response (sections 2.3 and 2.5).
     ///
-    /// `validation` is the result of [`KnownPinnedHosts::validate`] for the same connection. Of an
-    /// aborted connection there is no response, and nothing is taken in.
+    /// `validation` is the result of [`KnownPinnedHosts::validate`] for the same connection. An aborted connection has
+    /// no response, so nothing is processed.
     pub fn receive(
         &mut self,
         connection: &Connection<'_>,
@@ -281,7 +280,7 @@ impl KnownPinnedHosts {
         if aborted {
             return Received { noting: Noting::None, report: None };
         }
-        // Only the first field of each name counts, and nothing stands in for it (section 2.3.1).
+        // Only the first field of each name counts; no later field replaces an invalid first one (section 2.3.1).
         let noting = match fields.enforced.first() {
             None => Noting::None,
             // A pinned host must also have passed Pin Validation (section 2.5).
@@ -333,7 +332,7 @@ impl KnownPinnedHosts {
     }
 }
 
-/// A report-only policy is held against the present connection and forgotten (section 2.3.2).
+/// Compares a report-only policy with this connection only; it is not remembered (section 2.3.2).
 fn report_only(host: &Host, chain: &[Pin], value: &[u8]) -> Option<DueReport> {
     let reading = Reading::of(FieldKind::ReportOnly, value).ok()?;
     let field = reading.strict().filter(|field| field.report_due(chain))?;

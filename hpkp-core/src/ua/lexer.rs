@@ -1,7 +1,7 @@
-//! The grammar of the two fields (RFC 7469 section 2.1), without what the directives mean.
+//! The grammar of the two fields (RFC 7469 section 2.1), without the meaning of the directives.
 //!
-//! One pass from left to right. A fault is noted with its place and reading goes on at the next
-//! `;` outside quotes, so that one reading shows all faults.
+//! The lexer reads from left to right. It notes a fault with its place and continues at the next `;` outside quotes, so
+//! that one pass finds all faults.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,11 +15,11 @@ pub(super) struct Directive<'a> {
     pub(super) at: Range<usize>,
     pub(super) name: &'a [u8],
     pub(super) value: Option<Value<'a>>,
-    /// Whether it follows the grammar, but for blanks round `=`.
+    /// Whether it follows the grammar, except for blanks round `=`.
     pub(super) sound: bool,
 }
 
-/// The value of a directive, quoted pairs undone.
+/// The value of a directive, with quoted pairs resolved.
 #[derive(Debug)]
 pub(super) struct Value<'a> {
     pub(super) at: Range<usize>,
@@ -27,7 +27,7 @@ pub(super) struct Value<'a> {
     pub(super) bytes: Cow<'a, [u8]>,
 }
 
-/// Splits `text` into directives; what breaks the grammar is added to `deviations`.
+/// Splits `text` into directives, and adds faults in the grammar to `deviations`.
 pub(super) fn directives<'a>(
     text: &'a [u8],
     deviations: &mut Vec<Deviation>,
@@ -58,7 +58,7 @@ pub(super) fn directives<'a>(
 struct Lexer<'a, 'd> {
     text: &'a [u8],
     position: usize,
-    /// Before the blanks at the end.
+    /// The end of the text, without trailing blanks.
     end: usize,
     deviations: &'d mut Vec<Deviation>,
 }
@@ -129,7 +129,7 @@ impl<'a> Lexer<'a, '_> {
         Some(Value { bytes: Cow::Borrowed(&self.text[at.clone()]), quoted: false, at })
     }
 
-    /// From the opening quote to the closing one, or to the end where there is none.
+    /// Reads from the opening quote to the closing one, or to the end if there is none.
     fn quoted_string(&mut self) -> Value<'a> {
         let start = self.position;
         self.position += 1;
@@ -150,12 +150,12 @@ impl<'a> Lexer<'a, '_> {
                         bytes.to_mut().push(escaped);
                         escaped
                     }
-                    // The end comes next, and is noted there.
+                    // The next round finds the end of the text and notes it.
                     None => continue,
                 },
                 _ => {
                     match &mut bytes {
-                        // Nothing was escaped so far: the value is a part of the text.
+                        // Nothing was escaped so far, so the value can borrow from the text.
                         Cow::Borrowed(_) => bytes = Cow::Borrowed(&text[start + 1..=here]),
                         Cow::Owned(owned) => owned.push(byte),
                     }
@@ -169,7 +169,7 @@ impl<'a> Lexer<'a, '_> {
         Value { at: start..self.position, quoted: true, bytes }
     }
 
-    /// What stands between a directive and the next `;`: nothing but blanks, by the grammar.
+    /// Reads the rest up to the next `;`, where the grammar allows only blanks.
     fn rest(&mut self, nothing_read: bool) {
         self.skip_blanks();
         let start = self.position;
@@ -191,7 +191,7 @@ impl<'a> Lexer<'a, '_> {
         self.deviate(situation, start..self.position);
     }
 
-    /// Skips a quoted string inside junk, where its own faults are of no interest.
+    /// Skips a quoted string inside invalid text, whose own faults do not matter.
     fn skip_quoted(&mut self) {
         self.position += 1;
         while let Some(byte) = self.peek() {
@@ -209,12 +209,12 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What OWS consists of (RFC 7230 section 3.2.3).
+/// A byte of OWS (RFC 7230 section 3.2.3).
 pub(super) fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t')
 }
 
-/// What may stand neither in a quoted string nor after a backslash (RFC 7230 section 3.2.6).
+/// A byte that is allowed neither in a quoted string nor after a backslash (RFC 7230 section 3.2.6).
 fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_string_holds_separators_and_pairs() {
+    fn a_quoted_string_may_contain_separators_and_quoted_pairs() {
         let (directives, deviations) = read(r#" a="x;y\"=\z" ; b ;c=d"#);
         assert_eq!(directives, ["a=x;y\"=z", "b", "c=d"]);
         assert_eq!(deviations, []);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_goes_on_after_a_fault() {
+    fn reading_continues_after_a_fault() {
         let (directives, deviations) = read("a b; c=; d=\"x\"y; e=f");
         assert_eq!(directives, ["a", "c", "d=x", "e=f"]);
         assert_eq!(deviations.len(), 3);

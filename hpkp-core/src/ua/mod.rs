@@ -1,9 +1,8 @@
 //! How user agents treat the header that a server sends (RFC 7469), and the reports that they send.
 //!
-//! [`field`] gives the verdict of RFC 7469 on a field value and [`hosts`] remembers what a UA
-//! would. [`chromium`], [`firefox`] and [`wget2`] give the verdicts of those that honoured the
-//! header, which differ from the RFC and from each other. [`report`] builds violation reports and
-//! [`report_reader`] and [`received`] read them.
+//! [`field`] gives the verdict of RFC 7469 on a field value, and [`hosts`] remembers what a UA would remember.
+//! [`chromium`], [`firefox`] and [`wget2`] give the verdicts of the user agents that honoured the header, which differ
+//! from the RFC and from each other. [`report`] builds violation reports; [`report_reader`] and [`received`] read them.
 
 pub use crate::date;
 
@@ -28,8 +27,8 @@ use crate::pin::Pin;
 
 pub use verdict::{Response, Verdict};
 
-/// The most bytes of one field value that are looked at: what Chromium takes as one whole header
-/// section. A longer field is an error of its own ([`field::TooLong`]).
+/// The most bytes of one field value that are read: Chromium's limit for a whole header section. A longer field is an
+/// error of its own ([`field::TooLong`]).
 pub const MAX_FIELD: usize = 256 * 1024;
 
 /// Which of the two fields (RFC 7469 section 2.1).
@@ -52,7 +51,7 @@ impl FieldKind {
     }
 }
 
-/// Whether one of the pins is of a key in the chain.
+/// Whether one of the pins is in the chain.
 fn have_a_key_in_common(pins: &[Pin], chain: &[Pin]) -> bool {
     let chain: BTreeSet<&Pin> = chain.iter().collect();
     pins.iter().any(|pin| chain.contains(pin))

@@ -1,8 +1,8 @@
-//! Reads what a collector receives: violation reports in the formats that clients really send.
+//! Reads the violation reports that a collector receives, in the formats that clients really send.
 //!
-//! Data flow: body → the envelope is taken off ([`read`]) → each report in the reader of its format → [`Received`].
-//! RFC 7469's own format and TrustKit's go through [`Examined`]; the others have readers here and in
-//! `smtp`. Nothing here is authenticated: a report says what its sender wants to say.
+//! Data flow: body → [`read`] removes the envelope → the reader of its format reads each report → [`Received`].
+//! [`Examined`] reads RFC 7469's own format and TrustKit's; the other formats have readers here and in `smtp`. Reports
+//! are not authenticated: a report contains what its sender chose to write.
 
 mod member;
 mod nel;
@@ -20,8 +20,8 @@ use crate::pin::Pin;
 pub use report::{Contents, Format, MAX_REPORTS, Received, Refusal};
 pub use smtp::SUCCESS;
 
-/// The reports in a body, at least one. Of an envelope with several, those that cannot be used are ignored and
-/// counted: a browser puts reports of other kinds beside them.
+/// The reports in a body, at least one. Reports in an envelope that cannot be used are ignored and counted, because a
+/// browser puts reports of other kinds into the same envelope.
 ///
 /// # Errors
 /// See [`Refusal`].
@@ -29,7 +29,7 @@ pub fn read(body: &[u8]) -> Result<Contents, Refusal> {
     if body.len() > MAX_BODY {
         return Err(Refusal::TooLarge);
     }
-    // A reader may pass over the mark (RFC 8259 section 8.1); some libraries for mail and Windows write it.
+    // A reader may ignore a byte order mark (RFC 8259 section 8.1). Some libraries for mail and Windows write one.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let whole: &RawValue = serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?;
     let found = match whole.get().as_bytes().first() {
@@ -49,9 +49,9 @@ pub fn read(body: &[u8]) -> Result<Contents, Refusal> {
     }
 }
 
-/// The reports in envelopes, and how many items are none that can be used.
+/// The reports in envelopes, and how many items cannot be used.
 fn envelopes(items: &[&RawValue]) -> Contents {
-    // A bare report in an array is nobody's format.
+    // No format has reports without an envelope in an array.
     let items = items.iter().filter(|item| is_envelope(item.get()));
     let mut contents = Contents::default();
     for item in items {
@@ -81,7 +81,7 @@ fn envelope(item: &RawValue) -> Option<Received> {
     Some(received)
 }
 
-/// The reports of a JSON object, in an envelope or not. No format has an envelope in an envelope.
+/// The reports of a JSON object, with or without an envelope. No format has an envelope in an envelope.
 fn object(text: &str) -> Result<Contents, Refusal> {
     let members = report_reader::members(text.as_bytes()).map_err(|_| Refusal::NotJson)?;
     let has = |name: &str| members.iter().any(|(key, _)| key == name);
@@ -166,7 +166,7 @@ fn pins(text: &str, name: &str) -> Option<Vec<Pin>> {
     list.as_array()?.iter().map(pin).collect()
 }
 
-/// A report in the manner of Expect-CT: a chain without pins. One without certificates says nothing.
+/// A report in the format of Expect-CT: a chain without pins. A report without certificates is useless.
 fn expect_ct(text: &str) -> Option<Received> {
     let members = report_reader::members(text.as_bytes()).ok()?;
     are_distinct(&members).then_some(())?;

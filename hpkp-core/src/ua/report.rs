@@ -8,14 +8,14 @@ use super::date;
 use super::hosts::DueReport;
 use crate::pin::Pin;
 
-/// The keys of a report, each of which stands in it once.
+/// The keys of a report, each of which appears once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// When the violation was seen.
+    /// When the violation was noticed.
     DateTime,
-    /// The host that the UA wanted.
+    /// The host that the UA asked for.
     Hostname,
-    /// The port that it wanted.
+    /// The port that it asked for.
     Port,
     /// When the violated policy ends.
     EffectiveExpirationDate,
@@ -45,7 +45,7 @@ impl Key {
         Self::KnownPins,
     ];
 
-    /// The key as it stands in the report.
+    /// The key as text in the report.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -65,11 +65,11 @@ impl Key {
 /// A violation report that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// When the violation was seen, in seconds since 1970.
+    /// When the violation was noticed, in seconds since 1970.
     pub date_time: i64,
-    /// The host that the UA wanted.
+    /// The host that the UA asked for.
     pub hostname: String,
-    /// The port that it wanted.
+    /// The port that it asked for.
     pub port: u16,
     /// When the violated policy ends, in seconds since 1970.
     pub effective_expiration_date: i64,
@@ -88,8 +88,8 @@ pub struct Report {
 impl Report {
     /// A report of the violation `due` on a connection to `hostname` and `port` at `now`.
     ///
-    /// A report-only policy has no expiry, while the report must; like Chromium's, it then says
-    /// `now`.
+    /// A report must have an expiry, which a report-only policy does not have. The report then has `now`, as in
+    /// Chromium.
     #[must_use]
     pub fn new(
         due: &DueReport,
@@ -134,7 +134,7 @@ impl Report {
     }
 }
 
-/// What stands before and after the base64 of a certificate (RFC 7468 section 5.1).
+/// The lines before and after the base64 of a certificate (RFC 7468 section 5.1).
 pub(super) const PEM_BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 pub(super) const PEM_END: &str = "-----END CERTIFICATE-----";
 

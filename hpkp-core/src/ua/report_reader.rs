@@ -1,8 +1,8 @@
-//! Violation reports as they come in (RFC 7469 section 3).
+//! Reads violation reports (RFC 7469 section 3).
 //!
-//! One reading answers both questions: whether a report conforms ([`Examined::problems`]), and
-//! whether a collector should take it all the same ([`Examined::acceptable`]), since what is sent
-//! differs from the RFC. Reports are not authenticated: nothing in one is true because it conforms.
+//! Reading a report answers two questions: whether it conforms ([`Examined::problems`]), and whether a collector should
+//! accept it nevertheless ([`Examined::acceptable`]), since real reports differ from the RFC. Reports are not
+//! authenticated: a report that conforms need not be true.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,13 +40,13 @@ pub enum Problem {
     /// JSON, but not an object.
     #[error("not-an-object")]
     NotAnObject,
-    /// A key that stands twice; nothing else was looked at, since it is open which one counts.
+    /// A key that appears twice. Nothing else was examined, since it is not defined which one counts.
     #[error("duplicate-key")]
     DuplicateKey {
         /// The key.
         key: String,
     },
-    /// A key that is not there.
+    /// A missing key.
     #[error("missing:{}", .0.name())]
     Missing(Key),
     /// A key that section 3 does not name.
@@ -55,7 +55,7 @@ pub enum Problem {
         /// The key.
         key: String,
     },
-    /// A value that is not what its key asks for.
+    /// A value that is invalid for its key.
     #[error("bad:{}", .0.name())]
     Bad(Key),
     /// A pinned key is in the validated chain, so that validation cannot have failed.
@@ -82,11 +82,11 @@ pub struct Certificate {
 /// What could be read of a report. A value that is missing or bad is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadReport {
-    /// When the violation was seen, in seconds since 1970.
+    /// When the violation was noticed, in seconds since 1970.
     pub date_time: Option<i64>,
-    /// The host that the UA wanted.
+    /// The host that the UA asked for.
     pub hostname: Option<Host>,
-    /// The port that it wanted. 0, with which TrustKit says that it does not know, is `None`.
+    /// The port that it asked for. `None` for 0, which TrustKit sends if it does not know the port.
     pub port: Option<u16>,
     /// When the violated policy ends, in seconds since 1970.
     pub effective_expiration_date: Option<i64>,
@@ -103,7 +103,7 @@ pub struct ReadReport {
     pub known_pins: Vec<Pin>,
 }
 
-/// A body, examined.
+/// The result of examining a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Examined {
     problems: Vec<Problem>,
@@ -135,14 +135,14 @@ impl Examined {
         &self.problems
     }
 
-    /// What could be read, acceptable or not.
+    /// The values that could be read, acceptable or not.
     #[must_use]
     pub const fn report(&self) -> &ReadReport {
         &self.report
     }
 
-    /// What a collector is advised to take: reports that say which host and which pins, and say
-    /// nothing bad. Keys may be missing or added, and the port be 0, as TrustKit has it.
+    /// The report, if a collector should accept it: it has a host and pins, and no invalid value. Keys may be missing
+    /// or added, and the port may be 0, as in TrustKit's reports.
     #[must_use]
     pub fn acceptable(&self) -> Option<&ReadReport> {
         let tolerable = |problem: &Problem| match problem {
@@ -160,15 +160,15 @@ impl Examined {
     fn object(&mut self, members: Vec<(String, &RawValue)>) {
         let mut values = BTreeMap::new();
         let mut extra = Vec::new();
-        let mut seen = BTreeSet::new();
+        let mut names = BTreeSet::new();
         for (name, value) in &members {
-            if !seen.insert(name) {
+            if !names.insert(name) {
                 self.problems = vec![Problem::DuplicateKey { key: name.clone() }];
                 return;
             }
             match Key::ALL.into_iter().find(|key| key.name() == name) {
                 Some(key) => {
-                    // A number or string that is no value, such as 1e999, is bad, not void.
+                    // A number or string that has no value, such as 1e999, is a bad value, not a missing one.
                     values.insert(key, serde_json::from_str(value.get()).unwrap_or(Value::Null));
                 }
                 None => extra.push(Problem::Extra { key: name.clone() }),
@@ -242,7 +242,7 @@ impl Examined {
     }
 }
 
-/// The members of the object that `body` is, in their order and with repeated keys.
+/// The members of the JSON object `body`, in their order and with repeated keys.
 pub(super) fn members(body: &[u8]) -> Result<Vec<(String, &RawValue)>, Problem> {
     let whole: &RawValue = serde_json::from_slice(body).map_err(|_| Problem::NotJson)?;
     if !whole.get().starts_with('{') {
@@ -252,7 +252,7 @@ pub(super) fn members(body: &[u8]) -> Result<Vec<(String, &RawValue)>, Problem> 
     Ok(members)
 }
 
-/// The value of the first member of that name of the object that `text` is.
+/// The value of the first member with that name in the JSON object `text`.
 pub(super) fn member<'t>(text: &'t str, name: &str) -> Option<&'t RawValue> {
     let Members(members) = serde_json::from_str(text).ok()?;
     members.into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
@@ -284,7 +284,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// A host as it goes over the wire, so in ASCII.
+/// A host in the form that is sent, so in ASCII.
 pub(super) fn host(value: &Value) -> Option<Host> {
     let text = value.as_str().filter(|text| text.is_ascii())?;
     Host::parse(text).ok()
@@ -306,7 +306,7 @@ fn certificate(pem: &str) -> Option<Certificate> {
     Some(Certificate { der, pin })
 }
 
-/// A pin as section 3 wants it: `pin-sha256="B64"`, the name without regard to case.
+/// A pin in the form of section 3: `pin-sha256="B64"`, with the name in any case.
 pub(super) fn conforming_pin(text: &str) -> Option<Pin> {
     let (name, value) = text.split_once('=')?;
     let base64 = value.strip_prefix('"')?.strip_suffix('"')?;

@@ -1,8 +1,7 @@
 //! The URI in a received `report-uri` (RFC 7469 section 2.1.4).
 //!
-//! The RFC gives it no grammar of its own: it is a URI (RFC 3986), and reports go over HTTP or
-//! HTTPS. Relative references, empty and unusable text are no URIs; a URI of another scheme is one,
-//! though it is never used.
+//! The RFC defines no grammar of its own for it: it is a URI (RFC 3986), and reports are sent over HTTP or HTTPS.
+//! Relative references, empty text and invalid text are refused; a URI of another scheme is accepted but never used.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -15,7 +14,7 @@ impl ReceivedUri {
     /// Reads a URI from the unescaped value of the directive.
     ///
     /// # Errors
-    /// Why the text is no URI, or none that could be used.
+    /// Why the text is not a URI, or not a usable one.
     pub fn parse(text: &[u8]) -> Result<Self, UriError> {
         if text.is_empty() {
             return Err(UriError::Empty);
@@ -77,7 +76,7 @@ impl fmt::Display for ReceivedUri {
     }
 }
 
-/// Why a text is no URI for reports.
+/// Why a text is not a URI for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum UriError {
     /// No text at all.
@@ -86,7 +85,7 @@ pub enum UriError {
     /// No scheme: a relative reference.
     #[error("it is relative; write https:// and a host before it")]
     Relative,
-    /// A byte that no URI holds there (RFC 3986 section 2).
+    /// A byte that is not allowed at its place (RFC 3986 section 2).
     #[error("'{}' is not allowed there", .byte.escape_ascii())]
     IllegalByte {
         /// That byte.
@@ -95,7 +94,7 @@ pub enum UriError {
     /// `%` without two hexadecimal digits after it (RFC 3986 section 2.1).
     #[error("a '%' must be followed by two hexadecimal digits")]
     PercentEncoding,
-    /// The host is missing or none.
+    /// The host is missing or invalid.
     #[error("missing or invalid host")]
     Host,
     /// The port is not a number up to 65535.
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_apart() {
+    fn each_mistake_has_its_own_error() {
         for (text, error) in [
             ("", UriError::Empty),
             ("report", UriError::Relative),

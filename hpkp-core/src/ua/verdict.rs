@@ -1,4 +1,4 @@
-//! A response as the models of real user agents see it, and what they do with it.
+//! The input and the result of the models of real user agents: a response, and what a user agent does with it.
 
 use std::fmt;
 
@@ -20,9 +20,8 @@ pub struct Response<'a> {
 impl<'a> Response<'a> {
     /// A response from `host` with these values of the field, in their order.
     ///
-    /// `secure` says whether it came over TLS without errors, and `chain` holds the pins of the
-    /// keys in the chain that the UA compares: the validated one, but for wget2 with GnuTLS or
-    /// WolfSSL, which takes the served one.
+    /// `secure` says whether it came over TLS without errors. `chain` has the pins of the keys in the chain that the UA
+    /// compares: the validated one, or for wget2 with GnuTLS or WolfSSL the served one.
     ///
     /// # Errors
     /// The values have more than [`MAX_FIELD`] bytes together.
@@ -40,8 +39,8 @@ impl<'a> Response<'a> {
         Ok(Self { kind, fields, host, secure, chain })
     }
 
-    /// Whether the field may have an effect at all: not over http or broken TLS (RFC 7469 section
-    /// 2.2.2), nor on an IP address (section 2.3.3). All UAs agree on that.
+    /// Whether the field may have an effect at all. It has none over http or faulty TLS (RFC 7469 section 2.2.2), nor
+    /// for an IP address (section 2.3.3); all UAs agree on that.
     pub(super) fn eligible(&self) -> bool {
         self.secure && matches!(self.host, Host::Name(_))
     }
@@ -117,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn no_field_does_nothing() {
+    fn a_response_without_a_field_changes_nothing() {
         assert_eq!(verdicts(&[]), ["ignore"; 3]);
     }
 
     proptest! {
         #[test]
-        fn all_agree_on_what_we_send(
+        fn all_user_agents_agree_on_rendered_headers(
             max_age in 1..=5_184_000_u32,
             include_subdomains: bool,
             live_first: bool,

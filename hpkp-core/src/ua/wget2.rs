@@ -1,8 +1,7 @@
 //! The verdict of wget2 (libwget), which honours the header by default.
 //!
-//! It reads on whatever comes, keeps pins that it cannot decode or of algorithms that it does not
-//! know, asks for neither a live nor a backup pin, and takes what it cannot read as an age for 0,
-//! which deletes.
+//! wget2 never stops at invalid text, keeps pins that it cannot decode or whose algorithm it does not know, and
+//! requires neither a live nor a backup pin. A max-age that it cannot read counts as 0, which deletes the host.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +25,7 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
     let mut include_subdomains = false;
     let mut any_pin = false;
     let mut live = false;
-    // It handles the value as a string of C.
+    // wget2 handles the value as a C string.
     let end = text.iter().position(|byte| *byte == 0);
     let mut rest = &text[..end.unwrap_or(text.len())];
     while !rest.is_empty() {
@@ -41,7 +40,7 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
             name.split_at_checked(4).filter(|(pin, _)| pin.eq_ignore_ascii_case(b"pin-"))
         {
             any_pin = true;
-            // The algorithm is compared with case when it comes to validation.
+            // In pin validation the algorithm must be in lower case.
             live |= algorithm == b"sha256" && decode(value).is_some_and(|pin| chain.contains(&pin));
         }
     }
@@ -54,7 +53,7 @@ pub fn verdict(response: &Response<'_>) -> Verdict {
     }
 }
 
-/// A name and, after `=`, a value. What is neither is stepped over, a byte at a time.
+/// A name and, after `=`, a value. Other text is skipped byte by byte.
 fn parameter<'a>(rest: &mut &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
     skip_blanks(rest);
     if let Some(after) = rest.strip_prefix(b";") {
@@ -98,7 +97,7 @@ fn token<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     take(rest, length)
 }
 
-/// What is left of a quoted string; backslashes are heeded but kept.
+/// The rest of a quoted string; a backslash protects the next byte but is kept.
 fn quoted<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let mut length = 0;
     while let Some(byte) = rest.get(length) {
@@ -113,7 +112,7 @@ fn quoted<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     value
 }
 
-/// `atoll` and what becomes of its result: blanks, a sign, digits, and whatever else.
+/// `atoll` and the treatment of its result: blanks, a sign, digits, and any other text.
 fn seconds(value: &[u8]) -> u64 {
     let is_space = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
     let start = value.iter().take_while(|byte| is_space(byte)).count();
@@ -127,8 +126,8 @@ fn seconds(value: &[u8]) -> u64 {
     if seconds >= TOO_LONG { 0 } else { seconds }
 }
 
-/// Its decoder of base64: both alphabets, any padding, unknown bytes inside count as zero bits,
-/// and stray bits make another byte. `None` where that gives no SHA-256.
+/// wget2's base64 decoder: both alphabets, any padding; unknown bytes inside count as zero bits, and unused bits make
+/// another byte. `None` if the result is not a SHA-256.
 fn decode(text: &[u8]) -> Option<Pin> {
     let sextet = |byte: &u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn it_decodes_more_than_base64() {
+    fn more_than_base64_is_decoded() {
         let canonical = LIVE.to_string();
         for (spelling, matches) in [
             (canonical.clone(), true),
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn it_steps_over_junk() {
+    fn invalid_text_is_skipped() {
         for text in [
             "@ LIVE; max-age=7",
             "LIVE max-age=7",

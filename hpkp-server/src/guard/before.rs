@@ -1,5 +1,5 @@
-//! The certificate that was kept for a host while its certificate was loaded with the configuration:
-//! the first last good certificate of a guard.
+//! Certificates that were kept for a host while its certificate was still loaded with the configuration. They are the
+//! first last good certificates of a guard.
 
 use std::collections::BTreeSet;
 
@@ -13,18 +13,18 @@ use crate::kept::Directory;
 use crate::kept::index::HostPort;
 use crate::setting::KeepSetting;
 
-/// Where the key begins in a file.
+/// The line with which the key in a file begins.
 const KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----";
 
-/// The entries of certificates that were kept for these hosts, as the directory has them now. They are
-/// older than all that a guard has accepted.
+/// The entries of certificates that the directory now has for these hosts. They are older than all certificates that a
+/// guard has accepted.
 #[must_use]
 pub fn kept_before(
     setting: &KeepSetting,
     writer: &WriterName,
     hosts: &BTreeSet<HostPort>,
 ) -> Vec<Zeroizing<Vec<u8>>> {
-    // A directory that cannot be used was found before.
+    // A directory that cannot be used has been reported already.
     let Ok(directory) = Directory::open(&setting.path, writer) else { return Vec::new() };
     let Ok(index) = directory.index() else { return Vec::new() };
     let mut texts = Vec::new();
@@ -44,7 +44,7 @@ fn pair(text: &[u8]) -> Option<PairText> {
     let start = text.windows(KEY.len()).position(|part| part == KEY)?;
     let (certificate, key) = text.split_at(start);
     let with_data = |part: &[u8]| {
-        // With room for all: a buffer that grows leaves a copy of itself behind.
+        // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(DATA.len() + part.len()));
         text.extend_from_slice(DATA);
         text.extend_from_slice(part);

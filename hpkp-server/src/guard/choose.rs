@@ -15,15 +15,15 @@ use super::store::{Kept, Store};
 use super::words;
 use crate::kept::pair;
 
-/// The most hosts of which a worker remembers that its store has the last good certificate.
+/// The most hosts for which a worker remembers that the store has the current certificate.
 const MAX_NOTED: usize = 256;
 
-/// The question of a handshake.
+/// A handshake that needs a certificate.
 #[derive(Debug)]
 pub struct Question<'a> {
-    /// Which server answers, by its position.
+    /// The server that answers, by its position.
     pub host: usize,
-    /// The host that the client names, in lower case; empty where it names none.
+    /// The host that the client names, in lower case; empty if it names none.
     pub name: &'a str,
     /// The values of the variables, or why they cannot be read.
     pub given: Result<Given<'a>, String>,
@@ -31,35 +31,35 @@ pub struct Question<'a> {
     pub now: i64,
 }
 
-/// The answer.
+/// The certificate for a handshake, and what the worker has to do.
 #[derive(Debug, Default)]
 pub struct Chosen {
     /// The certificate to present; none if nginx uses the values of the variables itself.
     pub pair: Option<Rc<Pair>>,
     /// Notices for the log, each of which is repeated only after its interval.
     pub notices: Vec<Notice>,
-    /// Whether the store has changed, so that files are to be written.
+    /// Whether the store has changed, so that its files must be written.
     pub is_changed: bool,
 }
 
-/// Chooses what is presented.
+/// Chooses the certificate that is presented.
 #[derive(Debug)]
 pub struct Guard {
     judge: Judge,
-    /// The certificate that the store had for a host, and the generation of the store then.
+    /// The certificate that the store had for a host, and the generation of the store at that time.
     noted: HashMap<(usize, Box<str>), (Fingerprint, u64)>,
 }
 
 /// Why the given certificate is not presented.
 enum Fault {
-    /// It cannot be presented to anybody.
+    /// No client can use it.
     Unusable(String),
     /// Clients would refuse it.
     LocksOut(Rc<Judged>),
 }
 
 impl Guard {
-    /// A guard that asks `judge`.
+    /// A guard that compares certificates by `judge`.
     #[must_use]
     pub fn new(judge: Judge) -> Self {
         Self { judge, noted: HashMap::new() }
@@ -71,7 +71,7 @@ impl Guard {
         words::not_written(&self.judge, why)
     }
 
-    /// What is presented.
+    /// Chooses the certificate to present.
     pub fn choose(&mut self, question: Question<'_>, store: &dyn Store) -> Chosen {
         let Question { host, name, given, now } = question;
         let mut chosen = Chosen::default();
@@ -94,7 +94,7 @@ impl Guard {
                 }
             },
         };
-        // What cannot be loaded is left to nginx, which says why.
+        // A certificate that cannot be loaded is left to nginx, which reports why.
         let loads = pair.as_ref().is_some_and(|pair| pair.chain.is_ok());
         chosen.pair = pair.filter(|_| loads);
         let given = chosen.pair.clone();
@@ -103,7 +103,7 @@ impl Guard {
         } else {
             let before = store.generation();
             let found = self.last_good(host, name, (given.as_deref(), &fault), now, store);
-            // What is not to be presented any more is forgotten.
+            // `last_good` removes certificates from the store that must not be presented any more.
             chosen.is_changed |= store.generation() != before;
             match found {
                 Ok(kept) => {
@@ -122,14 +122,14 @@ impl Guard {
         chosen
     }
 
-    /// Reads the records again if they have changed and it is time to look, or `must_look`.
+    /// Reads the records again if they have changed. They are examined at intervals, or if `must_look`.
     fn refresh(&mut self, host: usize, now: i64, must_look: bool, chosen: &mut Chosen) {
         if let Err(why) = self.judge.refresh(now, must_look) {
             chosen.notices.push(words::records_unread(&self.judge, host, &why));
         }
     }
 
-    /// What is found of what was given, if clients would refuse it.
+    /// The findings about the given certificate, if clients would refuse it.
     fn locks_out(
         &mut self,
         (host, asked): (usize, &str),
@@ -140,7 +140,7 @@ impl Guard {
         let pair = pair?;
         let mut judged = self.judge.judge(host, asked, pair, now);
         let noted = self.noted.get(&(host, Box::from(asked)));
-        // It is about to take the place of the last good one, so what was recorded a moment ago counts.
+        // The certificate is about to become the last good one, so the newest records must be read first.
         if judged.alarms.is_empty() && noted.is_none_or(|(id, _)| *id != pair.id) {
             self.refresh(host, now, true, chosen);
             judged = self.judge.judge(host, asked, pair, now);
@@ -166,7 +166,7 @@ impl Guard {
         let is_there = |kept: &Kept| kept.id == pair.id && kept.hosts.contains(&slot);
         if !store.list().iter().any(is_there) {
             let chain = pair.chain.as_ref().map(|chain| chain.certificates()).unwrap_or_default();
-            // An expired one is no good one, a compromised one must not come back.
+            // An expired certificate is useless later, and one with a compromised key must not be presented again.
             if let Some(why) = pair::why_not(chain, self.judge.state(), now) {
                 chosen.notices.push(words::not_kept(&self.judge, (host, asked), pair, &why));
             } else if store.keep(&slot, pair, now, !self.judge.hosts[host].is_kept).is_err() {
@@ -213,7 +213,7 @@ impl Guard {
                 "" => self.judge.hosts[host].names.iter().any(|name| leaf.is_for(name)),
                 name => leaf.is_for(name),
             };
-            // What was kept for another host may be for this one as well.
+            // A certificate that was kept for another host may be valid for this one as well.
             if rank == OTHER && !pair.leaf().is_some_and(|leaf| is_for(leaf)) {
                 continue;
             }
@@ -242,16 +242,16 @@ impl Guard {
     }
 }
 
-/// What was kept for another host.
+/// The rank of certificates that were kept for another host.
 const OTHER: usize = 3;
 
-/// Why nobody can be served with a certificate, if that is so.
+/// Why no client can use a certificate; none if clients can.
 fn unusable(pair: &Pair, now: i64) -> Option<String> {
     let chain = match &pair.chain {
         Err(why) => return Some(why.clone()),
         Ok(chain) => chain,
     };
-    // Clients find paths without a certificate above it that has expired.
+    // Only the leaf's expiry matters: clients find paths without an expired certificate above it.
     let leaf = chain.leaf();
     if leaf.not_after() < now {
         return Some(format!("it has expired ({})", leaf.not_after_text()));
@@ -260,7 +260,7 @@ fn unusable(pair: &Pair, now: i64) -> Option<String> {
 }
 
 impl Fault {
-    /// Whether these alarms are none that what was given does not have.
+    /// Whether the given certificate has all of these alarms as well.
     fn is_as_bad(&self, alarms: &[Alarm]) -> bool {
         match self {
             Self::Unusable(_) => true,
@@ -268,7 +268,7 @@ impl Fault {
         }
     }
 
-    /// Why it is not presented, in a clause and in lines.
+    /// Why the given certificate is not presented: a clause, and detail lines.
     fn words(&self) -> (String, &[String]) {
         match self {
             Self::Unusable(why) => (format!("cannot be used ({why})"), &[]),

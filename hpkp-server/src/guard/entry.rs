@@ -9,17 +9,17 @@ use super::given::{MAX, PairText};
 use super::store::Kept;
 use crate::kept::index::HostPort;
 
-/// How an entry begins.
+/// The first line of an entry.
 const HEAD: &str = "hpkp-guarded 1";
 
-/// What an entry says before its certificate.
+/// The head of an entry, before its certificate.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What is listed of it.
+    /// The description that a store lists.
     pub kept: Kept,
-    /// Where the certificate begins.
+    /// The offset at which the certificate begins.
     start: usize,
-    /// How long the certificate and the key are.
+    /// The lengths of the certificate and the key.
     lengths: [usize; 2],
 }
 
@@ -30,12 +30,12 @@ impl Entry {
         let mut head = format!("{HEAD}\nid {}\naccepted {}\n", kept.id, kept.accepted);
         let place = if kept.in_memory { "memory" } else { "file" };
         let lengths = [pair.certificate.len(), pair.key.len()];
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         let _ = writeln!(head, "in {place}\nbytes {} {}\nhosts{}", lengths[0], lengths[1], {
             kept.hosts.iter().map(|host| format!(" {}", host.escaped())).collect::<String>()
         });
         head.push('\n');
-        // With room for all: a buffer that grows leaves a copy of itself behind.
+        // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(head.len() + lengths[0] + lengths[1]));
         text.extend_from_slice(head.as_bytes());
         text.extend_from_slice(&pair.certificate);
@@ -43,7 +43,7 @@ impl Entry {
         text
     }
 
-    /// Reads what an entry says before its certificate. None where it is none, or not whole.
+    /// Reads the head of an entry. None if the text is not an entry, or not complete.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let start = text.windows(2).position(|end| end == b"\n\n")? + 2;
@@ -69,7 +69,7 @@ impl Entry {
         is_whole.then_some(Self { kept, start, lengths })
     }
 
-    /// The certificate and the key of an entry, of whose text this was read.
+    /// The certificate and the key of the entry whose head this is; `text` is the whole entry.
     #[must_use]
     pub fn pair(&self, text: &[u8]) -> Option<PairText> {
         let [certificate, key] = self.lengths;
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written() {
+    fn a_written_entry_is_read_back() {
         for hosts in [&[][..], &["a.example", "*.b.example", "", "odd %\n name"]] {
             let text = Entry::text(&kept(hosts), &pair());
             assert_eq!(text.capacity(), text.len());
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_none() {
+    fn an_incomplete_entry_is_refused() {
         let text = Entry::text(&kept(&["a.example"]), &pair());
         for end in 0..text.len() {
             assert!(Entry::parse(&text[..end]).is_none(), "{end}");

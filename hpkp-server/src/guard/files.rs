@@ -1,5 +1,5 @@
-//! The files of last good certificates that workers keep: in a directory of their user within that of the
-//! master, which makes it and hands it over open, since they cannot reach it by its path.
+//! The files of last good certificates that workers keep. Their directory belongs to the workers' user and is inside
+//! the master's directory. Workers cannot reach it by its path, so the master creates it and hands it over open.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -33,7 +33,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Makes the directory for workers of this user and group, as the master does before it starts them.
+    /// Makes the directory for workers of this user and group. The master calls this before it starts them.
     ///
     /// # Errors
     /// Why that is not possible.
@@ -56,7 +56,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Gives the directory and its files to the user of the workers, and to nobody else.
+    /// Gives the directory and its files to the user of the workers.
     fn hand_over(&self, owner: Option<(u32, u32)>) -> io::Result<()> {
         rustix::fs::fchmod(&self.directory, Mode::from_raw_mode(0o700))?;
         let Some((user, group)) = owner else { return Ok(()) };
@@ -68,10 +68,10 @@ impl Files {
             (Some(rustix::fs::Uid::from_raw(user)), Some(rustix::fs::Gid::from_raw(group)))
         };
         let (uid, gid) = ids(user, group);
-        // First, so that nobody else adds files meanwhile.
+        // The directory comes first, so that no other user can add files meanwhile.
         rustix::fs::fchown(&self.directory, uid, gid)?;
         for name in self.names()? {
-            // What is linked to from elsewhere stays what it is.
+            // `open` refuses a file with several hard links: its owner must not change.
             if let Ok(file) = self.open(&name) {
                 rustix::fs::fchown(file, uid, gid)?;
             }
@@ -112,7 +112,7 @@ impl Files {
         locked.sync_all().map_err(wrong)
     }
 
-    /// Removes all of them, where nothing is guarded any more.
+    /// Removes all files, if no host is guarded any more.
     ///
     /// # Errors
     /// Why that is not possible.
@@ -125,7 +125,7 @@ impl Files {
         files.remove_others(&HashSet::new()).map_err(wrong)
     }
 
-    /// All entries that are whole, and nobody else may have written or read.
+    /// All complete entries that no other user may have written or read.
     ///
     /// # Errors
     /// Why the directory cannot be read.
@@ -135,17 +135,16 @@ impl Files {
         Ok(texts.filter(|text| Entry::parse(text).is_some()).collect())
     }
 
-    /// Has the directory contain these entries, of which each is in memory alone or in a file, and no
-    /// others.
+    /// Writes these entries, except those that are kept only in memory, and removes all other files.
     ///
     /// # Errors
-    /// Why that is not possible; what was there before may still be there.
+    /// Why that is not possible; the earlier files may still exist.
     pub fn write(&self, entries: impl FnOnce() -> Vec<Zeroizing<Vec<u8>>>) -> Result<(), String> {
         let wrong = |error: io::Error| reason(&error);
-        // Workers share the directory that was handed over, so a lock on it would be one of all of them.
+        // All workers share the open directory that was handed over, so a lock on it would not exclude another worker.
         let locked = disk::open_directory(&self.directory, ".").map_err(|e| wrong(e.into()))?;
         disk::lock(&locked).map_err(wrong)?;
-        // Behind the lock: who comes later has seen what is newer.
+        // The entries are read while the lock is held, so that the last writer writes the newest state.
         let mut listed = HashSet::new();
         for text in entries() {
             let Some(entry) = Entry::parse(&text).filter(|entry| !entry.kept.in_memory) else {

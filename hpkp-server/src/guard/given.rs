@@ -1,5 +1,4 @@
-//! The values of a server's variables at a handshake, and the certificate and key that they stand
-//! for.
+//! Reads the values of a server's variables at a handshake, and the certificate and key that they name.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -17,23 +16,24 @@ use zeroize::Zeroizing;
 use crate::file::reason;
 use crate::openssl::{OpenSsl, PairError};
 
-/// The prefix of a value that is the certificate or key itself, and not the name of a file.
+/// The prefix of a value that is the certificate or key itself, not a file name.
 pub(super) const DATA: &[u8] = b"data:";
 
-/// What names a key of an engine.
+/// The prefix of a value that names a key of an engine.
 const ENGINE: &[u8] = b"engine:";
 
-/// What names a key of a provider, such as that of a token, from nginx 1.29.0 on; before, it is a file.
+/// The prefix of a value that names a key of a provider, such as a token's. Before nginx 1.29.0 such a value is a file
+/// name.
 const STORE: &[u8] = b"store:";
 
 /// The most bytes of a certificate with its chain, or of a key.
 pub(super) const MAX: usize = 1 << 20;
 
-/// A certificate with what is sent above it, and its key, as nginx takes them from a variable.
+/// A certificate with its chain and its key, in the form in which nginx takes them from variables.
 pub struct PairText {
     /// `data:` and the certificates in PEM, the leaf first.
     pub certificate: Zeroizing<Vec<u8>>,
-    /// `data:` and the key in PEM, or the name of one that is in no file.
+    /// `data:` and the key in PEM, or the name of a key that is not in a file.
     pub key: Zeroizing<Vec<u8>>,
 }
 
@@ -44,7 +44,7 @@ impl std::fmt::Debug for PairText {
     }
 }
 
-/// What the variables give at one handshake.
+/// The certificate and key from the variables at one handshake.
 pub struct Given<'a> {
     certificate: Value<'a>,
     key: Value<'a>,
@@ -74,11 +74,11 @@ impl Deref for Value<'_> {
 }
 
 impl<'a> Given<'a> {
-    /// What the values of the two variables stand for. `full_path` makes a path absolute as the server
-    /// does; `has_store` says whether it knows names of keys that begin with `store:`.
+    /// Reads the certificate and key that the values of the two variables name. `full_path` makes a path absolute as
+    /// the server does; `has_store` says whether the server supports key names with `store:`.
     ///
     /// # Errors
-    /// What cannot be read.
+    /// The file that cannot be read.
     pub fn read(
         certificate: &'a [u8],
         key: &'a [u8],
@@ -112,7 +112,7 @@ impl<'a> Given<'a> {
         id(&self.certificate, &self.key)
     }
 
-    /// A copy to be kept.
+    /// A copy to keep.
     #[must_use]
     pub fn text(&self) -> PairText {
         let copy = |value: &[u8]| Zeroizing::new(value.to_vec());
@@ -123,7 +123,7 @@ impl<'a> Given<'a> {
 /// Reads a file as nginx would have OpenSSL read it, with `data:` in front.
 fn file(path: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     let why = |error: &std::io::Error| reason(error);
-    // A FIFO must not keep the worker waiting.
+    // A FIFO must not make the worker wait.
     let options = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = options.map_err(|error| why(&error))?;
     let metadata = file.metadata().map_err(|error| why(&error))?;
@@ -134,7 +134,7 @@ fn file(path: &str) -> Result<Zeroizing<Vec<u8>>, String> {
     if length > MAX {
         return Err(format!("larger than {MAX} bytes"));
     }
-    // With room for all: a buffer that grows leaves a copy of itself behind.
+    // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(DATA.len() + length + 1));
     text.extend_from_slice(DATA);
     file.take(metadata.len()).read_to_end(&mut text).map_err(|error| why(&error))?;
@@ -145,12 +145,12 @@ pub(super) fn id(certificate: &[u8], key: &[u8]) -> Fingerprint {
     Fingerprint::of([certificate, key])
 }
 
-/// A certificate and its key, and what is known of them.
+/// A certificate and its key, parsed.
 #[derive(Debug)]
 pub struct Pair {
     /// An id that distinguishes it from all others.
     pub id: Fingerprint,
-    /// What nginx is given.
+    /// The values for nginx.
     pub text: PairText,
     /// The certificates; or why the pair cannot be presented.
     pub chain: Result<Chain, String>,
@@ -159,7 +159,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// What a text comes to.
+    /// Parses a text, and tests whether the key fits the certificate.
     #[must_use]
     pub fn new(text: PairText, openssl: &OpenSsl) -> Self {
         let id = id(&text.certificate, &text.key);
@@ -169,7 +169,7 @@ impl Pair {
         Self { id, text, chain, valid_until: until.unwrap_or(i64::MAX) }
     }
 
-    /// The leaf; none where the pair cannot be presented.
+    /// The leaf; none if the pair cannot be presented.
     #[must_use]
     pub fn leaf(&self) -> Option<&Arc<Certificate>> {
         self.chain.as_ref().ok().map(Chain::leaf)
@@ -196,7 +196,7 @@ fn chain(text: &PairText, openssl: &OpenSsl) -> Result<Chain, String> {
     })?;
     if let Some(key) = text.key.strip_prefix(DATA) {
         match openssl.fits(chain.leaf().der(), key) {
-            // nginx knows it.
+            // nginx knows the pass phrase.
             Ok(()) | Err(PairError::PassPhrase) => {}
             Err(error) => return Err(error.to_string()),
         }

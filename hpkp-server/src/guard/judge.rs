@@ -1,4 +1,4 @@
-//! The answer of the core's check about one certificate for one host, asked once for each.
+//! Asks the core's check about one certificate for one host, and remembers the answer.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -16,10 +16,10 @@ use super::sight::Sight;
 use crate::kept::index::HostPort;
 use crate::openssl::OpenSsl;
 
-/// The most certificates, and the most answers, that a worker remembers. Then all are forgotten.
+/// The most certificates, and the most answers, that a worker remembers. Beyond that it forgets all of them.
 const MAX_KNOWN: usize = 256;
 
-/// For how long an answer holds, in seconds: a certificate that expires may leave a path.
+/// How long an answer is valid, in seconds: a certificate that expires may change the paths.
 const TTL: i64 = 3600;
 
 /// A server whose certificate is guarded.
@@ -33,13 +33,13 @@ pub struct GuardedHost {
     pub ports: Vec<u16>,
     /// The trust anchors of its clients.
     pub trust: Arc<TrustSetting>,
-    /// What is done about a lock-out.
+    /// What the guard does about a lock-out.
     pub check: Check,
     /// Its policy.
     pub enforced: Option<PolicyUse>,
-    /// Whether what clients accept is kept in a file.
+    /// Whether certificates that clients accept are kept in a file.
     pub is_kept: bool,
-    /// The directive that guards it.
+    /// The directive that guards the server.
     pub at: Location,
 }
 
@@ -52,12 +52,12 @@ impl GuardedHost {
     }
 }
 
-/// What was found of a certificate for a host.
+/// The findings about a certificate for a host.
 #[derive(Debug)]
 pub(super) struct Judged {
     /// The lock-outs and unsure answers.
     pub(super) alarms: Vec<Alarm>,
-    /// The same in words.
+    /// The lines about them for messages.
     pub(super) reasons: Vec<String>,
     at: i64,
 }
@@ -66,13 +66,13 @@ pub(super) struct Judged {
 pub struct Judge {
     pub(super) openssl: OpenSsl,
     pub(super) hosts: Vec<GuardedHost>,
-    /// With the policies and records; host and context are those of the question.
+    /// The policies and records. The only host and context are those of the current question.
     deployment: Deployment,
     sight: Sight,
     /// The hosts for which there are records.
     recorded: HashSet<String>,
     pairs: HashMap<Fingerprint, Rc<Pair>>,
-    /// For each host, by the name that the client has given.
+    /// The answers by host, name and certificate.
     judged: HashMap<(usize, Box<str>, Fingerprint), Rc<Judged>>,
 }
 
@@ -83,8 +83,8 @@ impl std::fmt::Debug for Judge {
 }
 
 impl Judge {
-    /// With the policies and records of `deployment`, which have just taken effect; `sight` is from before
-    /// they were read.
+    /// A judge with the policies and records of `deployment`, which has just taken effect. `sight` was taken before the
+    /// records were read.
     #[must_use]
     pub fn new(
         openssl: OpenSsl,
@@ -94,7 +94,7 @@ impl Judge {
     ) -> Self {
         let mut records = deployment.records;
         if let Some(records) = &mut records {
-            // What this server presents for these hosts is not on record.
+            // The records do not contain what this server presents for guarded hosts.
             (records.writer, records.unrecorded) = (None, None);
             at_handshake(records);
         }
@@ -119,10 +119,10 @@ impl Judge {
         self.deployment.records.as_ref().map(|records| &records.state)
     }
 
-    /// Reads the records again if they have changed and it is time to look, or `must_look`.
+    /// Reads the records again if they have changed. They are examined at intervals, or if `must_look`.
     ///
     /// # Errors
-    /// Why they cannot be read; those that were read before still count.
+    /// Why the records cannot be read; those that were read before stay in use.
     pub(super) fn refresh(&mut self, now: i64, must_look: bool) -> Result<(), String> {
         if let Some(mut records) = self.sight.look(now, must_look)? {
             records.writer = None;
@@ -141,15 +141,15 @@ impl Judge {
         Ok(())
     }
 
-    /// What a given certificate comes to.
+    /// The parsed pair of a given certificate.
     pub(super) fn given(&mut self, given: &Given<'_>) -> Rc<Pair> {
         self.pair(given.id(), || Some(given.text())).unwrap_or_else(|| {
-            // There is a text.
+            // The closure always returns a text, so there is a pair.
             Rc::new(Pair::new(given.text(), &self.openssl))
         })
     }
 
-    /// What the certificate comes to that is known by `id`.
+    /// The parsed pair of the certificate with this id.
     pub(super) fn pair(
         &mut self,
         id: Fingerprint,
@@ -159,7 +159,7 @@ impl Judge {
             return Some(pair.clone());
         }
         let pair = Rc::new(Pair::new(text()?, &self.openssl));
-        // Whoever wrote the entry may have given it another name.
+        // The writer of the entry may have named it with another id.
         if pair.id != id {
             return None;
         }
@@ -187,12 +187,12 @@ impl Judge {
         }
     }
 
-    /// The place in the store of the last good certificate for such a name.
+    /// The place in the store for the last good certificate of such a name.
     pub(super) fn slot(&self, host: usize, asked: &str) -> HostPort {
         self.hosts[host].slot(asked)
     }
 
-    /// What is found of a certificate that can be presented, for clients that name a host, or none.
+    /// The findings about a certificate for clients that name this host, or none.
     pub(super) fn judge(&mut self, host: usize, name: &str, pair: &Pair, now: i64) -> Rc<Judged> {
         let key = (host, Box::from(name), pair.id);
         let is_fresh = |judged: &&Rc<Judged>| (0..TTL).contains(&now.saturating_sub(judged.at));
@@ -239,7 +239,7 @@ impl Judge {
     }
 }
 
-/// Certificates come one by one.
+/// Notes that certificates arrive one by one at the handshake.
 fn at_handshake(records: &mut Records) {
     records.freshness.iter_mut().for_each(|freshness| freshness.at_handshake = true);
 }
@@ -250,9 +250,9 @@ fn recorded(records: Option<&Records>) -> HashSet<String> {
     all.map(|record| record.body.host.as_str().to_owned()).collect()
 }
 
-/// Whether an alarm is about this certificate, for clients that name this host, or fit this pattern.
+/// Whether an alarm is about this certificate, for clients that name this host or a host of this pattern.
 fn is_about(alarm: &Alarm, name: &str) -> bool {
-    // What others present does not become better by another certificate here.
+    // Another certificate here does not change what other blocks and servers present.
     if matches!(alarm.code, Code::SameHostPinMismatch | Code::PeerServerPinMismatch) {
         return false;
     }
@@ -271,7 +271,7 @@ fn is_about(alarm: &Alarm, name: &str) -> bool {
     }
 }
 
-/// The pattern that a name fits.
+/// The wildcard that matches a name.
 fn pattern(name: &str) -> Option<String> {
     name.split_once('.').map(|(_, rest)| format!("*.{rest}"))
 }

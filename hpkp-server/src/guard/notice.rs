@@ -21,7 +21,7 @@ impl Notice {
     /// A notice with this finding about this subject.
     pub(super) fn new(about: String, parts: &[&[u8]], interval: i64, finding: Finding) -> Self {
         let [a, b, c, d, e, f, g, h, ..] = Fingerprint::of(parts.iter().copied()).bytes();
-        // 0 is that there is nothing to say.
+        // 0 means that there is nothing to report.
         let tag = u64::from_be_bytes([a, b, c, d, e, f, g, h]) | 1;
         Self { about, tag, interval, finding: Some(finding) }
     }

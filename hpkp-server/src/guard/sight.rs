@@ -1,4 +1,4 @@
-//! Whether the records have changed since they were read; a worker checks that at intervals.
+//! Finds out whether the records have changed since they were read. A worker does this at intervals.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,21 +19,21 @@ const INTERVAL: i64 = 5;
 /// The records of a configuration, and the state of their files when they were read.
 #[derive(Debug)]
 pub struct Sight {
-    /// All are read only: a worker writes none.
+    /// The directories, all of them read only: a worker writes no records.
     settings: Vec<RecordsSetting>,
-    /// What this server alone writes, at a start and a reload. What it publishes is in its policies.
+    /// The files that only this server writes, at a start and a reload. What it publishes is in its policies.
     own: Vec<String>,
-    /// Which of the records concern what is guarded.
+    /// Which records concern the guarded hosts.
     concern: Concern,
     state: Option<Fingerprint>,
     looked: i64,
-    /// When other machines were heard from, and when that file was last read.
+    /// When other machines were heard from, and when that file was last examined.
     heard: Vec<Freshness>,
     heard_looked: i64,
 }
 
 impl Sight {
-    /// How the files of these directories look now, before they are read.
+    /// The present state of the files in these directories, before they are read.
     #[must_use]
     pub fn new(settings: &[RecordsSetting]) -> Self {
         let own = journal::writer_of(settings);
@@ -57,7 +57,7 @@ impl Sight {
         sight
     }
 
-    /// The same, where some records alone are read.
+    /// The same, for only some records.
     #[must_use]
     pub fn of(self, concern: Concern) -> Self {
         Self { concern, ..self }
@@ -65,8 +65,8 @@ impl Sight {
 
     /// The records, if it is time to check and their files have changed since they were last read.
     ///
-    /// # Errors Why that is not known, or why they cannot be read; the records that were read
-    /// before stay in use.
+    /// # Errors Why the state of the files is not known, or why they cannot be read. The records that were read before
+    /// stay in use.
     pub(super) fn look(&mut self, now: i64, must_look: bool) -> Result<Option<Records>, String> {
         let is_time = must_look || !(self.looked..self.looked + INTERVAL).contains(&now);
         if self.settings.is_empty() || !is_time {
@@ -90,8 +90,8 @@ impl Sight {
         Ok(Some(records))
     }
 
-    /// When other machines were heard from, if that is news, as far as it is time to look. `hpkp sync` says it every
-    /// few minutes, for which the records need not be read again.
+    /// When other machines were heard from, if that has changed. The file is examined at intervals. `hpkp sync` writes
+    /// it every few minutes, and the records need not be read again for that.
     pub(super) fn heard(&mut self, now: i64, must_look: bool) -> Option<Vec<Freshness>> {
         let is_asked = self.settings.iter().any(|setting| setting.max_staleness.is_some());
         let is_time =
@@ -108,7 +108,7 @@ impl Sight {
         Some(heard)
     }
 
-    /// How the files look: their names, sizes and times.
+    /// The state of the files: their names, sizes and times.
     fn now(&self) -> Result<Fingerprint, String> {
         let mut all: Vec<Vec<u8>> = Vec::new();
         for setting in &self.settings {
@@ -124,7 +124,7 @@ impl Sight {
         for entry in fs::read_dir(directory)? {
             let entry = entry?;
             let name = entry.file_name();
-            // What `hpkp sync` keeps beside the records is none of them.
+            // The files that `hpkp sync` keeps beside the records are not records.
             let is_of_sync = name.to_string_lossy().starts_with("hpkp-sync")
                 || name == heard::FILE
                 || name == index::FILE;

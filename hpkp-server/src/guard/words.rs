@@ -1,4 +1,4 @@
-//! The messages of the log about a guard.
+//! The log messages of a guard.
 
 use hpkp_core::finding::{Code, Finding, Text};
 use hpkp_core::text::Excerpt;
@@ -10,10 +10,10 @@ use super::notice::Notice;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// How many lines of a kind a finding has at most.
+/// The most lines of one kind in a finding.
 const MAX_DETAILS: usize = 8;
 
-/// A last good certificate is presented.
+/// The parts of the message that a last good certificate is presented.
 pub(super) struct Served<'a> {
     pub(super) given: Option<&'a Pair>,
     pub(super) kept: &'a Pair,
@@ -21,7 +21,7 @@ pub(super) struct Served<'a> {
     pub(super) details: &'a [String],
 }
 
-/// No last good certificate is presented.
+/// The parts of the message that no last good certificate is presented.
 pub(super) struct NotUsed<'a> {
     pub(super) given: Option<&'a Pair>,
     pub(super) why: String,
@@ -47,8 +47,8 @@ fn certificate(what: &str, pair: &Pair) -> Option<String> {
     Some(format!("{what}: {}{pin}, expires {}", leaf.subject(), leaf.not_after_text()))
 }
 
-/// How often the log repeats that a certificate is presented that is not renewed: the less time is left,
-/// the more often.
+/// The interval at which the log repeats that a last good certificate is presented, which is not renewed: the less time
+/// it has left, the shorter.
 fn interval(remaining: i64) -> i64 {
     match remaining {
         ..DAY => HOUR,
@@ -125,7 +125,7 @@ pub(super) fn not_kept(
     Notice::new(about, &[b"not kept", &pair.id.bytes(), why.as_bytes()], DAY, finding)
 }
 
-/// Of the first host: the files are those of all.
+/// The message names the first host, since all hosts share the files.
 pub(super) fn not_written(judge: &Judge, why: &str) -> Option<Notice> {
     judge.hosts.first()?;
     let text = Text::new(format!(
@@ -149,7 +149,7 @@ pub(super) fn records_unread(judge: &Judge, host: usize, why: &str) -> Notice {
     Notice::new("records".to_owned(), &[b"records", why.as_bytes()], HOUR, finding)
 }
 
-/// What is given is accepted.
+/// The given certificate is accepted, so there is nothing to report any more.
 pub(super) fn good(judge: &Judge, (host, name): (usize, &str)) -> Notice {
     Notice { about: about(judge, host, name), tag: 0, interval: 0, finding: None }
 }

@@ -1,5 +1,5 @@
-//! The values of httpd's directives (`docs/reference/directives.md`), with httpd's own phrases for what is
-//! wrong with them. httpd itself counts their arguments and knows where they may stand.
+//! The values of httpd's directives (`docs/reference/directives.md`), with errors in httpd's own phrases. httpd itself
+//! checks the number of arguments and where a directive is allowed.
 
 use hpkp_core::finding::Location;
 use hpkp_core::policy::PolicySpec;
@@ -9,7 +9,7 @@ use crate::setting::{
     self, GlobalSettings, PolicyDirective, ServerSettings, SettingError, UseSetting,
 };
 
-/// A directive's error in httpd's manner: the directive first.
+/// A directive's error in the form of httpd, with the directive first.
 fn phrase(error: SettingError, name: &str, value: &str) -> String {
     match error {
         SettingError::Duplicate => format!("duplicate {name}"),
@@ -21,11 +21,12 @@ fn phrase(error: SettingError, name: &str, value: &str) -> String {
     }
 }
 
-/// Handles a directive of a server; of two in one place the later counts, as it does with most directives
-/// of httpd. `name` is as the table of directives has it; `full_path` makes a path absolute as httpd does.
+/// Handles a directive of a server. If a directive is repeated in one place, the last one counts, as with most
+/// directives of httpd. `name` has the spelling of the table of directives; `full_path` makes a path absolute as httpd
+/// does.
 ///
 /// # Errors
-/// What is wrong, as httpd says it.
+/// The error in httpd's phrases.
 pub fn set_in_server(
     settings: &mut ServerSettings,
     name: &str,
@@ -56,11 +57,11 @@ pub fn set_in_server(
     Ok(())
 }
 
-/// Handles a directive outside all servers: `text` are its arguments as they are written, `words` the same
-/// without quotation marks.
+/// Handles a directive outside all servers: `text` are its arguments as written, `words` the arguments without
+/// quotation marks.
 ///
 /// # Errors
-/// What is wrong, as httpd says it.
+/// The error in httpd's phrases.
 pub fn set_global(
     settings: &mut GlobalSettings,
     name: &str,
@@ -90,11 +91,10 @@ pub fn set_global(
     done.map_err(|error| phrase(error, name, text))
 }
 
-/// Handles the directive for last good certificates. `global` is there where it stands outside all virtual
-/// hosts.
+/// Handles the directive for last good certificates. `global` is given if the directive is outside all virtual hosts.
 ///
 /// # Errors
-/// What is wrong, as httpd says it.
+/// The error in httpd's phrases.
 pub fn set_keep(
     global: Option<&mut GlobalSettings>,
     server: &mut ServerSettings,
@@ -108,10 +108,10 @@ pub fn set_keep(
         .map_err(|error| phrase(error, name, value))
 }
 
-/// Begins a policy's block. `words` are its arguments, the last one with the closing bracket cut off.
+/// Begins a policy's block. `words` are its arguments, the last one without the closing bracket.
 ///
 /// # Errors
-/// What is wrong, as httpd says it.
+/// The error in httpd's phrases.
 pub fn define(
     settings: &mut GlobalSettings,
     words: Vec<String>,
@@ -138,10 +138,10 @@ pub fn policy_directive(name: &str) -> Option<PolicyDirective> {
     .find_map(|(known, directive)| known.eq_ignore_ascii_case(name).then_some(directive))
 }
 
-/// Handles a directive inside a policy, none where it stands outside.
+/// Handles a directive inside a policy; the policy is none if the directive is outside.
 ///
 /// # Errors
-/// What is wrong, as httpd says it.
+/// The error in httpd's phrases.
 pub fn set_in_policy(
     policy: Option<&mut PolicySpec>,
     name: &str,

@@ -1,5 +1,4 @@
-//! The domains that mod_md keeps certificates for, and the files that the next start or reload will
-//! take.
+//! The domains for which mod_md manages certificates, and the files that the next start or reload will load.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,19 +15,19 @@ pub struct ManagedDomains {
     all: Vec<ManagedDomain>,
 }
 
-/// What `MDomain` or `<MDomainSet>` says.
+/// A domain of `MDomain` or `<MDomainSet>`.
 #[derive(Debug)]
 struct ManagedDomain {
-    /// The first; mod_md's directories have its name.
+    /// The names; mod_md's directories have the first one.
     domains: Vec<String>,
-    /// Those of `MDCertificateFile`, which take the place of mod_md's own.
+    /// The files of `MDCertificateFile`, which replace mod_md's own.
     files: Vec<String>,
-    /// Those of `MDCertificateKeyFile`, in the same order.
+    /// The files of `MDCertificateKeyFile`, in the same order.
     keys: Vec<String>,
 }
 
 impl ManagedDomains {
-    /// None so far. Without mod_md its directives mean nothing, wherever they came from.
+    /// No domains yet. If mod_md is not loaded, its directives have no effect.
     #[must_use]
     pub fn new(is_loaded: bool, full_path: &dyn Fn(&str) -> String) -> Self {
         Self { is_loaded, store: full_path("md"), all: Vec::new() }
@@ -74,7 +73,7 @@ impl ManagedDomains {
     }
 
     fn add(&mut self, domains: Vec<String>, files: Vec<String>, keys: Vec<String>) {
-        // These two words are no names.
+        // These two words are options, not names.
         let is_name = |domain: &String| {
             !domain.is_empty()
                 && !domain.eq_ignore_ascii_case("auto")
@@ -97,8 +96,8 @@ impl ManagedDomains {
         self.of(server).map_or(&[], |managed| &managed.keys)
     }
 
-    /// The files that mod_md is going to add for a server, each with that of its key. What is staged without
-    /// a key is left out: mod_md does not take it.
+    /// The files of certificates that mod_md will add for a server, each with its key file. A staged certificate
+    /// without a key is left out, because mod_md ignores it.
     pub(super) fn pairs<H>(&self, server: &Server<H>) -> Vec<(String, String)> {
         let files = self.files(server).and_then(Result::ok).unwrap_or_default();
         let keys = self.keys(server);
@@ -113,8 +112,8 @@ impl ManagedDomains {
         files.into_iter().enumerate().filter_map(pair).collect()
     }
 
-    /// The files that mod_md is going to add for a server, none where it has no certificate yet;
-    /// `None` where the server is not one of its. The error says what could not be read.
+    /// The files of certificates that mod_md will add for a server; empty if it has no certificate yet, `None` if
+    /// mod_md does not manage the server. The error says what could not be read.
     pub(super) fn files<H>(&self, server: &Server<H>) -> Option<Result<Vec<String>, String>> {
         let managed = self.of(server)?;
         if !managed.files.is_empty() {
@@ -123,7 +122,7 @@ impl ManagedDomains {
         let of = |group: &str| {
             [self.store.as_str(), group, &managed.domains[0]].iter().collect::<PathBuf>()
         };
-        // What is staged takes the place of what is there at the next start or reload.
+        // At the next start or reload, a staged certificate replaces the present one.
         Some(certificates_in(&of("staging")).and_then(|staged| match staged.is_empty() {
             true => certificates_in(&of("domains")),
             false => Ok(staged),

@@ -1,10 +1,10 @@
-//! Servers whose TLS another module than mod_ssl handles: their certificates cannot be read.
+//! Servers with TLS from another module than mod_ssl, whose certificates cannot be read.
 
 use hpkp_core::check::{Deployment, Noticed};
 use hpkp_core::finding::{Code, Location, Text};
 use hpkp_core::text::Excerpt;
 
-/// The directives that give a server to such a module, and what the module is called.
+/// The directives that configure TLS of another module for a server, each with the module's name.
 const DIRECTIVES: [(&str, &str); 3] =
     [("GnuTLSEnable", "mod_gnutls"), ("NSSEngine", "mod_nss"), ("TLSEngine", "mod_tls")];
 
@@ -13,11 +13,11 @@ const DIRECTIVES: [(&str, &str); 3] =
 pub struct OtherTls(Vec<(&'static str, String, Location)>);
 
 impl OtherTls {
-    /// Reads a directive, if it is one of these; `said` are its words and its place.
-    pub fn read(&mut self, name: &str, said: impl FnOnce() -> (Vec<String>, Location)) {
+    /// Reads a directive, if it is one of these; `arguments` returns its words and its place.
+    pub fn read(&mut self, name: &str, arguments: impl FnOnce() -> (Vec<String>, Location)) {
         let is_it = |(directive, _): &&(&str, &str)| directive.eq_ignore_ascii_case(name);
         let Some((directive, module)) = DIRECTIVES.iter().find(is_it) else { return };
-        let (words, at) = said();
+        let (words, at) = arguments();
         if !words.first().is_some_and(|word| word.eq_ignore_ascii_case("off")) {
             self.0.push((module, format!("{directive} {}", words.join(" ")), at));
         }
@@ -25,13 +25,13 @@ impl OtherTls {
 
     /// Adds findings about the servers that cannot be checked.
     pub(super) fn report(&self, deployment: &mut Deployment) {
-        let noticed = self.0.iter().map(|(module, said, at)| Noticed {
+        let noticed = self.0.iter().map(|(module, directive, at)| Noticed {
             code: Code::TlsServerNotChecked,
             label: (*module).to_owned(),
             text: Text::new(format!(
                 "this module has a server's certificates ({}), so none of them is compared with the pins \
                  that clients hold, and the server sends no Public-Key-Pins header",
-                Excerpt::new(said)
+                Excerpt::new(directive)
             ))
             .fix("use mod_ssl for servers that clients hold pins for (SSLEngine on)"),
             at: at.clone(),

@@ -1,4 +1,4 @@
-//! The files that mod_ssl is going to load, found by its directives.
+//! The files that mod_ssl will load, according to its directives.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -21,15 +21,15 @@ use crate::kept::KeptContext;
 use crate::loader::{Loader, NamedChain};
 use crate::openssl::{ChainSource, OpenSsl, PairError};
 
-/// What the directives of mod_ssl say in one place.
+/// The directives of mod_ssl in one place.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
     engine: Option<bool>,
     certificates: Vec<String>,
-    /// The files of their keys, in the same order; a certificate without one has the key in its file.
+    /// The key files, in the same order. A certificate without a key file has the key in its own file.
     keys: Vec<String>,
     chain: Option<String>,
-    /// Trusted for client certificates; OpenSSL takes a missing chain from there too.
+    /// The authorities for client certificates. OpenSSL also takes a missing chain from there.
     authorities: Option<String>,
     directory_of_authorities: Option<String>,
     /// The `SSLOpenSSLConfCmd` directives, in order.
@@ -41,10 +41,10 @@ pub struct Tls {
 enum Command {
     /// A file with a leaf and its chain, loaded after all others.
     Certificate(String),
-    /// Where a missing chain is taken from, in place of the authorities.
+    /// The source of a missing chain, in place of the authorities.
     Chain(ChainSource),
-    /// The same, from a source that cannot be read here; its name and its place.
-    Unseen(String, Location),
+    /// A source of a missing chain that cannot be read here; the name of the command and its place.
+    Unreadable(String, Location),
     /// A file with a key, loaded after all others.
     Key,
 }
@@ -52,9 +52,9 @@ enum Command {
 /// The directives of mod_ssl and mod_md in the whole configuration. A `P` is the place of a virtual host.
 #[derive(Debug)]
 pub struct TlsDirectives<P> {
-    /// Outside all virtual hosts.
+    /// The directives outside all virtual hosts.
     pub main: Tls,
-    /// Those of virtual hosts.
+    /// The directives of virtual hosts.
     pub hosts: HashMap<P, Tls>,
     /// The directives of mod_md.
     pub managed: ManagedDomains,
@@ -62,15 +62,15 @@ pub struct TlsDirectives<P> {
     pub others: OtherTls,
 }
 
-/// Whether mod_ssl takes the file that a directive names: when it reads the directive, it refuses one that
-/// does not exist or is empty.
+/// Whether mod_ssl accepts the file that a directive names: when it reads the directive, it refuses a file that does
+/// not exist or is empty.
 #[must_use]
 pub fn is_file_with_content(path: &str) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() != 0)
 }
 
 impl<P: Eq + Hash> TlsDirectives<P> {
-    /// None so far.
+    /// No directives yet.
     #[must_use]
     pub fn new(managed: ManagedDomains) -> Self {
         Self { main: Tls::default(), hosts: HashMap::new(), managed, others: OtherTls::default() }
@@ -83,8 +83,9 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         }
     }
 
-    /// What mod_ssl has loaded for a server, with the files that it is from: those that begin with the
-    /// very leaf. One that has been replaced since then is not named. `leaves` are those read so far.
+    /// Adds the file names to the certificates that mod_ssl has loaded for a server: the file of a chain is the one
+    /// that begins with its leaf. A file that was replaced since then is not named. `leaves` caches the leaves that
+    /// were read.
     #[must_use]
     pub fn named<H>(
         &self,
@@ -120,7 +121,7 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         Certificates::Loaded(chains.into_iter().map(chain).collect())
     }
 
-    /// What keeping the certificates of a server takes.
+    /// The settings for keeping the certificates of a server.
     #[must_use]
     pub fn kept<H>(&self, server: &Server<H>, place: &P) -> KeptContext {
         let tls = self.of(place);
@@ -140,8 +141,7 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         KeptContext { is_kept: server.settings.keep.unwrap_or(true), is_awaited, keys, obstacle }
     }
 
-    /// Why mod_ssl will not be able to load a certificate and its key that its directives name for a
-    /// server, or that mod_md does.
+    /// Why mod_ssl will fail to load a certificate and key of a server, from its own directives or from mod_md.
     #[must_use]
     pub fn broken<H>(
         &self,
@@ -153,7 +153,7 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         let managed = self.managed.pairs(server);
         let managed = managed.iter().map(|(certificate, key)| (certificate, key));
         tls.pairs().chain(managed).find_map(|(certificate, key)| {
-            // Nobody waits for a FIFO, and nobody looks into a token. What is not there, OpenSSL says.
+            // A FIFO would make OpenSSL wait, and keys in a token cannot be tested. OpenSSL reports missing files.
             let is_other = |path: &String| fs::metadata(path).is_ok_and(|found| !found.is_file());
             if [certificate, key].iter().any(|path| path.starts_with("pkcs11:") || is_other(path)) {
                 return None;
@@ -176,8 +176,8 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         (tls.certificates, tls.keys)
     }
 
-    /// What mod_ssl says of the first of these files that it refuses, because it is not there or empty, and what
-    /// that makes of the certificate.
+    /// The message of mod_ssl about the first of these files that does not exist or is empty, and the resulting state
+    /// of the certificates.
     #[must_use]
     pub fn missing(&self, place: &P) -> Option<(String, Certificates)> {
         let (certificates, keys) = self.files(place);
@@ -190,8 +190,8 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         Some((format!("{directive}: {why}"), unusable))
     }
 
-    /// What mod_ssl is going to load for a server; none where it is not on TLS. `listens_on_https` says
-    /// whether a `Listen` directive makes its protocol `https` where the server says nothing.
+    /// The certificates that mod_ssl will load for a server; none if the server is not on TLS. `listens_on_https` says
+    /// whether a `Listen` directive sets the protocol `https` for a server without `SSLEngine`.
     pub fn certificates<H>(
         &self,
         server: &Server<H>,
@@ -209,7 +209,7 @@ impl<P: Eq + Hash> TlsDirectives<P> {
         let mut chain = tls.chain.as_deref();
         if let Some(managed) = self.managed.files(server) {
             match managed {
-                // A directory of mod_md may have none yet, then it has one of its own for a while.
+                // If mod_md has no certificate yet, it presents a temporary one of its own.
                 Ok(managed) if managed.is_empty() && files.is_empty() => {
                     return Some(NOT_YET);
                 }
@@ -244,7 +244,7 @@ fn chains(
     let extra = match chain_file {
         Some(path) => {
             let mut extra = certificates_in(path)?;
-            // A chain file that is the certificate's own begins with the leaf.
+            // If the chain file is also the certificate file, it begins with the leaf.
             if files.iter().any(|file| file == path) && !extra.is_empty() {
                 extra.remove(0);
             }
@@ -256,10 +256,10 @@ fn chains(
         Command::Certificate(path) => Some((path, false)),
         _ => None,
     });
-    // With a chain file mod_ssl takes the leaf alone from a certificate's own.
+    // With a chain file, mod_ssl takes only the leaf from the certificate file.
     let all: Vec<(&String, bool)> =
         files.iter().map(|path| (path, chain_file.is_some())).chain(by_command).collect();
-    // Of several certificates of one type of key, OpenSSL has the last.
+    // Of several certificates with the same type of key, OpenSSL uses the last.
     let mut by_type: Vec<(Vec<u8>, NamedChain)> = Vec::new();
     for (index, &(path, leaf_alone)) in all.iter().enumerate() {
         let mut chain = certificates_in(path)?;
@@ -278,7 +278,7 @@ fn chains(
         }
         let key_type = match all.len() {
             1 => Vec::new(),
-            // What cannot be parsed is said later.
+            // A certificate that cannot be parsed is reported later.
             _ => Certificate::from_der(&chain[0])
                 .map_or_else(|_| chain[0].clone(), |leaf| leaf.key_algorithm().to_vec()),
         };
@@ -291,9 +291,8 @@ fn chains(
     Ok(by_type.into_iter().map(|(_, chain)| chain).collect())
 }
 
-/// What OpenSSL will send of a leaf for which no chain is configured: what it finds above it among the
-/// certificates that are there for chains or, without such, among the authorities for client
-/// certificates.
+/// The chain that OpenSSL will send for a leaf without a configured chain. OpenSSL builds it from the certificates for
+/// chains or, if there are none, from the authorities for client certificates.
 fn completed(
     leaf: &[u8],
     tls: &Tls,
@@ -303,7 +302,7 @@ fn completed(
     for command in &tls.commands {
         match command {
             Command::Chain(source) => sources.push(source.clone()),
-            Command::Unseen(name, at) => {
+            Command::Unreadable(name, at) => {
                 let what = format!(
                     "only mod_ssl can read \"SSLOpenSSLConfCmd {name}\" (configured at {at})"
                 );
@@ -334,7 +333,7 @@ fn completed(
     loader.completed(leaf, sources).map_err(|(code, text)| Certificates::Unusable(code, text))
 }
 
-/// Said where mod_md has no certificate yet, at a test as at a start.
+/// The certificates of a host for which mod_md has no certificate yet, at a test and at a start.
 pub const NOT_YET: Certificates = Certificates::NotKnown {
     why: Cow::Borrowed("mod_md has no certificate for this host yet"),
     remedy: "reload once it has one; the certificate is checked then",
@@ -347,7 +346,7 @@ impl Tls {
         all.map(|(index, certificate)| (certificate, self.keys.get(index).unwrap_or(certificate)))
     }
 
-    /// Reads a directive, whose name is in lower case. One that is not of mod_ssl is ignored.
+    /// Reads a directive, whose name is in lower case. Directives of other modules are ignored.
     pub fn read(
         &mut self,
         name: &str,
@@ -373,13 +372,13 @@ impl Tls {
             "sslopensslconfcmd" => {
                 let Some(value) = words.get(1) else { return };
                 let path = full_path(value);
-                // OpenSSL does not tell upper from lower case here.
+                // OpenSSL ignores the case of these names.
                 self.commands.extend(match first.to_ascii_lowercase().as_str() {
                     "certificate" => Some(Command::Certificate(path)),
                     "chaincafile" => Some(Command::Chain(ChainSource::File(path))),
                     "chaincapath" => Some(Command::Chain(ChainSource::Directory(path))),
                     other if other.starts_with("chainca") => {
-                        Some(Command::Unseen(first.clone(), at.clone()))
+                        Some(Command::Unreadable(first.clone(), at.clone()))
                     }
                     "privatekey" => Some(Command::Key),
                     _ => None,
@@ -389,8 +388,8 @@ impl Tls {
         }
     }
 
-    /// A virtual host's directives and, where it says nothing, the main server's. Of certificates,
-    /// each takes the place of the main server's of the same number; mod_ssl knows 256 places.
+    /// The directives of a virtual host, completed by those of the main server. Each certificate replaces the main
+    /// server's certificate with the same number; mod_ssl has 256 places.
     fn merged(&self, main: &Self) -> Self {
         let own = self.certificates.len();
         let inherited = main.certificates.iter().skip(own);
@@ -402,13 +401,13 @@ impl Tls {
             authorities: self.authorities.clone().or_else(|| main.authorities.clone()),
             directory_of_authorities: (self.directory_of_authorities.clone())
                 .or_else(|| main.directory_of_authorities.clone()),
-            // The main server's come first.
+            // The commands of the main server come first.
             commands: main.commands.iter().chain(&self.commands).cloned().collect(),
         }
     }
 }
 
-/// The certificate with which a file begins, where it can be read.
+/// The certificate with which a file begins, if it can be read.
 fn leaf_in(path: &str) -> Option<Fingerprint> {
     let certificates = certificates_in(path).ok()?;
     Some(Certificate::from_der(certificates.first()?).ok()?.fingerprint())

@@ -1,4 +1,4 @@
-//! The main server and the virtual hosts, and which of them clients get to see.
+//! The main server and the virtual hosts, and which of them clients can reach.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,33 +18,33 @@ pub struct Server<H> {
     pub label: String,
     /// Its name and its aliases, each once.
     pub names: Vec<String>,
-    /// The names behind `ServerAlias` that have wildcards are among `names` too.
+    /// The names with wildcards in `ServerAlias`, which are also in `names`.
     patterns: Vec<String>,
     addresses: Vec<Address>,
-    /// What is done when the answer is a lock-out or unsure.
+    /// What the server does about a lock-out or an unsure answer.
     pub check: Check,
-    /// What its directives say.
+    /// Its directives.
     pub settings: ServerSettings,
-    /// Whether any client is ever led to it: all its names may be those of servers before it.
+    /// Whether any client can reach it. None can if earlier servers have all of its names.
     pub is_asked: bool,
 }
 
-/// An address and port of `<VirtualHost>`; httpd looks among those that have both alike.
+/// An address and port of `<VirtualHost>`. httpd chooses among the virtual hosts with the same address and port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
-    /// Without brackets.
+    /// The IP address without brackets.
     pub ip: String,
     /// 0 for all ports.
     pub port: u16,
 }
 
 impl Address {
-    /// Whether it stands for all addresses.
+    /// Whether it is a wildcard address.
     fn is_any(&self) -> bool {
         matches!(self.ip.as_str(), "0.0.0.0" | "::" | "255.255.255.255")
     }
 
-    /// How it is written with a port.
+    /// The address in text form, with this port.
     fn on(&self, port: u16) -> String {
         match self.ip.as_str() {
             _ if self.is_any() => format!("*:{port}"),
@@ -55,8 +55,7 @@ impl Address {
 }
 
 impl<H> Server<H> {
-    /// A server with its name (`ServerName`; empty where it has none), its aliases, and those with
-    /// wildcards.
+    /// A server with its name (`ServerName`; empty if it has none), its aliases, and its aliases with wildcards.
     #[must_use]
     pub fn new(
         handle: H,
@@ -90,8 +89,8 @@ impl<H> Server<H> {
     }
 }
 
-/// On each address httpd asks the first server of a name, and the first of all for any other name.
-/// A server that is neither anywhere is never asked.
+/// Marks the servers that clients can reach. On each address httpd chooses the first server that has the name, or the
+/// first of all servers for any other name. A server that is neither on any address is never chosen.
 pub fn mark_asked<H>(all: &mut [Server<H>]) {
     let mut on_address: HashMap<Address, Vec<usize>> = HashMap::new();
     for (position, server) in all.iter().enumerate() {
@@ -101,7 +100,7 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
     }
     let mut asked = vec![false; all.len()];
     for positions in on_address.values() {
-        // By name, the first that has it: a table, or many hosts on one address would take long.
+        // The first server of each name. Without a table, many hosts on one address would take long.
         let mut taken: HashMap<String, usize> = HashMap::new();
         let mut with_patterns: Vec<usize> = Vec::new();
         for (order, &position) in positions.iter().enumerate() {
@@ -123,13 +122,13 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
         }
     }
     for (server, asked) in all.iter_mut().zip(asked) {
-        // The main server has no addresses: it is asked wherever no virtual host is.
+        // The main server has no addresses: httpd chooses it wherever no virtual host listens.
         server.is_asked = asked || server.addresses.is_empty();
     }
 }
 
-/// The servers whose certificates the clients of each server see: its own, or without TLS those of the first server on
-/// each of its addresses that is on TLS.
+/// For each server, the servers whose certificates its clients get: the server itself, or if it has no TLS, the first
+/// server on each of its addresses that is on TLS.
 #[must_use]
 pub fn presenting<H>(servers: &[Server<H>], is_tls: &[bool]) -> Vec<Vec<usize>> {
     let mut first: HashMap<&Address, usize> = HashMap::new();
@@ -148,8 +147,8 @@ pub fn presenting<H>(servers: &[Server<H>], is_tls: &[bool]) -> Vec<Vec<usize>> 
     servers.iter().enumerate().map(of).collect()
 }
 
-/// The addresses on TLS, each with the servers among which httpd looks there. The first one's
-/// settings decide whether an address is on TLS. `listening` are the addresses of all `Listen` directives.
+/// The addresses on TLS, each with the servers among which httpd chooses there. The settings of the first server decide
+/// whether an address is on TLS. `listening` are the addresses of all `Listen` directives.
 #[must_use]
 pub fn listeners<H>(
     servers: &[Server<H>],
@@ -166,10 +165,10 @@ pub fn listeners<H>(
     let mut listeners = Vec::new();
     let mut add = |address: &Address, port: u16, positions: &[usize]| {
         let Some(&default) = positions.first().filter(|first| is_tls[**first]) else { return };
-        let is_heard = |one: &Address| {
+        let receives = |one: &Address| {
             one.port == port && (one.is_any() || address.is_any() || one.ip == address.ip)
         };
-        if !listening.iter().any(is_heard) {
+        if !listening.iter().any(receives) {
             return;
         }
         listeners.push(Listener {
@@ -177,7 +176,8 @@ pub fn listeners<H>(
             ..Listener::new(port, Choice::Httpd, positions.to_vec(), default)
         });
     };
-    // Where each address has virtual hosts of its own, those of all addresses and the main server are not asked.
+    // If each listening address has virtual hosts of its own, those with a wildcard address and the main server are
+    // never chosen.
     let has_own = |one: &Address| {
         let has = |port| on_address.contains_key(&Address { ip: one.ip.clone(), port });
         !one.is_any() && (has(one.port) || has(0))
@@ -189,7 +189,7 @@ pub fn listeners<H>(
     for (address, positions) in &on_address {
         match address.port {
             port if address.is_any() && is_hidden(port) => {}
-            // On all ports that have no virtual hosts of their own there.
+            // A virtual host for all ports answers on the ports without virtual hosts of their own.
             0 => ports
                 .iter()
                 .filter(|port| {
@@ -203,7 +203,7 @@ pub fn listeners<H>(
             port => add(address, port, positions),
         }
     }
-    // The main server answers where no virtual host does.
+    // The main server answers if no virtual host does.
     let is_covered = |port: &u16| {
         let covers =
             |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
@@ -214,7 +214,7 @@ pub fn listeners<H>(
     listeners
 }
 
-/// Whether `name` is like `pattern`, in which `*` stands for any bytes and `?` for one.
+/// Whether `name` matches `pattern`, in which `*` stands for any bytes and `?` for one.
 fn matches(pattern: &str, name: &str) -> bool {
     glob_fits(&pattern.to_ascii_lowercase(), &name.to_ascii_lowercase())
 }
@@ -227,8 +227,8 @@ mod tests {
         Address { ip: ip.to_owned(), port }
     }
 
-    /// The addresses on which httpd looks for a block, with the default there, where these are the addresses of
-    /// virtual hosts behind a main server without TLS.
+    /// The addresses of the listeners, each with its default server, for virtual hosts with these addresses and a main
+    /// server without TLS.
     fn asked(hosts: &[Address], listening: &[Address]) -> Vec<(String, usize)> {
         let server = |addresses| {
             let settings = ServerSettings::default();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_of_all_addresses_are_asked_where_one_has_none_of_its_own() {
+    fn wildcard_hosts_are_chosen_on_addresses_without_hosts_of_their_own() {
         let any = || ("*:443".to_owned(), 2);
         let own = || ("127.0.0.1:443".to_owned(), 1);
         for port in [443, 0] {

@@ -1,4 +1,4 @@
-//! Where the server leads clients who ignore names.
+//! Routing of clients who ignore the names in a certificate.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,13 @@ impl Routing<'_> {
         self.tables.iter().filter(|table| !table.listener.by_port_alone)
     }
 
-    /// The blocks to which the server leads clients of a name, whether or not they accept what they get
-    /// there.
+    /// The blocks to which the server leads clients of a name, whether or not they accept the certificate there.
     pub(in crate::check) fn led_to(&self, host_set: &HostSet) -> impl Iterator<Item = Led<'_>> {
         let name = any_of(host_set).into_owned();
         self.by_names().map(move |table| table.led(name.as_str()))
     }
 
-    /// Those among them where nobody accepts the certificate for the name.
+    /// The blocks of [`Self::led_to`] whose certificate no client accepts for the name.
     pub(in crate::check) fn unanswered(&self, host_set: &HostSet) -> Vec<Led<'_>> {
         let name = any_of(host_set);
         let is_answered =
@@ -29,9 +28,9 @@ impl Routing<'_> {
 
     /// The ports on which a server listens at several addresses.
     pub(in crate::check) fn shared_ports(&self) -> BTreeSet<u16> {
-        let (mut seen, mut shared) = (BTreeSet::new(), BTreeSet::new());
+        let (mut ports, mut shared) = (BTreeSet::new(), BTreeSet::new());
         for port in self.by_names().map(|table| table.listener.port).filter(|port| *port != 0) {
-            if !seen.insert(port) {
+            if !ports.insert(port) {
                 shared.insert(port);
             }
         }
@@ -50,8 +49,8 @@ impl Routing<'_> {
         there.all(|table| table.led(name.as_str()).host == host)
     }
 
-    /// The blocks that have a wildcard for all hosts below a domain, and no certificate for these, with the
-    /// ports.
+    /// The blocks that have a wildcard for all hosts below a domain, but no certificate that is valid for them, with
+    /// the ports.
     pub(in crate::check) fn misnamed(&self) -> Vec<(usize, HostSet, u16)> {
         let mut misnamed = Vec::new();
         for table in self.by_names().filter(|table| table.has_patterns()) {
@@ -92,14 +91,15 @@ impl Routing<'_> {
         ports
     }
 
-    /// The blocks that answer for names that no record can say, with the ports.
+    /// The blocks that answer for names that a record cannot express, with the ports.
     pub(in crate::check) fn answering_any(&self) -> impl Iterator<Item = (usize, u16)> + '_ {
         self.by_names().flat_map(move |Table { listener, .. }| {
-            let is_told = |name: &String| {
+            let is_recordable = |name: &String| {
                 !is_pattern(listener.choice, name) || below(listener.choice, name).is_some()
             };
             let answers = move |host: &usize| {
-                *host == listener.default || !self.deployment.hosts[*host].names.iter().all(is_told)
+                *host == listener.default
+                    || !self.deployment.hosts[*host].names.iter().all(is_recordable)
             };
             let hosts = listener.hosts.iter().copied();
             hosts.filter(answers).map(|host| (host, listener.port))
@@ -134,7 +134,7 @@ impl Routing<'_> {
 pub(in crate::check) struct Led<'b> {
     pub(in crate::check) host: usize,
     pub(in crate::check) port: u16,
-    /// What leads there those who ignore names.
+    /// Why clients who ignore names are led there.
     pub(in crate::check) claim: Claim,
     pub(in crate::check) address: Option<&'b str>,
 }
@@ -150,7 +150,7 @@ impl Table<'_> {
     }
 }
 
-/// The domain of a name that is a wildcard for all hosts below it.
+/// The domain of a name that is a wildcard for all hosts below that domain.
 fn below(choice: Choice, name: &str) -> Option<&str> {
     let domain = match choice {
         Choice::Nginx => name.strip_prefix("*.").or_else(|| name.strip_prefix('.'))?,

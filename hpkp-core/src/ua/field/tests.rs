@@ -18,7 +18,7 @@ fn situations(text: &str) -> Vec<Situation> {
 }
 
 #[test]
-fn a_sound_field_has_no_deviations() {
+fn a_valid_field_has_no_deviations() {
     let reading = read("LIVE; BACKUP; max-age=5; includeSubDomains; report-uri=\"https://a/\"");
     let field = reading.strict().unwrap();
     assert_eq!(reading.deviations(), []);
@@ -28,7 +28,7 @@ fn a_sound_field_has_no_deviations() {
 }
 
 #[test]
-fn each_situation_is_told_apart() {
+fn each_mistake_has_its_own_situation() {
     for (text, expected) in [
         ("LIVE", Situation::MissingMaxAge),
         ("max-age", Situation::MaxAgeNotDigits),
@@ -52,7 +52,7 @@ fn each_situation_is_told_apart() {
 }
 
 #[test]
-fn a_deviation_says_where_it_is() {
+fn a_deviation_has_its_place() {
     let text = "max-age=1; pin-sha256=\"abc\" ; includeSubDomains =1";
     let reading = Reading::of(FieldKind::Enforced, text.as_bytes()).unwrap();
     let places: Vec<&str> =
@@ -78,7 +78,7 @@ fn seconds_saturate_and_never_wrap() {
 }
 
 #[test]
-fn the_hash_of_nothing_is_a_pin_that_is_remarked_on() {
+fn the_hash_of_nothing_is_a_pin_with_a_deviation() {
     let text = "max-age=1; pin-sha256=\"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"";
     let reading = read(text);
     assert_eq!(situations(text), [Situation::PinOfNothing]);
@@ -94,7 +94,7 @@ fn a_long_field_is_refused() {
     assert!(reading.tolerant().is_some());
 }
 
-/// Pieces that meet in ways a uniform string of bytes rarely would.
+/// Strings of pieces, which give meaningful combinations far more often than random bytes.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop::sample::select(vec![
         &b"max-age"[..],
@@ -120,14 +120,14 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_and_every_place_is_inside(text in pieces()) {
+    fn any_bytes_are_read_and_deviations_are_inside_the_text(text in pieces()) {
         for kind in [FieldKind::Enforced, FieldKind::ReportOnly] {
             let reading = Reading::of(kind, &text).unwrap();
             for deviation in reading.deviations() {
                 prop_assert!(deviation.at.start <= deviation.at.end);
                 prop_assert!(deviation.at.end <= text.len());
             }
-            // What is strictly sound is tolerably sound, and says the same.
+            // A field that is valid strictly is also valid tolerantly, with the same content.
             if let Some(field) = reading.strict() {
                 prop_assert_eq!(reading.tolerant(), Some(field));
             }

@@ -9,7 +9,7 @@ fn field(rest: &str) -> String {
     format!("pin-sha256=\"{LIVE}\"; pin-sha256=\"{BACKUP}\"; {rest}")
 }
 
-fn visit(
+fn connect(
     hosts: &mut KnownPinnedHosts,
     host: &str,
     now: i64,
@@ -30,34 +30,34 @@ const fn tls(chain: &[Pin], local_anchor: bool) -> Transport<'_> {
 }
 
 #[test]
-fn an_expiry_beyond_all_time_saturates() {
+fn an_expiry_beyond_the_largest_time_saturates() {
     let mut hosts = KnownPinnedHosts::new(Options::default());
     let value = field("max-age=99999999999999999999");
     let transport = tls(&[LIVE], false);
-    visit(&mut hosts, "a.example", NOW, transport, Some(&value));
+    connect(&mut hosts, "a.example", NOW, transport, Some(&value));
     assert_eq!(hosts.iter().next().map(|(_, e)| e.expires), Some(i64::MAX));
 }
 
 #[test]
-fn a_local_anchor_is_exempt_only_where_local_policy_says_so() {
+fn a_local_anchor_is_exempt_only_with_that_option() {
     for (skip_local_anchors, outcome) in [(false, Outcome::Fail), (true, Outcome::Skipped)] {
         let mut hosts = KnownPinnedHosts::new(Options { skip_local_anchors, ..Options::default() });
         let value = field("max-age=10");
-        visit(&mut hosts, "a", NOW, tls(&[LIVE], false), Some(&value));
+        connect(&mut hosts, "a", NOW, tls(&[LIVE], false), Some(&value));
         let transport = tls(&[FOREIGN], true);
-        assert_eq!(visit(&mut hosts, "a", NOW, transport, None).0, outcome);
+        assert_eq!(connect(&mut hosts, "a", NOW, transport, None).0, outcome);
     }
 }
 
 #[test]
-fn what_was_not_validated_does_not_replace_an_entry() {
+fn a_field_on_an_unvalidated_connection_does_not_replace_an_entry() {
     let mut hosts =
         KnownPinnedHosts::new(Options { skip_local_anchors: true, ..Options::default() });
     let transport = tls(&[LIVE], true);
     let value = field("max-age=10");
-    let first = visit(&mut hosts, "a", NOW, transport, Some(&value));
+    let first = connect(&mut hosts, "a", NOW, transport, Some(&value));
     assert_eq!(first, (Outcome::NotPinned, Noting::Noted));
-    let second = visit(&mut hosts, "a", NOW, transport, Some(&value));
+    let second = connect(&mut hosts, "a", NOW, transport, Some(&value));
     assert_eq!(second, (Outcome::Skipped, Noting::Ignored));
 }
 
@@ -65,21 +65,21 @@ fn what_was_not_validated_does_not_replace_an_entry() {
 fn the_second_of_expiry_still_counts() {
     let mut hosts = KnownPinnedHosts::new(Options::default());
     let value = field("max-age=10");
-    visit(&mut hosts, "a", NOW, tls(&[LIVE], false), Some(&value));
+    connect(&mut hosts, "a", NOW, tls(&[LIVE], false), Some(&value));
     let foreign = tls(&[FOREIGN], false);
-    let at = visit(&mut hosts, "a", NOW + 10, foreign, None);
+    let at = connect(&mut hosts, "a", NOW + 10, foreign, None);
     assert_eq!(at.0, Outcome::Fail);
-    let after = visit(&mut hosts, "a", NOW + 11, foreign, None);
+    let after = connect(&mut hosts, "a", NOW + 11, foreign, None);
     assert_eq!(after.0, Outcome::NotPinned);
     hosts.drop_expired(NOW + 11);
     assert_eq!(hosts.iter().count(), 0);
 }
 
 #[test]
-fn a_report_goes_nowhere_but_to_http() {
+fn reports_are_sent_only_to_http_and_https() {
     let mut hosts = KnownPinnedHosts::new(Options::default());
     let value = field("max-age=10; report-uri=\"ftp://a.example/\"");
-    visit(&mut hosts, "a", NOW, tls(&[LIVE], false), Some(&value));
+    connect(&mut hosts, "a", NOW, tls(&[LIVE], false), Some(&value));
     let host = Host::parse("a").unwrap();
     let validation =
         hosts.validate(&Connection { host: &host, transport: tls(&[FOREIGN], false), now: NOW });

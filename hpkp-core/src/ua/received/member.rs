@@ -1,4 +1,4 @@
-//! The members of an object that is kept as text.
+//! Reads single members of a JSON object that is kept as text.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Network Error Logging: of its errors one is a violation of pins.
+//! Network Error Logging, which has one error for violated pins.
 
 use super::member::text_of;
 use super::report::{Format, Received};
@@ -8,10 +8,10 @@ use crate::ua::report_reader::ReadReport;
 /// The type of the envelope.
 pub(super) const TYPE: &str = "network-error";
 
-/// The error that pins are the reason of.
+/// The error for violated pins.
 const PINS: &str = "tls.cert.pinned_key_not_in_cert_chain";
 
-/// The report in an envelope, whose `url` is what the client wanted.
+/// The report in an envelope, whose `url` is the one that the client asked for.
 pub(super) fn read(item: &str, body: &str) -> Option<Received> {
     let error = text_of(body, "type").filter(|error| error == PINS)?;
     let (host, port) = origin(&text_of(item, "url")?)?;
@@ -23,7 +23,7 @@ pub(super) fn read(item: &str, body: &str) -> Option<Received> {
     Some(received)
 }
 
-/// The host and the port of an address on the web.
+/// The host and the port of a URL.
 fn origin(url: &str) -> Option<(Host, Option<u16>)> {
     let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("wss://"))?;
     let authority = rest.split(['/', '?', '#']).next().filter(|text| text.is_ascii())?;

@@ -1,4 +1,4 @@
-//! A report that was received, in any format, and the reasons for which a body is refused.
+//! A received report of any format, and the reasons why a body is refused.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub enum Format {
     ExpectCt,
     /// RFC 8460 section 4: one failure of a policy of a mail domain.
     SmtpTls,
-    /// Network Error Logging: a connection that was refused for its pins, without pins or certificates.
+    /// Network Error Logging: a connection that the client refused because of pins, without pins or certificates.
     NetworkError,
 }
 
@@ -46,29 +46,29 @@ impl Format {
 pub struct Received {
     /// Its format.
     pub format: Format,
-    /// What is common to all formats; there is a host always.
+    /// The part that all formats have in common; the host is always present.
     pub report: ReadReport,
-    /// The host that the client wanted; of an SMTP TLS report the mail domain.
+    /// The host that the client asked for; in an SMTP TLS report, the mail domain.
     pub host: Host,
-    /// Pins of what was served, from clients that send no certificates.
+    /// The pins of the served keys, from clients that send no certificates.
     pub served_pins: Vec<Pin>,
-    /// Whether the client refused the connection, where it says so.
+    /// Whether the client refused the connection, if the report has it.
     pub enforced: Option<bool>,
-    /// The app that sent it, where it says so.
+    /// The app that sent the report, if the report has it.
     pub app: Option<String>,
     /// The platform of that app.
     pub platform: Option<String>,
-    /// What the client says of the failure: TrustKit's `validation-result`, an SMTP TLS report's `result-type`.
+    /// The kind of failure: TrustKit's `validation-result`, an SMTP TLS report's `result-type`.
     pub result: Option<String>,
-    /// The server that was reached, where that is not the host: the mail exchanger.
+    /// The server that was reached, if that is not the host: the mail exchanger.
     pub server: Option<String>,
-    /// Of an SMTP TLS report: the kind of policy, such as `tlsa` and `sts`.
+    /// In an SMTP TLS report, the kind of policy, such as `tlsa` and `sts`.
     pub policy: Option<String>,
-    /// How many connections it stands for; at least one.
+    /// How many connections the report is about; at least one.
     pub count: u64,
     /// Milliseconds between the violation and the report (Reporting API).
     pub age: Option<u64>,
-    /// Whether the sender says that it is a test.
+    /// Whether the sender marked the report as a test.
     pub is_test: bool,
     /// The report's own text within the body; that of a report with several failures is shared.
     pub text: Arc<str>,
@@ -95,10 +95,10 @@ pub enum Refusal {
     /// More than [`MAX_REPORTS`].
     #[error("the body has more than {MAX_REPORTS} reports")]
     TooManyReports,
-    /// JSON, and no report of a known format that says which host and what was wrong.
+    /// JSON, but not a report of a known format with a host and the failure.
     #[error("the body is not a report of a known format")]
     NotAReport,
-    /// This number of items in envelopes, none of a known kind, or none that can be used.
+    /// Only items in envelopes that are of unknown kinds or cannot be used; their number.
     #[error("the body has {0} reports of other kinds alone")]
     OtherKinds(usize),
 }

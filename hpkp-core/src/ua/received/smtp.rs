@@ -1,4 +1,4 @@
-//! SMTP TLS reports (RFC 8460): what mail servers say of a domain's DANE and MTA-STS policies.
+//! SMTP TLS reports (RFC 8460), in which mail servers report on a domain's DANE and MTA-STS policies.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::ua::date;
 use crate::ua::host::Host;
 use crate::ua::report_reader::ReadReport;
 
-/// The result of the policies that nobody failed.
+/// The result of a policy without failures.
 pub const SUCCESS: &str = "success";
 
-/// One report for each kind of failure that it tells of, however many machines met it; for a policy that all
-/// connections met, one that says so.
+/// Reads the body: one report for each kind of failure, however many machines failed, and one with [`SUCCESS`] for each
+/// policy without failures.
 pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
     let whole: Value = serde_json::from_str(text).map_err(|_| Refusal::NotJson)?;
     let end = whole["date-range"]["end-datetime"].as_str().and_then(date::parse);
@@ -49,20 +49,20 @@ pub(super) fn read(text: &str) -> Result<Vec<Received>, Refusal> {
 /// The reports about one policy.
 fn of_policy(policy: &Value, blank: &Received) -> Vec<Received> {
     let mut found = Vec::new();
-    let mut told: u64 = 0;
+    let mut detailed: u64 = 0;
     for failure in list(&policy["failure-details"]) {
         let mut received = blank.clone();
         received.result = lower(&failure["result-type"]);
         received.server = lower(&failure["receiving-mx-hostname"]);
         received.count = number(&failure["failed-session-count"]).unwrap_or(1).max(1);
-        told = told.saturating_add(received.count);
+        detailed = detailed.saturating_add(received.count);
         found.push(received);
     }
     let summary = &policy["summary"];
     let failed = number(&summary["total-failure-session-count"]).unwrap_or_default();
-    // The details are optional (RFC 8460 section 4.4), and a failure without them is none the less one.
-    if failed > told {
-        found.push(Received { count: failed - told, ..blank.clone() });
+    // The details are optional (RFC 8460 section 4.4); a failure without details counts as well.
+    if failed > detailed {
+        found.push(Received { count: failed - detailed, ..blank.clone() });
     }
     if found.is_empty() {
         let count = number(&summary["total-successful-session-count"]).unwrap_or_default().max(1);
@@ -71,7 +71,7 @@ fn of_policy(policy: &Value, blank: &Received) -> Vec<Received> {
     found
 }
 
-/// The items of an array; some senders have the one item without it.
+/// The items of an array; some senders write a single item without the array.
 fn list(value: &Value) -> &[Value] {
     match value {
         Value::Array(items) => items,

@@ -13,7 +13,7 @@ fn plain() -> String {
 }
 
 #[test]
-fn rfc_7469_and_trustkit() {
+fn trustkit_is_distinguished_from_rfc_7469() {
     assert_eq!(one(&plain()).format, Format::Rfc7469);
     let body = plain().replacen('{', r#"{"app-bundle-id":"com.example","app-platform":"IOS","enforce-pinning":true,"validation-result":1,"#, 1);
     let report = one(&body);
@@ -37,7 +37,7 @@ fn react_native_sends_pins_alone() {
 }
 
 #[test]
-fn envelopes_are_taken_off() {
+fn reports_are_read_from_envelopes() {
     let item = format!(
         r#"{{"type":"pkp","age":1500,"url":"https://www.example.com/","body":{}}}"#,
         plain()
@@ -48,14 +48,14 @@ fn envelopes_are_taken_off() {
     assert_eq!(read(format!("[{other}]").as_bytes()), Err(Refusal::OtherKinds(1)));
     let mixed = read(format!("[{other},{item},{other},1,null]").as_bytes()).expect("a report");
     assert_eq!((mixed.reports.len(), mixed.passed_over), (1, 2));
-    // Not the Reporting API's, so nobody's.
+    // An array without envelopes is not the Reporting API's format, nor any other.
     assert_eq!(read(format!("[{}]", plain()).as_bytes()), Err(Refusal::NotAReport));
     let many = format!("[{}]", vec![item; MAX_REPORTS + 1].join(","));
     assert_eq!(read(many.as_bytes()), Err(Refusal::TooManyReports));
 }
 
 #[test]
-fn of_network_errors_those_about_pins_are_taken() {
+fn network_errors_about_pins_are_read_and_others_ignored() {
     let item = |url: &str, error: &str| {
         format!(
             r#"{{"type":"network-error","age":12,"url":"{url}","user_agent":"x","body":{{"sampling_fraction":1.0,
@@ -72,7 +72,7 @@ fn of_network_errors_those_about_pins_are_taken() {
     );
     assert_eq!(one(&item("https://[2001:DB8::1]:8443/", PINS)).host.as_str(), "2001:db8::1");
     assert_eq!(one(&item("https://www.example.com:8443", PINS)).report.port, Some(8443));
-    // As it is kept, it can be read again.
+    // The kept text can be read again.
     assert_eq!(one(&report.text).host, report.host);
     for (url, error) in [
         ("https://www.example.com/", "tls.cert.name_invalid"),
@@ -98,7 +98,7 @@ fn expect_ct_needs_a_chain() {
 }
 
 #[test]
-fn smtp_tls_reports_have_one_report_a_failure() {
+fn an_smtp_tls_body_gives_one_report_for_each_failure() {
     let body = r#"{"organization-name":"Example Mail","date-range":{"start-datetime":"2026-01-01T00:00:00Z",
         "end-datetime":"2026-01-01T23:59:59Z"},"report-id":"1","policies":[
         {"policy":{"policy-type":"tlsa","policy-domain":"example.com"},
@@ -108,12 +108,12 @@ fn smtp_tls_reports_have_one_report_a_failure() {
         {"policy":{"policy-type":"sts","policy-domain":"example.org"},
          "summary":{"total-successful-session-count":7,"total-failure-session-count":0}}]}"#;
     let all = read(body.as_bytes()).expect("reports").reports;
-    let said: Vec<_> = all
+    let summaries: Vec<_> = all
         .iter()
         .map(|one| (one.host.as_str(), one.result.as_deref(), one.policy.as_deref(), one.count))
         .collect();
     assert_eq!(
-        said,
+        summaries,
         [
             ("example.com", Some("validation-failure"), Some("tlsa"), 3),
             ("example.org", Some("success"), Some("sts"), 7)
@@ -123,7 +123,7 @@ fn smtp_tls_reports_have_one_report_a_failure() {
 }
 
 #[test]
-fn smtp_failures_are_counted_by_kind_and_none_is_a_success() {
+fn smtp_failures_are_counted_by_kind_with_or_without_details() {
     let failure = |ip: u32, count: &str| {
         format!(
             r#"{{"result-type":"Certificate-Expired","sending-mta-ip":"192.0.2.{ip}",
@@ -142,9 +142,9 @@ fn smtp_failures_are_counted_by_kind_and_none_is_a_success() {
     assert_eq!(report.result.as_deref(), Some("certificate-expired"));
     assert_eq!(report.policy.as_deref(), Some("sts"));
     assert_eq!(report.server.as_deref(), Some("mx.example.com"));
-    // Numbers as texts, and one item without its array.
+    // Numbers as strings, and a single item without its array.
     assert_eq!(one(&of("{}", &failure(1, "\"7\""))).count, 7);
-    // Failures without details, or more than the details have, are failures.
+    // Failures beyond those in the details are failures as well.
     let failed = r#"{"total-successful-session-count":10,"total-failure-session-count":5}"#;
     let report = one(&of(failed, "[]"));
     assert_eq!((report.count, report.result), (5, None));
@@ -155,7 +155,7 @@ fn smtp_failures_are_counted_by_kind_and_none_is_a_success() {
 }
 
 #[test]
-fn hundreds_in_an_envelope_and_a_mark_before_it() {
+fn a_body_with_hundreds_of_reports_and_a_byte_order_mark_is_read() {
     let item = format!(r#"{{"type":"pkp","body":{}}}"#, plain());
     let other = r#"{"type":"deprecation","body":{"id":"x"}}"#;
     let items: Vec<&str> = [&*item, other].into_iter().cycle().take(700).collect();
@@ -164,7 +164,7 @@ fn hundreds_in_an_envelope_and_a_mark_before_it() {
 }
 
 #[test]
-fn an_address_has_one_form() {
+fn an_ip_address_becomes_canonical() {
     for text in ["2001:db8::1", "[2001:DB8::1]", "2001:0db8:0:0:0:0:0:1", "2001:db8::1%25eth0"] {
         let body = plain().replace("www.example.com", text);
         assert_eq!(one(&body).host.as_str(), "2001:db8::1", "{text}");
@@ -172,7 +172,7 @@ fn an_address_has_one_form() {
 }
 
 #[test]
-fn deep_nesting_is_refused_or_passed_over() {
+fn deep_nesting_is_refused_or_ignored() {
     let deep = "[".repeat(100_000);
     assert!(read(deep.as_bytes()).is_err());
     let closed = format!("{deep}{}", "]".repeat(100_000));
@@ -184,7 +184,7 @@ fn deep_nesting_is_refused_or_passed_over() {
 }
 
 #[test]
-fn an_envelope_in_an_envelope_is_none() {
+fn an_envelope_in_an_envelope_is_refused() {
     let mut body = plain();
     for _ in 0..20_000 {
         body = format!("{{\"type\":\"x\",\"body\":{body}}}");

@@ -29,7 +29,7 @@ fn with(key: &str, value: &str) -> String {
 }
 
 #[test]
-fn what_is_built_conforms_and_reads_the_same() {
+fn a_built_report_conforms_and_is_read_back() {
     let body = report().to_json();
     let examined = Examined::of(body.as_bytes()).unwrap();
     assert_eq!(examined.problems(), []);
@@ -48,7 +48,7 @@ fn a_large_body_is_refused() {
 }
 
 #[test]
-fn depth_exhausts_nothing() {
+fn deep_nesting_is_a_problem_and_no_crash() {
     let deep = "[".repeat(200_000) + &"]".repeat(200_000);
     assert_eq!(problems(&deep), ["not-an-object"]);
     assert_eq!(problems(&with("port", &deep)), ["bad:port"]);
@@ -75,7 +75,7 @@ fn a_bad_value_does_not_void_the_rest() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_no_json() {
+fn bytes_that_are_not_utf_8_are_not_json() {
     let mut body = with("x", "\"?\"").into_bytes();
     for byte in &mut body {
         if *byte == b'?' {
@@ -96,7 +96,7 @@ fn pins_in_other_spellings_are_legible() {
 }
 
 #[test]
-fn a_port_of_zero_is_a_port_that_is_not_known() {
+fn port_0_is_read_as_an_unknown_port() {
     let examined = Examined::of(with("port", "0").as_bytes()).unwrap();
     assert_eq!(examined.problems(), [Problem::Bad(Key::Port)]);
     assert_eq!(examined.acceptable().unwrap().port, None);
