@@ -200,12 +200,14 @@ impl Keeping {
             needed.add_name(name, true);
         }
         if !read.covers(&needed) && deployment.records.is_some() {
+            // What was found of the server's own file stays: only the first reading looks for rivals.
             let more = journal::read(&self.published, needed, &[]).0;
-            deployment.records = deployment
-                .records
-                .take()
-                .zip(more)
-                .map(|(before, more)| Records { state: more.state, ..before });
+            deployment.records = deployment.records.take().zip(more).map(|(mut before, more)| {
+                let new = more.problems.into_iter().filter(|one| !before.problems.contains(one));
+                let new: Vec<_> = new.collect();
+                before.problems.extend(new);
+                Records { state: more.state, ..before }
+            });
         }
     }
 
