@@ -10,7 +10,7 @@ use crate::published::{BLOCK, Block, LOCKOUT, World};
 
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const NEVER_MET: (Code, Class) = (Code::WildcardHostPinsUnmet, WARNING);
 const HOST: &str = "www.example.com";
 const OTHER: [(&str, &str); 4] =
@@ -71,7 +71,7 @@ fn clients_of_a_pattern_are_led_by_the_pattern_above_it() {
 }
 
 #[test]
-fn who_looks_at_names_is_not_concerned_by_a_certificate_for_others() {
+fn clients_that_check_names_ignore_a_certificate_for_other_names() {
     let mut world = World::new(&OTHER);
     let names: &[&str] = &["*.example.com"];
     world.accept(&pattern(names, "a"));
@@ -141,9 +141,9 @@ fn two_addresses_of_a_port_that_swap_their_certificates_lock_clients_out() {
         let before = of(&world, "a", "b");
         let events = world.accept_deployment(&before);
         assert!(recorded_addresses(&events).iter().all(|all| !all.is_empty()), "{names:?}");
-        assert_eq!(codes_of(&world, &of(&world, "a", "b")), [UNMET_AS_BEFORE], "{names:?}");
+        assert_eq!(codes_of(&world, &of(&world, "a", "b")), [UNMET_UNCHANGED], "{names:?}");
         assert_eq!(codes_of(&world, &of(&world, "b", "a")), [UNMET], "{names:?}");
-        assert_eq!(codes_of(&world, &of(&world, "c", "b")), [UNMET, UNMET_AS_BEFORE], "{names:?}");
+        assert_eq!(codes_of(&world, &of(&world, "c", "b")), [UNMET, UNMET_UNCHANGED], "{names:?}");
         assert_eq!(codes_of(&world, &of(&world, "a", "a")), [], "{names:?}");
         assert_eq!(
             codes_of(&world, &of(&world, "a", "c")),
@@ -179,14 +179,14 @@ fn an_address_of_all_interfaces_takes_the_places_of_others() {
     world.accept_deployment(&before);
     // Who came to the first address is led to the second one's certificate, and the other way round.
     let all = &["0.0.0.0:443", TWO[1]];
-    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], all)), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], all)), [UNMET_UNCHANGED]);
     assert_eq!(codes_of(&world, &of(&world, ["b", "a"], all)), [UNMET]);
     assert_eq!(codes_of(&world, &of(&world, ["b", "b"], &["0.0.0.0:443"])), [UNMET]);
     // Back again: an address that is new was one of all.
     let before = of(&world, ["a", "b"], all);
     world.accept_deployment(&before);
-    assert_eq!(codes_of(&world, &of(&world, ["b", "b"], &TWO)), [UNMET, UNMET_AS_BEFORE]);
-    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], &TWO)), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &of(&world, ["b", "b"], &TWO)), [UNMET, UNMET_UNCHANGED]);
+    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], &TWO)), [UNMET_UNCHANGED]);
 }
 
 /// A default server on all addresses, and a block that has the name on the first ones.
@@ -213,7 +213,7 @@ fn on_some(
 const DUAL: [&str; 2] = ["0.0.0.0:443", "[::]:443"];
 
 #[test]
-fn a_name_that_is_taken_from_one_address_is_missed_there() {
+fn a_name_removed_from_one_address_locks_clients_out_there() {
     let mut world = World::new(&[("f", "first.test"), ("a", HOST), ("w", "*.example.com")]);
     let both = on_some(&world, ["f", "a"], &DUAL, 2);
     let events = world.accept_deployment(&both);
@@ -237,7 +237,7 @@ fn a_name_that_is_taken_from_one_address_is_missed_there() {
 }
 
 #[test]
-fn a_name_on_some_addresses_alone_is_as_before_there() {
+fn a_name_on_some_addresses_alone_is_unchanged_there() {
     let mut world = World::new(&[("f", "first.test"), ("g", "first.test"), ("a", HOST)]);
     on_port(&mut world, HOST, 443, "a");
     let some = on_some(&world, ["f", "a"], &DUAL, 1);
@@ -250,7 +250,7 @@ fn a_name_on_some_addresses_alone_is_as_before_there() {
 }
 
 #[test]
-fn clients_with_pins_of_a_header_are_missed_on_the_address_that_lost_the_name() {
+fn clients_of_a_header_are_compared_on_the_address_that_lost_the_name() {
     let mut world = World::new(&[("f", "first.test"), ("a", HOST), ("w", "*.example.com")]);
     let with = |world: &World, certificate, named_on| {
         let mut deployment = on_some(world, [certificate, "a"], &DUAL, named_on);

@@ -144,7 +144,7 @@ fn literals() -> [Pin; 2] {
 }
 
 #[test]
-fn a_policy_without_records_is_told_once() {
+fn a_policy_without_records_is_reported_once() {
     let mut site = Site::new();
     let [backup, _] = literals();
     let live = site.pin("leaf.pem");
@@ -161,7 +161,7 @@ fn a_policy_without_records_is_told_once() {
 }
 
 #[test]
-fn the_hash_of_something_else_is_no_backup() {
+fn the_hash_of_other_data_is_no_backup() {
     let mut site = Site::new();
     let pki = site.pki.clone();
     pki.key("rsa", RSA);
@@ -204,7 +204,7 @@ fn the_hash_of_something_else_is_no_backup() {
 }
 
 #[test]
-fn a_pin_too_few_for_un_pinning_is_one_too_many() {
+fn a_single_pin_with_max_age_0_is_refused() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     for (max_age, advice) in [("1d", "create a backup key"), ("0", "remove the pin")] {
@@ -235,7 +235,7 @@ fn the_hash_of_a_pin_s_file_is_no_backup() {
 }
 
 #[test]
-fn a_compromised_key_that_is_presented_is_told() {
+fn a_compromised_key_that_is_presented_is_reported() {
     let mut site = Site::new();
     site.pki.key("rsa", RSA);
     site.pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
@@ -275,7 +275,7 @@ fn a_compromised_key_is_no_backup() {
 }
 
 #[test]
-fn a_header_that_nobody_notes_refuses_nothing() {
+fn a_mismatch_with_max_age_0_refuses_nothing() {
     let mut site = Site::new();
     site.pinned(&literals());
     site.max_age = "1";
@@ -306,7 +306,7 @@ fn un_pinning_without_a_pin_reaches_every_client() {
 /// With a wildcard certificate, thousands of hosts with a policy each present one key. A list for each of them took
 /// 80 kB a host of 10,000.
 #[test]
-fn policies_that_are_met_alike_share_one_list() {
+fn policies_with_the_same_matching_contexts_share_one_list() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, literals()[0]]);
@@ -328,7 +328,7 @@ fn policies_that_are_met_alike_share_one_list() {
 }
 
 #[test]
-fn what_is_left_out_of_a_store_is_told() {
+fn certificates_skipped_in_a_store_are_reported() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, literals()[0]]);
@@ -347,7 +347,7 @@ fn what_is_left_out_of_a_store_is_told() {
 }
 
 #[test]
-fn a_certificate_without_a_subject_is_called_by_its_first_name() {
+fn a_certificate_without_a_subject_is_named_by_its_first_san() {
     let site = Site::new();
     for (extensions, label) in [
         (leaf_extensions("www.example.com,DNS:example.com"), "(no subject) SAN www.example.com"),

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use hpkp_tests::{bound, free_port};
 
 #[test]
-fn a_port_that_was_tried_can_be_listened_at_and_one_in_use_is_not_free() {
+fn a_bound_port_can_be_listened_on_and_a_port_in_use_is_not_free() {
     let port = free_port();
     // What a process still has that was forked meanwhile.
     let held = bound(port).expect("nobody listens");

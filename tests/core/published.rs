@@ -254,7 +254,7 @@ fn a_key_changes_in_two_steps() {
 }
 
 #[test]
-fn a_finding_says_who_what_until_when_and_what_to_do() {
+fn a_finding_names_clients_pins_expiry_and_remedy() {
     let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     world.accept(&[Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK }]);
@@ -280,7 +280,7 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
 }
 
 #[test]
-fn the_longest_memory_is_the_one_that_is_named() {
+fn a_finding_names_the_longest_retention() {
     let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     // As it is after max_age has gone from 60 days to one.
@@ -385,7 +385,7 @@ fn a_default_server_has_the_names_of_its_certificate() {
 }
 
 #[test]
-fn what_a_default_server_with_a_name_tells_others_is_on_record() {
+fn pins_sent_by_a_named_default_server_for_other_names_are_recorded() {
     let mut world = World::new(&[("both", "example.com,DNS:www.example.com"), ("new", "x.test")]);
     let site = || Block {
         names: &["example.com"],
@@ -440,7 +440,7 @@ fn a_name_given_up_goes_to_the_default_server() {
 }
 
 #[test]
-fn a_name_is_not_as_before_because_its_block_is() {
+fn a_name_is_not_unchanged_because_its_block_is() {
     let mut world =
         World::new(&[("a", "a.example.com"), ("b", "*.example.com"), ("c", "*.example.com")]);
     let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
@@ -527,7 +527,7 @@ impl NamePattern for Below {
 }
 
 #[test]
-fn a_regular_expression_is_asked_of_the_server() {
+fn the_server_matches_its_regular_expressions() {
     let mut world = World::new(&[("a", "a.example.com"), ("b", "*.example.net")]);
     world.import("x.example.net", Matching::Exact, Scope::Leaf, "a");
     let blocks = [
@@ -551,7 +551,7 @@ impl NamePattern for Starting {
 }
 
 #[test]
-fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
+fn a_regular_expression_for_some_hosts_of_a_certificate_is_recorded() {
     let mut world = World::new(&[
         ("first", "first.test"),
         ("api", "*.example.com,DNS:api9.example.com,DNS:www.example.com"),
@@ -592,7 +592,7 @@ fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
 }
 
 #[test]
-fn a_wildcard_for_some_hosts_of_a_certificate_is_on_record() {
+fn a_wildcard_for_some_hosts_of_a_certificate_is_recorded() {
     let world = World::new(&[("first", "first.test"), ("wild", "*.example.com,DNS:*.a.test")]);
     let first = || Block { names: &["first.test"], certificate: "first", ..BLOCK };
     let wild = |names| Block { names, certificate: "wild", pins: &["wild", "backup"], ..BLOCK };
@@ -683,7 +683,7 @@ fn a_fleet_publishes_first_and_changes_then() {
 }
 
 #[test]
-fn the_pin_of_a_new_key_is_missing_on_each_server_that_is_named() {
+fn a_finding_names_each_server_without_the_pin_of_the_new_key() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     let others_pin = |world: &mut World, pins: &[&str]| {
@@ -725,7 +725,7 @@ fn the_pin_of_a_new_key_is_missing_on_each_server_that_is_named() {
 }
 
 #[test]
-fn a_server_that_stopped_is_one_that_comes_back() {
+fn a_stopped_server_still_counts() {
     let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     let bare = |certificate| Block { names, certificate, ..BLOCK };
@@ -775,7 +775,7 @@ fn many_hosts_share_one_finding() {
 }
 
 #[test]
-fn what_has_not_changed_is_not_refused_when_the_roots_do() {
+fn an_unchanged_certificate_is_not_refused_when_the_roots_change() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     world.pki.ca("other");
     let names: &[&str] = &["www.example.com"];
@@ -819,7 +819,7 @@ fn what_has_not_changed_is_not_refused_when_the_roots_do() {
 }
 
 #[test]
-fn a_waived_record_refuses_nothing_and_is_told() {
+fn a_waived_record_refuses_nothing_and_is_reported() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     let import = world.import("www.example.com", Matching::Exact, Scope::Chain, "a");
     let ids = vec![import.id()];
@@ -860,7 +860,7 @@ fn records_that_cannot_be_read_leave_every_host_unsure() {
 }
 
 #[test]
-fn a_header_without_a_writer_is_not_kept() {
+fn a_header_without_a_writer_is_reported_as_not_recorded() {
     let mut world = World::new(&[("a", "www.example.com")]);
     world.writer = None;
     let names: &[&str] = &["www.example.com"];
@@ -870,7 +870,7 @@ fn a_header_without_a_writer_is_not_kept() {
 }
 
 #[test]
-fn no_header_goes_out_without_its_record() {
+fn no_header_is_sent_without_its_record() {
     let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
     let block = |name, certificate, pins| Block { names: name, certificate, pins, ..BLOCK };
     let a = || block(&["a.example.com"], "a", &["a", "backup"]);
@@ -889,7 +889,7 @@ fn no_header_goes_out_without_its_record() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_said_where_pins_are_held() {
+fn an_unknown_certificate_is_reported_where_pins_are_held() {
     let mut world = World::new(&[("a", "www.example.com")]);
     let block = || Block { names: &["www.example.com"], certificate: "a", ..BLOCK };
     let unknown = |world: &World| {

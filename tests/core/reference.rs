@@ -39,7 +39,7 @@ fn every_directive_and_variable_of_the_nginx_module() {
 /// The documents for contributors, the recipes and the workflow name scripts that there are, and no job of the workflow
 /// stands twice, which would make it invalid as a whole.
 #[test]
-fn what_contributors_are_told_to_run_is_there() {
+fn scripts_named_in_documents_exist() {
     for file in ["CONTRIBUTING.md", "RELEASING.md", "justfile", ".github/workflows/ci.yml"] {
         let text = read(file);
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);

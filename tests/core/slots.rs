@@ -14,7 +14,7 @@ use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, codes};
 const WWW: &str = "www.example.com";
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const REMOVED: (Code, Class) = (Code::RemovedHostPinsUnmet, WARNING);
 
 /// Certificates for `host`; the first letters of each name say of which kind its key is.
@@ -73,9 +73,9 @@ fn assert_change(before: &[&str], after: &[&str], expected: &[(Code, Class)]) {
 }
 
 #[test]
-fn a_certificate_that_is_as_before_lets_one_of_another_kind_change() {
-    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ec-2-good"], &[UNMET_AS_BEFORE]);
-    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "p384-good"], &[UNMET_AS_BEFORE]);
+fn an_unchanged_certificate_lets_one_of_another_kind_change() {
+    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ec-2-good"], &[UNMET_UNCHANGED]);
+    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "p384-good"], &[UNMET_UNCHANGED]);
     assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ec-new"], &[UNMET]);
     assert_change(&["rsa-old", "ec-good"], &["rsa-new", "ec-good"], &[UNMET]);
     assert_change(&["rsa-good", "ec-good"], &["rsa-good", "ec-2-good"], &[]);
@@ -84,7 +84,7 @@ fn a_certificate_that_is_as_before_lets_one_of_another_kind_change() {
 #[test]
 fn a_certificate_of_a_kind_that_is_new_is_judged() {
     assert_change(&["rsa-good"], &["rsa-good", "ec-new"], &[UNMET]);
-    assert_change(&["rsa-old"], &["rsa-old", "ec-good"], &[UNMET_AS_BEFORE]);
+    assert_change(&["rsa-old"], &["rsa-old", "ec-good"], &[UNMET_UNCHANGED]);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn clients_of_a_certificate_that_is_gone_get_one_of_those_that_are_left() {
     assert_change(&["rsa-old", "ec-good"], &["rsa-old"], &[UNMET]);
     assert_change(&["rsa-good", "ec-old"], &["ec-old"], &[UNMET]);
     // Nobody got in by the one that is gone.
-    assert_change(&["rsa-old", "ec-old"], &["ec-old"], &[UNMET_AS_BEFORE]);
+    assert_change(&["rsa-old", "ec-old"], &["ec-old"], &[UNMET_UNCHANGED]);
     assert_change(&["rsa-good", "ec-good"], &["ec-good"], &[]);
     // Who cannot use a key of the new kind gets the other.
     assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ed-good"], &[UNMET]);
@@ -122,7 +122,7 @@ fn clients_of_a_certificate_that_is_gone_get_one_of_those_that_are_left() {
 }
 
 #[test]
-fn a_record_that_does_not_tell_kinds_apart_exempts_no_less_than_it_can() {
+fn a_record_without_kinds_of_keys_exempts_an_unchanged_configuration_only() {
     let all = ["rsa-old", "ec-good", "ec-2-good"];
     let mut world = with(WWW, &all);
     app(&mut world, WWW, &["ec-good", "ec-2-good"]);
@@ -141,13 +141,13 @@ fn a_record_that_does_not_tell_kinds_apart_exempts_no_less_than_it_can() {
     }
     world.state = state;
     let found = |after: &[&str]| codes_of(&world, &loading(&world, after, &[]));
-    assert_eq!(found(&["rsa-old", "ec-good"]), [UNMET_AS_BEFORE]);
+    assert_eq!(found(&["rsa-old", "ec-good"]), [UNMET_UNCHANGED]);
     // Its clients may have been those of the other kind.
     assert_eq!(found(&["rsa-old", "ec-2-good"]), [UNMET]);
 }
 
 #[test]
-fn a_policy_that_one_kind_has_never_met_lets_the_other_change() {
+fn a_policy_that_one_kind_never_satisfied_lets_the_other_change() {
     let mut world = with(WWW, &["rsa-old", "ec", "ec-2", "ec-new"]);
     let pins = &["ec", "ec-2"];
     world.accept_deployment(&loading(&world, &["rsa-old", "ec"], pins));
@@ -162,7 +162,7 @@ fn a_policy_that_one_kind_has_never_met_lets_the_other_change() {
 }
 
 #[test]
-fn pins_that_another_block_has_never_met_let_its_other_certificate_change() {
+fn pins_that_another_block_never_satisfied_let_its_other_certificate_change() {
     let mut world = with(WWW, &["rsa-old", "ec", "ec-2", "ec-new"]);
     let deployment = |world: &World, there: &[&str]| {
         let names: &[&str] = &[WWW];
@@ -203,7 +203,7 @@ fn a_certificate_that_is_not_for_a_name_refuses_nobody_for_its_pins() {
 }
 
 #[test]
-fn a_name_of_a_pattern_or_of_the_default_servers_certificate_is_missed() {
+fn a_removed_name_of_a_pattern_or_default_certificate_is_reported() {
     for names in [&["*.example.com"][..], &["first.test"], &["_"]] {
         let mut world = World::new(&[
             ("first", "first.test"),
@@ -223,7 +223,7 @@ fn a_name_of_a_pattern_or_of_the_default_servers_certificate_is_missed() {
 }
 
 #[test]
-fn a_name_that_falls_to_a_pattern_that_is_not_for_it_is_missed() {
+fn a_name_that_falls_to_a_certificate_without_it_is_reported() {
     let mut world = World::new(&[
         ("first", "first.test"),
         ("below", "*.a.example.com"),
