@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_apart() {
+    fn each_mistake_has_its_own_error() {
         let hex = "77aab346ef7338409bf7451ecf6ef15a5b4db23d1ed4c77b1a4618915a195a63";
         let colons: Vec<&str> = (0..32).map(|i| &hex[2 * i..2 * i + 2]).collect();
         for (text, expected) in [

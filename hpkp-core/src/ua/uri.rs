@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_told_apart() {
+    fn each_mistake_has_its_own_error() {
         for (text, error) in [
             ("", UriError::Empty),
             ("report", UriError::Relative),
