@@ -1,4 +1,4 @@
-//! The conformance corpus against the core (tests/conformance/README.md describes the files).
+//! Runs the conformance corpus against the core (tests/conformance/README.md describes the files).
 //!
 //! `HPKP_CONFORMANCE_DIR` names another directory of the same format, if set.
 
@@ -26,16 +26,16 @@ use std::path::{Path, PathBuf};
 use hpkp_core::pin::Pin;
 use serde_json::Value;
 
-/// Cases that may fail: suite, id and why. Only a judged case may stand here.
+/// Cases that may fail: suite, id and reason. Only a judged case may be excused.
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// One way to check one file.
 struct Suite {
     name: &'static str,
     file: &'static str,
-    /// Which cases of the file it can check.
+    /// Whether the suite can check a case of the file.
     applies: fn(&Value) -> bool,
-    /// What is wrong with what the core made of the case.
+    /// Checks the core's result for the case; an error describes the difference.
     check: fn(&Path, &Value) -> Result<(), String>,
 }
 
@@ -124,7 +124,7 @@ fn string(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no string: {value}"))
 }
 
-/// The items of an array; none where it is left out.
+/// The items of an array; empty if the array is left out.
 fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }

@@ -1,9 +1,9 @@
-//! `docs/reference/findings.md` has an entry for every code, in their order and with their class, and for
-//! nothing else; and its table of codes is the one in the source.
+//! `docs/reference/findings.md` must have exactly one entry for every code, in order and with its class, and the same
+//! table of codes as the source.
 
 use hpkp_core::finding::{CODES, Entry as CodeEntry};
 
-/// What stands in the page under one heading of the third level.
+/// The part of the page under one heading of the third level.
 struct Entry<'a> {
     code: &'a str,
     class: Option<&'a str>,
@@ -14,7 +14,7 @@ struct Entry<'a> {
 fn entries(page: &str) -> Vec<Entry<'_>> {
     let mut entries: Vec<Entry<'_>> = Vec::new();
     let mut in_example = false;
-    // What comes before the first entry and after a heading of a higher level is no entry.
+    // Text before the first entry, or after a heading of a higher level, belongs to no entry.
     let mut in_entry = false;
     for line in page.lines() {
         if line.starts_with("```") {
@@ -37,10 +37,10 @@ fn entries(page: &str) -> Vec<Entry<'_>> {
 }
 
 #[test]
-fn every_code_has_its_entry() {
+fn every_code_has_an_entry_in_the_reference() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings.md");
     let page = std::fs::read_to_string(path).unwrap();
-    // The codes of hpkp-reports follow; its own test holds them.
+    // The codes of hpkp-reports follow; a test of that crate checks them.
     let (page, _) = page.split_once("\n## Violation reports\n").unwrap();
     let entries = entries(page);
 
@@ -97,7 +97,7 @@ fn the_table_of_codes_is_that_of_the_source() {
 
 /// Titles are phrases, and sources are sections of standards or pages that exist.
 #[test]
-fn titles_and_sources() {
+fn titles_are_phrases_and_sources_exist() {
     for CodeEntry { text, title, reference, .. } in CODES {
         assert!(!title.is_empty() && !title.ends_with('.'), "{text}");
         match reference.strip_prefix("docs/") {

@@ -1,5 +1,5 @@
-//! Every policy that the renderer accepts is read as that very policy: by RFC 7469, and by the
-//! models of the user agents that honoured the header.
+//! Rendered headers: every policy that the renderer accepts is parsed as the same policy, by RFC 7469 and by the models
+//! of the user agents that honoured the header.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -18,7 +18,7 @@ use hpkp_core::ua::uri::ReceivedUri;
 use hpkp_core::ua::{FieldKind, Response, Verdict, chromium, firefox, wget2};
 use proptest::prelude::*;
 
-/// What goes into a policy.
+/// The input for a policy.
 #[derive(Clone, Debug)]
 struct Parts {
     /// The bytes of the hashes; they may repeat.
@@ -44,11 +44,11 @@ impl Parts {
     }
 
     fn distinct_pins(&self) -> Vec<Pin> {
-        let mut seen = BTreeSet::new();
-        self.pins.iter().copied().filter(|pin| seen.insert(*pin)).collect()
+        let mut known = BTreeSet::new();
+        self.pins.iter().copied().filter(|pin| known.insert(*pin)).collect()
     }
 
-    /// The field that says what the policy says.
+    /// The field that the policy must render to.
     fn field(&self, kind: Kind) -> Field {
         Field {
             pins: self.distinct_pins(),
@@ -96,8 +96,8 @@ fn is_read_as_written(parts: &Parts, kind: Kind) -> Result<(), TestCaseError> {
     }
 }
 
-/// Whichever of the pins the chain has, the host is noted for as long as the policy says; it is
-/// forgotten where that is no time at all. Where the chain has none of them, nothing good happens.
+/// If the chain has any of the pins, the host is noted for the policy's max-age, or forgotten if that is 0. If the
+/// chain has none of them, Chromium ignores the header, and wget2 notes it and then refuses the host.
 fn is_noted(header: &Header, field: &Field) -> Result<(), TestCaseError> {
     let max_age = field.max_age.unwrap();
     let include_subdomains = field.include_subdomains;
@@ -122,7 +122,7 @@ fn is_noted(header: &Header, field: &Field) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// The one user agent that knows the field reports where, and only where, no pin is met.
+/// Chromium, the only user agent that knows the field, reports if and only if no pin matches.
 fn is_evaluated(header: &Header, field: &Field) -> Result<(), TestCaseError> {
     let evaluate =
         |report| [Verdict::Evaluate { report }, Verdict::Unsupported, Verdict::Unsupported];
@@ -138,7 +138,7 @@ fn is_evaluated(header: &Header, field: &Field) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// A refusal names exactly what is wrong with the policy.
+/// A refusal names exactly the errors of the policy.
 fn is_refused_rightly(parts: &Parts, kind: Kind, wrong: &[Code]) -> Result<(), TestCaseError> {
     let pins = parts.distinct_pins().len();
     let enforced = kind == Kind::Enforced;
@@ -246,7 +246,7 @@ fn any_uri() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What the core accepts.
+/// A URI that the core accepts.
 fn report_uri() -> impl Strategy<Value = String> {
     prop_oneof![4 => built_uri(), 1 => any_uri()]
         .prop_filter("no URI for reports", |uri| uri.parse::<ReportUri>().is_ok())
@@ -286,7 +286,7 @@ proptest! {
     }
 }
 
-/// A pin lost with its file would leave a field that says another policy.
+/// Without the pin of the missing file, the field would be another policy.
 #[test]
 fn a_policy_with_a_file_that_cannot_be_read_is_not_rendered() {
     let at = Location { file: Arc::from("test.conf"), line: 1 };

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets, through the very functions that a fuzzer calls.
+//! Replays the seeds of the fuzz targets through the same functions that a fuzzer calls.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -8,7 +8,7 @@ use std::path::Path;
 #[path = "../../tests/fuzz/src/lib.rs"]
 mod targets;
 
-/// Runs each seed; what fails is named before the panic goes on.
+/// Runs each seed; prints the name of a seed that panics.
 fn replay(target: &str, run: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/seeds").join(target);
     let mut seeds: Vec<_> =

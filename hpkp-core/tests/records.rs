@@ -1,5 +1,5 @@
-//! Records: what is written is read, what is no record is refused with its line, and every fixture
-//! of an earlier version is read for ever.
+//! The format of records: written events are read back, invalid records are refused with their line, and all fixtures
+//! of earlier versions stay readable.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -31,7 +31,7 @@ fn times() -> impl Strategy<Value = i64> {
     -62_167_219_200_i64..=253_402_300_799
 }
 
-/// Free text that is none of the words with a meaning of their own.
+/// Free text that is not one of the reserved words.
 fn text() -> impl Strategy<Value = String> {
     "\\PC{0,40}|[\\x00-\\x1f\"\\\\]{1,9}".prop_map(|text| format!("{text}."))
 }
@@ -91,7 +91,7 @@ fn published() -> impl Strategy<Value = Published> {
     })
 }
 
-/// TLSA records, whatever a zone may have; many of them are pins in another form.
+/// TLSA records of any kind that a zone may have; many of them are equivalent to pins.
 fn tlsa() -> impl Strategy<Value = Published> {
     let record = (0_u8..5, 0_u8..3, 0_u8..4, prop::collection::vec(any::<u8>(), 1..70))
         .prop_map(|(usage, selector, matching, data)| Tlsa { usage, selector, matching, data });
@@ -234,7 +234,7 @@ fn compromised(seq: u64) -> Event {
     Event::new(1_800_000_000, seq, "web-1".parse::<WriterName>().unwrap(), body)
 }
 
-/// The line of an object to which a valid id has been given.
+/// An object with a valid id, as a line.
 fn sealed(members: &str) -> String {
     match Event::from_line(format!("{{{members}}}").as_bytes()) {
         Err(LineError::Id(id)) => format!("{{{members},\"id\":\"{id}\"}}"),
@@ -254,14 +254,14 @@ fn published_line(host: &str, rest: &str) -> String {
 #[track_caller]
 fn is_mistaken(line: &str, error: LineError) {
     match (Event::from_line(line.as_bytes()), error) {
-        // Which id it would be is not what this is about.
+        // The expected id does not matter here.
         (Err(LineError::Id(_)), LineError::Id(_)) => {}
         (result, error) => assert_eq!(result, Err(error), "{line:.200}"),
     }
 }
 
 #[test]
-fn each_mistake_is_told_apart() {
+fn each_mistake_has_its_own_error() {
     assert!(
         Event::from_line(published_line("www.example.com", r#","max_age":1"#).as_bytes()).is_ok()
     );
@@ -288,7 +288,7 @@ fn each_mistake_is_told_apart() {
 }
 
 #[test]
-fn each_mistake_in_a_member_is_told_apart() {
+fn each_mistake_in_a_member_has_its_own_error() {
     let many = vec!["\"0123456789abcdef0123456789abcdef\""; MAX_ENTRIES + 1].join(",");
     let host = "a host name in A-labels and lower case, without a last dot";
     for (line, error) in [
@@ -333,7 +333,7 @@ fn each_mistake_in_a_member_is_told_apart() {
 }
 
 #[test]
-fn what_a_later_version_adds_is_kept() {
+fn members_of_a_later_version_are_kept() {
     let line = sealed(&format!(
         r#"{HEAD},"later":{{"z":[1,2.5,null],"a":"\u00e9\n"}},"event":"ended","ids":[],"why":"stopped""#
     ));
@@ -342,7 +342,7 @@ fn what_a_later_version_adds_is_kept() {
 }
 
 #[test]
-fn a_torn_last_line_is_passed_over_and_a_broken_one_before_it_is_not() {
+fn an_incomplete_last_line_is_skipped_and_an_invalid_line_is_refused() {
     let (one, two) = (compromised(1), compromised(2));
     let whole = format!("{}\n{}\n", one.line(), two.line());
     assert_eq!(file::read(whole.as_bytes()).unwrap().events, [one.clone(), two.clone()]);
@@ -358,7 +358,7 @@ fn a_torn_last_line_is_passed_over_and_a_broken_one_before_it_is_not() {
 }
 
 #[test]
-fn an_endless_line_is_no_torn_one() {
+fn an_oversized_last_line_is_refused() {
     let line = compromised(1);
     let mut bytes = format!("{}\n", line.line()).into_bytes();
     bytes.resize(bytes.len() + MAX_LINE + 1, 0);
@@ -375,8 +375,8 @@ fn fixtures(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Written anew from what was read, each line is the one that stands there, but for the version and the
-/// id that is of it: nothing of it was lost.
+/// An event that was read is written as the same line, except for the version and the id computed from it: nothing is
+/// lost.
 #[test]
 fn every_fixture_is_read() {
     for (path, version) in fixtures("v1")
@@ -415,7 +415,7 @@ fn every_event_has_a_fixture() {
         let contents = file::read(&std::fs::read(&path).unwrap()).unwrap();
         kinds.extend(contents.events.iter().map(|event| match event.body() {
             Body::Writer(_) => "writer",
-            Body::Published(said) if said.tlsa.is_some() && said.scope == Scope::Chain => "tlsa",
+            Body::Published(one) if one.tlsa.is_some() && one.scope == Scope::Chain => "tlsa",
             Body::Published(_) => "published",
             Body::Presents(_) => "presents",
             Body::Ended(_) => "ended",
@@ -430,7 +430,7 @@ fn every_event_has_a_fixture() {
     assert_eq!(kinds.len(), 11, "{kinds:?}");
 }
 
-/// Files that no version may take for records, each with the line at which it fails.
+/// Files that no version may accept; the name of each has the line at which it fails.
 #[test]
 fn every_broken_fixture_is_refused() {
     for path in fixtures("broken") {

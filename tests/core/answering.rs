@@ -1,4 +1,4 @@
-//! Which names a server answers for, and what is unchanged for them.
+//! The names for which a server answers, and which changes leave them unchanged.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, at, codes, publ
 
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const WILDCARD: (Code, Class) = (Code::WildcardHostPinsUnmet, WARNING);
 
 /// Two roots that are trusted; the key of the intermediate `inter` is certified by both.
@@ -56,7 +56,7 @@ fn another_certificate_of_the_same_ca_key_is_no_unchanged_path() {
     for pins in [&["ca", "backup"][..], &[]] {
         assert!(codes_of(&world, &sending(&world, new, pins)).contains(&UNMET));
     }
-    // Those of an app.
+    // Pins of an app.
     let mut world = crossed();
     world.import("www.example.com", Matching::Exact, Scope::Chain, "other");
     world.accept_deployment(&sending(&world, old, &[]));
@@ -74,11 +74,11 @@ fn another_order_of_the_same_certificates_may_be_another_path() {
     world.accept_deployment(&sending(&world, one, &[]));
     assert_eq!(codes_of(&world, &sending(&world, one, &[])), [partly]);
     assert_eq!(codes_of(&world, &sending(&world, other, &[])), [UNMET]);
-    // With another key of the leaf, clients build the path that they built.
+    // With another leaf key, clients build the same path as before.
     world.pki.leaf("renewed", "www.example.com", "inter");
     let renewed = sending(&world, &["renewed", "inter", "cross"], &[]);
     assert_eq!(codes_of(&world, &renewed), [partly]);
-    // A second path beside the one that all have taken.
+    // A second path beside the only one that clients took so far.
     let mut world = crossed();
     world.import("www.example.com", Matching::Exact, Scope::Chain, "other");
     world.accept_deployment(&sending(&world, &["leaf", "cross"], &[]));
@@ -93,7 +93,7 @@ fn a_renewal_of_the_same_key_by_the_same_ca_is_unchanged() {
     let extensions = leaf_extensions("www.example.com");
     world.pki.sign_as("again", "leaf", "/CN=www.example.com", "inter", &extensions);
     let renewed = |world: &World| sending(world, &["again", "inter"], &[]);
-    assert_eq!(codes_of(&world, &renewed(&world)), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &renewed(&world)), [UNMET_UNCHANGED]);
     world.pki.sign_as("elsewhere", "leaf", "/CN=www.example.com", "ca", &extensions);
     assert_eq!(codes_of(&world, &sending(&world, &["elsewhere", "inter"], &[])), [UNMET]);
 }
@@ -117,7 +117,7 @@ fn in_format_1(world: &World, events: &[Event]) -> State {
 }
 
 #[test]
-fn records_of_format_1_are_compared_as_they_can_be_and_written_anew_once() {
+fn records_of_format_1_are_compared_by_their_keys_and_rewritten_once() {
     let mut world = crossed();
     world.import("www.example.com", Matching::Exact, Scope::Leaf, "ca");
     let deployment = sending(&world, &["leaf", "inter"], &[]);
@@ -125,8 +125,8 @@ fn records_of_format_1_are_compared_as_they_can_be_and_written_anew_once() {
     world.state = in_format_1(&world, &events);
     let earlier = (Code::RecordsEarlierFormat, WARNING);
     let deployment = sending(&world, &["leaf", "inter"], &[]);
-    assert_eq!(codes_of(&world, &deployment), [earlier, UNMET_AS_BEFORE]);
-    // Other keys are other keys.
+    assert_eq!(codes_of(&world, &deployment), [earlier, UNMET_UNCHANGED]);
+    // Another key still counts as a change.
     world.pki.leaf("new", "www.example.com", "inter");
     let changed = sending(&world, &["new", "inter"], &[]);
     assert_eq!(codes_of(&world, &changed), [UNMET, earlier]);
@@ -135,7 +135,7 @@ fn records_of_format_1_are_compared_as_they_can_be_and_written_anew_once() {
     let is_presents = |event: &&Event| matches!(event.body(), Body::Presents(_));
     assert_eq!(events.iter().filter(is_presents).count(), 1, "{events:#?}");
     let deployment = sending(&world, &["leaf", "inter"], &[]);
-    assert_eq!(codes_of(&world, &deployment), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &deployment), [UNMET_UNCHANGED]);
     assert_eq!(world.accept_deployment(&deployment), []);
 }
 
@@ -152,7 +152,7 @@ fn a_host_is_new_to_the_block_that_it_has_fallen_to() {
             ("wild", "www.example.com,DNS:*.example.com"),
         ]);
         let others = || [named(&["first.test"], "first"), named(fallen_to, "wild")];
-        // What only answers where none has the name is the default server.
+        // A block without a matching name answers only as the default server.
         let blocks = |with_a: bool| {
             let [first, wild] = others();
             let mut blocks = vec![wild];
@@ -163,13 +163,13 @@ fn a_host_is_new_to_the_block_that_it_has_fallen_to() {
             blocks
         };
         world.accept(&blocks(true));
-        // Nobody else below the domain is concerned: the wildcard never met this.
+        // No other host below the domain is affected: the wildcard's certificate never matched these pins.
         world.import("example.com", Matching::AnyDepth, Scope::Leaf, "a");
         let codes = world.codes(&blocks(true));
         assert!(codes.iter().all(|(_, class)| *class == WARNING), "{fallen_to:?}: {codes:?}");
         let codes = world.codes(&blocks(false));
         assert!(codes.contains(&UNMET), "{fallen_to:?}: {codes:?}");
-        // Accepted in spite of that, it is what was served.
+        // Once accepted in spite of the mismatch, the certificate counts as served.
         world.accept(&blocks(false));
         let codes = world.codes(&blocks(false));
         assert!(codes.iter().all(|(_, class)| *class == WARNING), "{fallen_to:?}: {codes:?}");
@@ -185,16 +185,16 @@ fn a_host_that_a_pattern_had_is_unchanged_beside_a_new_block() {
     world.accept(&[b(), wild()]);
     world.import("x.example.com", Matching::Exact, Scope::Leaf, "c");
     world.import("x.b.example.com", Matching::Exact, Scope::Leaf, "c");
-    assert_eq!(world.codes(&[b(), wild()]), [UNMET_AS_BEFORE]);
+    assert_eq!(world.codes(&[b(), wild()]), [UNMET_UNCHANGED]);
     for name in ["c.example.com", "y.a.example.com", "y.x.example.com"] {
         let names = [name];
-        assert_eq!(world.codes(&[b(), wild(), named(&names, "c")]), [UNMET_AS_BEFORE], "{name}");
+        assert_eq!(world.codes(&[b(), wild(), named(&names, "c")]), [UNMET_UNCHANGED], "{name}");
     }
-    // The name itself, with a key that its clients accept.
-    assert_eq!(world.codes(&[b(), wild(), named(&["x.example.com"], "c")]), [UNMET_AS_BEFORE]);
+    // A block for the name itself, with a key that its clients accept.
+    assert_eq!(world.codes(&[b(), wild(), named(&["x.example.com"], "c")]), [UNMET_UNCHANGED]);
     assert_eq!(
         world.codes(&[b(), wild(), named(&["x.example.com"], "b")]),
-        [UNMET, UNMET_AS_BEFORE]
+        [UNMET, UNMET_UNCHANGED]
     );
 }
 
@@ -211,7 +211,7 @@ fn a_header_is_new_to_a_host_that_falls_under_it() {
     world.accept(&[x(), wild()]);
     let refused = [(Code::PeerServerPinMismatch, LOCKOUT)];
     assert_eq!(world.codes(&[wild()]), refused);
-    // A host that was under it before goes on.
+    // A host that was below the pattern before stays unchanged.
     world.writer = Some("web-2");
     world.accept(&[named(&["x.example.com"], "y"), named(&["z.example.com"], "y")]);
     world.writer = Some("web-1");
@@ -224,7 +224,7 @@ fn sends_for(verdict: &Verdict, host: usize, name: &str) -> bool {
 }
 
 #[test]
-fn a_default_server_with_a_name_sends_no_header_for_what_a_wildcard_is_for() {
+fn a_named_default_server_sends_no_header_for_names_of_its_wildcard() {
     let mut world = World::new(&[
         ("wild", "www.example.com,DNS:img.example.com,DNS:*.example.com"),
         ("d", "d.example.com"),
@@ -245,25 +245,25 @@ fn a_default_server_with_a_name_sends_no_header_for_what_a_wildcard_is_for() {
     let exact = |name| (name, Matching::Exact);
     assert_eq!(published(&events), [exact("img.example.com"), exact("www.example.com")]);
     assert_eq!(world.codes(&[www(), named(&["d.example.com"], "d")]), []);
-    // Nothing of what it presents for these hosts binds another server.
+    // The keys that it presents for these hosts bind no other server.
     world.writer = Some("web-2");
     let elsewhere = Block { pins: &["d", "backup"], ..named(&["d.example.com"], "d") };
     assert_eq!(world.codes(&[elsewhere]), []);
     world.writer = Some("web-1");
-    // Where it has no name of its own, all of them are on record.
+    // A default server without a name of its own sends the header for all names.
     let verdict = world.check(&[Block { pins, ..named(&["_"], "wild") }]);
     assert!(sends_for(&verdict, 0, "d.example.com"));
 }
 
 #[test]
-fn pins_of_a_host_that_a_wildcard_is_for_count_where_they_were_met() {
+fn pins_of_a_host_below_a_wildcard_count_if_they_matched_before() {
     let mut world = World::new(&[
         ("wild", "www.example.com,DNS:*.example.com"),
         ("new", "www.example.com,DNS:*.example.com"),
     ]);
     let www = |certificate| named(&["www.example.com"], certificate);
     world.accept(&[www("wild")]);
-    // Nobody who holds them got in here.
+    // Clients that hold these pins never accepted this server.
     let import = world.import("api.example.com", Matching::Exact, Scope::Leaf, "backup");
     assert_eq!(world.codes(&[www("wild")]), [WILDCARD]);
     assert_eq!(world.codes(&[www("new")]), [WILDCARD]);
@@ -274,11 +274,11 @@ fn pins_of_a_host_that_a_wildcard_is_for_count_where_they_were_met() {
     let ids = vec![import.id()];
     let why = hpkp_core::published::Why::Other("over".into());
     world.add("apps", Body::Ended(hpkp_core::published::Ended { ids, why, when: None }));
-    // Who holds this did, though the pins came after the server had started.
+    // Clients that hold this pin did accept it, though the pin was recorded after the server had started.
     world.import("api.example.com", Matching::Exact, Scope::Leaf, "wild");
     assert_eq!(world.codes(&[www("wild")]), []);
     assert_eq!(world.codes(&[www("new")]), [UNMET]);
-    // And all below, as an app has it.
+    // Pins of an app for all hosts below the domain.
     let mut world = World::new(&[
         ("wild", "www.example.com,DNS:*.example.com"),
         ("new", "www.example.com,DNS:*.example.com"),
@@ -292,7 +292,7 @@ fn pins_of_a_host_that_a_wildcard_is_for_count_where_they_were_met() {
 }
 
 #[test]
-fn a_nameless_server_says_why_it_is_concerned_and_how_to_take_it_out() {
+fn a_finding_for_a_nameless_server_names_its_reason_and_remedy() {
     let mut world = World::new(&[("wild", "*.example.com"), ("api", "api.example.com")]);
     world.import("api.example.com", Matching::Exact, Scope::Leaf, "api");
     let catch_all = || named(&["_"], "wild");
@@ -310,7 +310,7 @@ fn a_nameless_server_says_why_it_is_concerned_and_how_to_take_it_out() {
 }
 
 #[test]
-fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
+fn a_name_that_is_not_served_here_is_not_compared() {
     let mut world = World::new(&[("wild", "*.example.com"), ("api", "api.example.com")]);
     world.import("api.example.com", Matching::Exact, Scope::Leaf, "api");
     let pins: &[&str] = &["wild", "backup"];
@@ -326,12 +326,12 @@ fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
         });
         deployment
     };
-    let told = (Code::NotServedHere, WARNING);
+    let not_served = (Code::NotServedHere, WARNING);
     for block in [named(&["_"], "wild"), named(&["*.example.com"], "wild")] {
         let block = || Block { pins, ..named(block.names, "wild") };
         let deployment = with(&world, block(), "api.example.com", None);
         let verdict = check(&deployment, world.now, &Never);
-        assert_eq!(codes(&verdict), [told]);
+        assert_eq!(codes(&verdict), [not_served]);
         assert!(!sends_for(&verdict, 0, "api.example.com"), "nothing is recorded of it");
         assert!(sends_for(&verdict, 0, "img.example.com"));
         let except = &verdict.hosts[0].names[0].except;
@@ -339,26 +339,26 @@ fn a_name_that_is_said_to_be_served_elsewhere_is_left_out() {
             except.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
             ["api.example.com"]
         );
-        // For one port, or for another one.
+        // Declared for the served port, and for another port.
         let deployment = with(&world, block(), "api.example.com", Some(443));
-        assert_eq!(codes_of(&world, &deployment), [told]);
+        assert_eq!(codes_of(&world, &deployment), [not_served]);
         let deployment = with(&world, block(), "api.example.com", Some(8443));
-        assert_eq!(codes_of(&world, &deployment), [UNMET, told]);
+        assert_eq!(codes_of(&world, &deployment), [UNMET, not_served]);
     }
     let has_it = with(&world, named(&["api.example.com"], "api"), "api.example.com", None);
     let conflict = (Code::NotServedHereConflict, Class::Invalid);
-    assert_eq!(codes_of(&world, &has_it), [conflict, told]);
+    assert_eq!(codes_of(&world, &has_it), [conflict, not_served]);
     let has_it = with(&world, named(&["api.example.com"], "api"), "api.example.com", Some(8443));
-    assert_eq!(codes_of(&world, &has_it), [told]);
-    // Of those who come over UDP another program may answer, unless this server takes datagrams too.
+    assert_eq!(codes_of(&world, &has_it), [not_served]);
+    // Another program may answer clients over UDP, unless this server listens for datagrams too.
     let mut over_udp =
         with(&world, named(&["api.example.com"], "api"), "api.example.com", Some(443));
     over_udp.not_served_here[0].udp = true;
-    assert_eq!(codes_of(&world, &over_udp), [told]);
+    assert_eq!(codes_of(&world, &over_udp), [not_served]);
     over_udp.listeners[0].address = Some("*:443/udp".to_owned());
-    assert_eq!(codes_of(&world, &over_udp), [conflict, told]);
+    assert_eq!(codes_of(&world, &over_udp), [conflict, not_served]);
     over_udp.not_served_here[0].port = Some(853);
-    assert_eq!(codes_of(&world, &over_udp), [told]);
+    assert_eq!(codes_of(&world, &over_udp), [not_served]);
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn a_removed_host_whose_certificate_is_gone_too_is_a_warning() {
     assert_eq!(world.codes(&[a()]), removed, "as long as clients remember");
     world.now += 2 * DAY;
     assert_eq!(world.codes(&[a()]), []);
-    // Of an app's pins, it is said when the block goes.
+    // Pins of an app are reported when the block is removed.
     world.import("b.example.com", Matching::Exact, Scope::Leaf, "b");
     world.accept(&[a(), named(&["b.example.com"], "b")]);
     assert_eq!(world.codes(&[a()]), removed);
@@ -392,20 +392,20 @@ pub(crate) fn on_port(world: &mut World, host: &str, port: u16, key: &str) {
 }
 
 #[test]
-fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
+fn pins_for_a_port_without_a_server_are_reported() {
     let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
     on_port(&mut world, "a.example.com", 443, "b");
     on_port(&mut world, "elsewhere.example.com", 443, "b");
     let a = || Block { port: 8443, ..named(&["a.example.com"], "a") };
-    let told = (Code::PublishedPinsPortNotServed, WARNING);
-    assert_eq!(world.codes(&[a()]), [told]);
+    let port_not_served = (Code::PublishedPinsPortNotServed, WARNING);
+    assert_eq!(world.codes(&[a()]), [port_not_served]);
     let text = world.check(&[a()]).findings[0].text.what.clone();
     assert!(
         text.contains("a.example.com:443") && !text.contains("elsewhere.example.com"),
         "{text}"
     );
-    // Nor does it help that another host is there.
-    assert_eq!(world.codes(&[a(), named(&["b.example.com"], "b")]), [told]);
+    // A server for another host on that port does not change this.
+    assert_eq!(world.codes(&[a(), named(&["b.example.com"], "b")]), [port_not_served]);
     let mut deployment = world.deployment(&[a()]);
     let host = "a.example.com".parse().expect("a name");
     deployment.not_served_here.push(NotServedHere {
@@ -416,11 +416,11 @@ fn pins_for_a_port_on_which_nothing_is_checked_are_said() {
         at: at(),
     });
     assert_eq!(codes_of(&world, &deployment), [(Code::NotServedHere, WARNING)]);
-    // As seen through a mapping.
+    // The host on the port itself, as with a port mapping.
     assert_eq!(world.codes(&[named(&["a.example.com"], "a")]), [UNMET]);
 }
 
-/// A block that is reached by its port alone.
+/// A deployment in which clients reach one block by its port alone.
 pub(crate) fn by_port(world: &World, blocks: &[Block<'_>], position: usize) -> Deployment {
     let mut deployment = world.deployment(blocks);
     let port = blocks[position].port;
@@ -441,16 +441,16 @@ fn a_server_that_is_reached_by_its_port_is_checked_for_pins_of_that_port() {
     let web = || Block { pins: &["web", "backup"], ..named(&["dns.example.com"], "web") };
     on_port(&mut world, "dns.example.com", 853, "old");
     let with = |world: &World, certificate| by_port(world, &[web(), dot(certificate)], 1);
-    // Pins of the web are not for it.
+    // The pins of the web server's header do not apply to it.
     assert_eq!(codes_of(&world, &with(&world, "old")), []);
     let events = world.accept_deployment(&with(&world, "old"));
     assert_eq!(published(&events), [("dns.example.com", Matching::Exact)]);
     assert_eq!(codes_of(&world, &with(&world, "new")), [UNMET]);
     assert_eq!(codes_of(&world, &with(&world, "other")), [UNMET], "names are ignored there");
-    // Another host's pins for the same port are met by another machine.
+    // Pins of another host for the same port never matched here: another machine serves that host.
     on_port(&mut world, "dns2.example.com", 853, "other");
     assert_eq!(codes_of(&world, &with(&world, "old")), [WILDCARD]);
-    // Nor do its keys bind what other servers of the web publish.
+    // The keys on this port do not bind the pins that other web servers publish.
     world.writer = Some("web-2");
     let elsewhere = Block { pins: &["web", "backup"], ..named(&["dns.example.com"], "web") };
     assert_eq!(world.codes(&[elsewhere]), [(Code::PublishedPinsPortNotServed, WARNING)]);
@@ -470,7 +470,7 @@ fn a_certificate_without_names_is_known_by_its_port() {
     assert_eq!(codes_of(&world, &with(&world, "old")), []);
     assert_eq!(codes_of(&world, &with(&world, "new")), [UNMET]);
     world.accept_deployment(&with(&world, "new"));
-    assert_eq!(codes_of(&world, &with(&world, "new")), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &with(&world, "new")), [UNMET_UNCHANGED]);
 }
 
 #[test]
@@ -479,7 +479,7 @@ fn a_configuration_that_is_not_on_record_has_no_predecessor_but_itself() {
     let block = |certificate| named(&["www.example.com"], certificate);
     world.import("www.example.com", Matching::Exact, Scope::Leaf, "backup");
     world.accept(&[block("a")]);
-    // The one with the other key could not be recorded.
+    // The configuration with the key `b` could not be recorded.
     let served = world.deployment(&[block("b")]);
     let unrecorded = digest(&served, &check(&served, world.now, &Never).hosts);
     let with = |world: &World, certificate| {
@@ -487,9 +487,9 @@ fn a_configuration_that_is_not_on_record_has_no_predecessor_but_itself() {
         deployment.records.as_mut().expect("records").unrecorded = Some(unrecorded);
         deployment
     };
-    assert_eq!(codes_of(&world, &with(&world, "b")), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &with(&world, "b")), [UNMET_UNCHANGED]);
     assert_eq!(codes_of(&world, &with(&world, "a")), [UNMET], "what is on record is not served");
-    // Another policy is another configuration; other anchors and records are not.
+    // Another policy changes the digest of the configuration; other trust anchors and records do not.
     let policy = world.deployment(&[Block { pins: &["b", "backup"], ..block("b") }]);
     assert_ne!(digest(&policy, &check(&policy, world.now, &Never).hosts), unrecorded);
     world.state = State::default();
@@ -499,7 +499,7 @@ fn a_configuration_that_is_not_on_record_has_no_predecessor_but_itself() {
 }
 
 #[test]
-fn what_the_running_server_goes_on_with_is_accepted_for_its_own_names() {
+fn an_accepted_mismatch_covers_only_the_names_of_that_configuration() {
     let mut world = World::new(&[("wild", "*.example.com"), ("a", "a.example.com")]);
     world.import("example.com", Matching::OneLabel, Scope::Leaf, "a");
     world.writer = None;
@@ -513,13 +513,13 @@ fn what_the_running_server_goes_on_with_is_accepted_for_its_own_names() {
         check(&deployment, world.now, &Never).findings[0].check
     };
     assert_eq!(with(&world, &[wild(), a()]), hpkp_core::finding::Check::Warn);
-    // An app pins this very name: it is the same block, and another matter.
+    // An app pins b.example.com: the block is the same, but this mismatch was not accepted.
     world.import("b.example.com", Matching::Exact, Scope::Leaf, "a");
     assert_eq!(with(&world, &[wild(), a()]), hpkp_core::finding::Check::Refuse);
 }
 
 #[test]
-fn unknown_certificates_are_on_record_as_unknown() {
+fn unknown_certificates_are_recorded_as_unknown() {
     let mut world = World::new(&[("wild", "*.example.com")]);
     let blocks = || [named(&["*.example.com"], "wild"), named(&["a.example.com"], "wild")];
     let mut deployment = world.deployment(&blocks());
@@ -527,7 +527,7 @@ fn unknown_certificates_are_on_record_as_unknown() {
         Certificates::NotKnown { why: "it has a variable".into(), remedy: "name the file" };
     world.accept_deployment(&deployment);
     world.import("example.com", Matching::AnyDepth, Scope::Leaf, "backup");
-    // What it was answered with was not known, and is now something that its clients refuse.
+    // The host's earlier certificate was not known, and its clients refuse the present one.
     let codes = world.codes(&blocks()[..1]);
     assert!(codes.contains(&UNMET), "{codes:?}");
     let writer = "web-1".parse().expect("a name");
@@ -542,7 +542,7 @@ fn a_finding_counts_a_host_once() {
     let world = World::new(&[("a", "www.example.com")]);
     let block = |port| Block { port, pins: &["a", "backup"], ..named(&["www.example.com"], "a") };
     let mut deployment = world.deployment(&[block(443), block(8443)]);
-    // One block that sees two contexts, and two blocks of one name.
+    // One block with two SSL_CTXs, and two blocks of one name.
     deployment.hosts[0].contexts.push(1);
     let enforced = deployment.hosts[0].enforced.clone();
     deployment.hosts[1].enforced = enforced;

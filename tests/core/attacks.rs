@@ -1,5 +1,5 @@
-//! Shapes of configurations and pins that meet seldom: names in every spelling, clients that ignore names,
-//! entries of one client's configuration, several places of one name.
+//! Rare combinations of configurations and pins: names in every spelling, clients that ignore names, several entries
+//! of one client's configuration, one name in several blocks.
 
 use hpkp_core::check::{Certificates, Deployment, check};
 use hpkp_core::finding::{Class, Code};
@@ -18,7 +18,7 @@ use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, at, codes, publ
 
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const REMOVED: (Code, Class) = (Code::RemovedHostPinsUnmet, WARNING);
 const HOST: &str = "a.example.com";
 const WWW: &str = "www.example.com";
@@ -40,10 +40,10 @@ fn of(client: Client) -> Option<Configuration> {
     Some(Configuration { client, id: Fingerprint::of([&b"one"[..]]) })
 }
 
-/// A client that compares the leaf's key on port 443 alone: `curl -k --pinnedpubkey`.
+/// Records a pin of a client that compares only the leaf's key on port 443, like `curl -k --pinnedpubkey`.
 fn on_443(world: &mut World, host: &str, key: &str) {
-    let said = entry(world, host, Matching::Exact, &[key]);
-    let body = Body::Published(Published { scope: Scope::Leaf, port: Some(443), ..said });
+    let published = entry(world, host, Matching::Exact, &[key]);
+    let body = Body::Published(Published { scope: Scope::Leaf, port: Some(443), ..published });
     world.add("ops", body);
 }
 
@@ -64,7 +64,7 @@ fn names_are_one_in_every_spelling() {
 }
 
 #[test]
-fn who_ignores_names_gets_what_the_server_leads_them_to() {
+fn clients_that_ignore_names_are_compared_with_the_certificate_they_get() {
     for names in [&["_"][..], &[], &["other.test"]] {
         let mut world = World::new(&[("a", "other.test"), ("b", "other.test")]);
         world.accept(&[named(names, "a")]);
@@ -74,12 +74,12 @@ fn who_ignores_names_gets_what_the_server_leads_them_to() {
         world.accept(&[named(names, "b")]);
         assert_eq!(world.codes(&[named(names, "b")]), [], "{names:?}: it is what is served");
     }
-    // A block that had another certificate is gone; the default server has the one that it had.
+    // A block with another certificate is removed; the default server keeps its certificate.
     let mut world = World::new(&[("a", "other.test"), ("b", "first.test")]);
     world.accept(&[named(&["first.test"], "b"), named(&["other.test"], "a")]);
     on_443(&mut world, WWW, "a");
     assert_eq!(world.codes(&[named(&["first.test"], "b")]), []);
-    // Who came to the default server never got the other one's certificate.
+    // Clients that reached the default server never got the certificate of the other block.
     let mut world = World::new(&[("a", "other.test"), ("b", "first.test"), ("c", "first.test")]);
     let other = || named(&["other.test"], "a");
     world.accept(&[named(&["_"], "b"), other()]);
@@ -90,7 +90,7 @@ fn who_ignores_names_gets_what_the_server_leads_them_to() {
 }
 
 #[test]
-fn a_default_certificate_without_any_name_is_on_record() {
+fn a_default_certificate_without_any_name_is_recorded() {
     let mut world = World::new(&[]);
     for name in ["a", "b"] {
         world.pki.key(name, hpkp_tests::pki::P256);
@@ -125,8 +125,8 @@ fn a_socket_without_a_port_is_not_the_port_beside_it() {
     world.import(HOST, Matching::Exact, Scope::Leaf, "b");
     let socket = |certificate| Block { port: 0, ..a(certificate) };
     world.accept(&[a("a"), socket("b")]);
-    assert_eq!(world.codes(&[a("a"), socket("b")]), [UNMET_AS_BEFORE]);
-    assert_eq!(world.codes(&[a("a"), socket("a")]), [UNMET, UNMET_AS_BEFORE]);
+    assert_eq!(world.codes(&[a("a"), socket("b")]), [UNMET_UNCHANGED]);
+    assert_eq!(world.codes(&[a("a"), socket("a")]), [UNMET, UNMET_UNCHANGED]);
     assert_eq!(world.codes(&[a("b"), socket("a")]), [UNMET]);
 }
 
@@ -248,7 +248,7 @@ fn lasting(world: &World, certificate: &str, age: &str) -> Deployment {
 }
 
 #[test]
-fn who_stays_away_while_clients_are_told_to_forget_holds_on() {
+fn clients_that_miss_max_age_0_hold_their_pins() {
     let mut world = World::new(&[("a", HOST), ("b", HOST)]);
     for age in ["30d", "0"] {
         let deployment = lasting(&world, "a", age);
@@ -314,7 +314,7 @@ fn pins_of_a_domain_above_that_another_server_publishes_and_their_waiver() {
         lifetime: Lifetime::MaxAge("1d".parse().expect("an age")),
         ..entry(&world, "example.com", Matching::Exact, &["p", "backup"])
     };
-    // By a clock that is years ahead.
+    // The peer's clock is years ahead.
     let writer = "web-9".parse().expect("a name");
     let event = Event::new(world.now + 4_000 * DAY, 1, writer, Body::Published(said));
     world.state.take(event.clone(), Standing::Peer);

@@ -1,4 +1,4 @@
-//! No circle between the files of a crate: each can be read without those that read it.
+//! Forbids dependency cycles between the files of a crate: each file can be read without the files that use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,21 +15,21 @@ const CRATES: [&str; 7] = [
     "hpkp-reports",
 ];
 
-/// Of a module: `["check", "records"]`; the crate's root has none.
+/// The path of a module, as `["check", "records"]`; empty for the crate's root.
 type ModulePath = Vec<String>;
 
-/// What a file says of others.
+/// The references of a file to other files.
 #[derive(Default)]
 struct File {
     name: String,
     tokens: Vec<String>,
-    /// The names that it imports, and the path of each.
+    /// The imported names, and the path of each.
     imports: BTreeMap<String, Vec<String>>,
-    /// Those that it only hands on.
-    handed_on: BTreeSet<String>,
+    /// The names that are only re-exported.
+    reexported: BTreeSet<String>,
 }
 
-/// The words and signs of a text that are not in comments and literals, without the tests at its end.
+/// The words and signs of a source text, without comments, literals and the tests at its end.
 fn tokens(text: &str) -> Vec<String> {
     let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap_or_default();
     let bytes = text.as_bytes();
@@ -55,7 +55,7 @@ fn tokens(text: &str) -> Vec<String> {
             });
             close.map_or(rest.len(), |close| close + 2)
         } else if rest.starts_with('\'') {
-            // A character, or a lifetime.
+            // A character literal or a lifetime.
             match rest.chars().nth(1) {
                 Some('\\') => end("'", 3),
                 Some(one) if rest[1 + one.len_utf8()..].starts_with('\'') => 2 + one.len_utf8(),
@@ -79,7 +79,7 @@ fn tokens(text: &str) -> Vec<String> {
     tokens
 }
 
-/// The names of a `use` and their paths: `a::{b, c::d as e}` has b and e.
+/// The names that a `use` brings into scope, and their paths: `a::{b, c::d as e}` has b and e.
 fn names(tree: &[String], prefix: &[String], names: &mut BTreeMap<String, Vec<String>>) {
     let mut path = prefix.to_vec();
     let mut at = 0;
@@ -122,7 +122,7 @@ impl File {
         let all = tokens(&std::fs::read_to_string(path).expect("a source file"));
         let mut file = Self { name, ..Self::default() };
         let mut at = 0;
-        // How deep the braces are, and where a module within the file has its brace.
+        // The depth of the braces, and the depth at which an inner module begins.
         let (mut depth, mut inner) = (0, None);
         while at < all.len() {
             match all[at].as_str() {
@@ -146,7 +146,7 @@ impl File {
             let mut found = BTreeMap::new();
             names(&all[at + 1..end], &[], &mut found);
             if inner.is_some() {
-                // Its parent is the file itself.
+                // The parent of an inner module is the file itself.
                 found = found
                     .into_iter()
                     .filter(|(name, _)| name != "*")
@@ -154,7 +154,7 @@ impl File {
                     .collect();
             }
             if file.tokens.last().is_some_and(|token| token == "pub" || token == ")") {
-                file.handed_on.extend(found.keys().cloned());
+                file.reexported.extend(found.keys().cloned());
             }
             file.imports.extend(found);
             at = end + 1;
@@ -175,14 +175,14 @@ fn read_all(directory: &Path, prefix: &[String], files: &mut Files) {
         } else if stem != "tests" && path.extension().is_some_and(|extension| extension == "rs") {
             let is_of_directory = ["lib", "main", "mod"].contains(&stem.as_str());
             let module = if is_of_directory { prefix.to_vec() } else { below };
-            let shown = path.strip_prefix(ROOT).unwrap_or(&path).display().to_string();
-            files.insert(module, File::read(&path, shown));
+            let name = path.strip_prefix(ROOT).unwrap_or(&path).display().to_string();
+            files.insert(module, File::read(&path, name));
         }
     }
 }
 
-/// The module that has the item to which a path leads from `module`; a path to a module leads to
-/// nothing, since what is taken from it is named elsewhere.
+/// The module that defines the item to which a path leads from `module`. A path to a module itself gives `None`,
+/// because the items used from it are named elsewhere.
 fn owner(files: &Files, module: &[String], path: &[String], depth: usize) -> Option<ModulePath> {
     let file = files.get(module)?;
     let (first, rest) = path.split_first()?;
@@ -193,8 +193,8 @@ fn owner(files: &Files, module: &[String], path: &[String], depth: usize) -> Opt
         "super" => module[..module.len().checked_sub(1)?].to_vec(),
         _ if files.contains_key(&child) => child,
         _ => {
-            let handed_on = file.imports.get(first).filter(|_| depth < 8);
-            return match handed_on {
+            let reexported = file.imports.get(first).filter(|_| depth < 8);
+            return match reexported {
                 Some(path) if path.first() != Some(first) || path.len() > 1 => {
                     owner(files, module, &[path, rest].concat(), depth + 1)
                 }
@@ -209,7 +209,7 @@ fn inside(files: &Files, module: &[String], path: &[String], depth: usize) -> Op
     if path.is_empty() { None } else { owner(files, module, path, depth) }
 }
 
-/// By the file, those that it takes something from, and what.
+/// For each file, the files that it uses, and the names that it takes from each.
 type Arrows = BTreeMap<ModulePath, BTreeMap<ModulePath, BTreeSet<String>>>;
 
 fn arrows(files: &Files) -> Arrows {
@@ -218,11 +218,11 @@ fn arrows(files: &Files) -> Arrows {
         let mut paths: Vec<Vec<String>> = Vec::new();
         for (name, path) in &file.imports {
             let is_used = || file.tokens.contains(name);
-            if !file.handed_on.contains(name) || is_used() {
+            if !file.reexported.contains(name) || is_used() {
                 paths.push(path.clone());
             }
         }
-        // Paths in the text itself.
+        // Paths outside of `use`.
         for (index, token) in file.tokens.iter().enumerate() {
             let begins = file.tokens.get(index + 1).is_some_and(|next| next == "::")
                 && index.checked_sub(1).is_none_or(|before| file.tokens[before] != "::");
@@ -256,7 +256,7 @@ fn arrows(files: &Files) -> Arrows {
     arrows
 }
 
-/// The files that are reached from one.
+/// The files that `from` uses directly or indirectly.
 fn reached(arrows: &Arrows, from: &ModulePath) -> BTreeSet<ModulePath> {
     let mut reached = BTreeSet::new();
     let mut waiting = vec![from];
@@ -277,7 +277,7 @@ fn no_circle_between_files() {
         let mut files = Files::new();
         read_all(&Path::new(ROOT).join(name).join("src"), &[], &mut files);
         let mut arrows = arrows(&files);
-        // The root of a module has the tables by which its server calls the rest.
+        // The root of a server module has the tables of functions that the server calls, so it may use all files.
         if name == "ngx-hpkp" || name == "apache-hpkp" {
             arrows.remove(&Vec::new());
         }

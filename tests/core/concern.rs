@@ -1,6 +1,7 @@
-//! A server that reads of other machines' records the lines alone that concern it finds what one finds that reads all.
+//! A server that reads only the lines of other machines' records that concern it must report and write the same as a
+//! server that reads all lines.
 //!
-//! `HPKP_FLEETS` is how many random fleets there are, `HPKP_SEED` the number of the first.
+//! `HPKP_FLEETS` is the number of random fleets, `HPKP_SEED` the number of the first one.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use hpkp_tests::recorded::held;
 
 use crate::published::{Block, DAY, Never, World, at};
 
-/// Names of blocks; what stands after `DNS:` is in its certificate, too.
+/// Names of server blocks.
 const NAMES: [&str; 18] = [
     "a.one.test",
     "b.one.test",
@@ -46,7 +47,7 @@ const NAMES: [&str; 18] = [
     "five.test",
     "six.test",
 ];
-/// Hosts of records, which may be none of anybody here.
+/// Hosts of records; some of them are in no configuration.
 const HOSTS: [&str; 26] = [
     "a.one.test",
     "b.one.test",
@@ -150,7 +151,7 @@ fn deployment(world: &World, random: &mut Random) -> Deployment {
     deployment
 }
 
-/// Pins that clients have from somewhere else.
+/// Pins of an app or of TLSA records, not of a header.
 fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     let keys = ["k0", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "ca", "backup"];
     let pins =
@@ -194,8 +195,8 @@ fn outside(world: &World, random: &mut Random, now: i64) -> Published {
     published
 }
 
-/// What somebody records by hand.
-fn said_by_hand(
+/// An event that an operator records by hand.
+fn recorded_by_hand(
     kind: usize,
     world: &World,
     random: &mut Random,
@@ -240,7 +241,7 @@ fn said_by_hand(
     }
 }
 
-/// The file of a machine: configurations that were accepted, with what else may be in it.
+/// The records of a machine: accepted configurations, stops, and events recorded by hand.
 fn file(
     world: &World,
     random: &mut Random,
@@ -274,7 +275,7 @@ fn file(
                 events.extend(new);
                 continue;
             }
-            kind => said_by_hand(kind, world, random, (writer, known, &events), (at, now)),
+            kind => recorded_by_hand(kind, world, random, (writer, known, &events), (at, now)),
         };
         if matches!(&body, Body::Ended(Ended { ids, .. }) | Body::Waived(Waived { ids, .. }) if ids.is_empty())
         {
@@ -302,8 +303,8 @@ fn freshness(state: &State, at_time: i64) -> Freshness {
     }
 }
 
-/// All that a server says and writes.
-fn told(
+/// All findings and records of a server, as text.
+fn output(
     world: &World,
     deployment: Deployment,
     state: &State,
@@ -320,13 +321,13 @@ fn told(
     });
     let verdict = check(&deployment, world.now, &Never);
     let events = accepted(&deployment, &verdict, state, &writer, world.now);
-    let mut told: Vec<String> = verdict.findings.iter().flat_map(Finding::lines).collect();
-    told.extend(events.iter().map(|event| event.line().to_owned()));
-    told.extend(verdict.hosts.iter().map(|host| format!("{:?} {:?}", host.alarms, host.enforced)));
+    let mut lines: Vec<String> = verdict.findings.iter().flat_map(Finding::lines).collect();
+    lines.extend(events.iter().map(|event| event.line().to_owned()));
+    lines.extend(verdict.hosts.iter().map(|host| format!("{:?} {:?}", host.alarms, host.enforced)));
     let is_meant = |host: &HostName, by_port| concern.has(host.as_str(), by_port);
-    told.push(format!("{:?}", state.overreach(world.now, is_meant)));
-    told.push(format!("{:?}", state.lost(&writer)));
-    told
+    lines.push(format!("{:?}", state.overreach(world.now, is_meant)));
+    lines.push(format!("{:?}", state.lost(&writer)));
+    lines
 }
 
 fn fleet(world: &World, seed: u64) {
@@ -339,7 +340,7 @@ fn fleet(world: &World, seed: u64) {
         peers.extend(file(world, random, &name(&format!("m{number}")), &known, world.now));
     }
     if random.chance(50) {
-        // What the operator has decided on this machine.
+        // The decisions that the operator recorded on this machine.
         let known = peers.clone();
         own.extend(file(world, random, &name("web-1.command"), &known, world.now));
     }
@@ -351,8 +352,8 @@ fn fleet(world: &World, seed: u64) {
     let mut full = State::default();
     own.iter().for_each(|event| full.add(event));
     peers.iter().for_each(|event| full.take(event.clone(), Standing::Peer));
-    let by_all = told(world, copy(&deployment), &full, &listed.concern, is_silent);
-    let by_index = told(world, deployment, &listed.state, &listed.concern, is_silent);
+    let by_all = output(world, copy(&deployment), &full, &listed.concern, is_silent);
+    let by_index = output(world, deployment, &listed.state, &listed.concern, is_silent);
     let lacking = |of: &[String], other: &[String]| -> Vec<String> {
         of.iter().filter(|line| !other.contains(line)).cloned().collect()
     };
@@ -360,7 +361,7 @@ fn fleet(world: &World, seed: u64) {
     assert!(by_index == by_all, "fleet {seed}: by the index {more:#?}\nby all {less:#?}");
 }
 
-/// The same configuration once more.
+/// A copy of a configuration.
 fn copy(of: &Deployment) -> Deployment {
     use hpkp_core::check::{Context, Host};
     let context = |context: &Context| Context {
@@ -407,7 +408,7 @@ fn copy(of: &Deployment) -> Deployment {
 }
 
 #[test]
-fn what_is_left_out_changes_no_answer() {
+fn lines_left_out_by_the_index_change_no_finding() {
     let number = |name: &str, otherwise: u64| {
         std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };

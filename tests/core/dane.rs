@@ -1,4 +1,4 @@
-//! TLSA records against what servers present: what is unchanged, what is to be done, what is said beside.
+//! TLSA records compared with the certificates that servers present: findings, unchanged certificates, and remedies.
 
 use hpkp_core::check::{NotServedHere, check, digest};
 use hpkp_core::date;
@@ -19,7 +19,7 @@ use crate::published::{BLOCK, Block, LOCKOUT, Never, World};
 const HOST: &str = "a.example.com";
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const COMBINATION: (Code, Class) = (Code::TlsaCombinationUnmet, WARNING);
 
 /// A leaf `a`, another certificate `renewed` of its key by the same CA, and a leaf `b` of another key.
@@ -59,7 +59,7 @@ fn publish_set(world: &mut World, set: Rrset) -> Event {
 }
 
 #[test]
-fn a_renewal_with_the_same_key_locks_out_who_compares_the_certificate() {
+fn a_renewal_with_the_same_key_locks_out_clients_that_compare_certificates() {
     let mut world = world();
     world.accept(&[block("a")]);
     let held = publish(&mut world, &[((3, 0, 1), "a")]);
@@ -73,7 +73,7 @@ fn a_renewal_with_the_same_key_locks_out_who_compares_the_certificate() {
     let end = format!(" end {} --why REASON", held.id());
     assert!(text.lines().any(|line| line.contains("to fix: ") && line.ends_with(&end)), "{text}");
     assert!(text.contains("these records do not expire") && !text.contains("these pins"), "{text}");
-    // Of the key it is none.
+    // Records of the key are not affected by the renewal.
     let mut other = self::world();
     other.accept(&[block("a")]);
     publish(&mut other, &[((3, 1, 1), "a")]);
@@ -99,28 +99,28 @@ fn the_next_certificate_is_published_first() {
 }
 
 #[test]
-fn what_is_unchanged_is_not_refused() {
+fn an_unchanged_certificate_is_not_refused() {
     for kind in [(3, 0, 1), (3, 1, 1), (3, 1, 2), (2, 1, 1)] {
         let mut world = world();
         world.accept(&[block("a")]);
         publish(&mut world, &[(kind, "b")]);
-        assert_eq!(world.codes(&[block("a")]), [UNMET_AS_BEFORE], "{kind:?}");
-        // The key is as before, the certificate is not.
+        assert_eq!(world.codes(&[block("a")]), [UNMET_UNCHANGED], "{kind:?}");
+        // The key is unchanged, the certificate is not.
         let whole = kind.1 == 0;
-        let renewed = if whole { UNMET } else { UNMET_AS_BEFORE };
+        let renewed = if whole { UNMET } else { UNMET_UNCHANGED };
         assert_eq!(world.codes(&[block("renewed")]), [renewed], "{kind:?}");
         world.accept(&[block("renewed")]);
-        assert_eq!(world.codes(&[block("renewed")]), [UNMET_AS_BEFORE], "{kind:?}");
+        assert_eq!(world.codes(&[block("renewed")]), [UNMET_UNCHANGED], "{kind:?}");
     }
 }
 
 #[test]
-fn of_each_kind_one_should_match() {
+fn one_tlsa_record_of_each_kind_should_match() {
     let mut world = world();
     publish(&mut world, &[((3, 1, 1), "a"), ((3, 0, 1), "renewed")]);
     assert_eq!(world.codes(&[block("a")]), [COMBINATION]);
     assert_eq!(world.codes(&[block("renewed")]), []);
-    // The strongest digest alone decides, and the others should match all the same.
+    // Only the strongest digest decides, but the others should match as well.
     let mut world = self::world();
     publish(&mut world, &[((3, 1, 1), "a"), ((3, 1, 2), "b")]);
     assert_eq!(world.codes(&[block("a")]), [UNMET]);
@@ -128,7 +128,7 @@ fn of_each_kind_one_should_match() {
 }
 
 #[test]
-fn records_that_nobody_can_use_are_none() {
+fn unusable_tlsa_records_bind_nobody() {
     let mut world = world();
     let short = Tlsa { usage: 3, selector: 1, matching: 2, data: vec![1; 32] };
     publish_set(&mut world, set(vec![short]));
@@ -146,7 +146,7 @@ fn a_wildcard_for_all_ports_leaves_out_those_that_have_records() {
 
 /// On one port nginx may answer DNS over TLS, and another program DNS over QUIC with a key of its own.
 #[test]
-fn who_comes_over_udp_meets_what_is_presented_over_udp() {
+fn udp_records_are_compared_with_certificates_over_udp() {
     const NOT_SERVED: (Code, Class) = (Code::PublishedPinsPortNotServed, WARNING);
     let at = |world: &World, address: &str| {
         let mut deployment = world.deployment(&[Block { port: 853, ..block("b") }]);
@@ -165,7 +165,7 @@ fn who_comes_over_udp_meets_what_is_presented_over_udp() {
         world.add("dns", Body::Published(plain(Some(853)).with_tlsa(set)));
         assert_eq!(codes_of(&world, &at(&world, tcp)), [over_tcp], "{protocol:?}");
         assert_eq!(codes_of(&world, &at(&world, quic)), [over_quic], "{protocol:?}");
-        // What is said of UDP says nothing of TCP.
+        // A "not served here" for UDP does not cover TCP.
         let mut deployment = at(&world, tcp);
         deployment.not_served_here.push(NotServedHere {
             host: HOST.parse().expect("a name"),
@@ -174,20 +174,20 @@ fn who_comes_over_udp_meets_what_is_presented_over_udp() {
             udp: true,
             at: Location { file: "nginx.conf".into(), line: 1 },
         });
-        let told = (Code::NotServedHere, WARNING);
+        let not_served = (Code::NotServedHere, WARNING);
         let found = match protocol {
-            Protocol::Tcp => vec![told, UNMET],
-            Protocol::Udp | Protocol::Sctp => vec![told],
+            Protocol::Tcp => vec![not_served, UNMET],
+            Protocol::Udp | Protocol::Sctp => vec![not_served],
         };
         let mut codes = codes_of(&world, &deployment);
-        codes.sort_by_key(|(code, _)| *code != told.0);
+        codes.sort_by_key(|(code, _)| *code != not_served.0);
         assert_eq!(codes, found, "{protocol:?}");
     }
 }
 
-/// In `stream` and `mail` nothing but the certificate has names.
+/// In `stream` and `mail` only the certificate has names.
 #[test]
-fn a_certificate_for_another_name_locks_out_who_looks_at_names() {
+fn a_certificate_for_another_name_locks_out_clients_that_check_names() {
     for (usage, found) in [(1, vec![UNMET]), (3, vec![])] {
         let mut world = world();
         let other = leaf_extensions("other.example.com");
@@ -209,9 +209,9 @@ fn publish_for(world: &mut World, host: &str, port: u16, records: &[(Kind, &str)
     world.add("dns", Body::Published(body.with_tlsa(set(records))));
 }
 
-/// The default server, whose certificate is for another name, is all that there is on the port.
+/// The only server on the port is a default server whose certificate is for another name.
 #[test]
-fn who_ignores_names_is_locked_out_where_everybody_got_the_same() {
+fn clients_that_ignore_names_are_locked_out_on_a_port_with_one_certificate() {
     let mut world = world();
     world.accept(&[block("a")]);
     publish_for(&mut world, "other.test", 443, &[((1, 1, 1), "b"), ((3, 0, 1), "a")]);
@@ -220,12 +220,12 @@ fn who_ignores_names_is_locked_out_where_everybody_got_the_same() {
 }
 
 #[test]
-fn a_certificate_for_another_name_let_nobody_in_who_looks_at_names() {
+fn a_certificate_for_another_name_never_matched_clients_that_check_names() {
     let mut world = world();
     world.accept(&[block("a")]);
     publish_for(&mut world, "other.test", 443, &[((3, 1, 1), "b"), ((2, 1, 0), "ca")]);
     assert_eq!(world.codes(&[block("renewed")]), []);
-    // By a port alone too.
+    // A server that is reached by its port alone gives the same result.
     let mail = |certificate| Block { port: 25, names: &[], certificate, ..BLOCK };
     let with = |world: &World, certificate| by_port(world, &[mail(certificate)], 0);
     world.accept_deployment(&with(&world, "a"));
@@ -234,7 +234,7 @@ fn a_certificate_for_another_name_let_nobody_in_who_looks_at_names() {
 }
 
 #[test]
-fn records_that_arrive_make_no_other_configuration_of_what_is_not_on_record() {
+fn new_records_do_not_change_the_digest_of_an_unrecorded_configuration() {
     let mut world = world();
     let served = world.deployment(&[block("a")]);
     let unrecorded = digest(&served, &check(&served, world.now, &Never).hosts);
@@ -244,14 +244,14 @@ fn records_that_arrive_make_no_other_configuration_of_what_is_not_on_record() {
         deployment.records.as_mut().expect("records").unrecorded = Some(unrecorded);
         deployment
     };
-    assert_eq!(codes_of(&world, &with(&world, "a")), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &with(&world, "a")), [UNMET_UNCHANGED]);
     assert_eq!(codes_of(&world, &with(&world, "renewed")), [UNMET], "another certificate");
     assert_eq!(unrecorded.to_string().parse(), Ok(unrecorded));
 }
 
-/// One entry of a configuration is enough for a client, and a peer may say what it likes.
+/// One matching entry of its configuration is enough for a client, but an entry recorded by a peer must not satisfy it.
 #[test]
-fn what_another_writer_says_suffices_for_nobody() {
+fn an_entry_of_a_peer_satisfies_no_client() {
     let mut world = world();
     let configuration =
         Some(Configuration { client: Client::Dane, id: Fingerprint::of([&b"zone"[..]]) });
@@ -262,7 +262,7 @@ fn what_another_writer_says_suffices_for_nobody() {
     let (a, ca) = (world.pin("a"), world.pin("ca"));
     world.add("dns", entry(Scope::Leaf, a));
     assert_eq!(world.codes(&[block("b")]), [UNMET]);
-    // The CA's key is on each path of what is sent only where it is sent; the leaf's is.
+    // The peer's entry of the CA's key does not match, because the CA is not sent; its entry of the leaf's key does.
     let b = world.pin("b");
     let event = Event::new(world.now, 1, "peer".parse().expect("a name"), entry(Scope::SentCa, ca));
     world.state.take(event, Standing::Peer);

@@ -1,8 +1,8 @@
-//! A fleet of servers of one host, of which one is cut off for days, against clients that note pins wherever
-//! they come and visit all servers.
+//! Simulation of a fleet: several servers of one host, one of which is cut off for days, and clients that connect to
+//! all servers and note pins from each.
 //!
-//! All copy their records once an hour. From when the cut is older than `max_staleness` and an hour, both sides
-//! try random changes. Nobody may be locked out then; without `max_staleness` many are.
+//! The servers copy each other's records once an hour. When the cut has lasted longer than `max_staleness` plus 1 hour,
+//! both sides try random changes. No client may be locked out then; without `max_staleness` many are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ const HOUR: i64 = 3_600;
 const MAX_STALENESS: i64 = 6 * HOUR;
 const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const NAMES: [&str; 3] = ["web-1", "web-2", "web-3"];
-/// When the one server is cut off and when it is back, in hours.
+/// The hours during which one server is cut off.
 const CUT: std::ops::Range<i64> = 20..60;
 
 #[derive(Clone, Default)]
@@ -50,9 +50,9 @@ struct Fleet {
     pins: Vec<Pin>,
     trust: Arc<TrustSetting>,
     servers: Vec<Server>,
-    /// What clients hold, until when.
+    /// The sets of pins that clients hold, with expiry.
     notes: BTreeMap<BTreeSet<usize>, i64>,
-    is_asked: bool,
+    has_max_staleness: bool,
 }
 
 fn name(server: usize) -> WriterName {
@@ -60,7 +60,7 @@ fn name(server: usize) -> WriterName {
 }
 
 impl Fleet {
-    fn new(world: World, is_asked: bool) -> Self {
+    fn new(world: World, has_max_staleness: bool) -> Self {
         let first = Server { pins: BTreeSet::from([0, 1]), ..Server::default() };
         let servers = vec![first; NAMES.len()];
         let certificates: Vec<_> = KEYS.iter().map(|key| world.certificate(key)).collect();
@@ -68,10 +68,11 @@ impl Fleet {
         let anchor = Anchor { certificate: world.certificate("ca"), origin: "store".into() };
         let trust = Trust { system: Arc::new(Anchors::new([anchor])), added: None };
         let trust = Arc::new(TrustSetting { trust, ..TrustSetting::default() });
-        Self { world, certificates, pins, trust, servers, notes: BTreeMap::new(), is_asked }
+        let notes = BTreeMap::new();
+        Self { world, certificates, pins, trust, servers, notes, has_max_staleness }
     }
 
-    /// All that are not cut off copy each other's records and hear of each other.
+    /// The servers that are not cut off copy each other's records and heartbeats.
     fn sync(&mut self, is_cut: bool) {
         let reached: Vec<usize> = (usize::from(is_cut)..self.servers.len()).collect();
         let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
@@ -85,7 +86,7 @@ impl Fleet {
         }
     }
 
-    /// Whether a server accepts this, and then serves it.
+    /// Deploys a key and pins on a server; returns whether the server accepts and then serves them.
     fn deploy(&mut self, server: usize, key: usize, pins: &BTreeSet<usize>) -> bool {
         let own = &self.servers[server];
         let mut state = State::default();
@@ -93,7 +94,7 @@ impl Fleet {
         for event in own.copies.values().flatten() {
             state.take(event.clone(), Standing::Peer);
         }
-        // One of the world's, with these keys in the place of its own: to ask openssl each time takes long.
+        // The world's certificates are reused, because making new ones with openssl takes long.
         let mut deployment = self.world.deployment(&[]);
         let chain = Chain::new(vec![self.certificates[key].clone()]).expect("a chain");
         let certificates = Certificates::Loaded(vec![chain]);
@@ -112,7 +113,7 @@ impl Fleet {
         if let Some(records) = &mut deployment.records {
             (records.state, records.writer) = (state.clone(), Some(name(server)));
         }
-        if self.is_asked {
+        if self.has_max_staleness {
             let records = deployment.records.as_mut().expect("records");
             records.freshness = vec![Freshness {
                 max_staleness: MAX_STALENESS,
@@ -140,8 +141,8 @@ impl Fleet {
         true
     }
 
-    /// Clients visit all servers; how many are refused.
-    fn visit(&mut self) -> usize {
+    /// Clients connect to all servers; returns how many of their sets of pins refuse a server.
+    fn connect_clients(&mut self) -> usize {
         let now = self.world.now;
         for server in self.servers.iter().filter(|server| server.sends) {
             self.notes.insert(server.pins.clone(), now + DAY);
@@ -152,7 +153,7 @@ impl Fleet {
         self.notes.keys().filter(refused).count()
     }
 
-    /// Some days; how many clients were refused, and how many changes were accepted during the cut.
+    /// Simulates 80 hours; returns how many refusals there were, and how many changes were accepted during the cut.
     fn run(&mut self, random: &mut Random) -> (usize, usize) {
         let (mut refused, mut accepted) = (0, 0);
         for server in 0..self.servers.len() {
@@ -182,24 +183,24 @@ impl Fleet {
                 if self.deploy(server, new_key, &new_pins) && is_cut && new_key != key {
                     accepted += 1;
                 }
-                // One after the other, as with a lease.
+                // The servers change one after the other, as with a lease.
                 self.sync(is_cut);
             }
-            refused += self.visit();
+            refused += self.connect_clients();
         }
         (refused, accepted)
     }
 }
 
-fn run(is_asked: bool) -> (usize, usize) {
+fn run(has_max_staleness: bool) -> (usize, usize) {
     let certificates = KEYS.map(|key| (key, HOST));
     let mut sum = (0, 0);
     let mut world = Some(World::new(&certificates));
     for seed in 1..=3 {
-        let mut fleet = Fleet::new(world.take().expect("a world"), is_asked);
+        let mut fleet = Fleet::new(world.take().expect("a world"), has_max_staleness);
         let mut random = Random::new(seed);
         let (refused, accepted) = fleet.run(&mut random);
-        assert!(!is_asked || refused == 0, "seed {seed}: {refused} refused");
+        assert!(!has_max_staleness || refused == 0, "seed {seed}: {refused} refused");
         sum = (sum.0 + refused, sum.1 + accepted);
         world = Some(fleet.world);
     }
@@ -210,7 +211,7 @@ fn run(is_asked: bool) -> (usize, usize) {
 fn nobody_is_locked_out_while_a_machine_is_silent() {
     let (refused, accepted) = run(true);
     assert_eq!(refused, 0);
-    // Keys that satisfy all pins were replaced meanwhile.
+    // Some keys were replaced during the cut by keys that match all pins.
     assert!(accepted > 0);
 }
 

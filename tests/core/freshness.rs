@@ -1,4 +1,4 @@
-//! Other machines that have not been heard from for too long.
+//! Staleness of peers: findings when another machine has been silent for longer than `max_staleness`.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use super::published::{BLOCK, Block, DAY, Never, World, at, codes};
 
 const WWW: &[&str] = &["www.example.com"];
 
-/// A server, of whose directory the directive asks for other machines to be heard from.
+/// A server whose directory of records has a `max_staleness`, and its peers.
 struct Fleet {
     world: World,
     heard: HeardFile,
@@ -128,7 +128,7 @@ fn two() -> Fleet {
 }
 
 #[test]
-fn a_machine_is_silent_when_its_time_is_over() {
+fn a_machine_is_silent_after_max_staleness() {
     let mut fleet = two();
     fleet.later(DAY);
     assert_eq!(fleet.codes(&[block("old", &["old", "new"])]), []);
@@ -154,7 +154,7 @@ fn a_stolen_key_can_be_replaced() {
     let mut fleet = two();
     fleet.later(2 * DAY);
     let verdict = fleet.check(&[block("new", &["old", "new"])]);
-    // The policy has no backup any more, which costs the header and nothing else.
+    // The policy has no backup any more, so the header is withheld, but nothing is refused.
     let found = codes(&verdict);
     assert!(found.contains(&WARNED[0]) && !found.contains(&SILENT[0]), "{found:?}");
     let silent = verdict.findings.iter().find(|finding| finding.code == Code::PeerSilent);
@@ -162,13 +162,13 @@ fn a_stolen_key_can_be_replaced() {
     assert!(what.contains("the new key here satisfies all pins on record and passes"), "{what}");
     // With other pins in the same step it is refused.
     assert_eq!(fleet.codes(&[block("new", &["old", "new", "third"])]), SILENT);
-    // A key that no pin matches is a lock-out whoever is silent.
+    // A key that no pin matches is a lock-out in any case.
     let found = fleet.codes(&[block("third", &["old", "third"])]);
     assert!(found.contains(&(Code::PublishedPinsUnmet, Class::Lockout)), "{found:?}");
 }
 
 #[test]
-fn a_new_key_that_no_pin_vouches_for() {
+fn a_new_key_without_pins_is_refused_beside_a_silent_machine() {
     let mut fleet = Fleet::new(CERTIFICATES);
     fleet.presents("web-2", "www.example.com", "old");
     fleet.hears("web-2");
@@ -188,7 +188,7 @@ fn a_new_key_that_no_pin_vouches_for() {
     ] {
         assert!(text.contains(part), "no \"{part}\" in:\n{text}");
     }
-    // Where the operator lets lock-outs pass, this passes too.
+    // With `check warn`, which lets lock-outs pass, this finding passes too.
     let mut deployment = fleet.deployment(&[block("new", &[])]);
     deployment.hosts[0].check = Check::Warn;
     let verdict = check(&deployment, fleet.world.now, &Never);
@@ -197,7 +197,7 @@ fn a_new_key_that_no_pin_vouches_for() {
 }
 
 #[test]
-fn pins_that_an_operator_has_given_up_vouch_for_any_key() {
+fn waived_pins_allow_any_key() {
     let mut fleet = two();
     fleet.later(2 * DAY);
     let ids: Vec<EventId> = fleet.world.state.published().map(|record| record.id).collect();
@@ -213,9 +213,9 @@ fn only_machines_that_have_the_host_count() {
     fleet.publishes("web-3", "other.example.org", &["old"], true);
     fleet.later(2 * DAY);
     fleet.hears("web-2");
-    // web-3 was never heard from, and has nothing to do with this host.
+    // web-3 was never heard from, but does not serve this host.
     assert_eq!(fleet.codes(&[block("old", &["old", "new", "third"])]), []);
-    // A domain above, with includeSubDomains.
+    // web-3 publishes pins of the domain above, with includeSubDomains.
     let mut fleet = two();
     fleet.publishes("web-3", "example.com", &["old", "new"], true);
     fleet.hears("web-3");
@@ -224,7 +224,7 @@ fn only_machines_that_have_the_host_count() {
     let verdict = fleet.check(&[block("old", &["old", "new", "third"])]);
     assert_eq!(codes(&verdict), SILENT);
     assert!(verdict.findings[0].text.what.starts_with("web-3 "), "{:?}", verdict.findings[0].text);
-    // Without it, not.
+    // Without includeSubDomains it does not count.
     let mut fleet = two();
     fleet.publishes("web-3", "example.com", &["old", "new"], false);
     fleet.hears("web-3");
@@ -234,7 +234,7 @@ fn only_machines_that_have_the_host_count() {
 }
 
 #[test]
-fn pins_that_bind_hosts_of_a_silent_machine_below() {
+fn include_subdomains_above_a_silent_machine_is_refused() {
     let certificates =
         &[("old", "example.com"), ("new", "example.com"), ("api", "api.example.com")];
     let names: &[&str] = &["example.com"];
@@ -264,14 +264,14 @@ fn a_writer_that_is_gone_is_not_waited_for() {
         Body::Gone(Gone { of, instance: None, upto, why: "scrapped".into(), when: None })
     };
     fleet.world.add("web-1.command", gone(1));
-    // It has written since.
+    // web-2 has written another event since.
     assert_eq!(fleet.codes(&[block("old", &["old", "new", "third"])]), SILENT);
     fleet.world.add("web-1.command", gone(2));
     assert_eq!(fleet.codes(&[block("old", &["old", "new", "third"])]), []);
 }
 
 #[test]
-fn another_machine_cannot_say_that_a_third_is_gone() {
+fn a_peer_cannot_end_a_third_machine() {
     let mut fleet = two();
     fleet.later(2 * DAY);
     let of = "web-2".parse().expect("a name");
@@ -289,16 +289,16 @@ fn a_machine_that_was_never_heard_of_is_a_warning() {
     assert_eq!(fleet.codes(&[block("old", &["old", "new"])]), warned);
     assert_eq!(fleet.codes(&[block("old", &["old", "new", "third"])]), warned);
     assert_eq!(fleet.check(&[block("old", &["old", "new"])]).findings[0].host_count, 1);
-    // Without any file.
+    // There is no file of heartbeats.
     fleet.heard = HeardFile::Missing;
     assert_eq!(fleet.codes(&[block("old", &["old", "new", "third"])]), warned);
-    // Even where nobody else has a host of this server.
+    // The warning also appears if no other machine serves a host of this server.
     let fleet = Fleet { heard: HeardFile::Missing, ..Fleet::new(CERTIFICATES) };
     assert_eq!(fleet.codes(&[block("old", &[])]), warned);
 }
 
 #[test]
-fn a_file_that_cannot_be_used_says_nothing_of_anybody() {
+fn an_unusable_heartbeat_file_refuses_changes() {
     let mut fleet = two();
     fleet.heard = HeardFile::Unusable("line 2 is invalid".to_owned());
     let unusable = |class| [(Code::HeartbeatsUnreadable, class)];
@@ -306,7 +306,7 @@ fn a_file_that_cannot_be_used_says_nothing_of_anybody() {
     assert_eq!(unchanged, unusable(Class::Warning));
     let changed = fleet.codes(&[block("old", &["old", "new", "third"])]);
     assert_eq!(changed, unusable(Class::Unsure));
-    // Of a host that nobody else has.
+    // No other machine serves the host.
     let heard = HeardFile::Unusable("incomplete".to_owned());
     let fleet = Fleet { heard, ..Fleet::new(CERTIFICATES) };
     assert_eq!(fleet.codes(&[block("old", &["old", "new"])]), unusable(Class::Warning));
@@ -359,9 +359,9 @@ fn a_name_that_is_new_here_has_new_keys() {
     assert_eq!(verdict.findings[0].hosts, ["b.example.com"]);
 }
 
-/// What comes at the handshake has no configuration before it.
+/// A certificate that is given at the handshake has no earlier configuration to compare with.
 #[test]
-fn certificates_at_the_handshake() {
+fn a_key_that_no_held_pin_matches_is_refused_at_the_handshake() {
     let mut fleet = two();
     fleet.later(2 * DAY);
     fleet.world.writer = None;

@@ -1,4 +1,4 @@
-//! Pins from files of every form, against openssl's own pipeline.
+//! Pins of keys in files of every format, compared with the pins that the openssl command computes.
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
@@ -6,7 +6,7 @@ use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
 use hpkp_tests::pki::{KINDS, P256, RSA, openssl, pki};
 
-/// The keys of a file as pairs of what they were found in and the pin's text.
+/// The keys of a file, as pairs of the kind of object and the pin's text.
 fn read(file: &[u8]) -> Result<Vec<(Kind, String)>, SpkiError> {
     spki::read(file).map(|keys| keys.iter().map(|k| (k.kind, k.pin.to_string())).collect())
 }
@@ -39,12 +39,12 @@ fn every_kind_of_key_in_every_form() {
             let found = Ok(vec![(kind, expected.clone())]);
             assert_eq!(read(&pem), found, "{name} {kind} in PEM");
             assert_eq!(read(&der), found, "{name} {kind} in DER");
-            // With the line ends of another system, and with text round it.
+            // With the line ends of another system, and with text around the PEM block.
             let crlf = String::from_utf8_lossy(&pem).replace('\n', "\r\n");
             assert_eq!(read(crlf.as_bytes()), found);
             let commented = format!("subject=x\n\n{crlf}\nand so on");
             assert_eq!(read(commented.as_bytes()), found);
-            // Whatever is missing, it is no other pin and no panic.
+            // A file that is cut off at any byte gives an error, not another pin or a panic.
             for cut in 0..der.len() {
                 assert!(read(&der[..cut]).is_err(), "{name} {kind} cut at {cut}");
             }
@@ -91,7 +91,7 @@ fn openssl_s_other_labels() {
     pki.ca("ca");
     let (pin, path) = (pki.pin("ca.pem"), pki.path("ca.pem"));
     let path = path.to_str().expect("a path in UTF-8");
-    // OpenSSL's own form: the certificate and, behind it, what it is trusted for.
+    // OpenSSL's own format: the certificate followed by its trust settings.
     let trusted = openssl(&["x509", "-in", path, "-trustout", "-addtrust", "serverAuth"]);
     assert!(trusted.starts_with(b"-----BEGIN TRUSTED CERTIFICATE-----"));
     assert_eq!(read(&trusted), Ok(vec![(Kind::Certificate, pin.clone())]));

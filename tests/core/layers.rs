@@ -1,4 +1,4 @@
-//! The arrows between the crates: what a server module is made of.
+//! Dependencies between the crates: which crates and libraries a server module may have.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -19,11 +19,10 @@ fn tree(package: &str, more: &[&str]) -> Vec<String> {
     tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }
 
-/// A second TLS library in a server's process corrupts memory; a command's crates have no business
-/// there.
+/// A second TLS library in a server's process corrupts memory, and a module needs none of the command's own crates.
 #[test]
 fn a_module_brings_no_tls_library_and_nothing_of_a_command() {
-    // What a module may have as well is for the list below to say.
+    // Crates that both the command and the modules may have.
     let shared = [
         "data-encoding",
         "hpkp-core",
@@ -70,14 +69,14 @@ fn a_module_brings_no_tls_library_and_nothing_of_a_command() {
 }
 
 #[test]
-fn the_core_knows_no_server() {
+fn the_core_depends_on_no_server() {
     let crates = tree("hpkp-core", &[]);
     for server in ["hpkp-server", "ngx-hpkp", "nginx-sys", "libc"] {
         assert!(!crates.iter().any(|name| name == server), "{server} in {crates:?}");
     }
 }
 
-/// nginx's process has OpenSSL; the module takes it from there and links none itself.
+/// The module uses the OpenSSL that is already in nginx's process, and links none itself.
 #[test]
 fn the_module_links_no_tls_library() {
     let module = target_dir().join("modules/shipped/ngx_http_hpkp_module.so");
@@ -130,7 +129,7 @@ fn one<'w>(words: &'w [&'w str], allowed: &BTreeSet<&str>) -> (bool, &'w [&'w st
     }
 }
 
-/// As `cargo deny` has it, where that is not installed; and nothing is allowed that no crate needs.
+/// The licence check of `cargo deny`, for machines without it. Also, no licence is allowed that no crate needs.
 #[test]
 fn the_licences_that_are_allowed_are_those_of_the_crates() {
     let settings = std::fs::read_to_string(format!("{ROOT}/deny.toml")).expect("deny.toml");

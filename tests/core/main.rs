@@ -1,4 +1,4 @@
-//! The core on keys and certificates that openssl made, and what the crates depend on.
+//! Tests of hpkp-core with keys and certificates made by openssl, and of the dependencies between the crates.
 
 mod answering;
 mod attacks;

@@ -1,5 +1,5 @@
-//! Names that a server has not had so far, and pins that are met on some paths only: which path clients take
-//! follows from where they are shown the same.
+//! Names that are new on a server, with pins that match on some certificate paths only. The test expects that clients
+//! take the same path as for the same chain elsewhere.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const PARTLY: (Code, Class) = (Code::PublishedPinsPartlyMet, Class::Warning);
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
 const WWW: &str = "www.example.com";
 const API: &str = "api.example.com";
-/// The paths of these lead to both roots.
+/// Chains with paths to both roots.
 const CHAIN: &[&str] = &["leaf", "inter", "cross"];
 const OTHER_ORDER: &[&str] = &["leaf", "cross", "inter"];
 
@@ -42,7 +42,7 @@ fn found(world: &World, all: &[(&str, &[&str])]) -> Vec<(Code, Class)> {
     codes(&check(&blocks(world, all), world.now, &Never))
 }
 
-/// A server of another name, and an app that pins the other root for this one.
+/// A server of another name, and an app that pins the root `other` for this name.
 fn beside(matching: Matching) -> World {
     let mut world = crossed();
     world.pki.leaf("first", "first.test", "ca");
@@ -54,20 +54,20 @@ fn beside(matching: Matching) -> World {
 }
 
 #[test]
-fn a_name_that_nobody_has_shown_is_refused_for_a_path_that_misses_its_pins() {
+fn a_name_presented_by_no_server_is_refused_for_a_path_without_its_pins() {
     let world = beside(Matching::Exact);
     let first: (&str, &[&str]) = ("first.test", &["first"]);
     assert_eq!(found(&world, &[first, (WWW, CHAIN)]), [UNMET]);
-    // All paths meet them.
+    // The pins match on all paths of this chain.
     assert_eq!(found(&world, &[first, (WWW, &["leaf", "cross"])]), []);
-    // A server without a predecessor may have shown it all along.
+    // A server without an earlier configuration may have presented this chain all along.
     let mut world = crossed();
     world.import(WWW, Matching::Exact, Scope::Chain, "other");
     assert_eq!(found(&world, &[(WWW, CHAIN)]), [PARTLY]);
 }
 
 #[test]
-fn a_name_that_moves_here_with_what_was_shown_for_it_elsewhere_is_safe() {
+fn a_name_that_moves_here_with_the_chain_of_another_server_is_safe() {
     let first: (&str, &[&str]) = ("first.test", &["first"]);
     for (there, expected) in [(CHAIN, PARTLY), (OTHER_ORDER, UNMET), (&["leaf", "cross"], UNMET)] {
         let mut world = beside(Matching::Exact);

@@ -1,4 +1,4 @@
-//! Candidate paths of real certificates, their signatures verified by openssl.
+//! Certificate paths that clients may build, with real certificates whose signatures openssl verifies.
 
 use std::cell::Cell;
 use std::process::Command;
@@ -15,13 +15,13 @@ use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
 use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki, openssl, pki};
 use hpkp_tests::{output, site};
 
-/// When the check runs: the certificates here are good for 20 or 30 days from now.
+/// The time of the check: the certificates of these tests are valid for 20 or 30 days from now.
 fn now() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.expect("a time").as_secs() as i64
 }
 
-/// Asks the openssl command, and counts how often.
+/// Verifies signatures by the openssl command, and counts the calls.
 struct OpenSsl<'a> {
     pki: &'a Pki,
     asked: Cell<usize>,
@@ -74,7 +74,7 @@ fn judge(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str]) -> (Verdict
     judge_after(0, pki, chain, trusted, pins)
 }
 
-/// The same `after` some seconds.
+/// The same check, `after` seconds later.
 fn judge_after(
     after: i64,
     pki: &Pki,
@@ -123,7 +123,7 @@ fn expect(pki: &Pki, chain: &[&str], trusted: &[&str], pins: &[&str], codes: &[&
     assert_eq!(sent, !codes.contains(&"no-pin-in-chain"));
 }
 
-/// `leaf` below `middle`, which `one` and, cross-signed, `two` have signed: `middle-two`.
+/// `leaf` issued by `middle`, which is issued by the root `one` and cross-signed by the root `two` (`middle-two`).
 fn cross_signed() -> (tempfile::TempDir, Pki) {
     let (dir, pki) = pki();
     pki.ca("one");
@@ -143,10 +143,10 @@ fn one_path() {
     expect(&pki, &chain, &["one"], &["one"], &["root-only-match"]);
     expect(&pki, &chain, &["one"], &["two"], &["no-pin-in-chain"]);
     expect(&pki, &["leaf", "middle", "one"], &["one"], &["one"], &[]);
-    // Nobody here trusts the root: what is sent is the path.
+    // No root is trusted, so the sent chain is the path.
     expect(&pki, &chain, &[], &["middle"], &[]);
     expect(&pki, &chain, &[], &["one"], &["no-pin-in-chain"]);
-    // The intermediate that is not sent is not known.
+    // An intermediate that is not sent is not known.
     expect(&pki, &["leaf"], &["one"], &["leaf"], &[]);
     expect(&pki, &["leaf"], &["one"], &["middle"], &["no-pin-in-chain"]);
 }
@@ -160,10 +160,10 @@ fn two_paths() {
     expect(&pki, &chain, &both, &["middle"], &[]);
     expect(&pki, &chain, &both, &["one"], &["partial-path-match", "root-only-match"]);
     expect(&pki, &chain, &both, &["one", "two"], &["root-only-match"]);
-    // Only what leads to somebody's anchor is a path.
+    // Only a chain that ends at a trust anchor is a path.
     expect(&pki, &chain, &["two"], &["one"], &["no-pin-in-chain"]);
     expect(&pki, &chain, &["two"], &["two"], &["root-only-match"]);
-    // The order in which they are sent changes nothing.
+    // The order of the sent certificates does not matter.
     expect(&pki, &["leaf", "middle-two", "middle"], &["two"], &["one"], &["no-pin-in-chain"]);
 }
 
@@ -174,16 +174,16 @@ fn a_path_may_end_at_an_intermediate_that_is_trusted() {
     let found = ["partial-path-match", "root-only-match"];
     expect(&pki, &chain, &["one", "middle"], &["one"], &found);
     expect(&pki, &chain, &["one", "middle"], &["middle"], &[]);
-    // Trusted in the form of another certificate of the same subject and key.
+    // The trust anchor is another certificate with the same subject and key.
     expect(&pki, &chain, &["one", "middle-two"], &["one"], &found);
 }
 
-/// A root that has expired is on nobody's path where another leads on; where all has expired, it is
-/// not the pins that are wrong.
+/// An expired root is on no path if there is another path. If all certificates have expired, that is not an error of
+/// the pins.
 #[test]
 fn expired_certificates() {
     let (_dir, pki) = cross_signed();
-    // Good for 30 days, as against 20 of what they signed and 10 of this one.
+    // Roots are valid for 30 days and issued certificates for 20; this root only for 10.
     let root = pki.path("one.pem");
     let root = root.to_str().expect("a path in UTF-8");
     let key = pki.path("one.key");
@@ -198,28 +198,28 @@ fn expired_certificates() {
     assert_eq!(codes(15, &["one"]), ["no-pin-in-chain"]);
     assert_eq!(codes(15, &["two"]), ["root-only-match"]);
     assert_eq!(codes(15, &["leaf"]), [""; 0]);
-    // The leaf has expired, and all else but a root.
+    // All certificates except one root have expired.
     assert_eq!(codes(25, &["leaf"]), [""; 0]);
     assert_eq!(codes(25, &["one"]), ["partial-path-match", "root-only-match"]);
     assert_eq!(codes(400, &["middle"]), [""; 0]);
 }
 
 #[test]
-fn what_is_sent_and_on_no_path() {
+fn a_sent_certificate_on_no_path_satisfies_no_pin() {
     let (_dir, pki) = cross_signed();
     pki.leaf("stray", "stray", "one");
     let chain = ["leaf", "middle", "stray", "two"];
     expect(&pki, &chain, &["one"], &["stray"], &["no-pin-in-chain"]);
     expect(&pki, &chain, &["one"], &["two"], &["no-pin-in-chain"]);
     expect(&pki, &chain, &["one"], &["leaf", "two"], &["superfluous-certificate-match"]);
-    // The order of an otherwise sound chain is the sender's affair.
+    // A wrong order of an otherwise valid chain does not matter.
     expect(&pki, &["leaf", "one", "middle"], &["one"], &["middle"], &[]);
 }
 
 #[test]
 fn two_issuers_of_one_name() {
     let (_dir, pki) = pki();
-    // No key identifiers anywhere: the signature alone tells the two apart.
+    // The certificates have no key identifiers, so only the signature distinguishes the two issuers.
     for name in ["old", "new"] {
         pki.key(name, P256);
         let none = ["subjectKeyIdentifier=none", "authorityKeyIdentifier=none"];
@@ -231,17 +231,17 @@ fn two_issuers_of_one_name() {
         expect(&pki, &["leaf"], &trusted, &["new"], &["root-only-match"]);
         expect(&pki, &["leaf"], &trusted, &["old"], &["no-pin-in-chain"]);
     }
-    // One alone fits by its name, and did not sign.
+    // The only issuer with that name did not sign the leaf.
     expect(&pki, &["leaf"], &["old"], &["old"], &["no-pin-in-chain"]);
     let (_, asked) = judge(&pki, &["leaf"], &["old", "new"], &["leaf"]);
-    // Either may have signed the leaf, and the one that did may itself be signed by the other.
+    // Either issuer may have signed the leaf, and that issuer may be signed by the other.
     assert_eq!(asked, 3, "each pair is verified once");
 }
 
 #[test]
 fn key_identifiers_spare_the_signature() {
     let (_dir, pki) = cross_signed();
-    // The roots that openssl makes have both identifiers, and so have the others here.
+    // All certificates of this test have both key identifiers.
     let (_, asked) = judge(&pki, &["leaf", "middle"], &["one", "two"], &["leaf"]);
     assert_eq!(asked, 0);
 }
@@ -269,7 +269,7 @@ fn key_identifiers_that_differ() {
 }
 
 #[test]
-fn names_are_compared_as_names() {
+fn names_of_issuers_are_compared_without_case_and_extra_spaces() {
     let (_dir, pki) = pki();
     pki.key("root", P256);
     pki.self_signed("root", "/O=Some  Authority/CN=Root", &[]);
@@ -304,8 +304,8 @@ fn certificates_that_issued_each_other() {
     expect(&pki, &chain, &[], &["middle"], &[]);
 }
 
-/// Every certificate may be the issuer of every other by its name: the work grows with the pairs,
-/// not with the paths, of which there would be more than there are atoms.
+/// By its name, every certificate may have issued every other. The number of verifications must grow with the number of
+/// pairs, and not with the number of paths, which is astronomical.
 #[test]
 fn many_certificates_of_one_name() {
     let (_dir, pki) = pki();

@@ -1,4 +1,5 @@
-//! Clients that ignore names, led by a pattern or to a default server; and addresses of one port.
+//! Clients that ignore the certificate's names: which certificate a pattern or a default server gives them, on each
+//! address of a port.
 
 use hpkp_core::check::{Deployment, Listener};
 use hpkp_core::finding::{Class, Code};
@@ -10,7 +11,7 @@ use crate::published::{BLOCK, Block, LOCKOUT, World};
 
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const NEVER_MET: (Code, Class) = (Code::WildcardHostPinsUnmet, WARNING);
 const HOST: &str = "www.example.com";
 const OTHER: [(&str, &str); 4] =
@@ -20,7 +21,7 @@ fn named<'a>(names: &'a [&'a str], certificate: &'a str) -> Block<'a> {
     Block { names, certificate, ..BLOCK }
 }
 
-/// A default server that nobody means, and a pattern with a certificate of another host.
+/// A default server for another host, and a server with a pattern whose certificate is for another host.
 fn pattern<'a>(names: &'a [&'a str], certificate: &'a str) -> [Block<'a>; 2] {
     [named(&["first.test"], "f"), named(names, certificate)]
 }
@@ -34,7 +35,7 @@ fn a_pattern_with_a_certificate_of_another_host_leads_those_who_ignore_names() {
         on_port(&mut world, HOST, 443, "a");
         assert_eq!(world.codes(&pattern(names, "a")), [], "{names:?}");
         assert_eq!(world.codes(&pattern(names, "b")), [UNMET], "{names:?}");
-        // It is what is served, and was never met.
+        // The certificate `b` is served now, and never matched the pins.
         world.accept(&pattern(names, "b"));
         for certificate in ["b", "c"] {
             let found = world.codes(&pattern(names, certificate));
@@ -59,7 +60,7 @@ fn clients_of_a_pattern_are_led_by_the_pattern_above_it() {
     let mut world = World::new(&OTHER);
     let names: &[&str] = &["*.example.com"];
     world.accept(&pattern(names, "a"));
-    // The default server has their key, and they never came there.
+    // The default server has the pinned key, but these clients never reached it.
     let body = Published {
         matching: Matching::OneLabel,
         scope: Scope::Leaf,
@@ -71,7 +72,7 @@ fn clients_of_a_pattern_are_led_by_the_pattern_above_it() {
 }
 
 #[test]
-fn who_looks_at_names_is_not_concerned_by_a_certificate_for_others() {
+fn clients_that_check_names_ignore_a_certificate_for_other_names() {
     let mut world = World::new(&OTHER);
     let names: &[&str] = &["*.example.com"];
     world.accept(&pattern(names, "a"));
@@ -89,7 +90,7 @@ fn a_default_server_that_takes_the_place_of_another_locks_out_those_who_ignore_n
     on_port(&mut world, HOST, 443, "f");
     assert_eq!(world.codes(&[first(), other()]), []);
     assert_eq!(world.codes(&[other(), first()]), [UNMET]);
-    // Those of another machine's host are met by neither.
+    // Pins for a host of another machine match neither server.
     on_port(&mut world, "elsewhere.test", 443, "ca");
     assert_eq!(world.codes(&[first(), other()]), []);
     assert_eq!(world.codes(&[first(), named(&["other.test"], "b")]), []);
@@ -105,7 +106,7 @@ fn a_pattern_that_falls_away_leads_to_the_default_server() {
     assert_eq!(world.codes(&[named(&["first.test"], "a")]), []);
 }
 
-/// Two blocks of one port, each alone on an address.
+/// Two blocks on one port, each on an address of its own.
 fn on_addresses(world: &World, blocks: &[Block<'_>], addresses: &[&str]) -> Deployment {
     let mut deployment = world.deployment(blocks);
     let one = deployment.listeners[0].clone();
@@ -141,9 +142,9 @@ fn two_addresses_of_a_port_that_swap_their_certificates_lock_clients_out() {
         let before = of(&world, "a", "b");
         let events = world.accept_deployment(&before);
         assert!(recorded_addresses(&events).iter().all(|all| !all.is_empty()), "{names:?}");
-        assert_eq!(codes_of(&world, &of(&world, "a", "b")), [UNMET_AS_BEFORE], "{names:?}");
+        assert_eq!(codes_of(&world, &of(&world, "a", "b")), [UNMET_UNCHANGED], "{names:?}");
         assert_eq!(codes_of(&world, &of(&world, "b", "a")), [UNMET], "{names:?}");
-        assert_eq!(codes_of(&world, &of(&world, "c", "b")), [UNMET, UNMET_AS_BEFORE], "{names:?}");
+        assert_eq!(codes_of(&world, &of(&world, "c", "b")), [UNMET, UNMET_UNCHANGED], "{names:?}");
         assert_eq!(codes_of(&world, &of(&world, "a", "a")), [], "{names:?}");
         assert_eq!(
             codes_of(&world, &of(&world, "a", "c")),
@@ -177,19 +178,19 @@ fn an_address_of_all_interfaces_takes_the_places_of_others() {
     };
     let before = of(&world, ["a", "b"], &TWO);
     world.accept_deployment(&before);
-    // Who came to the first address is led to the second one's certificate, and the other way round.
+    // Clients of the first address get the certificate of all interfaces, and the other way round.
     let all = &["0.0.0.0:443", TWO[1]];
-    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], all)), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], all)), [UNMET_UNCHANGED]);
     assert_eq!(codes_of(&world, &of(&world, ["b", "a"], all)), [UNMET]);
     assert_eq!(codes_of(&world, &of(&world, ["b", "b"], &["0.0.0.0:443"])), [UNMET]);
-    // Back again: an address that is new was one of all.
+    // The change back: a new address was covered by all interfaces before.
     let before = of(&world, ["a", "b"], all);
     world.accept_deployment(&before);
-    assert_eq!(codes_of(&world, &of(&world, ["b", "b"], &TWO)), [UNMET, UNMET_AS_BEFORE]);
-    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], &TWO)), [UNMET_AS_BEFORE]);
+    assert_eq!(codes_of(&world, &of(&world, ["b", "b"], &TWO)), [UNMET, UNMET_UNCHANGED]);
+    assert_eq!(codes_of(&world, &of(&world, ["a", "b"], &TWO)), [UNMET_UNCHANGED]);
 }
 
-/// A default server on all addresses, and a block that has the name on the first ones.
+/// A default server on all addresses, and a block with the name `HOST` on the first `named_on` of them.
 fn on_some(
     world: &World,
     certificates: [&str; 2],
@@ -213,19 +214,19 @@ fn on_some(
 const DUAL: [&str; 2] = ["0.0.0.0:443", "[::]:443"];
 
 #[test]
-fn a_name_that_is_taken_from_one_address_is_missed_there() {
+fn a_name_removed_from_one_address_locks_clients_out_there() {
     let mut world = World::new(&[("f", "first.test"), ("a", HOST), ("w", "*.example.com")]);
     let both = on_some(&world, ["f", "a"], &DUAL, 2);
     let events = world.accept_deployment(&both);
-    // Those of names are the same for all; what stands for any name tells which there are.
+    // The record of a name is the same for all addresses; the record of the default server lists them.
     assert_eq!(recorded_addresses(&events).iter().filter(|all| !all.is_empty()).count(), 1);
     on_port(&mut world, HOST, 443, "a");
     assert_eq!(codes_of(&world, &on_some(&world, ["f", "a"], &DUAL, 2)), []);
-    // The default server has another certificate: those who look at names turn back, the others are
-    // locked out.
+    // The default server has another certificate: clients that check names reject it anyway, and the others are locked
+    // out by their pins.
     assert_eq!(codes_of(&world, &on_some(&world, ["f", "a"], &DUAL, 1)), [UNMET]);
     assert_eq!(codes_of(&world, &on_some(&world, ["a", "a"], &DUAL, 1)), []);
-    // On an address that was never there nobody is missed.
+    // A new address locks no client out.
     let one = on_some(&world, ["f", "a"], &DUAL[..1], 1);
     world.accept_deployment(&one);
     assert_eq!(codes_of(&world, &on_some(&world, ["f", "a"], &DUAL[..1], 1)), []);
@@ -237,7 +238,7 @@ fn a_name_that_is_taken_from_one_address_is_missed_there() {
 }
 
 #[test]
-fn a_name_on_some_addresses_alone_is_as_before_there() {
+fn a_name_on_some_addresses_alone_is_unchanged_there() {
     let mut world = World::new(&[("f", "first.test"), ("g", "first.test"), ("a", HOST)]);
     on_port(&mut world, HOST, 443, "a");
     let some = on_some(&world, ["f", "a"], &DUAL, 1);
@@ -250,7 +251,7 @@ fn a_name_on_some_addresses_alone_is_as_before_there() {
 }
 
 #[test]
-fn clients_with_pins_of_a_header_are_missed_on_the_address_that_lost_the_name() {
+fn clients_of_a_header_are_compared_on_the_address_that_lost_the_name() {
     let mut world = World::new(&[("f", "first.test"), ("a", HOST), ("w", "*.example.com")]);
     let with = |world: &World, certificate, named_on| {
         let mut deployment = on_some(world, [certificate, "a"], &DUAL, named_on);

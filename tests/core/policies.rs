@@ -1,5 +1,5 @@
-//! Policies against real certificates: pins that are the hash of no key, compromised keys, clients
-//! that are told to forget, and what is said where nothing remembers.
+//! Policies compared with real certificates: pins that are not the hash of a key, compromised keys, unpinning with
+//! `max-age=0`, and policies without records.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use hpkp_tests::site::{A, B};
 
 use crate::published::{BLOCK, Block, DAY, World};
 
-/// Key identifiers decide here.
+/// Verifies no signature: in these tests, key identifiers decide.
 struct Never;
 
 impl VerifySignature for Never {
@@ -32,7 +32,7 @@ fn at(line: usize) -> Location {
     Location { file: "test.conf".into(), line }
 }
 
-/// A server whose certificate `leaf` is of the CA `ca`.
+/// A server with the certificate `leaf`, issued by the CA `ca`.
 struct Site {
     _dir: tempfile::TempDir,
     pki: Pki,
@@ -144,14 +144,14 @@ fn literals() -> [Pin; 2] {
 }
 
 #[test]
-fn a_policy_without_records_is_told_once() {
+fn a_policy_without_records_is_reported_once() {
     let mut site = Site::new();
     let [backup, _] = literals();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, backup]);
     assert_eq!(codes(&site.check()), []);
     site.records = false;
-    // For hosts that treat lock-outs differently too.
+    // Two hosts with different `check` settings share the finding.
     let verdict = site.check();
     assert_eq!(codes(&verdict), [("published-pins-no-writer", Class::Warning)]);
     assert_eq!(verdict.findings[0].host_count, 2);
@@ -161,7 +161,7 @@ fn a_policy_without_records_is_told_once() {
 }
 
 #[test]
-fn the_hash_of_something_else_is_no_backup() {
+fn the_hash_of_other_data_is_no_backup() {
     let mut site = Site::new();
     let pki = site.pki.clone();
     pki.key("rsa", RSA);
@@ -171,7 +171,7 @@ fn the_hash_of_something_else_is_no_backup() {
     let spki = |file: &str| openssl(&["pkey", "-in", &path(file), "-pubout", "-outform", "der"]);
     let ec = spki("leaf.key");
     let bare = ["rsa", "-in", &path("rsa.key"), "-RSAPublicKey_out", "-outform", "der"];
-    // As ACME clients write them, into one file.
+    // ACME clients write the whole chain into one file.
     let whole = ["rsa.pem", "ca.pem"].map(|file| openssl(&["x509", "-in", &path(file)])).concat();
     let shapes = [
         openssl(&["x509", "-in", &path("leaf.pem"), "-outform", "der"]),
@@ -204,7 +204,7 @@ fn the_hash_of_something_else_is_no_backup() {
 }
 
 #[test]
-fn a_pin_too_few_for_un_pinning_is_one_too_many() {
+fn a_single_pin_with_max_age_0_is_refused() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     for (max_age, advice) in [("1d", "create a backup key"), ("0", "remove the pin")] {
@@ -227,7 +227,7 @@ fn the_hash_of_a_pin_s_file_is_no_backup() {
     for bytes in [request, site.pki.read("next.csr")] {
         let live = site.pin("leaf.pem");
         site.pinned(&[live, Pin::of_spki(&bytes)]);
-        // Of a request that is not at hand nobody can tell.
+        // Without the file of the request, the hash cannot be recognised.
         assert_eq!(codes(&site.check()), []);
         site.pins.push(PinSource::File("next.csr".into()));
         assert_eq!(codes(&site.check()), [("pin-not-spki-hash", Class::Warning)]);
@@ -235,7 +235,7 @@ fn the_hash_of_a_pin_s_file_is_no_backup() {
 }
 
 #[test]
-fn a_compromised_key_that_is_presented_is_told() {
+fn a_compromised_key_that_is_presented_is_reported() {
     let mut site = Site::new();
     site.pki.key("rsa", RSA);
     site.pki.sign("rsa", "/CN=localhost", "ca", &leaf_extensions("localhost"));
@@ -251,7 +251,7 @@ fn a_compromised_key_that_is_presented_is_told() {
         let text: Vec<String> = verdict.findings[0].lines().collect();
         assert!(text.join("\n").contains(&format!("compromised: sha256/{pin}")), "{text:?}");
         assert!(value(&verdict).is_some());
-        // Without a policy as well.
+        // The finding also appears without a policy.
         let mut deployment = site.deployment();
         deployment.hosts.iter_mut().for_each(|host| host.enforced = None);
         let verdict = check(&deployment, 0, &Never);
@@ -275,7 +275,7 @@ fn a_compromised_key_is_no_backup() {
 }
 
 #[test]
-fn a_header_that_nobody_notes_refuses_nothing() {
+fn a_mismatch_with_max_age_0_refuses_nothing() {
     let mut site = Site::new();
     site.pinned(&literals());
     site.max_age = "1";
@@ -295,7 +295,7 @@ fn un_pinning_without_a_pin_reaches_every_client() {
         let verdict = site.check();
         assert_eq!(codes(&verdict), []);
         let value = value(&verdict).expect("a header");
-        // The key in use, and one that nobody has: what every client obeys (the core's own tests).
+        // The header has the key in use and a pin of no key, which every client accepts (see the core's own tests).
         let leaf = format!("pin-sha256=\"{}\"; pin-sha256=\"", site.pin("leaf.pem"));
         assert!(value.starts_with(&leaf) && value.ends_with("\"; max-age=0"), "{value}");
         assert_eq!(value.matches("pin-sha256=").count(), 2, "{value}");
@@ -303,10 +303,10 @@ fn un_pinning_without_a_pin_reaches_every_client() {
     }
 }
 
-/// With a wildcard certificate, thousands of hosts with a policy each present one key. A list for each of them took
-/// 80 kB a host of 10,000.
+/// With a wildcard certificate, thousands of hosts with a policy each present one key. A separate list for each of
+/// 10,000 hosts took 80 kB per host.
 #[test]
-fn policies_that_are_met_alike_share_one_list() {
+fn policies_with_the_same_matching_contexts_share_one_list() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, literals()[0]]);
@@ -328,7 +328,7 @@ fn policies_that_are_met_alike_share_one_list() {
 }
 
 #[test]
-fn what_is_left_out_of_a_store_is_told() {
+fn certificates_skipped_in_a_store_are_reported() {
     let mut site = Site::new();
     let live = site.pin("leaf.pem");
     site.pinned(&[live, literals()[0]]);
@@ -347,7 +347,7 @@ fn what_is_left_out_of_a_store_is_told() {
 }
 
 #[test]
-fn a_certificate_without_a_subject_is_called_by_its_first_name() {
+fn a_certificate_without_a_subject_is_named_by_its_first_san() {
     let site = Site::new();
     for (extensions, label) in [
         (leaf_extensions("www.example.com,DNS:example.com"), "(no subject) SAN www.example.com"),
@@ -363,7 +363,7 @@ fn a_certificate_without_a_subject_is_called_by_its_first_name() {
         let until = certificate.not_after_text();
         assert_eq!(hpkp_core::date::parse(until), Some(certificate.not_after()), "{until}");
     }
-    // Nor does an issuer without a name leave a gap.
+    // An issuer without a name also gets a label.
     let path = site.pki.self_signed("bare", "/", &[]);
     let path = path.to_str().expect("a path");
     let der = openssl(&["x509", "-in", path, "-outform", "der"]);
@@ -385,13 +385,13 @@ fn the_subject_of_a_certificate_that_cannot_be_parsed() {
     assert_eq!(subject_of_unreadable(b"nonsense"), None);
 }
 
-/// Reports do not arrive surely where the host that receives them is pinned: by the policy itself, by
-/// another server, or by a header on record. Pins of apps are not held by who reports.
+/// Reports may not arrive if the receiving host is pinned: by the policy itself, by another server's policy, or by a
+/// recorded header. Pins of apps do not count, because browsers send the reports.
 #[test]
 fn reports_to_a_pinned_host() {
     const HOST: &str = "www.example.com";
     let mut world = World::new(&[("www", HOST), ("next", HOST), ("reports", "reports.test")]);
-    let said = |world: &World, blocks: &[Block<'_>], to: &str| {
+    let finding = |world: &World, blocks: &[Block<'_>], to: &str| {
         let mut deployment = world.deployment(blocks);
         let mut spec = PolicySpec::new("policy-0".into(), at(1));
         spec.report_uri = Some(format!("https://{to}/r").parse().expect("a URI"));
@@ -411,18 +411,18 @@ fn reports_to_a_pinned_host() {
     let reports = Block { names: &["reports.test"], certificate: "reports", ..BLOCK };
     let pinned = Block { pins: &["reports", "next"], ..reports };
     let is_own = |text: Option<String>| text.is_some_and(|text| text.contains("the same pins"));
-    assert!(is_own(said(&world, &[own], HOST)));
-    assert_eq!(said(&world, &[own, reports], "reports.test"), None);
-    let text = said(&world, &[own, pinned], "reports.test").expect("a finding");
+    assert!(is_own(finding(&world, &[own], HOST)));
+    assert_eq!(finding(&world, &[own, reports], "reports.test"), None);
+    let text = finding(&world, &[own, pinned], "reports.test").expect("a finding");
     assert!(text.contains("(of server \"reports.test\")"), "{text}");
-    // Below a pinned domain.
-    assert!(!is_own(said(&world, &[own], "r.www.example.com")));
+    // The receiving host is below a pinned domain.
+    assert!(!is_own(finding(&world, &[own], "r.www.example.com")));
     let below = Block { include_subdomains: true, ..own };
-    assert!(is_own(said(&world, &[below], "r.www.example.com")));
-    // On record.
+    assert!(is_own(finding(&world, &[below], "r.www.example.com")));
+    // The receiving host has recorded pins, of an app and then of a header.
     world.import("reports.test", Matching::Exact, Scope::Chain, "reports");
-    assert_eq!(said(&world, &[own], "reports.test"), None);
+    assert_eq!(finding(&world, &[own], "reports.test"), None);
     world.header("reports.test", "reports", 10 * DAY as u64);
-    let text = said(&world, &[own], "reports.test").expect("a finding");
+    let text = finding(&world, &[own], "reports.test").expect("a finding");
     assert!(text.contains("by the records"), "{text}");
 }

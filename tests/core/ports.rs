@@ -1,13 +1,13 @@
-//! The ports that tests are given: tests run side by side, and start programs all the time.
+//! Free ports for tests, which run in parallel and start programs all the time.
 
 use std::net::TcpListener;
 
 use hpkp_tests::{bound, free_port};
 
 #[test]
-fn a_port_that_was_tried_can_be_listened_at_and_one_in_use_is_not_free() {
+fn a_bound_port_can_be_listened_on_and_a_port_in_use_is_not_free() {
     let port = free_port();
-    // What a process still has that was forked meanwhile.
+    // A process forked meanwhile may still hold the bound socket.
     let held = bound(port).expect("nobody listens");
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("a listener");
     drop(held);

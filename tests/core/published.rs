@@ -1,5 +1,5 @@
-//! Published pins against real certificates: names, patterns and defaults, who is told what, and
-//! what is recorded.
+//! Published pins compared with real certificates: names, patterns and default servers, the findings, and the events
+//! that are recorded.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -34,7 +34,7 @@ fn start() -> i64 {
     now.expect("a time").as_secs() as i64
 }
 
-/// Key identifiers decide here; no signature needs to be verified.
+/// Verifies no signature: in these tests, key identifiers decide.
 pub(crate) struct Never;
 
 impl VerifySignature for Never {
@@ -164,7 +164,7 @@ impl World {
         codes(&self.check(blocks))
     }
 
-    /// Accepts the blocks and adds what that gives to the records.
+    /// Accepts the blocks and adds the resulting events to the records.
     pub(crate) fn accept(&mut self, blocks: &[Block<'_>]) -> Vec<Event> {
         let deployment = self.deployment(blocks);
         self.accept_deployment(&deployment)
@@ -194,7 +194,7 @@ impl World {
         self.add("apps", body)
     }
 
-    /// A header of this writer's.
+    /// Records a header of the writer `web-1`.
     pub(crate) fn header(&mut self, host: &str, key: &str, seconds: u64) -> Event {
         let body = Body::Published(Published {
             lifetime: Lifetime::MaxAge(MaxAge::from_seconds(seconds).expect("an age")),
@@ -241,7 +241,7 @@ fn a_key_changes_in_two_steps() {
     let swapped = || Block { names, certificate: "new", pins: &["new", "backup"], ..BLOCK };
     assert_eq!(world.codes(&[swapped()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
     assert!(world.check(&[swapped()]).hosts[0].enforced.as_ref().unwrap().header.is_none());
-    // Without any policy the clients are the same.
+    // Removing the policy does not change the pins that clients hold.
     let bare = || Block { names, certificate: "new", ..BLOCK };
     assert_eq!(world.codes(&[bare()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
 
@@ -254,7 +254,7 @@ fn a_key_changes_in_two_steps() {
 }
 
 #[test]
-fn a_finding_says_who_what_until_when_and_what_to_do() {
+fn a_finding_names_clients_pins_expiry_and_remedy() {
     let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     world.accept(&[Block { names, certificate: "old", pins: &["old", "backup"], ..BLOCK }]);
@@ -280,10 +280,10 @@ fn a_finding_says_who_what_until_when_and_what_to_do() {
 }
 
 #[test]
-fn the_longest_memory_is_the_one_that_is_named() {
+fn a_finding_names_the_longest_retention() {
     let mut world = World::new(&[("old", "www.example.com"), ("new", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
-    // As it is after max_age has gone from 60 days to one.
+    // The records after max_age was reduced from 60 days to 1 day.
     let long = world.header("www.example.com", "old", 60 * DAY as u64);
     let ids = vec![long.id()];
     world.add("web-1", Body::Ended(Ended { ids, why: Why::Replaced, when: None }));
@@ -298,7 +298,7 @@ fn the_longest_memory_is_the_one_that_is_named() {
         "{}",
         text(&world)
     );
-    // Near its end, it is the shorter one that lasts longer.
+    // Near the end of the longer one, the present header lasts longer.
     world.now += 60 * DAY;
     let text = text(&world);
     assert!(text.contains("until 2 days after this server stops"), "{text}");
@@ -335,7 +335,7 @@ fn no_advice_leads_back_to_a_compromised_key() {
             let text = text(&world, code);
             assert!(text.contains(advice), "{text}");
             assert!(!text.contains("the previous") && !text.contains("restore"), "{text}");
-            // Of the key being served as well as of the pin.
+            // Both the served key and the pin are marked as compromised.
             let served = world.pin("old");
             let lines = || text.lines().filter(|line| line.contains(&format!("sha256/{served}")));
             assert!(lines().count() > 1, "{text}");
@@ -360,13 +360,13 @@ fn a_wildcard_block_publishes_the_names_in_its_certificate() {
     let api = || Block { names: &["api.example.com"], certificate: "api", ..BLOCK };
     let events = world.accept(&[wild(), api()]);
     assert_eq!(published(&events), [("example.com", Matching::OneLabel)]);
-    // The other block has another key, and its clients have never seen the wildcard's.
+    // The other block has another key, and its clients never noted the wildcard's pins.
     assert_eq!(world.codes(&[wild(), api()]), []);
-    // This one takes a name over whose clients have.
+    // This block takes over a name whose clients did note them.
     let shop = || Block { names: &["shop.example.com"], certificate: "shop", ..BLOCK };
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     assert_eq!(world.codes(&[wild(), api(), shop()]), refused);
-    // And what an app pins for a name that only the wildcard has is checked there.
+    // An app's pins for a name that only the wildcard covers are compared with the wildcard's certificate.
     world.import("img.example.com", Matching::Exact, Scope::Leaf, "wild");
     assert_eq!(world.codes(&[wild(), api()]), []);
     world.import("img.example.com", Matching::Exact, Scope::Leaf, "api");
@@ -385,7 +385,7 @@ fn a_default_server_has_the_names_of_its_certificate() {
 }
 
 #[test]
-fn what_a_default_server_with_a_name_tells_others_is_on_record() {
+fn pins_sent_by_a_named_default_server_for_other_names_are_recorded() {
     let mut world = World::new(&[("both", "example.com,DNS:www.example.com"), ("new", "x.test")]);
     let site = || Block {
         names: &["example.com"],
@@ -415,11 +415,11 @@ fn a_default_server_with_a_name_answers_where_the_block_does_not_listen() {
     };
     let default = || Block { names: &["example.com"], port: 8443, certificate: "wild", ..BLOCK };
     assert_eq!(world.codes(&[www(), default()]), [(Code::SameHostPinMismatch, LOCKOUT)]);
-    // The certificate of this one is for none of the hosts that hold the pins.
+    // The certificate of this block is not for the pinned host.
     let other = Block { names: &["example.com"], port: 8443, certificate: "apex", ..BLOCK };
     assert_eq!(world.codes(&[www(), other]), []);
     let mut deployment = world.deployment(&[www(), default()]);
-    // There as well, nobody is led to the default server.
+    // If the pinned block listens on the second port too, no client of it reaches the default server.
     deployment.listeners[1].hosts.push(0);
     assert_eq!(codes(&check(&deployment, world.now, &Never)), []);
 }
@@ -432,7 +432,7 @@ fn a_name_given_up_goes_to_the_default_server() {
         || Block { names: &["b.example.com"], certificate: "b", pins: &["b", "backup"], ..BLOCK };
     world.accept(&[a(), b()]);
     assert_eq!(world.codes(&[a()]), [(Code::PublishedPinsUnmet, LOCKOUT)]);
-    // Let pass once, it is no reason to refuse what comes after.
+    // A mismatch that was accepted once does not refuse later configurations.
     world.accept(&[a()]);
     assert_eq!(world.codes(&[a()]), [(Code::WildcardHostPinsUnmet, Class::Warning)]);
     world.now += 2 * DAY;
@@ -440,7 +440,7 @@ fn a_name_given_up_goes_to_the_default_server() {
 }
 
 #[test]
-fn a_name_is_not_as_before_because_its_block_is() {
+fn a_name_is_not_unchanged_because_its_block_is() {
     let mut world =
         World::new(&[("a", "a.example.com"), ("b", "*.example.com"), ("c", "*.example.com")]);
     let warned = [(Code::PublishedPinsUnmet, Class::Warning)];
@@ -453,15 +453,15 @@ fn a_name_is_not_as_before_because_its_block_is() {
     world.accept(&[names(www)]);
     assert_eq!(world.codes(&[names(both)]), refused, "a name that is new in a block");
     assert_eq!(world.codes(&[names(&["www.example.com", "*.example.com"])]), refused);
-    // A restart of what was let pass.
+    // A restart of the accepted configuration.
     world.accept(&[names(both)]);
     assert_eq!(world.codes(&[names(both)]), warned);
-    // Clients of the name have met this key by the pattern.
+    // Clients of the name got this key from the block with the pattern.
     let pattern: &[&str] = &["www.example.com", "*.example.com"];
     world.accept(&[names(pattern)]);
     assert_eq!(world.codes(&[names(pattern)]), warned);
     assert_eq!(world.codes(&[names(both)]), warned);
-    // The key that they met by the pattern was another one.
+    // Clients of the name got another key from the block with the pattern.
     let other = || Block { names: &["*.example.com"], certificate: "b", ..BLOCK };
     world.accept(&[names(www), other()]);
     world.import("img.example.com", Matching::Exact, Scope::Leaf, "a");
@@ -491,7 +491,7 @@ fn the_key_of_another_port_is_not_the_key_before() {
     world.accept(&[at(443, "c"), at(8443, "c")]);
     assert_eq!(world.codes(&[at(443, "c"), at(8443, "c")]), warned);
 
-    // Of one block on both ports, one port may be as before and the other not.
+    // A block on both ports may be unchanged on one port and changed on the other.
     world.import("www.example.com", Matching::Exact, Scope::Leaf, "a");
     world.accept(&[at(443, "a"), at(8443, "c")]);
     let mut deployment = world.deployment(&[at(443, "c"), at(8443, "c")]);
@@ -499,7 +499,7 @@ fn the_key_of_another_port_is_not_the_key_before() {
     deployment.listeners[0].default = 1;
     assert!(codes(&check(&deployment, world.now, &Never)).contains(&refused[0]));
 
-    // A name on another port is another name.
+    // A name on a new port counts as a new name.
     world.accept(&[at(443, "c")]);
     let port = (Code::PublishedPinsPortNotServed, Class::Warning);
     assert_eq!(world.codes(&[at(9443, "c")]), [refused[0], port]);
@@ -510,7 +510,7 @@ fn a_pattern_counts_for_the_hosts_that_its_certificate_is_for() {
     let mut world = World::new(&[("a", "a.example.com"), ("c", "www.example.com")]);
     let block = || Block { names: &["*.example.com"], certificate: "c", ..BLOCK };
     world.accept(&[block()]);
-    // No client of this host accepts the certificate, whatever it holds.
+    // No client of this host accepts the certificate, whichever pins it holds.
     world.import("api.example.com", Matching::Exact, Scope::Leaf, "a");
     assert_eq!(world.codes(&[block()]), []);
     let renewed = Block { names: &["*.example.com"], certificate: "a", ..BLOCK };
@@ -527,7 +527,7 @@ impl NamePattern for Below {
 }
 
 #[test]
-fn a_regular_expression_is_asked_of_the_server() {
+fn the_server_matches_its_regular_expressions() {
     let mut world = World::new(&[("a", "a.example.com"), ("b", "*.example.net")]);
     world.import("x.example.net", Matching::Exact, Scope::Leaf, "a");
     let blocks = [
@@ -551,7 +551,7 @@ impl NamePattern for Starting {
 }
 
 #[test]
-fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
+fn a_regular_expression_for_some_hosts_of_a_certificate_is_recorded() {
     let mut world = World::new(&[
         ("first", "first.test"),
         ("api", "*.example.com,DNS:api9.example.com,DNS:www.example.com"),
@@ -572,7 +572,7 @@ fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
         codes(&check(&deployment(world, blocks), world.now, &Never))
     };
     let pins: &[&str] = &["api", "backup"];
-    // On one address, none is led from one of the two to the other.
+    // On one address, no client of one of the two blocks reaches the other.
     assert_eq!(codes(&world, &[first(), api("api", pins), img()]), []);
     let accepted = deployment(&world, &[first(), api("api", pins)]);
     let events = world.accept_deployment(&accepted);
@@ -581,9 +581,9 @@ fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
     assert_eq!(codes(&world, &[first(), api("api", pins)]), []);
     let refused = [(Code::PublishedPinsUnmet, LOCKOUT)];
     assert_eq!(codes(&world, &[first(), api("img", &[])]), refused);
-    // Nobody gets in at the first server, for the name alone.
+    // No client accepts the first server, because of its name alone.
     assert_eq!(codes(&world, &[first()]), [(Code::RemovedHostPinsUnmet, Class::Warning)]);
-    // On another address, those who have noted this one's pins may be led there.
+    // On another port, clients that noted the pins may reach the other block.
     let other = Block { names: &["_"], port: 8443, certificate: "img", ..BLOCK };
     let mut elsewhere = world.deployment(&[first(), api("api", pins), other]);
     elsewhere.listeners[0].patterns.push((1, Rc::new(Starting("api"))));
@@ -592,7 +592,7 @@ fn a_regular_expression_for_some_hosts_of_a_certificate_is_on_record() {
 }
 
 #[test]
-fn a_wildcard_for_some_hosts_of_a_certificate_is_on_record() {
+fn a_wildcard_for_some_hosts_of_a_certificate_is_recorded() {
     let world = World::new(&[("first", "first.test"), ("wild", "*.example.com,DNS:*.a.test")]);
     let first = || Block { names: &["first.test"], certificate: "first", ..BLOCK };
     let wild = |names| Block { names, certificate: "wild", pins: &["wild", "backup"], ..BLOCK };
@@ -657,11 +657,11 @@ fn blocks_of_one_name_and_blocks_below_are_held_against_a_policy() {
     assert_eq!(world.codes(&[policy(false), below()]), []);
     let refused = [(Code::SuperdomainPinsUnmet, LOCKOUT)];
     assert_eq!(world.codes(&[policy(true), below()]), refused);
-    // Without records as well: it is one configuration.
+    // The finding needs no records, because both blocks are in one configuration.
     let mut deployment = world.deployment(&[policy(true), below()]);
     deployment.records = None;
     assert_eq!(codes(&check(&deployment, world.now, &Never)), refused);
-    // And when it has been told to clients, the block below may not come alone.
+    // After the pins have been sent, the block below is refused also without the pinned block.
     world.accept(&[policy(true)]);
     let twice = [refused[0], refused[0]];
     assert_eq!(world.codes(&[policy(true), below()]), twice, "who will note it and who has");
@@ -683,7 +683,7 @@ fn a_fleet_publishes_first_and_changes_then() {
 }
 
 #[test]
-fn the_pin_of_a_new_key_is_missing_on_each_server_that_is_named() {
+fn a_finding_names_each_server_without_the_pin_of_the_new_key() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     let others_pin = |world: &mut World, pins: &[&str]| {
@@ -702,30 +702,30 @@ fn the_pin_of_a_new_key_is_missing_on_each_server_that_is_named() {
         lines.join("\n")
     };
     let publish = format!("for a new key: publish its pin (sha256/{}) now on", world.pin("a"));
-    let said = lines(&world);
+    let text = lines(&world);
     let part = format!("{publish} web-2, web-3 too; the certificate may change 2 days after that");
-    assert!(said.contains(&part), "{part}\n{said}");
-    // What was published for longer, until today, counts too.
+    assert!(text.contains(&part), "{part}\n{text}");
+    // Pins that were published until today with a longer max-age count too.
     let long = world.header("www.example.com", "b", 60 * DAY as u64);
     world.add("web-1", Body::Ended(Ended { ids: vec![long.id()], why: Why::Replaced, when: None }));
     let day = date::format(world.now + 61 * DAY);
-    let said = lines(&world);
+    let text = lines(&world);
     let part = format!("{publish} web-2, web-3 too; the certificate may change on {day}");
-    assert!(said.contains(&part), "{part}\n{said}");
-    // The same of servers that present what the policy here does not pin.
+    assert!(text.contains(&part), "{part}\n{text}");
+    // The finding also names each server that presents a key which the policy here does not pin.
     others_pin(&mut world, &["a", "b", "backup"]);
-    let said = lines(&world);
+    let text = lines(&world);
     for part in [
         "web-2, web-3 present keys for www.example.com that policy",
         "only if web-2 is gone for good: hpkp published -d /var/lib/hpkp end --writer web-2 --why",
         "only if web-3 is gone for good: hpkp published -d /var/lib/hpkp end --writer web-3 --why",
     ] {
-        assert!(said.contains(part), "{part}\n{said}");
+        assert!(text.contains(part), "{part}\n{text}");
     }
 }
 
 #[test]
-fn a_server_that_stopped_is_one_that_comes_back() {
+fn a_stopped_server_still_counts() {
     let mut world = World::new(&[("a", "www.example.com"), ("c", "www.example.com")]);
     let names: &[&str] = &["www.example.com"];
     let bare = |certificate| Block { names, certificate, ..BLOCK };
@@ -746,7 +746,7 @@ fn a_server_that_stopped_is_one_that_comes_back() {
     for part in ["may start again", &presents.to_string(), command] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    // Back with another key, or gone since before its stop.
+    // The server comes back with another key, or was ended before its stop.
     let before = world.state.clone();
     world.writer = Some("web-2");
     world.accept(&[bare("a")]);
@@ -775,7 +775,7 @@ fn many_hosts_share_one_finding() {
 }
 
 #[test]
-fn what_has_not_changed_is_not_refused_when_the_roots_do() {
+fn an_unchanged_certificate_is_not_refused_when_the_roots_change() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     world.pki.ca("other");
     let names: &[&str] = &["www.example.com"];
@@ -796,7 +796,7 @@ fn what_has_not_changed_is_not_refused_when_the_roots_do() {
     assert!(grave(&world, block(names, "a", root)), "at first use");
     world.accept(&[block(names, "a", root)]);
 
-    // Whatever is done with it, and again afterwards.
+    // The same configuration passes, and again after it was accepted.
     for _ in 0..2 {
         let (deployment, verdict) = elsewhere(&world, block(names, "a", root));
         let warned = [Code::NoPinInChain, Code::PublishedPinsUnmet].map(|c| (c, Class::Warning));
@@ -809,17 +809,17 @@ fn what_has_not_changed_is_not_refused_when_the_roots_do() {
         assert_eq!(published(&events), []);
         events.iter().for_each(|event| world.state.add(event));
     }
-    // Anything that is not as before.
+    // Every change is refused.
     assert!(grave(&world, block(names, "b", root)));
     assert!(grave(&world, block(names, "a", &["ca", "b"])));
     assert!(grave(&world, block(&["www.example.com", "api.example.com"], "a", root)));
-    // Let pass without its header, a policy has not been published.
+    // A policy that was accepted without its header has not been published.
     world.accept(&[block(names, "a", &["b", "backup"])]);
     assert!(grave(&world, block(names, "a", &["b", "backup"])));
 }
 
 #[test]
-fn a_waived_record_refuses_nothing_and_is_told() {
+fn a_waived_record_refuses_nothing_and_is_reported() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     let import = world.import("www.example.com", Matching::Exact, Scope::Chain, "a");
     let ids = vec![import.id()];
@@ -839,7 +839,7 @@ fn a_clock_set_back_ends_nothing_early() {
     assert_eq!(world.codes(&[a()]), [(Code::ClockBehindRecords, Class::Warning)]);
     let bare = Block { names, certificate: "a", ..BLOCK };
     let events = world.accept(&[bare]);
-    // The clock says ten days ago, which nothing can have been: it may have ended just now.
+    // By the clock the pins ended 10 days ago, before they were published; they may have ended just now.
     assert!(events.iter().all(|event| event.at() == world.now));
     world.now = right + 2 * DAY - 1;
     let b = || Block { names, certificate: "b", ..BLOCK };
@@ -860,7 +860,7 @@ fn records_that_cannot_be_read_leave_every_host_unsure() {
 }
 
 #[test]
-fn a_header_without_a_writer_is_not_kept() {
+fn a_header_without_a_writer_is_reported_as_not_recorded() {
     let mut world = World::new(&[("a", "www.example.com")]);
     world.writer = None;
     let names: &[&str] = &["www.example.com"];
@@ -870,7 +870,7 @@ fn a_header_without_a_writer_is_not_kept() {
 }
 
 #[test]
-fn no_header_goes_out_without_its_record() {
+fn no_header_is_sent_without_its_record() {
     let mut world = World::new(&[("a", "a.example.com"), ("b", "b.example.com")]);
     let block = |name, certificate, pins| Block { names: name, certificate, pins, ..BLOCK };
     let a = || block(&["a.example.com"], "a", &["a", "backup"]);
@@ -889,7 +889,7 @@ fn no_header_goes_out_without_its_record() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_said_where_pins_are_held() {
+fn an_unknown_certificate_is_reported_where_pins_are_held() {
     let mut world = World::new(&[("a", "www.example.com")]);
     let block = || Block { names: &["www.example.com"], certificate: "a", ..BLOCK };
     let unknown = |world: &World| {
@@ -928,7 +928,7 @@ fn one_command_covers_all_hosts_of_a_finding() {
             assert!(waive.contains(&format!(" --host {host} ")), "{waive}");
         }
         assert!(waive.ends_with(" --who NAME --why REASON"), "{waive}");
-        // A host may have pins of releases that go on: these do not end with the others.
+        // A host may have pins of app releases that are still in use, so no command ends all pins at once.
         match &commands[..] {
             [] => assert!(does_expire),
             [list] => assert!(!does_expire && list.ends_with(" list"), "{list}"),

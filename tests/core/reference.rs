@@ -1,4 +1,4 @@
-//! The reference has an entry for every directive and variable of the modules.
+//! Documentation checks: the reference has an entry for every directive and variable, and named scripts exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What stands between `before` and the next quotation mark, wherever it stands in `source`.
+/// The texts between `before` and the next quotation mark, at every place in `source`.
 fn quoted<'a>(source: &'a str, before: &str) -> BTreeSet<&'a str> {
     let after = source.split(before).skip(1);
     after.filter_map(|rest| rest.split('"').next()).filter(|name| !name.is_empty()).collect()
@@ -36,10 +36,10 @@ fn every_directive_and_variable_of_the_nginx_module() {
     }
 }
 
-/// The documents for contributors, the recipes and the workflow name scripts that there are, and no job of the workflow
-/// stands twice, which would make it invalid as a whole.
+/// Scripts named in the contributors' documents, the recipes and the workflow must exist. No job of the workflow may be
+/// duplicate, which would make the whole workflow invalid.
 #[test]
-fn what_contributors_are_told_to_run_is_there() {
+fn scripts_named_in_documents_exist() {
     for file in ["CONTRIBUTING.md", "RELEASING.md", "justfile", ".github/workflows/ci.yml"] {
         let text = read(file);
         let is_of_name = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);

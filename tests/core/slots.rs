@@ -1,4 +1,4 @@
-//! A server has a certificate of each kind of key, and a client gets one of them: each is judged by itself.
+//! Servers with one certificate for each kind of key: a client gets one of them, so each is compared by itself.
 
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::{Certificates, Choice, Deployment, check};
@@ -14,10 +14,10 @@ use crate::published::{BLOCK, Block, DAY, LOCKOUT, Never, World, codes};
 const WWW: &str = "www.example.com";
 const WARNING: Class = Class::Warning;
 const UNMET: (Code, Class) = (Code::PublishedPinsUnmet, LOCKOUT);
-const UNMET_AS_BEFORE: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
+const UNMET_UNCHANGED: (Code, Class) = (Code::PublishedPinsUnmet, WARNING);
 const REMOVED: (Code, Class) = (Code::RemovedHostPinsUnmet, WARNING);
 
-/// Certificates for `host`; the first letters of each name say of which kind its key is.
+/// Certificates for `host`; the prefix of each name gives the kind of its key.
 fn with(host: &str, names: &[&str]) -> World {
     let world = World::new(&[]);
     for name in names {
@@ -48,7 +48,7 @@ fn load(world: &World, deployment: &mut Deployment, context: usize, certificates
     deployment.contexts[context].certificates = Certificates::Loaded(chains);
 }
 
-/// An app that pins these keys.
+/// Records an app that pins these keys.
 fn app(world: &mut World, host: &str, keys: &[&str]) {
     let pins = keys.iter().map(|key| world.pin(key)).collect();
     let lifetime = Lifetime::ExpiresAt(world.now + 30 * DAY);
@@ -60,7 +60,7 @@ fn codes_of(world: &World, deployment: &Deployment) -> Vec<(Code, Class)> {
     codes(&check(deployment, world.now, &Never))
 }
 
-/// What is found after a change from some certificates to others, where an app pins the `good` ones.
+/// Checks the findings after a change from the certificates `before` to `after`; an app pins those named `good`.
 #[track_caller]
 fn assert_change(before: &[&str], after: &[&str], expected: &[(Code, Class)]) {
     let all = [before, after].concat();
@@ -73,9 +73,9 @@ fn assert_change(before: &[&str], after: &[&str], expected: &[(Code, Class)]) {
 }
 
 #[test]
-fn a_certificate_that_is_as_before_lets_one_of_another_kind_change() {
-    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ec-2-good"], &[UNMET_AS_BEFORE]);
-    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "p384-good"], &[UNMET_AS_BEFORE]);
+fn an_unchanged_certificate_lets_one_of_another_kind_change() {
+    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ec-2-good"], &[UNMET_UNCHANGED]);
+    assert_change(&["rsa-old", "ec-good"], &["rsa-old", "p384-good"], &[UNMET_UNCHANGED]);
     assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ec-new"], &[UNMET]);
     assert_change(&["rsa-old", "ec-good"], &["rsa-new", "ec-good"], &[UNMET]);
     assert_change(&["rsa-good", "ec-good"], &["rsa-good", "ec-2-good"], &[]);
@@ -84,7 +84,7 @@ fn a_certificate_that_is_as_before_lets_one_of_another_kind_change() {
 #[test]
 fn a_certificate_of_a_kind_that_is_new_is_judged() {
     assert_change(&["rsa-good"], &["rsa-good", "ec-new"], &[UNMET]);
-    assert_change(&["rsa-old"], &["rsa-old", "ec-good"], &[UNMET_AS_BEFORE]);
+    assert_change(&["rsa-old"], &["rsa-old", "ec-good"], &[UNMET_UNCHANGED]);
 }
 
 #[test]
@@ -113,16 +113,16 @@ fn the_first_of_a_kind_is_another_path_to_clients_that_prefer_it() {
 fn clients_of_a_certificate_that_is_gone_get_one_of_those_that_are_left() {
     assert_change(&["rsa-old", "ec-good"], &["rsa-old"], &[UNMET]);
     assert_change(&["rsa-good", "ec-old"], &["ec-old"], &[UNMET]);
-    // Nobody got in by the one that is gone.
-    assert_change(&["rsa-old", "ec-old"], &["ec-old"], &[UNMET_AS_BEFORE]);
+    // No client accepted the removed certificate.
+    assert_change(&["rsa-old", "ec-old"], &["ec-old"], &[UNMET_UNCHANGED]);
     assert_change(&["rsa-good", "ec-good"], &["ec-good"], &[]);
-    // Who cannot use a key of the new kind gets the other.
+    // A client that cannot use the new kind of key gets the other certificate.
     assert_change(&["rsa-old", "ec-good"], &["rsa-old", "ed-good"], &[UNMET]);
     assert_change(&["rsa-old", "ec-good"], &["rsa-old", "p521-good"], &[UNMET]);
 }
 
 #[test]
-fn a_record_that_does_not_tell_kinds_apart_exempts_no_less_than_it_can() {
+fn a_record_without_kinds_of_keys_exempts_an_unchanged_configuration_only() {
     let all = ["rsa-old", "ec-good", "ec-2-good"];
     let mut world = with(WWW, &all);
     app(&mut world, WWW, &["ec-good", "ec-2-good"]);
@@ -141,13 +141,13 @@ fn a_record_that_does_not_tell_kinds_apart_exempts_no_less_than_it_can() {
     }
     world.state = state;
     let found = |after: &[&str]| codes_of(&world, &loading(&world, after, &[]));
-    assert_eq!(found(&["rsa-old", "ec-good"]), [UNMET_AS_BEFORE]);
-    // Its clients may have been those of the other kind.
+    assert_eq!(found(&["rsa-old", "ec-good"]), [UNMET_UNCHANGED]);
+    // Its clients may have got the certificate of the other kind.
     assert_eq!(found(&["rsa-old", "ec-2-good"]), [UNMET]);
 }
 
 #[test]
-fn a_policy_that_one_kind_has_never_met_lets_the_other_change() {
+fn a_policy_that_one_kind_never_satisfied_lets_the_other_change() {
     let mut world = with(WWW, &["rsa-old", "ec", "ec-2", "ec-new"]);
     let pins = &["ec", "ec-2"];
     world.accept_deployment(&loading(&world, &["rsa-old", "ec"], pins));
@@ -162,7 +162,7 @@ fn a_policy_that_one_kind_has_never_met_lets_the_other_change() {
 }
 
 #[test]
-fn pins_that_another_block_has_never_met_let_its_other_certificate_change() {
+fn pins_that_another_block_never_satisfied_let_its_other_certificate_change() {
     let mut world = with(WWW, &["rsa-old", "ec", "ec-2", "ec-new"]);
     let deployment = |world: &World, there: &[&str]| {
         let names: &[&str] = &[WWW];
@@ -173,7 +173,7 @@ fn pins_that_another_block_has_never_met_let_its_other_certificate_change() {
         load(world, &mut deployment, 1, there);
         deployment
     };
-    // Its header was sent before the other block had this certificate.
+    // The header was sent before the other block had the RSA certificate.
     world.accept_deployment(&deployment(&world, &["ec"]));
     let forced = deployment(&world, &["rsa-old", "ec"]);
     let events = {
@@ -203,7 +203,7 @@ fn a_certificate_that_is_not_for_a_name_refuses_nobody_for_its_pins() {
 }
 
 #[test]
-fn a_name_of_a_pattern_or_of_the_default_servers_certificate_is_missed() {
+fn a_removed_name_of_a_pattern_or_default_certificate_is_reported() {
     for names in [&["*.example.com"][..], &["first.test"], &["_"]] {
         let mut world = World::new(&[
             ("first", "first.test"),
@@ -223,7 +223,7 @@ fn a_name_of_a_pattern_or_of_the_default_servers_certificate_is_missed() {
 }
 
 #[test]
-fn a_name_that_falls_to_a_pattern_that_is_not_for_it_is_missed() {
+fn a_name_that_falls_to_a_certificate_without_it_is_reported() {
     let mut world = World::new(&[
         ("first", "first.test"),
         ("below", "*.a.example.com"),
@@ -257,7 +257,7 @@ fn a_virtual_host_that_no_name_leads_to_locks_nobody_out() {
     assert_eq!(found(&world), [(Code::NoPinInChain, Check::Warn)]);
     world.accept_deployment(&deployment(&world, "own"));
     assert_eq!(found(&world), [(Code::NoPinInChain, Check::Warn)]);
-    // Where its name leads to it, it is refused.
+    // If its name does lead to it, the mismatch is refused.
     let mut reached = deployment(&world, "own");
     reached.listeners[0].choice = Choice::Nginx;
     let verdict = check(&reached, world.now, &Never);
@@ -284,7 +284,7 @@ fn new_pins_are_compared_with_a_wildcard_of_a_named_default_server() {
     let other = Block { names: &["first.test"], certificate: "wild", port: 8443, ..BLOCK };
     let nameless = || Block { certificate: "own", pins: &["own", "backup"], ..BLOCK };
     assert_eq!(world.codes(&[nameless(), other]), [(Code::SameHostPinMismatch, WARNING)]);
-    // Another machine's says it itself.
+    // A wildcard of another machine is reported by that machine.
     let other = || Block { names: &["first.test"], certificate: "wild", ..BLOCK };
     world.writer = Some("web-2");
     world.accept(&[other()]);

@@ -1,5 +1,5 @@
-//! What a client makes of what it is sent: the paths that it could build, what it compares with the
-//! pins that it holds, and whether it gets in.
+//! Pin validation from a client's side: the certificate paths that it could build from the sent chain, and whether its
+//! pins match on them.
 
 use crate::world::{CaCert, Key, Matching, Outside, ROOTS, Scope, Sent};
 
@@ -11,11 +11,11 @@ pub struct Step {
     pub certificate: CaCert,
 }
 
-/// What lies above the leaf on one path.
+/// The certificates above the leaf on one path.
 pub type Above = Vec<Step>;
 
-/// What decides which path a client takes: who issued the leaf and what was sent with it. Shown the
-/// same again, it takes the same path.
+/// The input that decides which path a client takes: the issuer of the leaf and the sent CA certificates. For the same
+/// input, a client takes the same path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Sight {
     pub issuer: Option<usize>,
@@ -27,8 +27,8 @@ impl Sight {
         Self { issuer: sent.leaf.issuer, cas: sent.cas.clone() }
     }
 
-    /// Every path that some client may build, whichever of the roots it trusts. A client that can
-    /// build none has, at best, been told to trust what is sent.
+    /// Every path that some client may build, whichever of the roots it trusts. If no path leads to a root, clients can
+    /// at best be configured to trust the sent certificates.
     pub fn paths(&self) -> Vec<Above> {
         let Some(issuer) = self.issuer else { return vec![vec![]] };
         let mut all = Vec::new();
@@ -39,17 +39,17 @@ impl Sight {
             .into_iter()
             .map(|(path, _)| path)
             .collect();
-        let mut seen = Vec::new();
+        let mut known = Vec::new();
         paths.retain(|path| {
-            !seen.contains(path) && {
-                seen.push(path.clone());
+            !known.contains(path) && {
+                known.push(path.clone());
                 true
             }
         });
         paths
     }
 
-    /// Every path of what is sent alone, as far as it leads.
+    /// Every path of sent certificates only, up to the last one.
     pub fn sent_paths(&self) -> Vec<Above> {
         let mut all = Vec::new();
         let mut open: Vec<Above> = vec![vec![]];
@@ -102,7 +102,7 @@ impl Sight {
     }
 }
 
-/// Whether pins are met by a leaf and what lies above it.
+/// Whether pins match a leaf or a certificate above it.
 pub fn meets(pins: &[Key], scope: Scope, leaf: Key, above: &Above) -> bool {
     match scope {
         Scope::Leaf => pins.contains(&leaf),
@@ -127,7 +127,7 @@ pub fn one_label_below(host: &str, domain: &str) -> bool {
     host.split_once('.').is_some_and(|(_, above)| above == domain)
 }
 
-/// Which hosts pins held outside of headers bind.
+/// Whether pins held outside of headers bind `host`.
 pub fn binds(outside: &Outside, host: &str) -> bool {
     let own = match outside.matching {
         Matching::Exact => host == outside.host,

@@ -1,4 +1,4 @@
-//! The software under test: a configuration of the world as the core's input, and its answer.
+//! The software under test: translates a configuration of the world into the core's input, and returns its answer.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -53,19 +53,19 @@ impl Answer {
     pub fn is_refused(&self) -> bool {
         self.verdict.findings.iter().any(|finding| match finding.class {
             Class::Invalid => true,
-            // What the server goes on with already is let pass.
+            // A mismatch that the running server already has passes.
             Class::Lockout | Class::Unsure => finding.check == Check::Refuse,
             Class::Withhold | Class::Warning => false,
         })
     }
 
     /// The findings: their first lines, or all of them with `HPKP_ORACLE_VERBOSE`.
-    pub fn words(&self) -> Vec<String> {
+    pub fn findings(&self) -> Vec<String> {
         let count = if std::env::var_os("HPKP_ORACLE_VERBOSE").is_some() { usize::MAX } else { 1 };
         self.verdict.findings.iter().flat_map(|finding| finding.lines().take(count)).collect()
     }
 
-    /// Whether a block sends its header to visitors of `host`, on its own connections.
+    /// Whether a block sends its header to clients of `host`, on its own connections.
     pub fn sends(&self, block: usize, host: &str) -> bool {
         let Some(verdict) = self.verdict.hosts.get(block) else { return false };
         let is_sent = verdict
@@ -175,7 +175,7 @@ pub fn ask(
     ask_beside(config, state, unrecorded, writer, (now, None))
 }
 
-/// The same, where all other machines were heard from at a time, if there is one, and may be silent for an hour.
+/// As [`ask`], with `max_staleness` of 1 hour if there is a time `heard` at which all other machines were heard from.
 fn ask_beside(
     config: &Config,
     state: &State,
@@ -213,7 +213,7 @@ fn everybody_heard(state: &State, at_time: i64) -> Freshness {
     }
 }
 
-/// What `hpkp published import` records.
+/// The record that `hpkp published import` writes.
 pub fn outside(outside: &Outside, now: i64) -> Published {
     let mut pins: Vec<_> = outside.pins.iter().map(|key| pki::pin(*key)).collect();
     pins.sort_unstable();
@@ -241,7 +241,7 @@ pub fn outside(outside: &Outside, now: i64) -> Published {
     }
 }
 
-/// The same of the records of a zone.
+/// The record that `hpkp published import` writes for a zone.
 pub fn zone(dane: &Dane, now: i64) -> Published {
     let record = |record: &Record| Tlsa {
         usage: record.usage,
@@ -260,19 +260,19 @@ pub fn zone(dane: &Dane, now: i64) -> Published {
     Published { port: Some(dane.port), ..published }.with_tlsa(set)
 }
 
-/// The core alone: its check, and what it would have written.
+/// The core without a server: its check, and the events that a server would have written.
 #[derive(Debug)]
 pub struct Core {
     writer: WriterName,
     others: Others,
     events: Vec<Event>,
-    /// What the records come to, until something is added.
+    /// The state of the records, until an event is added.
     state: Option<State>,
     /// The last answer, to the configuration that is served next.
     answer: Option<Answer>,
-    /// The answer to what is served.
+    /// The answer to the served configuration.
     served: Option<Answer>,
-    /// What is served and is not on record.
+    /// The digest of the served configuration if it was not recorded.
     unrecorded: Option<Digest>,
     /// Whether each answer is compared with that of a server with an index.
     is_compared: bool,
@@ -292,7 +292,7 @@ impl Core {
         }
     }
 
-    /// Each of whose answers is compared with that of a server with an index.
+    /// A core whose answers are each compared with those of a server with an index.
     pub fn compared() -> Self {
         Self { is_compared: true, ..Self::new() }
     }
@@ -300,7 +300,7 @@ impl Core {
     fn state(&mut self) -> &State {
         let Others { operator, copied, lies } = &self.others;
         let own = self.events.iter().chain(operator);
-        // A file under this server's own name is not read: real servers show that.
+        // A peer's file under this server's own name is not read; the tests with real servers prove that.
         let lies = lies.iter().filter(|event| *event.writer() != self.writer);
         self.state.get_or_insert_with(|| {
             let mut state = State::default();
@@ -310,7 +310,7 @@ impl Core {
         })
     }
 
-    /// What a server finds that reads other machines' records by an index.
+    /// Fails unless a server that reads other machines' records by an index has the same findings.
     fn compare_listed(&self, config: &Config, answer: &Answer, now: i64) {
         let Others { operator, copied, lies } = &self.others;
         let own: Vec<&Event> = self.events.iter().chain(operator).collect();
@@ -318,11 +318,15 @@ impl Core {
         let peers: Vec<&Event> = copied.iter().chain(lies).collect();
         let Some(full) = answer.deployment.records.as_ref() else { return };
         let listed = listed::read(&own, &peers, &deployment(config));
-        let told = |state: &State| {
+        let overreach = |state: &State| {
             let is_meant = |host: &HostName, by_port| listed.concern.has(host.as_str(), by_port);
             format!("{:?}", state.overreach(now, is_meant))
         };
-        assert_eq!(told(&listed.state), told(&full.state), "what peers have no right to say");
+        assert_eq!(
+            overreach(&listed.state),
+            overreach(&full.state),
+            "what peers have no right to say"
+        );
         let mut beside = |at| {
             let of = |state| ask_beside(config, state, self.unrecorded, &self.writer, (now, at));
             let (full, listed) = (of(&full.state), of(&listed.state));
@@ -370,7 +374,7 @@ impl Site for Core {
         if self.is_compared {
             self.compare_listed(config, &answer, now);
         }
-        let reply = Reply { is_refused: answer.is_refused(), said: answer.words() };
+        let reply = Reply { is_refused: answer.is_refused(), findings: answer.findings() };
         self.answer = Some(answer);
         reply
     }
@@ -385,9 +389,8 @@ impl Site for Core {
         let rest: Vec<&Finding> = silent.verdict.findings.iter().filter(is_other).collect();
         let all: Vec<&Finding> = plain.verdict.findings.iter().collect();
         assert_eq!(rest, all, "silence takes nothing away");
-        // Without records of the machine there is no word of it.
         let is_refused = silent.is_refused();
-        Some(Reply { is_refused, said: silent.words() })
+        Some(Reply { is_refused, findings: silent.findings() })
     }
 
     fn serve(&mut self, _: &Config, is_unwritable: bool, now: i64) {
@@ -408,7 +411,7 @@ impl Site for Core {
     }
 
     fn forget_certificates(&mut self) {
-        // Events without certificates have other ids, by which later ones name them.
+        // Without certificates the events have other ids, so later events must name the new ids.
         let mut ids: HashMap<EventId, EventId> = HashMap::new();
         for event in &mut self.events {
             let renamed = |names: &mut Vec<EventId>| {
@@ -417,7 +420,7 @@ impl Site for Core {
             let mut body = event.body().clone();
             match &mut body {
                 Body::Presents(presents) => {
-                    presents.certificates.iter_mut().for_each(|shown| shown.identity = None);
+                    presents.certificates.iter_mut().for_each(|one| one.identity = None);
                 }
                 Body::Ended(ended) => renamed(&mut ended.ids),
                 Body::Again(again) => {

@@ -1,5 +1,5 @@
-//! What a DANE client makes of the TLSA records that it holds (RFC 6698, RFC 7671, and how OpenSSL was
-//! seen to take them), tried path by path.
+//! A DANE client: which certificates its TLSA records match, path by path (RFC 6698, RFC 7671, and the observed
+//! behaviour of OpenSSL).
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Dane {
     pub host: &'static str,
     pub port: u16,
     pub records: Vec<Record>,
-    /// Days from now until the zone has them no longer; none where that is open.
+    /// Days from now until the zone has the records no longer; `None` if that is open.
     pub days: Option<i64>,
 }
 
@@ -25,12 +25,12 @@ pub struct Record {
     pub of: Certified,
 }
 
-/// What a record is made of.
+/// The certificate or key from which a record was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Certified {
     Leaf(LeafCert),
     Ca(CaCert),
-    /// Of a key that nothing certifies yet.
+    /// A key for which there is no certificate yet.
     Key(Key),
 }
 
@@ -44,17 +44,17 @@ impl Certified {
     }
 }
 
-/// Whether a client gets in.
+/// Whether a client accepts a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Yes,
     No,
-    /// Clients differ, or nobody has tried.
+    /// Clients differ, or their behaviour is not known.
     Unsure,
 }
 
 impl Record {
-    /// Whether clients know what to do with it.
+    /// Whether clients know these parameters.
     fn is_usable(&self) -> bool {
         self.usage < 4 && self.selector < 2 && self.matching < 3
     }
@@ -97,31 +97,31 @@ impl Dane {
         self.has(&[3])
     }
 
-    /// Whether a renewal with the same key is another certificate to its clients.
+    /// Whether its clients distinguish a renewal with the same key from the old certificate.
     pub fn sees_renewals(&self) -> bool {
         let mut of_leaf = self.counted().into_iter().filter(|one| [1, 3].contains(&one.usage));
         of_leaf.any(|one| one.selector == 0)
     }
 
-    /// Whether a record of the leaf lets in whoever holds it, for whatever name.
+    /// Whether a record of the leaf matches, so that its clients accept the leaf with any name.
     pub fn is_met_by_leaf(&self, sent: &Sent) -> bool {
         self.counted().iter().any(|one| one.usage == 3 && one.is_of_leaf(&sent.leaf))
     }
 
-    /// The paths that its clients may take. Who has none but records of the server's own certificates goes
-    /// by what is sent.
+    /// The paths that its clients may take. Clients with records of usages 2 and 3 only use the sent certificates
+    /// alone.
     pub fn paths(&self, sight: &Sight) -> Vec<Above> {
         if self.has(&[0, 1]) { sight.paths() } else { sight.sent_paths() }
     }
 
-    /// What becomes of a client that is sent this and goes by this path.
+    /// Whether a client that gets `sent` and takes this path accepts it.
     pub fn outcome(&self, sent: &Sent, above: &Above) -> Outcome {
         let counted = self.counted();
         let leaf = |usage| {
             let mut of = counted.iter().filter(|one| one.usage == usage);
             of.any(|one| one.is_of_leaf(&sent.leaf))
         };
-        // Without any that it can use, it does as if there were none (RFC 7671 section 10.1 at best).
+        // A client without usable records behaves as without records (at best, as in RFC 7671 section 10.1).
         if counted.is_empty() || leaf(3) {
             return Outcome::Yes;
         }
@@ -142,11 +142,11 @@ impl Dane {
     fn by_anchor(&self, record: &Record, sent: &Sent, above: &Above) -> Outcome {
         let is_mixed = self.has(&[0, 1]);
         if above.iter().any(|step| step.is_sent && record.is_of_step(step)) {
-            // A client may have taken it from its own store.
+            // A client may have taken this certificate from its own store.
             return if is_mixed { Outcome::Unsure } else { Outcome::Yes };
         }
         if record.matching != 0 {
-            // It may have got to the same CA by another of its certificates.
+            // A client may have reached the same CA by another certificate of it.
             let is_of = |ca: &CaCert| {
                 record.of == Certified::Ca(*ca) || record.of.key() == Key::Ca(ca.subject)
             };
@@ -155,8 +155,8 @@ impl Dane {
                 false => Outcome::No,
             };
         }
-        // The record has the anchor whole, so it need not be sent (RFC 7671 section 5.2.2). In this world
-        // nobody verifies signatures, so that it fits cannot be told.
+        // The record contains the whole trust anchor, so it need not be sent (RFC 7671 section 5.2.2). Nothing verifies
+        // signatures in this world, so whether the anchor fits is not known.
         let issuer = |at: usize| match at {
             0 => sent.leaf.issuer,
             at => Some(above[at - 1].certificate.issuer),

@@ -1,5 +1,5 @@
-//! Random histories. Each step is made for what has become of those before it, and is whole in
-//! itself, so that a history can be repeated without some of them.
+//! Random histories. Each step is made for the state after the steps before it, but is complete in itself, so that a
+//! history can be repeated without some of its steps.
 
 use crate::core::Core;
 use crate::dane::{Certified, Dane, Record};
@@ -10,7 +10,7 @@ use crate::world::{
 };
 use hpkp_tests::random::Random;
 
-/// Chains that servers send, by who issued the leaf: positions in [`CA_CERTS`].
+/// Chains that servers send: the issuer of the leaf, and positions in [`CA_CERTS`].
 const CHAINS: [(Option<usize>, &[usize]); 15] = [
     (Some(2), &[2]),
     (Some(2), &[2]),
@@ -29,7 +29,7 @@ const CHAINS: [(Option<usize>, &[usize]); 15] = [
     (None, &[]),
 ];
 
-/// Which names certificates are for.
+/// The names of certificates.
 const SUBJECTS: [&[&str]; 9] = [
     &["*.example.com", "example.com"],
     &["*.example.com"],
@@ -92,9 +92,9 @@ fn add_block(random: &mut Random, config: &mut Config) {
     tidy(config);
 }
 
-/// What no operator would leave so, or what servers refuse themselves.
+/// Removes parts that no operator would configure, or that servers refuse themselves.
 fn tidy(config: &mut Config) {
-    let mut seen: Vec<(&str, u16)> = Vec::new();
+    let mut known: Vec<(&str, u16)> = Vec::new();
     let mut default: Vec<u16> = Vec::new();
     let mut stream = false;
     let kind = config.kind;
@@ -112,9 +112,9 @@ fn tidy(config: &mut Config) {
             block.names.pop();
         }
         let had_names = !block.names.is_empty();
-        block.names.retain(|name| block.ports.iter().all(|port| !seen.contains(&(name, *port))));
+        block.names.retain(|name| block.ports.iter().all(|port| !known.contains(&(name, *port))));
         for name in &block.names {
-            seen.extend(block.ports.iter().map(|port| (*name, *port)));
+            known.extend(block.ports.iter().map(|port| (*name, *port)));
         }
         if block.is_default
             && (kind == Kind::Httpd || block.ports.iter().any(|p| default.contains(p)))
@@ -125,9 +125,9 @@ fn tidy(config: &mut Config) {
             default.extend(&block.ports);
         }
         if block.names.is_empty() && !had_names {
-            // One nameless server a port.
-            let is_new = block.ports.iter().all(|port| !seen.contains(&("", *port)));
-            seen.extend(block.ports.iter().map(|port| ("", *port)));
+            // Each port has at most one nameless server.
+            let is_new = block.ports.iter().all(|port| !known.contains(&("", *port)));
+            known.extend(block.ports.iter().map(|port| ("", *port)));
             return is_new && kind == Kind::Nginx;
         }
         !block.names.is_empty()
@@ -137,7 +137,7 @@ fn tidy(config: &mut Config) {
         .retain(|host| config.blocks.iter().all(|block| !block.names.contains(host)));
 }
 
-/// The names of a certificate for a block with these, mostly.
+/// The names of a certificate that usually fit a block with `names`.
 fn fitting(random: &mut Random, names: &[&'static str]) -> Vec<&'static str> {
     if names.is_empty() || random.chance(6) {
         return random.one_of(&SUBJECTS).to_vec();
@@ -204,7 +204,7 @@ fn policy(random: &mut Random, block: &Block) -> Policy {
     Policy { pins, days, include_subdomains: random.chance(30) }
 }
 
-/// Another key: any, or one that is pinned.
+/// Changes the key to any key, or to a pinned one.
 fn another_key(random: &mut Random, block: &mut Block, slot: usize) {
     let pins = block.policy.iter().flat_map(|policy| &policy.pins);
     let pinned: Vec<Key> = pins.filter(|key| matches!(key, Key::Leaf(_))).copied().collect();
@@ -218,7 +218,7 @@ fn another_key(random: &mut Random, block: &mut Block, slot: usize) {
     };
 }
 
-/// A second kind of key, or one of two less.
+/// Adds a certificate of a second kind of key, or removes one of two.
 fn another_kind_of_key(random: &mut Random, block: &mut Block, slot: usize) {
     if block.slots.len() > 1 {
         block.slots.remove(slot);
@@ -234,7 +234,7 @@ fn another_kind_of_key(random: &mut Random, block: &mut Block, slot: usize) {
     }
 }
 
-/// A pin more, or one less.
+/// Adds a pin or removes one.
 fn another_pin(random: &mut Random, block: &mut Block) {
     let pin = if random.chance(50) { some_pin(random, block) } else { some_backup(random) };
     let Some(policy) = &mut block.policy else { return };
@@ -246,7 +246,7 @@ fn another_pin(random: &mut Random, block: &mut Block) {
     policy.pins.sort();
 }
 
-/// A policy for longer or shorter, with or without subdomains.
+/// Changes the max-age of a policy, or whether it includes subdomains.
 fn other_settings(random: &mut Random, block: &mut Block) {
     let Some(policy) = &mut block.policy else { return };
     match random.below(3) {
@@ -256,7 +256,7 @@ fn other_settings(random: &mut Random, block: &mut Block) {
     }
 }
 
-/// A host more that is said to be served elsewhere, or one less.
+/// Adds a host to those that are not served here, or removes one.
 fn another_host_of_others(random: &mut Random, config: &mut Config) {
     let host = *random.one_of(&NAMED);
     match config.not_served_here.iter().position(|own| *own == host) {
@@ -276,14 +276,14 @@ fn change(random: &mut Random, config: &mut Config) {
     let slot = random.below(block.slots.len());
     match kind {
         0..4 => another_key(random, block, slot),
-        // Other certificates of authorities below the same key.
+        // Other CA certificates above the same leaf.
         4..7 => {
             let issuer = block.slots[slot].leaf.issuer;
             let same: Vec<&[usize]> =
                 CHAINS.iter().filter(|(by, _)| *by == issuer).map(|(_, cas)| *cas).collect();
             block.slots[slot].cas = random.one_of(&same).iter().map(|ca| CA_CERTS[*ca]).collect();
         }
-        // Another authority.
+        // Another issuer.
         7 => {
             let (issuer, cas) = *random.one_of(&CHAINS);
             block.slots[slot].leaf.issuer = issuer;
@@ -331,7 +331,7 @@ fn outside(random: &mut Random, config: &Config) -> Outside {
         *random.one_of(&[Scope::Chain, Scope::Chain, Scope::Leaf, Scope::PathCa, Scope::SentCa]);
     let port = random.chance(30).then(|| *random.one_of(&[443, 443, 8443, STREAM]));
     let mut pins = Vec::new();
-    // Mostly what somebody serves.
+    // Usually a key that a block uses.
     for _ in 0..=random.below(2) {
         let pin = if config.blocks.is_empty() || random.chance(15) {
             Key::Leaf(random.below(LEAVES))
@@ -354,7 +354,7 @@ fn outside(random: &mut Random, config: &Config) -> Outside {
     Outside { host, matching, include_subdomains, scope, port, pins, days }
 }
 
-/// The TLSA records of a host: mostly of what somebody serves, seldom of what clients cannot use.
+/// The TLSA records of a host: usually of certificates that are served, and rarely ones that clients cannot use.
 fn zone(random: &mut Random, config: &Config) -> Dane {
     let host = *random.one_of(&NAMED);
     let port = *random.one_of(&[443, 443, 8443, STREAM]);
@@ -395,7 +395,7 @@ fn zone(random: &mut Random, config: &Config) -> Dane {
     Dane { host, port, records, days }
 }
 
-/// What is left out of a history, to see what others find.
+/// The kinds of steps and features that are left out of histories, so that other errors can be found.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Without {
     pub lies: bool,
@@ -410,14 +410,14 @@ pub struct Without {
     pub not_served_here: bool,
     /// TLSA records.
     pub zones: bool,
-    /// Time cannot be made to pass.
+    /// Steps that wait, for real servers whose clock cannot be set.
     pub waits: bool,
-    /// Servers of the other kind.
+    /// nginx; `httpd` leaves httpd out.
     pub nginx: bool,
 }
 
 impl Without {
-    /// Takes out of a configuration what is left out.
+    /// Removes the features that are left out from a configuration.
     fn simplify(self, config: &mut Config) {
         if self.httpd {
             config.kind = Kind::Nginx;
@@ -458,7 +458,7 @@ pub fn step(random: &mut Random, run: &Run<impl Site>, without: Without) -> Step
         without.simplify(config);
         tidy(config);
         if config.blocks.is_empty() {
-            // Nothing is left of it: some web server instead.
+            // No block is left: take a web server instead.
             *config = plain.clone();
             config.blocks.truncate(1);
             config.blocks.iter_mut().for_each(|block| block.ports = vec![443]);
@@ -532,12 +532,12 @@ fn any_step(random: &mut Random, run: &Run<impl Site>) -> Step {
     }
 }
 
-/// A whole history, as far as it comes.
+/// The steps of a whole history, up to a disagreement.
 pub fn history(seed: u64, without: Without) -> Vec<Step> {
     grow(&mut Run::new(Core::new()), seed, without).0
 }
 
-/// Steps for a world until it ends, or oracle and software disagree.
+/// Takes random steps in a world, until the history ends or oracle and software disagree.
 pub fn grow<S: Site>(
     run: &mut Run<S>,
     seed: u64,

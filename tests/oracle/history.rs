@@ -1,5 +1,5 @@
-//! A history: steps that concern one server, its peer, their records and their clients; and what
-//! comes of it.
+//! Histories: steps of one server, its peer, their records and their clients. A run takes the steps and compares the
+//! software's answers with the oracle's.
 
 use std::fmt;
 
@@ -20,50 +20,50 @@ pub const DAY: i64 = 24 * HOUR;
 const START: i64 = 1_800_000_000;
 const FOREVER: i64 = i64::MAX / 2;
 
-/// What happens.
+/// One step of a history.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// The operator tests a configuration and reloads, if that passes. Old workers drain for some
-    /// hours; with `is_unwritable` the records cannot be written.
+    /// The operator tests a configuration, and reloads if the test passes. Old workers answer for `drains` more hours.
+    /// With `is_unwritable` the records cannot be written.
     Deploy {
         config: Config,
         is_unwritable: bool,
         drains: i64,
     },
-    /// The server stops; it comes back with the next configuration that passes.
+    /// The server stops; the next configuration that passes starts it again.
     Stop,
-    /// The server starts with what it stopped with.
+    /// The server starts with the configuration that it had at its stop.
     Start,
-    /// The server starts with this, whatever the check finds in it.
+    /// The server starts with this configuration in spite of all findings.
     Force(Config),
-    /// The records turn out to be those of a version that knew no certificates.
+    /// The records become those of an older version, which did not record certificates.
     Upgrade,
     Wait(i64),
     /// Pins held outside of headers are recorded on this machine.
     Import(Outside),
     /// The TLSA records of a host are recorded on this machine.
     Zone(Dane),
-    /// The import with this number is over, and the operator says so.
+    /// The operator records that the import with this number has ended.
     EndImport(usize),
-    /// Another machine takes a configuration.
+    /// The peer deploys a configuration.
     Peer(Config),
-    /// It stops.
+    /// The peer stops.
     PeerStop,
-    /// Its file is copied here.
+    /// The peer's file is copied to this machine.
     Copy,
-    /// A peer's file claims something that is not its own to say.
+    /// A peer's file has events that it has no right to record.
     Lie(Lie),
-    /// The clock of this machine is off by so much.
+    /// The clock of this machine is off by so many seconds.
     Clock(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
-    /// That our pins have ended.
+    /// An event that our pins have ended.
     Ends,
-    /// That our pins are waived.
+    /// An event that our pins are waived.
     Waives,
-    /// A file under our name, with what the peer presents.
+    /// A file under our name, with the certificates that the peer presents.
     OurName,
 }
 
@@ -94,16 +94,16 @@ impl fmt::Display for Step {
     }
 }
 
-/// What is wrong.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Wrong {
     /// A lock-out passes.
     Missed,
-    /// A lock-out that a word should have been said of passes in silence.
+    /// A lock-out passes without the warning that is due.
     Silent,
     /// A safe change is refused.
     Refused,
-    /// What changes nothing is refused.
+    /// An unchanged configuration is refused.
     UnchangedRefused,
 }
 
@@ -111,21 +111,21 @@ pub enum Wrong {
 #[derive(Clone, Debug)]
 pub struct Disagreement {
     pub wrong: Wrong,
-    /// After which step.
+    /// The step after which they disagree.
     pub step: usize,
     pub reasons: Vec<String>,
-    pub said: Vec<String>,
+    pub findings: Vec<String>,
 }
 
-/// What an answer comes to.
+/// The answer of the software to a configuration.
 #[derive(Debug)]
 pub struct Reply {
     pub is_refused: bool,
     /// The findings, each in a line.
-    pub said: Vec<String>,
+    pub findings: Vec<String>,
 }
 
-/// What others have written on this machine.
+/// Events in the records of this machine that others have written.
 #[derive(Clone, Debug, Default)]
 pub struct Others {
     pub operator: Vec<Event>,
@@ -135,31 +135,31 @@ pub struct Others {
 
 /// The server under test: the core alone, or a real one.
 pub trait Site {
-    /// The time, where it cannot be chosen.
+    /// The present time, if it cannot be chosen.
     fn now(&self) -> Option<i64>;
     /// The real port that stands for one of this world's.
     fn port(&self, port: u16) -> u16;
-    /// Takes over what others have written.
+    /// Takes over the events that others have written.
     fn learn(&mut self, others: &Others);
     /// Tests a configuration.
     fn ask(&mut self, config: &Config, now: i64) -> Reply;
-    /// The same, where all other machines have been silent for too long; `None` where nobody can ask that.
+    /// As `ask`, if all other machines have been silent for too long; `None` if the site cannot test that.
     fn ask_beside_silent(&mut self, _: &Config, _: i64) -> Option<Reply> {
         None
     }
-    /// Serves what has passed: by a reload, or by a start where nothing is served.
+    /// Serves a configuration that has passed, by a reload, or by a start if the server does not run.
     fn serve(&mut self, config: &Config, is_unwritable: bool, now: i64);
-    /// Makes its records such as were written before they had certificates.
+    /// Turns the records into those of an older version, without certificates.
     fn forget_certificates(&mut self);
     /// Stops.
     fn stop(&mut self, now: i64);
-    /// Whether visitors of `host` get the header of this block of what is served.
+    /// Whether the served configuration sends the header of this block to clients of `host`.
     fn sends(&self, block: usize, host: &str) -> bool;
-    /// What it has written.
+    /// The events that the server has written.
     fn written(&self) -> Vec<Event>;
 }
 
-/// The other machine: what it serves and what it has written.
+/// The other machine: its served configuration and its records.
 struct Peer {
     writer: WriterName,
     config: Option<Config>,
@@ -182,25 +182,25 @@ fn place(host: &str) -> usize {
     HOSTS.iter().position(|own| *own == host).expect("a host of this world")
 }
 
-/// What has become of a world so far.
+/// The state of a world after some steps.
 pub struct Run<S> {
     site: S,
     config: Option<Config>,
     is_running: bool,
     sends: Sends,
-    /// Whether what is served is on record.
+    /// Whether the served configuration is on record.
     is_recorded: bool,
     /// Whether the records have the certificates that were served, and not their keys alone.
     knows_certificates: bool,
     peer: Peer,
     others: Others,
-    /// What of the peer's configuration the copy has.
+    /// The peer's configuration at the time of the last copy.
     copied_config: Option<Config>,
     imports: Vec<EventId>,
     memories: Vec<Memory>,
     pub now: i64,
     clock: i64,
-    /// Whether the clock was wrong when something was last written, and is right again.
+    /// Whether the clock was wrong when records were last written, and is right again.
     clock_was_wrong: bool,
     /// How many configurations were answered, and how many refused.
     pub asked: usize,
@@ -242,7 +242,7 @@ impl<S: Site> Run<S> {
         &self.site
     }
 
-    /// What is served now, or was before the stop.
+    /// The configuration that is served now, or was before the stop.
     pub fn config(&self) -> Option<&Config> {
         self.config.as_ref()
     }
@@ -267,7 +267,7 @@ impl<S: Site> Run<S> {
         self.now + self.clock
     }
 
-    /// Takes a step; the disagreement that it brings, if any.
+    /// Takes a step; fails if oracle and software disagree after it.
     pub fn take(&mut self, number: usize, step: &Step) -> Result<(), Disagreement> {
         if let Some(now) = self.site.now() {
             self.now = now;
@@ -318,7 +318,7 @@ impl<S: Site> Run<S> {
             }
         }
         self.site.learn(&self.others);
-        self.visit();
+        self.connect_clients();
         self.unchanged(number)
     }
 
@@ -341,7 +341,7 @@ impl<S: Site> Run<S> {
     }
 
     fn import(&mut self, from: From, published: Published, days: Option<i64>) {
-        // The operator's command runs while the clock is what it is.
+        // The operator's command uses the machine's clock, which may be wrong.
         let port = published.port.map(|port| self.site.port(port));
         let event = self.event_of_operator(Body::Published(Published { port, ..published }));
         self.imports.push(event.id());
@@ -363,7 +363,7 @@ impl<S: Site> Run<S> {
         is_unwritable: bool,
         drains: i64,
     ) -> Result<(), Disagreement> {
-        let Reply { is_refused, said } = self.site.ask(config, self.machine_time());
+        let Reply { is_refused, findings } = self.site.ask(config, self.machine_time());
         self.asked += 1;
         let is_unchanged = self.config.as_ref() == Some(config);
         let old = self.config.clone();
@@ -389,21 +389,21 @@ impl<S: Site> Run<S> {
             has_predecessor: was_recorded,
             knows_certificates: knew_certificates,
         };
-        let Opinion { mut must, may, mut say } = judge(&case);
+        let Opinion { mut must, may, mut warn } = judge(&case);
         if is_unchanged {
-            // Its header may have waited for a disk with room: the same configuration is never
-            // refused, also when it sends it now. A word is due.
-            say.append(&mut must);
+            // The header may have waited until the records could be written. The same configuration is never refused,
+            // also if it sends the header now; a warning is due.
+            warn.append(&mut must);
         }
-        let is_silent = said.is_empty();
-        let wrong = |wrong, reasons| Err(Disagreement { wrong, step: number, reasons, said });
+        let is_silent = findings.is_empty();
+        let wrong = |wrong, reasons| Err(Disagreement { wrong, step: number, reasons, findings });
         if is_refused {
             self.refused += 1;
             self.rightly += usize::from(!must.is_empty());
             if is_unchanged {
                 return wrong(Wrong::UnchangedRefused, vec![]);
             }
-            // With a clock that is wrong, or was, it is not known what has expired.
+            // With a clock that is or was wrong, the server does not know which pins have expired.
             if may.is_empty() && self.clock == 0 && !self.clock_was_wrong {
                 return wrong(Wrong::Refused, vec![]);
             }
@@ -412,8 +412,8 @@ impl<S: Site> Run<S> {
         if !must.is_empty() && self.clock <= 0 {
             return wrong(Wrong::Missed, must);
         }
-        if !say.is_empty() && is_silent && self.clock <= 0 {
-            return wrong(Wrong::Silent, say);
+        if !warn.is_empty() && is_silent && self.clock <= 0 {
+            return wrong(Wrong::Silent, warn);
         }
         Ok(())
     }
@@ -427,7 +427,7 @@ impl<S: Site> Run<S> {
         self.knows_certificates |= !is_unwritable;
         self.config = Some(config.clone());
         self.is_running = true;
-        // What ends and cannot be recorded has not ended for the records.
+        // Pins whose end cannot be recorded have not ended by the records.
         let now = self.now;
         for memory in &mut self.memories {
             let From::Header(Header { policy, peer: false, .. }) = &memory.from else { continue };
@@ -448,7 +448,7 @@ impl<S: Site> Run<S> {
         }
     }
 
-    /// Old workers go on answering for a while.
+    /// Old workers answer for some more hours.
     fn drain(&mut self, hours: i64) {
         let now = self.now;
         let Some(config) = self.config.clone().filter(|_| self.is_running) else { return };
@@ -456,8 +456,8 @@ impl<S: Site> Run<S> {
         self.note(&config, &sends, false, now + hours * HOUR);
     }
 
-    /// Everybody visits what is served, whoever can.
-    fn visit(&mut self) {
+    /// All clients connect to both servers and note their headers.
+    fn connect_clients(&mut self) {
         let now = self.now;
         if let Some(config) = self.config.clone().filter(|_| self.is_running) {
             let sends = self.sends.clone();
@@ -479,22 +479,22 @@ impl<S: Site> Run<S> {
                 if policy.days == 0 {
                     continue;
                 }
-                for taste in 0..nature::TASTES {
-                    let sent = nature::chosen(block, taste);
-                    // Who turns back for the name notes nothing; the records cannot know that.
+                for preference in 0..nature::PREFERENCES {
+                    let sent = nature::chosen(block, preference);
+                    // A client that rejects the name notes nothing, but the records cannot know that.
                     let is_for_it = nature::is_for(sent, host);
                     if !is_for_it && by != By::Name {
                         continue;
                     }
-                    let seen = Sight::of(sent);
-                    for above in seen.paths() {
+                    let sight = Sight::of(sent);
+                    for above in sight.paths() {
                         let is_noted = client::notes(&policy.pins, sent.leaf.key, &above);
                         let header = Header {
                             host,
                             policy: policy.clone(),
-                            taste,
+                            preference,
                             leaf: sent.leaf.key,
-                            sight: seen.clone(),
+                            sight: sight.clone(),
                             above,
                             peer: is_peer,
                         };
@@ -581,7 +581,7 @@ impl<S: Site> Run<S> {
                 self.others.lies.push(Event::new(now, seq, liar, Body::Waived(waived)));
             }
             Lie::OurName => {
-                // What the peer presents, as if this server had been presenting it.
+                // The certificates of the peer, as if this server had presented them.
                 let bodies = self.peer.events.iter().map(Event::body);
                 let bodies = bodies.filter(|body| matches!(body, Body::Presents(_)));
                 let numbered = (seq..).zip(bodies);
@@ -594,26 +594,26 @@ impl<S: Site> Run<S> {
         }
     }
 
-    /// What is served passes at any time, whatever has been learned meanwhile.
+    /// Fails unless the served configuration passes, whatever records were added meanwhile.
     fn unchanged(&mut self, number: usize) -> Result<(), Disagreement> {
         let Some(config) = self.config.clone() else { return Ok(()) };
-        let Reply { is_refused, said } = self.site.ask(&config, self.machine_time());
+        let Reply { is_refused, findings } = self.site.ask(&config, self.machine_time());
         self.asked += 1;
         if is_refused {
             let wrong = Wrong::UnchangedRefused;
-            return Err(Disagreement { wrong, step: number, reasons: vec![], said });
+            return Err(Disagreement { wrong, step: number, reasons: vec![], findings });
         }
-        // Nor does the silence of others refuse it.
+        // It also passes if all other machines are silent.
         let beside = self.site.ask_beside_silent(&config, self.machine_time());
-        if let Some(Reply { said, .. }) = beside.filter(|reply| reply.is_refused) {
+        if let Some(Reply { findings, .. }) = beside.filter(|reply| reply.is_refused) {
             let wrong = Wrong::UnchangedRefused;
-            return Err(Disagreement { wrong, step: number, reasons: vec![], said });
+            return Err(Disagreement { wrong, step: number, reasons: vec![], findings });
         }
         Ok(())
     }
 }
 
-/// Takes all the steps.
+/// Takes all steps, until oracle and software disagree.
 pub fn run<S: Site>(site: S, steps: &[Step]) -> (Run<S>, Option<Disagreement>) {
     let mut run = Run::new(site);
     for (number, step) in steps.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! Who is right: what every client would do after a change, and what that says about an answer.
+//! The oracle's judgement: what every client would do after a change, and which answers of the software are right.
 //!
-//! Three kinds of reasons. A client that gets in today, or that comes for the first time, and could
-//! be refused tomorrow *must* stop the change. A client that could be refused *may* stop it, also
-//! one that was refused before, unless what it is shown stays as it is. And for some that hold
-//! pins for names that nobody says are served here, a word is enough.
+//! There are three kinds of reasons. If a client that is accepted today, or that connects for the first time, could be
+//! refused tomorrow, the software *must* refuse the change. If a client could be refused, also one that was refused
+//! before, the software *may* refuse the change, unless the certificate of that client is unchanged. For some clients
+//! with pins for names that are not configured here, a *warning* is enough.
 
 use crate::client::{self, Above, Sight};
 use crate::dane::{Dane, Outcome};
@@ -16,22 +16,22 @@ use crate::world::{
 #[derive(Clone, Debug)]
 pub struct Memory {
     pub from: From,
-    /// Until when somebody certainly holds them.
+    /// Until when some client certainly holds them.
     pub must_until: i64,
-    /// Until when somebody may.
+    /// Until when some client may hold them.
     pub may_until: i64,
     /// Whether this server's records have them.
     pub is_known: bool,
 }
 
-/// Where clients have pins from.
+/// The source of pins that clients hold.
 #[derive(Clone, Debug)]
 pub enum From {
-    /// From a header: they visited `host`, saw this and took this path.
+    /// A header, noted on a certificate path of `host`.
     Header(Header),
-    /// From elsewhere.
+    /// An app or the like.
     Outside(Outside),
-    /// From a zone.
+    /// The TLSA records of a zone.
     Dane(Dane),
 }
 
@@ -40,11 +40,11 @@ pub enum From {
 pub struct Header {
     pub host: &'static str,
     pub policy: Policy,
-    pub taste: usize,
+    pub preference: usize,
     pub leaf: Key,
     pub sight: Sight,
     pub above: Above,
-    /// Whether it was the peer's.
+    /// Whether the peer sent the header.
     pub peer: bool,
 }
 
@@ -92,7 +92,7 @@ impl Memory {
         }
     }
 
-    /// Holders of TLSA records of usage 3 do not look at names.
+    /// Whether the holders ignore the names in certificates, as holders of TLSA records of usage 3 do.
     fn ignores_names(&self) -> bool {
         match &self.from {
             From::Outside(outside) => outside.scope == Scope::Leaf && outside.port.is_some(),
@@ -101,14 +101,14 @@ impl Memory {
         }
     }
 
-    fn is_of(&self, taste: usize) -> bool {
-        !matches!(&self.from, From::Header(header) if header.taste != taste)
+    fn is_of(&self, preference: usize) -> bool {
+        !matches!(&self.from, From::Header(header) if header.preference != preference)
     }
 
-    /// The paths that its holders could take where they see this.
+    /// The paths that the holders could take for this input.
     fn paths(&self, sight: &Sight) -> Vec<Above> {
         match &self.from {
-            From::Header(seen) if seen.sight == *sight => vec![seen.above.clone()],
+            From::Header(header) if header.sight == *sight => vec![header.above.clone()],
             From::Dane(dane) => dane.paths(sight),
             _ => sight.paths(),
         }
@@ -124,12 +124,12 @@ impl Memory {
         }
     }
 
-    /// Whether it gets in, as far as that can be told.
+    /// Whether the pins certainly match.
     fn meets(&self, sent: &Sent, above: &Above) -> bool {
         self.outcome(sent, above) == Outcome::Yes
     }
 
-    /// Whether what is sent is the same to its holders.
+    /// Whether the holders do not distinguish the two sent chains.
     fn is_same(&self, old: &Sent, new: &Sent) -> bool {
         let sees = |leaf: &LeafCert| match &self.from {
             From::Dane(dane) if dane.sees_renewals() => Some(leaf.clone()),
@@ -140,24 +140,24 @@ impl Memory {
         is_same(old, new) && sees(&old.leaf) == sees(&new.leaf) && names(old) == names(new)
     }
 
-    /// Whether some holder could be refused. Who has seen another leaf may, for all that can be
-    /// known, take another path.
+    /// Whether some holder could refuse the server. A holder that noted the header with another leaf may take another
+    /// path.
     fn may_be_refused(&self, sent: &Sent) -> bool {
         let sight = Sight::of(sent);
         let paths = match &self.from {
-            From::Header(seen) if seen.leaf != sent.leaf.key => sight.paths(),
+            From::Header(header) if header.leaf != sent.leaf.key => sight.paths(),
             _ => self.paths(&sight),
         };
         paths.iter().any(|above| !self.meets(sent, above))
     }
 
-    /// Whether some holder is refused for certain.
+    /// Whether some holder certainly refuses the server.
     fn is_refused(&self, sent: &Sent) -> bool {
         let paths = self.paths(&Sight::of(sent));
         paths.iter().any(|above| self.outcome(sent, above) == Outcome::No)
     }
 
-    /// Whether names do not count for a holder that got in with this.
+    /// Whether a holder that accepted this chain did so without regard to names.
     fn got_in_whatever_the_name(&self, sent: &Sent) -> bool {
         match &self.from {
             From::Dane(dane) => dane.is_met_by_leaf(sent),
@@ -165,7 +165,7 @@ impl Memory {
         }
     }
 
-    /// Whether some holder gets in with what was and is refused with what will be.
+    /// Whether some holder accepts the old chain and refuses the new one.
     fn loses(&self, old: &Sent, new: &Sent) -> bool {
         let (was, is) = (Sight::of(old), Sight::of(new));
         let is_refused = |above: &Above| self.outcome(new, above) == Outcome::No;
@@ -174,7 +174,7 @@ impl Memory {
         })
     }
 
-    fn says(&self) -> String {
+    fn description(&self) -> String {
         match &self.from {
             From::Header(Header { host, policy, above, peer, .. }) => {
                 let above: Vec<String> = above.iter().map(|step| step.key.to_string()).collect();
@@ -187,41 +187,41 @@ impl Memory {
     }
 }
 
-/// Reasons, each a sentence.
+/// The reasons of the oracle, each a sentence: to refuse, to be allowed to refuse, and to warn.
 #[derive(Debug, Default)]
 pub struct Opinion {
     pub must: Vec<String>,
     pub may: Vec<String>,
-    pub say: Vec<String>,
+    pub warn: Vec<String>,
 }
 
-/// What there is to judge a change by.
+/// A change to judge, with everything that the judgement depends on.
 pub struct Case<'a> {
-    /// What was served last, and whether a block sent its header to visitors of a host.
+    /// The configuration served last, and whether a block sent its header to clients of a host.
     pub old: Option<&'a Config>,
     pub sent_before: &'a dyn Fn(usize, &str) -> bool,
     pub new: &'a Config,
-    /// Whether a block is going to send its header to visitors of a host.
+    /// Whether a block is going to send its header to clients of a host.
     pub sends: &'a dyn Fn(usize, &str) -> bool,
-    /// What peers present, as far as it is on record here.
+    /// The configurations of peers, as far as they are on record here.
     pub peers: &'a [Config],
     pub memories: &'a [Memory],
     pub now: i64,
-    /// Whether this server knows what it was serving.
+    /// Whether this server knows the configuration that it was serving.
     pub has_predecessor: bool,
-    /// Whether it knows which certificates, or the keys alone.
+    /// Whether the records have the served certificates, and not only their keys.
     pub knows_certificates: bool,
 }
 
-/// What clients see at a place, and why.
+/// The chain that clients of a host get on a port, the reason, and the position of the block.
 fn view<'a>(
     config: &'a Config,
     host: &str,
     port: u16,
-    taste: usize,
+    preference: usize,
 ) -> Option<(&'a Sent, By, usize)> {
     let (at, by) = nature::route(config, host, port)?;
-    Some((nature::chosen(&config.blocks[at], taste), by, at))
+    Some((nature::chosen(&config.blocks[at], preference), by, at))
 }
 
 /// Whether one of the certificates of a block is for `host`.
@@ -251,16 +251,16 @@ pub fn judge(case: &Case<'_>) -> Opinion {
     let mut opinion = Opinion::default();
     for host in HOSTS {
         for port in PORTS {
-            for taste in 0..nature::TASTES {
-                held(case, host, port, taste, &mut opinion);
-                published(case, host, port, taste, &mut opinion);
+            for preference in 0..nature::PREFERENCES {
+                held(case, host, port, preference, &mut opinion);
+                published(case, host, port, preference, &mut opinion);
             }
         }
     }
     for host in BELOW {
         for port in PORTS {
-            for taste in 0..nature::TASTES {
-                held(case, host, port, taste, &mut opinion);
+            for preference in 0..nature::PREFERENCES {
+                held(case, host, port, preference, &mut opinion);
             }
         }
     }
@@ -278,46 +278,46 @@ pub fn judge(case: &Case<'_>) -> Opinion {
     opinion
 }
 
-/// Pins that clients hold, against what they are going to be shown.
-fn held(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &mut Opinion) {
-    let Some(new) = view(case.new, host, port, taste) else { return };
+/// Compares pins that clients hold with the new certificate.
+fn held(case: &Case<'_>, host: &'static str, port: u16, preference: usize, opinion: &mut Opinion) {
+    let Some(new) = view(case.new, host, port, preference) else { return };
     let by = new.1;
     if is_left_out(case.new, host, by) {
         return;
     }
-    let was = case.old.and_then(|config| view(config, host, port, taste));
+    let was = case.old.and_then(|config| view(config, host, port, preference));
     for memory in case.memories {
         let is_live = case.now < memory.may_until && memory.is_known;
-        if !is_live || !memory.is_of(taste) || !memory.binds(host, port) {
+        if !is_live || !memory.is_of(preference) || !memory.binds(host, port) {
             continue;
         }
-        // At a port without names it is the pins that are said to be served elsewhere.
+        // On a port without names, the host of the pins decides whether it is not served here.
         let is_elsewhere = memory.host().is_some_and(|own| is_left_out(case.new, own, by));
         if by == By::PortAlone && is_elsewhere || !memory.may_be_refused(new.0) {
             continue;
         }
-        let visit = Visit { case, memory, host, port, taste, new, was };
-        if visit.is_for_it() || memory.ignores_names() {
-            visit.is_held_to_its_pins(opinion);
+        let holder = Holder { case, memory, host, port, preference, new, was };
+        if holder.is_for_it() || memory.ignores_names() {
+            holder.is_compared_with_its_pins(opinion);
         } else {
-            visit.is_turned_away_for_the_name(opinion);
+            holder.is_refused_for_the_name(opinion);
         }
     }
 }
 
-/// Somebody with pins, who may be refused at a place.
-struct Visit<'a> {
+/// A client with pins that may refuse the certificate of a host on a port.
+struct Holder<'a> {
     case: &'a Case<'a>,
     memory: &'a Memory,
     host: &'static str,
     port: u16,
-    taste: usize,
+    preference: usize,
     new: (&'a Sent, By, usize),
     was: Option<(&'a Sent, By, usize)>,
 }
 
-impl<'a> Visit<'a> {
-    /// What was shown there, unless it was not for the name.
+impl<'a> Holder<'a> {
+    /// The old certificate there, unless it was for another name.
     fn old(&self) -> Option<(&'a Sent, By, usize)> {
         let ignores = self.memory.ignores_names();
         self.was.filter(|(old, ..)| ignores || nature::is_for(old, self.host))
@@ -334,37 +334,37 @@ impl<'a> Visit<'a> {
     fn reason(&self) -> String {
         let Self { memory, host, port, new: (new, by, _), .. } = self;
         let was = self.old().map_or("nothing".to_owned(), |(old, ..)| old.to_string());
-        format!("{} at {host}:{port}: was [{was}], is [{new}] ({by:?})", memory.says())
+        format!("{} at {host}:{port}: was [{was}], is [{new}] ({by:?})", memory.description())
     }
 
-    /// Turned away for the name, with or without pins. Whoever has the name in its
-    /// configuration may be asked all the same.
-    fn is_turned_away_for_the_name(&self, opinion: &mut Opinion) {
+    /// The client refuses the certificate for its name, with or without pins. The software may still refuse the change
+    /// if a block has the name.
+    fn is_refused_for_the_name(&self, opinion: &mut Opinion) {
         let Self { case, memory, host, port, new: (new, by, at), .. } = *self;
         let old = self.old();
         let got_in = old.is_some_and(|(old, ..)| !memory.may_be_refused(old));
         if got_in && case.has_predecessor && self.is_certain() && port != STREAM {
-            opinion.say.push(format!("turned away for the name: {}", self.reason()));
+            opinion.warn.push(format!("turned away for the name: {}", self.reason()));
         }
-        // No record tells for which names the certificate of a block with the name was.
+        // No record has the names of the certificate of a block with the name.
         let is_renewed = |old: &Sent| {
             by == By::Name && matches!(memory.from, From::Dane(_)) && old.leaf != new.leaf
         };
         let is_changed =
             !self.was.is_some_and(|(old, ..)| memory.is_same(old, new) && !is_renewed(old));
         let has_name = matches!(by, By::Name | By::Pattern);
-        // What a record has whole may be an anchor that was not sent: no record tells.
-        let is_untold = by == By::PortAlone && old.is_some();
-        let is_reached = has_name || is_for_any(&case.new.blocks[at], host) || is_untold;
+        // A TLSA record may contain a whole trust anchor that was not sent; the server's records do not have it.
+        let is_unrecorded = by == By::PortAlone && old.is_some();
+        let is_reached = has_name || is_for_any(&case.new.blocks[at], host) || is_unrecorded;
         if is_reached && (is_changed || !case.has_predecessor) {
             opinion.may.push(self.reason());
         }
     }
 
-    fn is_held_to_its_pins(&self, opinion: &mut Opinion) {
+    fn is_compared_with_its_pins(&self, opinion: &mut Opinion) {
         let Self { case, memory, host, port, new: (new, by, at), .. } = *self;
         let (old, ignores) = (self.old(), memory.ignores_names());
-        // Also where the certificate was not for the name so far: nobody got in then.
+        // The block with the name also counts if its certificate was for another name: no client accepted it then.
         let had_it = |(old, was, _): (&Sent, By, usize)| {
             let got_in = ignores || nature::is_for(old, host);
             was == By::Name
@@ -373,7 +373,7 @@ impl<'a> Visit<'a> {
         };
         let is_unchanged =
             old.is_some_and(|(old, ..)| memory.is_same(old, new)) || self.was.is_some_and(had_it);
-        // A name that a certificate has now, and not only a wildcard of it, is new there.
+        // A name that the certificate now has itself, and not only by a wildcard, is new there.
         let was_aside = |config: &Config| {
             old.is_some_and(|(_, was, at)| is_aside(&config.blocks[at], host, was))
         };
@@ -381,7 +381,7 @@ impl<'a> Visit<'a> {
         if !is_unchanged || is_new || !case.has_predecessor {
             opinion.may.push(self.reason());
         }
-        // What compares pins of the web does not come to another service.
+        // Clients that hold pins of the web do not connect to another service.
         let is_foreign = port == STREAM && memory.port().is_none();
         if is_unchanged || !self.is_certain() || is_foreign {
             return;
@@ -389,7 +389,7 @@ impl<'a> Visit<'a> {
         let seems_unchanged =
             !case.knows_certificates && old.is_some_and(|(old, ..)| has_same_keys(old, new));
         let loses = self.loses();
-        // Who got in by the name is turned away for it now.
+        // A client that accepted the server by its name refuses it for the name now.
         let is_nameless =
             ignores && old.is_none_or(|(old, ..)| memory.got_in_whatever_the_name(old));
         let is_led = self.is_for_it() || is_nameless || port == STREAM || by == By::Name;
@@ -397,37 +397,37 @@ impl<'a> Visit<'a> {
         if loses && !seems_unchanged && is_led {
             opinion.must.push(self.reason());
         } else if memory.is_refused(new) && self.is_for_it() || loses && had_name {
-            opinion.say.push(self.reason());
+            opinion.warn.push(self.reason());
         }
     }
 
-    /// Whether somebody gets in now, or comes for the first time, and is refused then.
+    /// Whether some client accepts the old certificate, or connects for the first time, and refuses the new one.
     fn loses(&self) -> bool {
-        let Self { case, memory, host, port, taste, new: (new, by, _), .. } = *self;
-        // Whoever got in for no name at all was not served by name.
+        let Self { case, memory, host, port, preference, new: (new, by, _), .. } = *self;
+        // A client counts as accepted before only if the block had its name, or if names do not matter.
         let was_there = |(old, by, _): &(&Sent, By, usize)| {
             memory.ignores_names() || port == STREAM || *by == By::Name || nature::is_for(old, host)
         };
         match self.old().filter(was_there) {
             Some((old, ..)) => memory.loses(old, new),
             None => {
-                // Of a pattern that the certificate does not fit nothing says that somebody comes.
+                // A pattern that the certificate does not cover does not show that clients connect there.
                 let has_name = by == By::Name || by == By::Pattern && self.is_for_it();
                 (has_name || by == By::PortAlone && self.is_for_it())
-                    && comes_in_vain(case, memory, host, taste, new)
+                    && new_clients_are_refused(case, memory, host, preference, new)
             }
         }
     }
 }
 
-/// Whether some holder is refused who visits a host for the first time here. A path that meets the pins
-/// may be the one that all of them take: who has been shown the same, there or at another of the hosts
-/// that the pins bind, got in. A server without a predecessor may have been showing it all along.
-fn comes_in_vain(
+/// Whether some holder that connects to a host here for the first time refuses it. All holders may take a path on which
+/// the pins match: they accepted the same chain before, for this host or for another host that the pins bind. A server
+/// without an earlier configuration may have presented this chain all along.
+fn new_clients_are_refused(
     case: &Case<'_>,
     memory: &Memory,
     host: &'static str,
-    taste: usize,
+    preference: usize,
     new: &Sent,
 ) -> bool {
     let paths = memory.paths(&Sight::of(new));
@@ -441,27 +441,28 @@ fn comes_in_vain(
     if matches!(memory.from, From::Header(_)) {
         return memory.may_be_refused(new);
     }
-    let shown = |config: &'_ Config, host: &str| -> Vec<Sent> {
-        let all = PORTS.into_iter().filter_map(|port| view(config, host, port, taste));
+    let presented = |config: &'_ Config, host: &str| -> Vec<Sent> {
+        let all = PORTS.into_iter().filter_map(|port| view(config, host, port, preference));
         let lets_in = |sent: &&Sent| {
             let paths = Sight::of(sent).paths();
             paths.iter().any(|above| memory.meets(sent, above))
         };
-        // For which names the certificate of a block with the name was, no record tells.
+        // No record has the names of the certificate of a block with the name.
         let is_for =
             |(sent, by, _): &(&Sent, By, usize)| *by == By::Name || nature::is_for(sent, host);
         all.filter(is_for).map(|(sent, ..)| sent).filter(lets_in).cloned().collect()
     };
     let places = case.peers.iter().chain([old]);
-    let mut same_host = places.flat_map(|config| shown(config, host)).peekable();
+    let mut same_host = places.flat_map(|config| presented(config, host)).peekable();
     if same_host.peek().is_some() {
         return same_host.any(|was| memory.loses(&was, new));
     }
     let bound = HOSTS.into_iter().filter(|host| memory.binds(host, memory.port().unwrap_or(443)));
-    !bound.flat_map(|host| shown(old, host)).any(|was| !memory.loses(&was, new))
+    !bound.flat_map(|host| presented(old, host)).any(|was| !memory.loses(&was, new))
 }
 
-/// Pins for a port of a host that is served here, but not there: another port may lead here.
+/// Pins for a port on which no server here listens, of a host that is served here on another port: a port mapping may
+/// lead to it.
 fn ports(case: &Case<'_>, opinion: &mut Opinion) {
     for memory in case.memories {
         let port = match &memory.from {
@@ -478,17 +479,25 @@ fn ports(case: &Case<'_>, opinion: &mut Opinion) {
                 nature::route(case.new, host, port).is_some_and(|(_, by)| by == By::Name)
             });
             if is_here && !case.new.not_served_here.contains(&host) {
-                opinion.say.push(format!("{} at {host}: no server listens there", memory.says()));
+                opinion
+                    .warn
+                    .push(format!("{} at {host}: no server listens there", memory.description()));
             }
         }
     }
 }
 
-/// Pins that visitors of `host` are going to note, against all that they may visit afterwards.
-fn published(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opinion: &mut Opinion) {
-    let Some(visitors) = Visitors::of(case, host, port, taste) else { return };
-    let Visitors { policy, sent, .. } = visitors;
-    for above in visitors.sight.paths() {
+/// Compares the pins that clients of `host` are going to note with every server that they may connect to afterwards.
+fn published(
+    case: &Case<'_>,
+    host: &'static str,
+    port: u16,
+    preference: usize,
+    opinion: &mut Opinion,
+) {
+    let Some(clients) = HeaderClients::of(case, host, port, preference) else { return };
+    let HeaderClients { policy, sent, .. } = clients;
+    for above in clients.sight.paths() {
         if !client::notes(&policy.pins, sent.leaf.key, &above) {
             continue;
         }
@@ -496,43 +505,43 @@ fn published(case: &Case<'_>, host: &'static str, port: u16, taste: usize, opini
             let is_bound =
                 target == host || policy.include_subdomains && client::is_below(target, host);
             for there in PORTS.into_iter().filter(|_| is_bound) {
-                visitors.go_to(case.new, false, (target, there), &above, opinion);
+                clients.go_to(case.new, false, (target, there), &above, opinion);
                 for peer in case.peers {
-                    visitors.go_to(peer, true, (target, there), &above, opinion);
+                    clients.go_to(peer, true, (target, there), &above, opinion);
                 }
             }
         }
     }
 }
 
-/// Those who are going to note the pins of a host.
-struct Visitors<'a> {
+/// Clients that are going to note the pins of a host.
+struct HeaderClients<'a> {
     case: &'a Case<'a>,
     host: &'static str,
     port: u16,
-    taste: usize,
+    preference: usize,
     policy: &'a Policy,
     sent: &'a Sent,
     sight: Sight,
-    /// Whether others have noted the same before.
+    /// Whether other clients have noted the same before.
     was_noted: bool,
     /// Whether the header was sent before at some port, and is going to be.
     was_sent: bool,
     is_sent: bool,
 }
 
-impl<'a> Visitors<'a> {
-    fn of(case: &'a Case<'a>, host: &'static str, port: u16, taste: usize) -> Option<Self> {
-        let (sent, by, at) = view(case.new, host, port, taste)?;
+impl<'a> HeaderClients<'a> {
+    fn of(case: &'a Case<'a>, host: &'static str, port: u16, preference: usize) -> Option<Self> {
+        let (sent, by, at) = view(case.new, host, port, preference)?;
         let policy = case.new.blocks[at].policy.as_ref().filter(|policy| policy.days > 0)?;
         let is_noted = nature::is_for(sent, host) || matches!(by, By::Name | By::Pattern);
         if port == STREAM || is_left_out(case.new, host, by) || !is_noted {
             return None;
         }
-        // What was shown at a port, where the header was sent there before.
+        // The old chain on a port, if the same header was sent with it.
         let with_header = |port| {
             let old = case.old?;
-            let (was, _, at) = view(old, host, port, taste)?;
+            let (was, _, at) = view(old, host, port, preference)?;
             let is_same = old.blocks[at].policy.as_ref() == Some(policy);
             let is_sent = is_same && nature::is_for(was, host) && (case.sent_before)(at, host);
             is_sent.then_some(was)
@@ -540,11 +549,21 @@ impl<'a> Visitors<'a> {
         let was_noted = with_header(port).is_some_and(|was| is_same(was, sent));
         let was_sent = PORTS.into_iter().any(|port| with_header(port).is_some());
         let (sight, is_sent) = (Sight::of(sent), (case.sends)(at, host));
-        Some(Self { case, host, port, taste, policy, sent, sight, was_noted, was_sent, is_sent })
+        Some(Self {
+            case,
+            host,
+            port,
+            preference,
+            policy,
+            sent,
+            sight,
+            was_noted,
+            was_sent,
+            is_sent,
+        })
     }
 
-    /// Whether they are refused by what is shown elsewhere. Another leaf may, for all that can be known,
-    /// be another path.
+    /// Whether these clients may refuse the chain `there`. With another leaf they may take another path.
     fn are_refused(&self, there: &Sent, above: &Above, is_certain: bool) -> bool {
         let other = Sight::of(there);
         let is_same = other == self.sight && (is_certain || there.leaf.key == self.sent.leaf.key);
@@ -562,36 +581,37 @@ impl<'a> Visitors<'a> {
         above: &Above,
         opinion: &mut Opinion,
     ) {
-        let Self { case, host, port, taste, policy, sent, .. } = self;
-        let Some((shown, by, at)) = view(config, target, there, *taste) else { return };
+        let Self { case, host, port, preference, policy, sent, .. } = self;
+        let Some((presented, by, at)) = view(config, target, there, *preference) else { return };
         let is_left_out = !is_peer && is_left_out(config, target, by);
         let has_name = matches!(by, By::Name | By::Pattern);
         let is_reached = has_name || is_for_any(&config.blocks[at], target);
-        if is_left_out || !is_reached || !self.are_refused(shown, above, false) {
+        if is_left_out || !is_reached || !self.are_refused(presented, above, false) {
             return;
         }
         let whose = if is_peer { "the peer" } else { "us" };
         let reason = format!(
             "visitors of {host}:{port} note {policy} ([{sent}]) and are refused at \
-             {target}:{there} of {whose}: [{shown}] ({by:?})"
+             {target}:{there} of {whose}: [{presented}] ({by:?})"
         );
-        let showed_it =
-            |old| view(old, target, there, *taste).is_some_and(|(old, ..)| is_same(old, shown));
-        let was_so = self.was_noted && (is_peer || case.old.is_some_and(showed_it));
+        let presented_it = |old| {
+            view(old, target, there, *preference).is_some_and(|(old, ..)| is_same(old, presented))
+        };
+        let was_so = self.was_noted && (is_peer || case.old.is_some_and(presented_it));
         if !was_so || !case.has_predecessor {
             opinion.may.push(reason.clone());
         }
-        let is_for_it = nature::is_for(sent, host) && nature::is_for(shown, target);
-        let is_certain = is_for_it && there != STREAM && self.are_refused(shown, above, true);
+        let is_for_it = nature::is_for(sent, host) && nature::is_for(presented, target);
+        let is_certain = is_for_it && there != STREAM && self.are_refused(presented, above, true);
         if self.was_sent || !self.is_sent || !is_certain {
-            // Those who have noted it are held to it above.
+            // `held` already compares the pins of clients that have noted the header.
             return;
         }
         if by == By::Name || by == By::Pattern && !is_peer {
             opinion.must.push(reason);
         } else if by != By::NamedDefault || !is_peer {
-            // Of its default server the peer says it itself, once it has read of the pins.
-            opinion.say.push(reason);
+            // The peer itself warns about its default server, once it has read the records of the pins.
+            opinion.warn.push(reason);
         }
     }
 }

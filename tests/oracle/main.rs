@@ -1,11 +1,11 @@
-//! A second opinion: random histories of servers, records and clients, in which a small oracle with
-//! types of its own decides from first principles what every client would do, and the software's
-//! answer is held against that.
+//! A second implementation as a test oracle: in random histories of servers, records and clients, a small oracle with
+//! types of its own decides from first principles what every client would do, and the software's answers are compared
+//! with its decisions.
 //!
 //! `HPKP_ORACLE_SEED` sets the first seed, `HPKP_ORACLE_HISTORIES` the number of histories,
 //! `HPKP_ORACLE_NGINX` and `HPKP_ORACLE_HTTPD` how many configurations real servers test.
-//! `HPKP_ORACLE_WITHOUT=lies,clocks,...` leaves dimensions out, `HPKP_ORACLE_STORIES` is how many stories
-//! are told of each kind.
+//! `HPKP_ORACLE_WITHOUT=lies,clocks,...` leaves kinds of steps out, `HPKP_ORACLE_STORIES` is the number of histories
+//! that are printed for each kind of error.
 
 mod client;
 mod core;
@@ -34,7 +34,7 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
 
-/// What `HPKP_ORACLE_WITHOUT` leaves out.
+/// The kinds of steps that `HPKP_ORACLE_WITHOUT` leaves out.
 fn flags() -> Without {
     let flags = std::env::var("HPKP_ORACLE_WITHOUT").unwrap_or_default();
     let has = |name| flags.split(',').any(|flag| flag == name);
@@ -63,11 +63,11 @@ struct Figures {
     wrong: BTreeMap<Wrong, Vec<u64>>,
 }
 
-/// In each of so many histories the answers are compared with those of a server that reads other machines' records by
-/// an index.
+/// In one of so many histories the answers are also compared with those of a server that reads other machines' records
+/// by an index.
 const COMPARED: u64 = 5;
 
-/// Runs many histories and gives what came of them.
+/// Runs many histories; returns their figures.
 fn many(first: u64, count: u64, without: Without) -> Figures {
     let next = AtomicU64::new(first);
     let figures = Mutex::new(Figures::default());
@@ -104,7 +104,7 @@ fn many(first: u64, count: u64, without: Without) -> Figures {
     figures.into_inner().expect("no panic")
 }
 
-/// Runs histories on real servers until there were `tests` tests of configurations.
+/// Runs histories on real servers until they have run `tests` config tests.
 fn real(kind: Kind, tests: usize) {
     let without = Without {
         clocks: true,
@@ -160,11 +160,11 @@ fn the_check_agrees_with_what_clients_would_do() {
     );
     let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
     println!("by the index: {} of {} lines read", of(&listed::READ), of(&listed::ALL));
-    let shown = number("HPKP_ORACLE_STORIES", 3) as usize;
+    let count_of_stories = number("HPKP_ORACLE_STORIES", 3) as usize;
     for (wrong, seeds) in &mut figures.wrong {
         seeds.sort_unstable();
         println!("{wrong:?}: {} histories", seeds.len());
-        for seed in seeds.iter().take(shown) {
+        for seed in seeds.iter().take(count_of_stories) {
             let steps = generate::history(*seed, without);
             let (steps, disagreement) = minimise::minimise(steps, *wrong);
             println!("{}", minimise::story(*seed, &steps, &disagreement));

@@ -1,4 +1,4 @@
-//! The smallest history that still shows a disagreement, and its story.
+//! Reduces a history to the smallest one with the same kind of disagreement, and prints it.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ fn shows(steps: &[Step], wrong: Wrong) -> Option<Disagreement> {
     run(Core::new(), steps).1.filter(|disagreement| disagreement.wrong == wrong)
 }
 
-/// Takes out whatever can be taken out.
+/// Removes every part without which the disagreement remains.
 pub fn minimise(mut steps: Vec<Step>, wrong: Wrong) -> (Vec<Step>, Disagreement) {
     let mut last = shows(&steps, wrong).expect("what was found is found again");
     loop {
@@ -25,10 +25,10 @@ pub fn minimise(mut steps: Vec<Step>, wrong: Wrong) -> (Vec<Step>, Disagreement)
     }
 }
 
-/// Takes something out of a block; whether the block stays.
+/// Removes a part of a block; returns whether the block stays.
 type Change = Box<dyn Fn(&mut Block) -> bool>;
 
-/// What can be taken out of a block.
+/// All removals that are possible in a block.
 fn changes(block: &Block) -> Vec<Change> {
     let pins = block.policy.as_ref().map_or(0, |policy| policy.pins.len());
     let without_pin = |pin: usize| -> Change {
@@ -77,7 +77,7 @@ fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
         all.push(fewer);
     }
     let is_empty = |step: &Step| config_of(step).is_some_and(|config| config.blocks.is_empty());
-    // Whatever is changed is changed everywhere, so that what is unchanged stays so.
+    // A change is applied in all steps, so that an unchanged block stays unchanged.
     for at in 0..steps.len() {
         let Some(config) = config_of(&steps[at]) else { continue };
         for block in &config.blocks {
@@ -92,7 +92,7 @@ fn smaller(steps: &[Step]) -> Vec<Vec<Step>> {
                     continue;
                 }
                 all.push(fewer);
-                // And in this step alone.
+                // The change in this step only.
                 let mut here = steps.to_vec();
                 config_of_mut(&mut here[at]).into_iter().for_each(apply);
                 if !here.iter().any(is_empty) {
@@ -123,7 +123,7 @@ fn config_of_mut(step: &mut Step) -> Option<&mut Config> {
     }
 }
 
-/// A story that can be read.
+/// A history and its disagreement as text.
 pub fn story(seed: u64, steps: &[Step], disagreement: &Disagreement) -> String {
     let mut story =
         format!("seed {seed}: {:?} at step {}\n", disagreement.wrong, disagreement.step);
@@ -133,8 +133,8 @@ pub fn story(seed: u64, steps: &[Step], disagreement: &Disagreement) -> String {
     for reason in disagreement.reasons.iter().take(1) {
         let _ = writeln!(story, "  the oracle: {reason}");
     }
-    for said in &disagreement.said {
-        let _ = writeln!(story, "  the check: {}", said.chars().take(200).collect::<String>());
+    for finding in &disagreement.findings {
+        let _ = writeln!(story, "  the check: {}", finding.chars().take(200).collect::<String>());
     }
     story
 }

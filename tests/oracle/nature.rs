@@ -1,4 +1,4 @@
-//! What servers do, whoever checks them: which block answers, and what a client gets there.
+//! Behaviour of nginx and httpd: which block answers a client, and which certificate the client gets.
 
 use crate::world::{Block, Config, Kind, STREAM, Sent};
 
@@ -9,15 +9,15 @@ pub enum By {
     Name,
     /// It has a pattern that fits.
     Pattern,
-    /// No block has the name, and this one has one of its own.
+    /// No block has the name, and the default block has another name.
     NamedDefault,
-    /// No block has the name, and this one has none at all.
+    /// No block has the name, and the default block has no name.
     NamelessDefault,
-    /// There are no names at this port: a server that is none of the web.
+    /// Servers on this port have no names: it is not a web server.
     PortAlone,
 }
 
-/// The position of the block that answers clients who ask for `host` at `port`.
+/// The position of the block that answers clients of `host` on `port`.
 pub fn route(config: &Config, host: &str, port: u16) -> Option<(usize, By)> {
     let here = || config.blocks.iter().enumerate().filter(|(_, block)| block.ports.contains(&port));
     let (first, _) = here().next()?;
@@ -40,7 +40,7 @@ pub fn route(config: &Config, host: &str, port: u16) -> Option<(usize, By)> {
     Some((default, by))
 }
 
-/// The exact name, else the longest wildcard at the start.
+/// nginx's choice: the exact name, otherwise the longest wildcard at the start.
 fn nginx<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Option<(usize, By)> {
     let mut longest: Option<(usize, usize)> = None;
     for (at, block) in blocks {
@@ -57,7 +57,8 @@ fn nginx<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Op
     longest.map(|(at, _)| (at, By::Pattern))
 }
 
-/// The first block with a name that fits. Whether it has that very name does not hang on their order.
+/// httpd's choice: the first block with a matching name. Within a block, an exact name counts before a pattern, in any
+/// order.
 fn httpd<'a>(blocks: impl Iterator<Item = (usize, &'a Block)>, host: &str) -> Option<(usize, By)> {
     let fits = |name: &&str| name.strip_prefix('*').is_some_and(|domain| host.ends_with(domain));
     for (at, block) in blocks {
@@ -79,10 +80,10 @@ pub fn is_for(sent: &Sent, host: &str) -> bool {
     })
 }
 
-/// Which kind of key a client prefers, where a server has both.
-pub const TASTES: usize = 2;
+/// How many kinds of keys a client may prefer, if a server has both.
+pub const PREFERENCES: usize = 2;
 
-/// The certificate that a client of this taste gets.
-pub fn chosen(block: &Block, taste: usize) -> &Sent {
-    &block.slots[taste.min(block.slots.len() - 1)]
+/// The certificate that a client with this preference gets.
+pub fn chosen(block: &Block, preference: usize) -> &Sent {
+    &block.slots[preference.min(block.slots.len() - 1)]
 }

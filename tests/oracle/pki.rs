@@ -1,4 +1,4 @@
-//! Real keys and certificates for the world's, each made once.
+//! Real keys and certificates for those of the world, each made once.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use openssl::x509::{X509, X509Name, X509NameBuilder};
 use crate::dane::{Certified, Record};
 use crate::world::{AUTHORITIES, CA_CERTS, CaCert, Key, LEAVES, LeafCert, RSAS, SPARES};
 
-/// Every key there is.
+/// All keys of the world.
 static KEYS: LazyLock<HashMap<Key, PKey<Private>>> = LazyLock::new(|| {
     let numbers = (0..AUTHORITIES.len()).map(Key::Ca);
     let numbers = numbers.chain((0..LEAVES).map(Key::Leaf)).chain((0..SPARES).map(Key::Spare));
@@ -42,7 +42,7 @@ static PINS: LazyLock<HashMap<Key, Pin>> = LazyLock::new(|| {
 });
 
 static CAS: LazyLock<HashMap<CaCert, X509>> = LazyLock::new(|| {
-    // The roots first: others are signed in the name that they have.
+    // The roots come first, because the others are signed by them.
     CA_CERTS.iter().map(|ca| (*ca, ca_certificate(*ca))).collect()
 });
 
@@ -60,8 +60,7 @@ fn name(text: &str) -> X509Name {
     name.build()
 }
 
-/// Fills in what all certificates have. `issuer` is the issuer's certificate; none where the
-/// certificate issues itself.
+/// Makes a certificate. `issuer` is the issuer's name and key; `None` for a self-signed certificate.
 fn certificate(
     subject: &str,
     key: Key,
@@ -100,7 +99,7 @@ fn certificate(
         let alternative = alternative.build(&x509.x509v3_context(None, None));
         x509.append_extension(alternative.expect("an extension")).expect("an extension");
     }
-    // The key identifier is a hash of the key, whichever of its certificates stands there.
+    // The key identifier is a hash of the issuer's key, so any certificate with that key serves here.
     let roots = issuer.map(|(name, key)| self_signed(name, key));
     if let Some(issuer) = &roots {
         let mut id = AuthorityKeyIdentifier::new();

@@ -38,18 +38,18 @@ impl Server {
     }
 }
 
-/// A real server, its records, and what it was seen to answer.
+/// A real server, its records, and its observed answers.
 #[derive(Debug)]
 pub struct Real {
     server: Server,
-    /// The real ports that stand for the world's.
+    /// The real port for each port of the world.
     ports: HashMap<u16, u16>,
     is_running: bool,
-    /// Blocks that send their header, with the hosts whose visitors get it.
-    seen: Vec<(usize, &'static str)>,
-    /// How many tests there were.
+    /// Blocks that send their header, and the hosts whose clients get it.
+    sending: Vec<(usize, &'static str)>,
+    /// How many config tests were run.
     pub tests: RefCell<usize>,
-    /// What was served and is not what the world says it is.
+    /// Observations that differ from the world's model of the servers.
     pub surprises: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ impl Real {
             Kind::Nginx => Server::Nginx(Nginx::new()),
             Kind::Httpd => Server::Httpd(Httpd::with(Module::Shipped, Mpm::Event)),
         };
-        // What is found there is looked at in the tests, and httpd has its say about names.
+        // The tests compare the findings themselves, and httpd warns about names.
         let expected = ["hpkp: ", ":warn] "];
         match &mut server {
             Server::Nginx(nginx) => nginx.expect_in_log(&expected),
@@ -74,7 +74,7 @@ impl Real {
             server,
             ports: ports.clone(),
             is_running: false,
-            seen: vec![],
+            sending: vec![],
             tests: RefCell::new(0),
             surprises: vec![],
         }
@@ -210,9 +210,9 @@ impl Real {
         }
     }
 
-    /// Asks for every host at every port, and looks whether the world is as the oracle takes it.
+    /// Sends a request for every host on every port, and checks that the right block answers, as the oracle assumes.
     fn look(&mut self, config: &Config) {
-        self.seen.clear();
+        self.sending.clear();
         for port in [443, 8443] {
             for host in HOSTS {
                 let Some((at, _)) = nature::route(config, host, port) else { continue };
@@ -225,7 +225,7 @@ impl Real {
                                 .push(format!("{host}:{port} presents another leaf: {config}"));
                         }
                         if has_header {
-                            self.seen.push((at, host));
+                            self.sending.push((at, host));
                         }
                     }
                     Err(error) => {
@@ -248,7 +248,7 @@ fn answer(port: u16, host: &str) -> Result<(X509, bool), String> {
     stream.set_read_timeout(Some(Duration::from_secs(180))).map_err(|e| text(&e))?;
     let mut connector = SslConnector::builder(SslMethod::tls()).map_err(|e| text(&e))?;
     connector.set_verify(SslVerifyMode::NONE);
-    // The list of ciphers decides which certificate a server with two of them shows.
+    // The list of ciphers decides which certificate a server with two of them presents.
     connector.set_max_proto_version(Some(SslVersion::TLS1_2)).map_err(|e| text(&e))?;
     connector.set_cipher_list("ECDHE-ECDSA-AES128-GCM-SHA256").map_err(|e| text(&e))?;
     let connector = connector.build().configure().map_err(|e| text(&e))?;
@@ -299,18 +299,19 @@ impl Site for Real {
 
     fn ask(&mut self, config: &Config, _: i64) -> Reply {
         self.write(config);
-        let said = self.test();
-        let findings = said
+        let outcome = self.test();
+        let findings = outcome
             .text
             .lines()
             .filter_map(|line| line.find("hpkp: [").map(|at| line[at..].to_owned()));
         let mut lines: Vec<String> = findings.collect();
-        let is_refused = said.code != Some(0);
+        let is_refused = outcome.code != Some(0);
         if is_refused && lines.is_empty() {
-            self.surprises.push(format!("refused by the server itself: {}\n{config}", said.text));
+            self.surprises
+                .push(format!("refused by the server itself: {}\n{config}", outcome.text));
         }
         lines.dedup();
-        Reply { is_refused, said: lines }
+        Reply { is_refused, findings: lines }
     }
 
     fn serve(&mut self, config: &Config, is_unwritable: bool, _: i64) {
@@ -333,8 +334,8 @@ impl Site for Real {
                 Reload::Accepted
             }
         };
-        if let Reload::Refused(said) = reload {
-            self.surprises.push(format!("the test passed and the reload was refused: {said}"));
+        if let Reload::Refused(log) = reload {
+            self.surprises.push(format!("the test passed and the reload was refused: {log}"));
         }
         self.is_running = true;
         if is_linked {
@@ -356,7 +357,7 @@ impl Site for Real {
     }
 
     fn sends(&self, block: usize, host: &str) -> bool {
-        self.seen.contains(&(block, HOSTS.iter().find(|own| **own == host).expect("a host")))
+        self.sending.contains(&(block, HOSTS.iter().find(|own| **own == host).expect("a host")))
     }
 
     fn written(&self) -> Vec<Event> {

@@ -1,4 +1,4 @@
-//! Histories in which a fault was once found, each as small as it could be made.
+//! Regression tests: minimised histories in which the oracle once found an error.
 
 use crate::core::Core;
 use crate::history::{Lie, Step, run};
@@ -6,7 +6,7 @@ use crate::world::{
     Block, CA_CERTS, Config, Key, Kind, LeafCert, Matching, Outside, Policy, Scope, Sent,
 };
 
-/// What a server sends: a leaf by `inter0`, and these of the certificates of authorities.
+/// A chain that a server sends: a leaf issued by `inter0`, and these CA certificates.
 fn sent(key: Key, names: &[&'static str], cas: &[usize]) -> Sent {
     let leaf = LeafCert { key, issuer: Some(2), names: names.to_vec(), edition: 0 };
     Sent { leaf, cas: cas.iter().map(|ca| CA_CERTS[*ca]).collect() }
@@ -41,7 +41,7 @@ fn app(host: &'static str, pin: Key) -> Step {
     })
 }
 
-/// The oracle and the check agree all along, and so many configurations are refused.
+/// Fails unless oracle and check agree at every step, and `refused` configurations are refused.
 #[track_caller]
 fn agree(steps: &[Step], refused: usize) {
     let (run, disagreement) = run(Core::new(), steps);
@@ -63,7 +63,7 @@ fn the_same_keys_on_a_path_to_another_root_are_refused() {
 }
 
 #[test]
-fn a_name_that_falls_to_a_wildcard_is_new_there() {
+fn a_name_that_falls_to_a_wildcard_with_another_key_is_refused() {
     let own = block(A, sent(Key::Leaf(0), A, ROOT0));
     let wild = &["*.example.com"];
     let other = block(wild, sent(Key::Leaf(1), wild, ROOT0));
@@ -73,7 +73,7 @@ fn a_name_that_falls_to_a_wildcard_is_new_there() {
 }
 
 #[test]
-fn what_a_peer_says_of_our_pins_has_no_effect() {
+fn events_of_a_peer_about_our_pins_have_no_effect() {
     for lie in [Lie::Ends, Lie::Waives] {
         let mut old = block(A, sent(Key::Leaf(0), A, ROOT0));
         old.policy = policy(&[Key::Leaf(0), Key::Spare(0)]);
@@ -83,7 +83,7 @@ fn what_a_peer_says_of_our_pins_has_no_effect() {
 }
 
 #[test]
-fn one_of_two_certificates_lets_clients_in() {
+fn a_client_accepted_by_one_of_two_certificates_is_locked_out_by_another_key() {
     let wild = &["*.example.com"];
     let mut old = block(&["b.example.com"], sent(Key::Leaf(0), wild, ROOT0));
     old.slots.push(sent(Key::Rsa(0), wild, ROOT0));
@@ -102,14 +102,14 @@ fn a_withheld_header_lets_no_other_lock_out_pass() {
     let mut other = block(wild, sent(Key::Leaf(1), wild, ROOT0));
     other.policy = policy(&[Key::Leaf(1), Key::Spare(1)]);
     let fallen = deploy(vec![other.clone()]);
-    // Its own header is withheld, for what it presents to visitors of the other port.
+    // The block's own header is withheld, because its clients would refuse the key on the other port.
     other.ports = vec![443, 8443];
     let forced = Step::Force(config(vec![own, other]));
     agree(&[first, forced, fallen], 1);
 }
 
 #[test]
-fn what_was_withheld_is_not_sent_when_nothing_can_be_recorded() {
+fn a_withheld_header_is_not_sent_while_records_cannot_be_written() {
     let mut own = block(A, sent(Key::Leaf(0), A, ROOT0));
     own.policy = policy(&[Key::Leaf(0), Key::Spare(0)]);
     let mut other = block(A, sent(Key::Leaf(1), A, ROOT0));

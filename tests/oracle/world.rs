@@ -1,18 +1,18 @@
-//! The world: keys, authorities and what they certified, server blocks and whole configurations.
-//! Plain values, so that a history can be printed, repeated and made smaller.
+//! The world of the oracle: keys, CAs and their certificates, server blocks and whole configurations. All are plain
+//! values, so that a history can be printed, repeated and minimised.
 
 use std::fmt;
 
-/// A key. Those of authorities and leaves are certified; the spare ones lie in a safe.
+/// A key. Keys of CAs and leaves have certificates; spare keys are offline backups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
-    /// Of the authority with this number.
+    /// The key of the CA with this number.
     Ca(usize),
-    /// Of a server, on an elliptic curve.
+    /// A server's key on an elliptic curve.
     Leaf(usize),
-    /// Of a server, RSA.
+    /// A server's RSA key.
     Rsa(usize),
-    /// Of nobody yet.
+    /// A key that no server uses yet.
     Spare(usize),
 }
 
@@ -31,11 +31,11 @@ impl fmt::Display for Key {
     }
 }
 
-/// The authorities. The first two are roots that the clients' stores may have.
+/// The names of the CAs. The first two are roots that clients may trust.
 pub const AUTHORITIES: [&str; 5] = ["root0", "root1", "inter0", "inter1", "sub0"];
 pub const ROOTS: [usize; 2] = [0, 1];
 
-/// A certificate of an authority: whose it is, who issued it, and which of several such.
+/// A CA certificate: its subject, its issuer, and its number among several with both the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CaCert {
     pub subject: usize,
@@ -43,8 +43,8 @@ pub struct CaCert {
     pub edition: usize,
 }
 
-/// What the authorities have certified of each other. `inter0` is certified by both roots, and
-/// twice by the first; the second root has cross-signed the first.
+/// The CA certificates. Both roots have issued one for `inter0`, the first root two; the second root has cross-signed
+/// the first.
 pub const CA_CERTS: [CaCert; 8] = [
     CaCert { subject: 0, issuer: 0, edition: 0 },
     CaCert { subject: 1, issuer: 1, edition: 0 },
@@ -70,14 +70,14 @@ impl fmt::Display for CaCert {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LeafCert {
     pub key: Key,
-    /// None where it signed itself.
+    /// `None` for a self-signed certificate.
     pub issuer: Option<usize>,
     pub names: Vec<&'static str>,
-    /// Which of several such: a renewal.
+    /// The number of the renewal.
     pub edition: usize,
 }
 
-/// What a server sends: a leaf and the certificates of authorities.
+/// The chain that a server sends: a leaf and CA certificates.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Sent {
     pub leaf: LeafCert,
@@ -111,16 +111,16 @@ impl fmt::Display for Policy {
     }
 }
 
-/// The port of the block that is no web server: clients reach it by the port alone.
+/// The port of a server that is not a web server: clients reach it by the port alone.
 pub const STREAM: u16 = 853;
 
 /// A server block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
-    /// None: an nginx server without a name.
+    /// Empty for an nginx server without a name.
     pub names: Vec<&'static str>,
     pub ports: Vec<u16>,
-    /// The first is on an elliptic curve where there are two.
+    /// One or two chains; of two, the first has a key on an elliptic curve.
     pub slots: Vec<Sent>,
     pub policy: Option<Policy>,
     /// nginx's `default_server`.
@@ -144,12 +144,12 @@ pub enum Kind {
     Httpd,
 }
 
-/// What one server has.
+/// The configuration of one server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
     pub kind: Kind,
     pub blocks: Vec<Block>,
-    /// Names that the operator says are served elsewhere.
+    /// Names that the operator has declared as not served here.
     pub not_served_here: Vec<&'static str>,
 }
 
@@ -166,7 +166,7 @@ impl fmt::Display for Config {
     }
 }
 
-/// All hosts that clients ever ask for. The last two are those that nobody has thought of.
+/// All hosts to which clients connect. The last two are in no configuration.
 pub const HOSTS: [&str; 11] = [
     "example.com",
     "www.example.com",
@@ -181,7 +181,7 @@ pub const HOSTS: [&str; 11] = [
     "z.a.example.com",
 ];
 
-/// One below each of those, which nobody has: whom pins of a pattern bind, and who ignores names.
+/// Hosts below those, which no server has: for pins of a pattern, and clients that ignore names.
 pub const BELOW: [&str; 8] = [
     "z.www.example.com",
     "z.b.example.com",
@@ -193,7 +193,7 @@ pub const BELOW: [&str; 8] = [
     "z.z.example.com",
 ];
 
-/// Those that somebody has.
+/// The hosts that configurations have.
 pub const NAMED: [&str; 9] = {
     let [a, b, c, d, e, f, g, h, i, ..] = HOSTS;
     [a, b, c, d, e, f, g, h, i]
@@ -201,7 +201,7 @@ pub const NAMED: [&str; 9] = {
 
 pub const PORTS: [u16; 3] = [443, 8443, STREAM];
 
-/// What pins held outside of headers look like: an app, a TLSA record, a command with curl.
+/// Pins held outside of headers, as of an app, a TLSA record or a curl command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outside {
     pub host: &'static str,
@@ -210,7 +210,7 @@ pub struct Outside {
     pub scope: Scope,
     pub port: Option<u16>,
     pub pins: Vec<Key>,
-    /// Days from now until they expire; none where they never do.
+    /// Days from now until the pins expire; `None` if they do not expire.
     pub days: Option<i64>,
 }
 

@@ -1,5 +1,5 @@
-//! `hpkp check` beside a server's own test of its configuration: both have to give the same answer, with
-//! the same findings, for every configuration that a test writes.
+//! Compares `hpkp check` with a server's own config test: both must give the same result and the same findings for
+//! every configuration that a test writes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,12 +12,12 @@ use crate::instance::{Instance, Module};
 use crate::outcome::{Kind, Outcome};
 use crate::{output, succeed, target_dir};
 
-/// What only the command finds: it reads the text in the place of the server.
+/// Codes that only the command reports, because it parses the text itself.
 const OF_THE_COMMAND: [&str; 3] =
     ["invalid-configuration", "configuration-not-understood", "unknown-directive"];
 
-/// Why a server refuses a configuration by itself, where the command passes it: the command reads no
-/// private keys and loads no modules, so that it does not know which directives there are.
+/// Reasons for which a server refuses a configuration that the command accepts: the command reads no private keys
+/// and loads no modules, so it does not know all directives.
 const NOT_OF_THE_COMMAND: [&str; 11] = [
     "key values mismatch",
     "key-type mismatch",
@@ -32,8 +32,8 @@ const NOT_OF_THE_COMMAND: [&str; 11] = [
     "Permission denied",
 ];
 
-/// The command under test: the one that `HPKP_COMMAND` names, or that of the sources as they are. cargo
-/// builds it for the tests of its own package alone. None where the variable is empty.
+/// The command under test: the one that `HPKP_COMMAND` names, or one built from the present sources, because cargo
+/// builds it only for the tests of its own package. `None` if the variable is empty.
 fn command() -> Option<&'static Path> {
     static COMMAND: OnceLock<PathBuf> = OnceLock::new();
     let command = COMMAND.get_or_init(|| {
@@ -55,12 +55,12 @@ fn command() -> Option<&'static Path> {
     (!command.as_os_str().is_empty()).then_some(command)
 }
 
-/// When a file was changed last.
+/// The time of a file's last change.
 fn changed(file: &Path) -> Option<SystemTime> {
     fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }
 
-/// When anything below a directory was changed last.
+/// The time of the last change below a directory.
 fn newest(directory: &Path) -> Option<SystemTime> {
     let entries = fs::read_dir(directory).expect("the sources").flatten();
     let times = entries.filter_map(|entry| match entry.path() {
@@ -70,10 +70,10 @@ fn newest(directory: &Path) -> Option<SystemTime> {
     times.max()
 }
 
-/// Fails unless the command says of the configuration what the server's test has said.
+/// Fails unless the command's result for the configuration is that of the server's test.
 #[track_caller]
 pub(crate) fn assert_agreement(instance: &Instance, outcome: &Outcome) {
-    // A module that is not there, or panics on purpose, finds what it finds.
+    // Without the module, or with a build that panics on purpose, the findings differ.
     if instance.module != Module::Shipped || instance.injects_panics() {
         return;
     }
@@ -83,8 +83,8 @@ pub(crate) fn assert_agreement(instance: &Instance, outcome: &Outcome) {
     }
 }
 
-/// `hpkp check` of the configuration in a server's directory, of which the server's own test has said this. None where
-/// there is no command, and where the two cannot be compared.
+/// `hpkp check` of the configuration in a server's directory, to compare with the server's own test. `None` if there
+/// is no command, or if the two cannot be compared.
 pub fn checking(directory: &Path, outcome: &Outcome) -> Option<Command> {
     let mut command = Command::new(command()?);
     command.arg("check").arg("--config").arg(directory.join(outcome.kind.file()));
@@ -99,14 +99,14 @@ pub fn checking(directory: &Path, outcome: &Outcome) -> Option<Command> {
     if outcome.text.contains("hpkp: [unsupported-openssl]") {
         return None;
     }
-    // The command heeds the variable only where it is told to.
+    // The command ignores the variable HPKP_CHECK and needs an option in its place.
     if outcome.text.contains("accepts what a reload would refuse") {
         command.args(["--check", "warn"]);
     }
     Some(command)
 }
 
-/// What the command says otherwise than the server's test; none where both say the same.
+/// The difference between the command and the server's test; `None` if both agree.
 pub fn disagreement(mut command: Command, outcome: &Outcome) -> Option<String> {
     let checked = output(&mut command);
     let (text, errors) =
@@ -130,11 +130,11 @@ pub fn disagreement(mut command: Command, outcome: &Outcome) -> Option<String> {
     if is_refused != (outcome.code != Some(0)) {
         return different("different answers");
     }
-    // The server has stopped reading where the command may have found more.
+    // The server stopped at its error, and the command may have found more.
     if is_own {
         return None;
     }
-    // Of two answers the last one counts: nginx has met servers behind `http` that it did not expect.
+    // nginx may check twice, if it finds servers behind `http` that it did not expect. Then the last check counts.
     let last = outcome.text.rsplit("syntax is ok").find(|part| part.contains("hpkp: ["));
     let last = last.filter(|_| outcome.kind == Kind::Nginx).unwrap_or(&outcome.text);
     let (ours, theirs) = (findings(&text), findings(last));
@@ -142,7 +142,7 @@ pub fn disagreement(mut command: Command, outcome: &Outcome) -> Option<String> {
     if ours == theirs { None } else { different(&format!("different findings:\n{}\n", only())) }
 }
 
-/// Whether the server says itself why it refuses.
+/// Whether the server refuses for an error of its own.
 fn refuses_by_itself(outcome: &Outcome) -> bool {
     let is_own = |line: &str| match outcome.kind {
         Kind::Nginx => line.contains("[emerg]") && !line.contains("hpkp: ["),
@@ -152,7 +152,7 @@ fn refuses_by_itself(outcome: &Outcome) -> bool {
     outcome.text.lines().any(is_own) || !has_ours
 }
 
-/// What becomes of the running server: the command knows of none.
+/// Lines about the running server, which the command does not know.
 const OUTCOMES: [&str; 4] = [
     "nothing was changed; ",
     "the test passes; ",
@@ -160,7 +160,7 @@ const OUTCOMES: [&str; 4] = [
     "the server does not start",
 ];
 
-/// The lines of findings with their places, without what a server puts before them.
+/// The lines of findings with their places, without the server's log prefix.
 fn findings(text: &str) -> BTreeSet<String> {
     let mut place = String::new();
     let mut found = BTreeSet::new();
@@ -173,20 +173,20 @@ fn findings(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// What a line says of a finding.
+/// The part of a line that belongs to a finding.
 fn finding(line: &str) -> Option<String> {
     let found = &line[line.find("hpkp: [")?..];
     let (code, rest) = found.strip_prefix("hpkp: [")?.split_once("] ")?;
     let (_, text) = rest.split_once(": ")?;
     let is_compared = !OF_THE_COMMAND.contains(&code)
         && !OUTCOMES.iter().any(|outcome| text.starts_with(outcome));
-    // httpd writes a backslash twice, and letters outside ASCII by their bytes; what nginx finds in a
-    // directive has the place without parentheses.
-    let shown = escaped(found.trim_end()).replace("\\\\", "\\").replace(" (configured at ", " in ");
-    is_compared.then(|| shown.trim_end_matches(')').to_owned())
+    // httpd doubles backslashes and escapes the bytes of letters outside ASCII. nginx's messages about a directive
+    // have the place without parentheses.
+    let line = escaped(found.trim_end()).replace("\\\\", "\\").replace(" (configured at ", " in ");
+    is_compared.then(|| line.trim_end_matches(')').to_owned())
 }
 
-/// A text with the bytes of letters outside ASCII in their place.
+/// A text in which letters outside ASCII are escaped as bytes.
 fn escaped(text: &str) -> String {
     let byte = |byte: u8| match byte.is_ascii() {
         true => char::from(byte).to_string(),
@@ -195,14 +195,14 @@ fn escaped(text: &str) -> String {
     text.bytes().map(byte).collect()
 }
 
-/// What httpd finds in a directive has its place in the line before.
+/// httpd prints the place of an error in a directive on the line before the error.
 fn place_of_next(line: &str) -> Option<String> {
     let (_, place) = line.split_once("Syntax error on line ")?;
     let (number, file) = place.strip_suffix(':')?.split_once(" of ")?;
     Some(format!(" in {file}:{number}"))
 }
 
-/// A text without its times: some are so many days from now, and a second may have passed.
+/// A text without its times: some are relative to the present time, and a second may have passed.
 fn without_times(text: &str) -> String {
     const FORM: &[u8] = b"0000-00-00T00:00:00Z";
     let is_time = |part: &[u8]| {
@@ -216,7 +216,7 @@ fn without_times(text: &str) -> String {
         }
     }
     let mut text = String::from_utf8_lossy(&bytes).into_owned();
-    // Pins that are replaced in this very second were the last ones a second ago.
+    // Pins that one run calls replaced may have been current in the other run, a second earlier.
     for last in
         [" after this server stops sending these pins", " after this server stops sending them"]
     {

@@ -1,17 +1,17 @@
-//! A backend for servers to pass requests on to. Most of its answers bring pins of their own.
+//! A backend to which servers under test proxy requests. Most of its responses have pin fields of their own.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-/// What the backend says of pins.
+/// The pins that the backend sends.
 pub const FOREIGN: &str = "pin-sha256=\"foreign\"; max-age=5";
 
-/// Starts a backend; its port. It ends with the process.
+/// Starts a backend that runs until this process ends; returns its port.
 pub fn start() -> u16 {
     start_with(answer)
 }
 
-/// Starts a backend that answers each connection so; its port. It ends with the process.
+/// Starts a backend that handles each connection with `answer` until this process ends; returns its port.
 pub fn start_with(answer: fn(TcpStream)) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -23,7 +23,7 @@ pub fn start_with(answer: fn(TcpStream)) -> u16 {
     port
 }
 
-/// Answers one request. A server that goes away meanwhile is no matter here.
+/// Answers one request. A server that closes the connection meanwhile does not matter.
 fn answer(mut connection: TcpStream) {
     let mut request = String::new();
     let mut reader = BufReader::new(&connection);

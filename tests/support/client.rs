@@ -60,7 +60,7 @@ impl Curl {
         self.responses(url).pop().expect("a response")
     }
 
-    /// As [`Curl::get`], of a server that may go away meanwhile.
+    /// As [`Curl::get`], from a server that may end meanwhile.
     pub fn try_get(&self, url: &str) -> Option<Response> {
         let dump = tempfile::NamedTempFile::new().expect("a file");
         let mut command = self.command(url);
@@ -71,14 +71,14 @@ impl Curl {
         })
     }
 
-    /// All responses, where one connection or redirects bring several.
+    /// All responses, if one connection or redirects have several.
     pub fn responses(&self, url: &str) -> Vec<Response> {
         let dump = tempfile::NamedTempFile::new().expect("a file");
         let mut command = self.command(url);
         let output = output(command.arg("-D").arg(dump.path()).args(["-o", "/dev/null"]));
         let responses = parse(&std::fs::read_to_string(dump.path()).expect("headers"));
-        // A server that has answered need not read the rest of a body; in HTTP/2 it resets the stream then, with the whole
-        // response sent (RFC 9113 section 8.1), and curl says so where it is still sending.
+        // A server that has answered need not read the rest of a body. In HTTP/2 it then resets the stream after the
+        // whole response (RFC 9113 section 8.1), and curl reports that if it is still sending.
         let is_answered = self.arguments.iter().any(|argument| argument == "-d")
             && output.status.code() == Some(STREAM_ERROR)
             && !responses.is_empty();
@@ -125,7 +125,7 @@ impl Wget2 {
         Self { ca: ca.to_owned(), store }
     }
 
-    /// Its exit code: 0, or 5 for a pin that is not met.
+    /// wget2's exit code: 0, or 5 if pin validation fails.
     pub fn get(&self, url: &str) -> Option<i32> {
         let mut command = Command::new("wget2");
         command.args(["-q", "-O", "/dev/null", "--tries=1", "--no-hsts", "--hpkp"]);
@@ -134,7 +134,7 @@ impl Wget2 {
         output(command.arg(url)).status.code()
     }
 
-    /// The pins that it holds.
+    /// The pins in the store.
     pub fn pins(&self) -> Vec<String> {
         let store = std::fs::read_to_string(&self.store).unwrap_or_default();
         store.lines().filter_map(|line| line.strip_prefix("*sha256 ")).map(str::to_owned).collect()

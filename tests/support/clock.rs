@@ -1,8 +1,8 @@
-//! The false clock of the servers and of the command: libfaketime, moved by a file.
+//! A false clock for the servers and the command: libfaketime, set by a file.
 //!
-//! The library keeps shared memory under the number of its process, leaves it behind where that process is
-//! killed or becomes another program, and ends the next process of that number. So each clock removes what
-//! the dead have left before it is used.
+//! The library keeps shared memory named after the number of its process. It leaves that memory behind if the process
+//! is killed or executes another program, and then ends the next process with the same number. So each clock first
+//! removes the shared memory of processes that have ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ pub const DAY: i64 = 24 * 60 * 60;
 /// Where programs of the C library have their shared memory and semaphores (shm_overview(7)).
 const SHARED: &str = "/dev/shm";
 
-/// A clock that is ahead of the machine's or behind it, and goes on with it.
+/// A clock with a fixed offset from the machine's clock.
 pub struct Clock {
     file: PathBuf,
     ahead: i64,
 }
 
 impl Clock {
-    /// One that is right, in a directory.
+    /// A clock without an offset; its file is in `directory`.
     pub fn new(directory: &Path) -> Self {
         Self::ahead(directory, 0)
     }
 
-    /// One that is ahead by so many seconds.
+    /// A clock that is ahead by `seconds`.
     pub fn ahead(directory: &Path, seconds: i64) -> Self {
         let this = Self { file: directory.join("clock"), ahead: seconds };
         this.write();
@@ -46,32 +46,32 @@ impl Clock {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{:+}\n", self.ahead)).expect("a file");
         fs::rename(new, &self.file).expect("a file put in place");
-        forget_the_dead();
+        remove_stale_memory();
     }
 
-    /// What the processes need in their environment to have this clock.
+    /// The environment variables with which a process has this clock.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        forget_the_dead();
+        remove_stale_memory();
         vec![
             ("LD_PRELOAD", library().display().to_string()),
             ("FAKETIME_TIMESTAMP_FILE", self.file.display().to_string()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
-            // The files' times are the machine's for whoever else looks at them.
+            // Other processes see the files' real times, so these processes must see them too.
             ("NO_FAKE_STAT", "1".to_owned()),
         ]
     }
 }
 
-/// Removes the shared memory of processes that are no more.
-fn forget_the_dead() {
+/// Removes the shared memory of processes that have ended.
+fn remove_stale_memory() {
     for entry in fs::read_dir(SHARED).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let number =
             name.strip_prefix("faketime_shm_").or_else(|| name.strip_prefix("sem.faketime_sem_"));
         if number.is_some_and(|number| !Path::new("/proc").join(number).exists()) {
-            // Somebody else may have been faster.
+            // Another test may have removed it already.
             let _ = fs::remove_file(entry.path());
         }
     }

@@ -1,5 +1,5 @@
-//! Debian's Apache httpd, or the program that `HPKP_HTTPD` names, in a directory of its own, on
-//! loopback, with the module loaded: from `ci/modules`, or from the folder that
+//! An httpd under test, in a directory of its own, on loopback, with the module loaded: Debian's Apache httpd or
+//! the program that `HPKP_HTTPD` names, with the module from `ci/modules` or the folder that
 //! `HPKP_HTTPD_MODULES` names.
 
 use std::ffi::OsString;
@@ -24,7 +24,7 @@ pub fn binary() -> OsString {
     std::env::var_os("HPKP_HTTPD").unwrap_or_else(|| "/usr/sbin/apache2".into())
 }
 
-/// What httpd loads besides its MPM and what a test asks for.
+/// The modules that httpd always loads, besides its MPM and those that a test adds.
 const ALWAYS: [&str; 7] =
     ["authn_core", "authz_core", "mime", "alias", "headers", "socache_shmcb", "ssl"];
 
@@ -53,7 +53,7 @@ impl Mpm {
     }
 }
 
-/// Where the line that loads our module stands.
+/// The position of the line that loads our module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Order {
     First,
@@ -70,12 +70,12 @@ pub struct Httpd {
     modules: Vec<String>,
 }
 
-/// What became of a restart inside the running parent.
+/// The result of a restart inside the running parent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Restart {
-    /// The new configuration is in force; the new lines of the error log.
+    /// The new configuration is in effect; with the new lines of the error log.
     Served(String),
-    /// The parent has ended; the same.
+    /// The parent has ended; with the new lines of the error log.
     Ended(String),
 }
 
@@ -94,7 +94,7 @@ impl Httpd {
 
     pub fn with(module: Module, mpm: Mpm) -> Self {
         let instance = Instance::new(module);
-        // httpd serves as another user where root has started it.
+        // If root starts httpd, its children run as another user.
         let readable = fs::Permissions::from_mode(0o755);
         fs::set_permissions(instance.path(""), readable).expect("a mode");
         fs::create_dir(instance.path("run")).expect("a directory");
@@ -112,7 +112,7 @@ impl Httpd {
         self.modules.extend(modules.iter().map(|name| (*name).to_owned()));
     }
 
-    /// Does not load a module that is loaded otherwise.
+    /// Removes a module from those that are loaded.
     pub fn unload(&mut self, module: &str) {
         self.modules.retain(|name| name != module);
     }
@@ -162,7 +162,7 @@ impl Httpd {
                  MinSpareThreads 1\nMaxSpareThreads 128\nMaxRequestWorkers 128\n"
             }
         };
-        // www-data is Debian's user for it; where an ordinary user starts it, it stays that user.
+        // www-data is Debian's user for httpd. If an ordinary user starts httpd, it stays that user.
         let preamble = format!(
             "{loads}{processes}User www-data\nGroup www-data\nServerName server.invalid\n\
              ErrorLog error.log\nLogLevel notice\n\
@@ -187,8 +187,8 @@ impl Httpd {
     /// The httpd command for this server.
     pub fn command(&self) -> Command {
         let mut command = Command::new(binary());
-        // What the preamble would have to say for every run of the command, also where a test
-        // breaks the configuration.
+        // These directives are arguments and not in the preamble, so that they also hold if a test breaks the
+        // configuration.
         for (directive, value) in [
             ("ServerRoot", self.path("")),
             ("DefaultRuntimeDir", self.path("run")),
@@ -227,7 +227,7 @@ impl Httpd {
         self.settle();
     }
 
-    /// Starts the server, which must not come up; its exit code, and what it said on the terminal.
+    /// Starts the server, which must not come up; returns its exit code and its terminal output.
     #[track_caller]
     pub fn start_refused(&self) -> Outcome {
         let mut process = self.spawn(&["-D", "FOREGROUND"]);
@@ -237,7 +237,7 @@ impl Httpd {
             code.is_some()
         });
         if !ended {
-            // Not by SIGKILL, which would leave the children.
+            // SIGKILL would leave the children running.
             // SAFETY: our own child, not yet waited for.
             unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
             let _ = process.wait();
@@ -249,7 +249,7 @@ impl Httpd {
 
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command();
-        // With prefork it ends its children by a signal to its process group.
+        // httpd with prefork ends its children by a signal to its process group.
         command.args(arguments).process_group(0);
         self.spawn_command(command)
     }
@@ -273,7 +273,7 @@ impl Httpd {
         }
     }
 
-    /// Sends SIGUSR1 or SIGHUP without a test before it, and waits for what becomes of it.
+    /// Sends SIGUSR1 or SIGHUP without a config test before it, and waits for the result.
     #[track_caller]
     pub fn restart(&mut self, signal: libc::c_int) -> Restart {
         let (log, old) = (self.log().len(), self.workers());
@@ -281,8 +281,8 @@ impl Httpd {
         self.outcome(log, &old)
     }
 
-    /// Waits for what becomes of a restart that was asked for when the log had `before` bytes and
-    /// the server the workers `old`: the new configuration is in force when they are gone.
+    /// Waits for the result of a restart. Before it, the log had `before` bytes and the server had the workers `old`:
+    /// the new configuration is in effect when those have ended.
     #[track_caller]
     fn outcome(&mut self, before: usize, old: &[libc::pid_t]) -> Restart {
         let mut running = true;
@@ -303,14 +303,14 @@ impl Httpd {
         if running { Restart::Served(new) } else { Restart::Ended(new) }
     }
 
-    /// Waits until the children wait for work. A child that is told to end before then does so inside
-    /// the handler of the signal (`just_die` of the event MPM and its like), amid whatever it was doing:
-    /// in the one that dropped its privileges the allocator found its own lists broken, `free():
-    /// corrupted unsorted chunks`. Nothing of ours is on its stack.
+    /// Waits until the children wait for work. A child that gets a signal before then ends inside the signal handler
+    /// (`just_die` of the event MPM and the like), in the middle of its start: in a child that was dropping its
+    /// privileges the allocator found its own lists broken, `free(): corrupted unsorted chunks`. No function of our
+    /// module is on its stack.
     fn settle(&self) {
         let waits = |pid: &libc::pid_t| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // Behind the name of the program, in parentheses, stands the state.
+            // The state follows the name of the program, which is in parentheses.
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
         };
         wait(|| {
@@ -321,14 +321,14 @@ impl Httpd {
         });
     }
 
-    /// The server has been stopped by other means: looks through its error log.
+    /// Checks the error log of a server that has been stopped by other means.
     #[track_caller]
     pub fn stopped(&mut self) {
         self.forget();
         self.check_log();
     }
 
-    /// Ends the server and looks through its error log for what nobody expected.
+    /// Ends the server and fails if its error log has an unexpected line.
     #[track_caller]
     pub fn stop(&mut self) {
         let before = self.log().len();
@@ -342,15 +342,15 @@ impl Httpd {
     }
 }
 
-/// Lines that say nothing of us.
+/// Whether a line does not concern our module.
 fn is_harmless(line: &str) -> bool {
     [
         ":notice] ",
         ":info] ",
-        // mod_ssl's remark that Debian has built it with a newer OpenSSL than is installed.
+        // mod_ssl logs that Debian has built it with a newer OpenSSL than is installed.
         "AH01882",
-        // A child of the event MPM that ends gives a connection to its listener, which has gone, and
-        // closes its workers' sockets while they do so themselves.
+        // A child of the event MPM that ends passes a connection to its listener, which has already ended, and closes
+        // its workers' sockets while the workers close them too.
         "AH03093",
         "AH03092",
         "AH00468",
@@ -359,15 +359,15 @@ fn is_harmless(line: &str) -> bool {
     .any(|harmless| line.contains(harmless))
 }
 
-/// Whether a line tells of a child that crashed. When a server is stopped at once, the main thread of
-/// a child of the event MPM goes through its workers' sockets while the workers free them; nothing of
-/// ours is on its stack. The parent's own end is looked at elsewhere.
+/// Whether a line reports a child that crashed. When a server is stopped at once, the main thread of a child of the
+/// event MPM walks its workers' sockets while the workers free them; no function of our module is on its stack. The
+/// parent's exit status is checked in `Instance::end`.
 fn is_crash(line: &str) -> bool {
     let by_allocator = ["free(): ", "malloc(): ", "corrupted ", "double free", "munmap_chunk(): "];
     by_allocator.iter().any(|start| line.starts_with(start)) || line.contains("exit signal")
 }
 
-/// Stands in the log when a configuration is in force.
+/// httpd logs this when a configuration has taken effect.
 const RESUMING: &str = "resuming normal operations";
 
 impl Deref for Httpd {
@@ -422,7 +422,7 @@ pub fn listen(ports: &[u16]) -> String {
     ports.iter().map(|port| format!("Listen 127.0.0.1:{port}\n")).collect()
 }
 
-/// A vhost on TLS, of a line for each of its directives.
+/// A vhost with TLS, with one directive on each line.
 pub fn tls_vhost(port: u16, name: &str, certificate: &str, more: &str) -> String {
     format!(
         "<VirtualHost 127.0.0.1:{port}>\nServerName {name}\nSSLEngine on\n\

@@ -1,5 +1,5 @@
-//! What servers under test have in common: a directory of their own, a process while they run, and
-//! an error log in which nothing may stand that nobody expected.
+//! The common part of servers under test: a directory of their own, a process while they run, and an error log in
+//! which every unexpected line fails the test.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use crate::pki::Pki;
 use crate::{output, target_dir};
 
-/// After how long a server hangs: nothing that it does by itself takes as long, on a machine that
-/// does much besides.
+/// The time after which a server counts as hanging. No step of a server takes as long, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Which build of the module to load.
@@ -41,7 +40,7 @@ impl Module {
     }
 }
 
-/// One server, of whichever kind.
+/// One server, nginx or httpd.
 #[derive(Debug)]
 pub struct Instance {
     dir: tempfile::TempDir,
@@ -50,9 +49,9 @@ pub struct Instance {
     process: Option<Child>,
     /// Parts of lines that this test expects in the error log.
     expected: Vec<String>,
-    /// Whether root's processes heed the permissions of files.
+    /// Whether file permissions also apply to processes of root.
     heeds_permissions: bool,
-    /// What a process may use: bytes of memory, seconds of a processor.
+    /// Limits of each process: bytes of memory, seconds of processor time.
     limits: Option<(libc::rlim_t, libc::rlim_t)>,
 }
 
@@ -79,8 +78,8 @@ impl Instance {
         Pki::new(self.dir.path())
     }
 
-    /// Puts the certificate and the key of these names in the place of those of `live`, as new files: from
-    /// 1.27.4 on nginx takes a file with the same inode and time of change for the same file.
+    /// Replaces the certificate and the key of `live` by those of these names, as new files: from 1.27.4 on nginx
+    /// treats a file with the same inode and modification time as unchanged.
     pub fn install(&self, certificate: &str, key: &str) {
         for (from, to) in
             [(format!("{certificate}.pem"), "live.pem"), (format!("{key}.key"), "live.key")]
@@ -100,23 +99,23 @@ impl Instance {
         self.environment.iter().any(|(name, _)| name == "HPKP_INJECT_PANIC")
     }
 
-    /// From now on, what is started heeds the permissions of files where root starts it, too.
+    /// File permissions apply to processes started from now on, also if root starts them.
     pub fn heed_permissions(&mut self) {
         self.heeds_permissions = true;
     }
 
-    /// From now on, what is started ends when it uses more than so many bytes of memory or seconds
-    /// of a processor. They count for each process by itself, whatever else the machine does.
+    /// Limits the memory and the processor time of each process that is started from now on. The limits do not depend
+    /// on the load of the machine.
     pub fn limit(&mut self, bytes: libc::rlim_t, seconds: libc::rlim_t) {
         self.limits = Some((bytes, seconds));
     }
 
-    /// What is started from now on may use what it likes.
+    /// Processes started from now on have no limits.
     pub fn lift_limits(&mut self) {
         self.limits = None;
     }
 
-    /// Lines with one of these texts may stand in the error log.
+    /// Allows lines with one of these texts in the error log.
     pub fn expect_in_log(&mut self, texts: &[&str]) {
         self.expected.extend(texts.iter().map(|text| (*text).to_owned()));
     }
@@ -137,9 +136,9 @@ impl Instance {
         command
     }
 
-    /// What a command wrote to standard error, and its exit code.
+    /// The exit code of a command and its standard error.
     pub(crate) fn errors_of(&self, command: &mut Command) -> (Option<i32>, String) {
-        // A process that tests or sends a signal ends without giving its memory back, on purpose.
+        // A process that runs a config test or sends a signal ends without freeing its memory, on purpose.
         command.envs(without_leaks());
         let output = output(command);
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -154,7 +153,7 @@ impl Instance {
         command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// Takes the server's process over and waits until `came_up`; fails when it ends instead.
+    /// Stores the server's process and waits until `came_up`; fails if the process ends before.
     #[track_caller]
     pub(crate) fn came_up(&mut self, process: Child, came_up: impl Fn(&Self) -> bool) {
         self.process = Some(process);
@@ -201,7 +200,7 @@ impl Instance {
         assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
     }
 
-    /// The process, which the caller sees to from now on; another one may be started beside it.
+    /// Passes the process to the caller, who must wait for it; another one may be started beside it.
     pub fn hand_over(&mut self) -> Child {
         self.process.take().expect("a running server")
     }
@@ -211,7 +210,7 @@ impl Instance {
         self.process = None;
     }
 
-    /// What the server wrote to standard error: before its error log was open.
+    /// The server's standard error, to which it writes before its error log is open.
     pub fn terminal_output(&self) -> String {
         fs::read_to_string(self.path("stderr.log")).unwrap_or_default()
     }
@@ -221,7 +220,7 @@ impl Instance {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Ends the server, if it runs, by `signal`; it must end well.
+    /// Ends the server by `signal`, if it runs; its exit status must be a success.
     #[track_caller]
     pub(crate) fn end(&mut self, signal: libc::c_int) {
         let Some(mut process) = self.process.take() else { return };
@@ -243,7 +242,7 @@ impl Instance {
     /// Kills all processes of the server at once, as a failing machine would.
     pub fn kill_all(&mut self) {
         let mut process = self.process.take().expect("a running server");
-        // SAFETY: the group of our own child, not yet waited for; it was made with the child.
+        // SAFETY: the process group of our own child, not yet waited for; the group was created with the child.
         assert_eq!(unsafe { libc::kill(-(process.id() as libc::pid_t), libc::SIGKILL) }, 0);
         process.wait().expect("an end");
     }
@@ -257,8 +256,8 @@ impl Instance {
         }
     }
 
-    /// Fails where the error log has a line that is neither `harmless`, which is told where in the
-    /// log the line begins, nor expected.
+    /// Fails if the error log has a line that is neither `harmless` nor expected. `harmless` gets the position of the
+    /// line in the log, and the line.
     #[track_caller]
     pub(crate) fn check_log(&self, harmless: impl Fn(usize, &str) -> bool) {
         let log = self.log();
@@ -270,14 +269,14 @@ impl Instance {
         let unexpected: Vec<&str> = lines
             .filter(|(at, line)| !harmless(*at, line))
             .map(|(_, line)| line)
-            .filter(|line| !line.contains(NOT_KEPT))
+            .filter(|line| !line.contains(NO_WRITER))
             .filter(|line| !self.expected.iter().any(|text| line.contains(text)))
             .collect();
         assert!(unexpected.is_empty(), "unexpected in the error log:\n{}", unexpected.join("\n"));
     }
 }
 
-/// Without this capability the permissions of files hold for root.
+/// Drops CAP_DAC_OVERRIDE: without this capability, file permissions apply to root.
 fn give_up_override() -> std::io::Result<()> {
     const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
     // SAFETY: takes numbers alone.
@@ -298,20 +297,19 @@ fn set_limits(bytes: libc::rlim_t, seconds: libc::rlim_t) -> std::io::Result<()>
     Ok(())
 }
 
-/// What tells LeakSanitizer, where there is one (ci/sanitize), that a process may leak.
+/// The environment variable that turns leak detection off, in a run under LeakSanitizer (ci/sanitize).
 pub fn without_leaks() -> Option<(&'static str, String)> {
     let options = std::env::var("ASAN_OPTIONS").ok()?;
     Some(("ASAN_OPTIONS", options + ":detect_leaks=0"))
 }
 
-/// The code of a policy without records. Most configurations of tests keep none, so that it is
-/// looked for only where it matters.
-pub const NOT_KEPT: &str = "published-pins-no-writer";
+/// The code of a policy without records. Most configurations of tests have no records, so only some tests check it.
+pub const NO_WRITER: &str = "published-pins-no-writer";
 
-/// The codes of our findings in a log, in order, each once, but for [`NOT_KEPT`].
+/// The codes of our findings in a log except [`NO_WRITER`], in order, each once.
 pub fn codes(log: &str) -> Vec<&str> {
     let mut codes = all_codes(log);
-    codes.retain(|code| *code != NOT_KEPT);
+    codes.retain(|code| *code != NO_WRITER);
     codes
 }
 
@@ -327,11 +325,11 @@ pub fn all_codes(log: &str) -> Vec<&str> {
     codes
 }
 
-/// What became of a reload.
+/// The result of a reload.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reload {
     Accepted,
-    /// What was said: nginx in its error log, httpd on the terminal.
+    /// The messages: nginx writes them to its error log, httpd to the terminal.
     Refused(String),
 }
 

@@ -17,11 +17,11 @@ pub struct Policy<'a> {
     pub include_subdomains: bool,
 }
 
-/// A policy named `site`, for a day.
+/// A policy named `site` with a max-age of 1 day.
 pub const POLICY: Policy<'_> =
     Policy { name: "site", pins: &[], max_age: "1d", include_subdomains: false };
 
-/// A server block on TLS.
+/// A server block with TLS.
 #[derive(Clone, Debug)]
 pub struct Block<'a> {
     pub port: u16,
@@ -29,7 +29,7 @@ pub struct Block<'a> {
     /// The certificates `NAME.pem` with the keys `NAME.key`, side by side.
     pub certificates: &'a [&'a str],
     pub policy: Option<&'a str>,
-    /// The port of the server on TLS that answers in its place, if one does.
+    /// The port of the TLS server to which this block proxies requests, if it does.
     pub proxied: Option<u16>,
 }
 
@@ -55,7 +55,7 @@ pub struct Layout<'a> {
     pub on_start: &'a str,
 }
 
-/// Nothing but one directory to which records are written.
+/// A configuration with one directory for records and nothing else.
 pub const LAYOUT: Layout<'_> = Layout {
     published: &["records writer=web-1"],
     trusted: None,
@@ -172,13 +172,13 @@ pub trait Site: Server {
 
     fn up(&mut self);
 
-    /// Starts the server, which must not come up; what it said.
+    /// Starts the server, which must not come up; returns its output.
     fn up_refused(&mut self) -> Outcome;
 
-    /// Tests and reloads as an operator does; what became of it.
+    /// Runs a config test and reloads, as an operator does.
     fn reload_tested(&mut self) -> Reload;
 
-    /// Reloads without a test before it. httpd never refuses then.
+    /// Reloads without a config test before it. httpd then never refuses.
     fn reload_forced(&mut self) -> Reload;
 
     fn down(&mut self);

@@ -1,5 +1,4 @@
-//! What the end-to-end tests share: certificates made by openssl, servers from Debian's packages,
-//! real clients.
+//! Shared parts of the end-to-end tests: certificates made by openssl, servers from Debian's packages, real clients.
 
 pub mod agreement;
 pub mod backend;
@@ -28,7 +27,7 @@ pub fn output(command: &mut Command) -> Output {
     command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"))
 }
 
-/// Runs `command` to its end, which must be a success; what it printed on standard output.
+/// Runs `command` to its end, which must be a success; returns its standard output.
 pub fn succeed(command: &mut Command) -> Vec<u8> {
     let output = output(command);
     assert!(
@@ -41,8 +40,8 @@ pub fn succeed(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
-/// Writes a program, by a process of its own: what another test starts meanwhile would have an open file from here for a
-/// moment, and nobody can run a file that somebody may write.
+/// Writes a program by a separate process. If this process wrote the file, a process forked by another test could
+/// inherit the open descriptor for a moment, and the kernel does not execute a file that is open for writing.
 pub fn write_program(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
     let mut install = Command::new("install");
     install.args(["-m", "755", "/dev/stdin"]).arg(path.as_ref()).stdin(Stdio::piped());
@@ -52,7 +51,7 @@ pub fn write_program(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) {
     written.expect("a program written");
 }
 
-/// Where cargo puts what it builds, and the scripts in `ci/` what they prepare.
+/// The directory of cargo's build results, and of the files that the scripts in `ci/` prepare.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")),
@@ -60,9 +59,8 @@ pub fn target_dir() -> PathBuf {
     )
 }
 
-/// A TCP port on loopback that nobody listens on and that stays this process's own, also where other
-/// processes with tests ask for one. It lies below those that the kernel gives to clients, which would
-/// otherwise take it before the server does.
+/// A free TCP port on loopback, reserved for this process also against other test processes. It is below the ports
+/// that the kernel gives to clients, so that no client takes it before the server does.
 pub fn free_port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering};
     const FIRST: u16 = 10_240;
@@ -80,9 +78,9 @@ pub fn free_port() -> u16 {
     panic!("no port is free")
 }
 
-/// A socket that is bound to a port on loopback, if nobody listens there. It does not listen itself: a process
-/// that another test forks at this moment has it too until it runs its program, and nobody else could
-/// listen there meanwhile.
+/// A socket bound to a port on loopback, if no process listens there. The socket itself does not listen: a process
+/// that another test forks now inherits it until it executes its program, and a listening socket would keep the port
+/// in use meanwhile.
 pub fn bound(port: u16) -> Option<std::os::fd::OwnedFd> {
     use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
     let address = libc::sockaddr_in {
@@ -100,7 +98,7 @@ pub fn bound(port: u16) -> Option<std::os::fd::OwnedFd> {
             return None;
         }
         let socket = OwnedFd::from_raw_fd(socket);
-        // As servers do: else connections that have just ended would hold the port.
+        // Servers set this option too: without it, connections that have just ended would keep the port in use.
         let length = size_of_val(&reuse) as libc::socklen_t;
         let (level, option) = (libc::SOL_SOCKET, libc::SO_REUSEADDR);
         libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const reuse).cast(), length);
@@ -121,7 +119,7 @@ fn reserve(port: u16) -> bool {
     // SAFETY: the descriptor is open.
     let is_ours = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
     if is_ours {
-        // Programs that are started do not inherit it, and nobody closes it before the end.
+        // Programs started later do not inherit the descriptor, and it stays open until this process ends.
         let _ = file.into_raw_fd();
     }
     is_ours

@@ -1,4 +1,4 @@
-//! Other machines' records read by an index, as a server does: the lines alone that concern a configuration.
+//! Reads other machines' records by an index, as a server does: only the lines that concern a configuration.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,19 +11,19 @@ use hpkp_core::published::{Event, State, WriterName};
 
 /// How many lines were read in all.
 pub static READ: AtomicUsize = AtomicUsize::new(0);
-/// How many there were.
+/// How many lines the records had in all.
 pub static ALL: AtomicUsize = AtomicUsize::new(0);
 
-/// What was read.
+/// The result of reading records by an index.
 #[derive(Debug)]
 pub struct Listed {
-    /// What it comes to.
+    /// The state after the lines that were read.
     pub state: State,
-    /// By what it was chosen.
+    /// The concern by which the lines were chosen.
     pub concern: Concern,
 }
 
-/// Reads the events of this machine, and of those of others what concerns a configuration.
+/// Reads all events of this machine, and the events of other machines that concern a configuration.
 #[must_use]
 #[track_caller]
 pub fn read(own: &[&Event], peers: &[&Event], deployment: &Deployment) -> Listed {
@@ -34,7 +34,7 @@ pub fn read(own: &[&Event], peers: &[&Event], deployment: &Deployment) -> Listed
     let mut files: BTreeMap<&WriterName, (String, Builder)> = BTreeMap::new();
     let stamp = Stamp { inode: 1, length: 0, modified: (0, 0), changed: (0, 0) };
     for &event in peers {
-        // Some copies have changed since, and are read as a whole.
+        // Some copies have changed since they were indexed, and are read as a whole.
         if (peers.len() + event.writer().as_str().len()) % 4 == 0 {
             state.take(event.clone(), Standing::Peer);
             continue;

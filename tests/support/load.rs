@@ -1,4 +1,4 @@
-//! Requests without pause while something happens to a server, and what of them was lost.
+//! Load on a server: requests without pause during an action such as a reload, and the number of lost requests.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,11 +23,11 @@ impl std::ops::AddAssign for Count {
     }
 }
 
-/// Does `what` under a load on `port`, of which at least one round comes before and one after it.
+/// Does `what` under load on `port`, with at least one round of requests before and one after it.
 /// `protocol` are arguments of h2load: `--h1`, or none for HTTP/2.
 ///
-/// Each request has a connection of its own: one that is kept alive may be closed by any worker
-/// that ends while the client is writing to it, so what is lost there tells nothing of a reload.
+/// Each request has a connection of its own. A worker that ends may close a kept-alive connection while the client
+/// writes to it, so requests lost there would not be losses of the reload.
 pub fn under_load<T>(port: u16, protocol: &[&str], what: impl FnOnce() -> T) -> (T, Count) {
     let mut count = round(port, protocol);
     let (outcome, rounds) = meanwhile(what, || round(port, protocol));
@@ -35,7 +35,7 @@ pub fn under_load<T>(port: u16, protocol: &[&str], what: impl FnOnce() -> T) -> 
     (outcome, count)
 }
 
-/// Does `what` while another thread does `again` over and over, and once more when it has ended.
+/// Does `what` while another thread repeats `again`, and does `again` once more after `what`.
 pub fn meanwhile<T, R: Send>(
     what: impl FnOnce() -> T,
     mut again: impl FnMut() -> R + Send,
@@ -60,8 +60,8 @@ pub fn meanwhile<T, R: Send>(
     })
 }
 
-/// Sets the flag also where a panic ends it: else the other thread would go on for ever, and the test
-/// would hang in place of failing.
+/// Sets the flag also after a panic. Otherwise the other thread would never end, and the test would hang instead of
+/// failing.
 struct SetAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
@@ -79,13 +79,13 @@ fn round(port: u16, protocol: &[&str]) -> Count {
         let before = line.split(name).next().expect("a count");
         before.trim().rsplit(' ').next().and_then(|n| n.parse().ok()).expect("a number")
     };
-    // h2load opens no second connection where a worker that ends has closed one after an answer;
-    // the requests that it then never starts are not lost.
+    // If a worker that ends closes a connection after a response, h2load opens no second one. The requests that
+    // h2load then never starts are not lost.
     let started = number("started");
     Count { started, lost: started - number("succeeded") }
 }
 
-/// Fails where anything is lost over HTTP/1.1, in `count` turns.
+/// Fails if any request is lost over HTTP/1.1, in `count` turns.
 #[track_caller]
 pub fn nothing_is_lost(count: usize, mut turn: impl FnMut(&[&str]) -> Count) {
     let mut all = Count::default();
@@ -97,7 +97,7 @@ pub fn nothing_is_lost(count: usize, mut turn: impl FnMut(&[&str]) -> Count) {
     assert_eq!(all.lost, 0, "{all:?}");
 }
 
-/// Takes turns with the module and without it, over HTTP/2, and fails where more is lost with it.
+/// Runs `count` turns with and without the module over HTTP/2, and fails if more requests are lost with it.
 #[track_caller]
 pub fn no_more_is_lost_in(
     count: usize,
@@ -105,7 +105,7 @@ pub fn no_more_is_lost_in(
     mut without: impl FnMut(&[&str]) -> Count,
 ) {
     let turn = |turn| {
-        // Neither is always the first.
+        // Alternate which of the two runs first.
         if turn / 2 % 2 == 0 {
             let first = with(&[]);
             (first, without(&[]))
@@ -117,9 +117,9 @@ pub fn no_more_is_lost_in(
     no_more_is_lost(&(0..count).map(turn).collect::<Vec<_>>());
 }
 
-/// Fails where more is lost with the module than without it, turn by turn: the sum of the
-/// differences may not exceed what chance makes of differences as large as these, by four standard
-/// deviations. What the machine does besides falls on two neighbouring turns alike.
+/// Fails if more requests are lost with the module than without it. The sum of the differences of all turns may not
+/// exceed four standard deviations of a random sum of such differences. Other load of the machine affects both halves
+/// of a turn alike.
 #[track_caller]
 fn no_more_is_lost(turns: &[(Count, Count)]) {
     let mut all = (Count::default(), Count::default());

@@ -1,5 +1,5 @@
-//! nginx in a directory of its own, on loopback, with the module loaded: Debian's, or the one that
-//! `HPKP_NGINX` names, with the modules in `HPKP_NGINX_MODULES`.
+//! An nginx under test, in a directory of its own, on loopback, with the module loaded: Debian's nginx, or the one
+//! that `HPKP_NGINX` names with the modules in `HPKP_NGINX_MODULES`.
 
 use std::ffi::OsString;
 use std::fs;
@@ -33,7 +33,7 @@ impl Nginx {
         Self { instance }
     }
 
-    /// Writes the configuration; `http` is what stands in the `http` block and begins on line
+    /// Writes the configuration; `http` is the content of the `http` block and begins on line
     /// [`Nginx::FIRST_LINE`].
     pub fn configure(&self, http: &str) {
         self.configure_with("worker_processes 1;", http);
@@ -66,7 +66,7 @@ impl Nginx {
     }
 
     fn write_configuration(&self, load: &str, main: &str, http: &str, behind: &str) {
-        // Workers of a server that root started would otherwise not get at the test's files.
+        // Without `user root`, workers of a server started by root could not read the test's files.
         // SAFETY: takes nothing and cannot fail.
         let user = if unsafe { libc::geteuid() } == 0 { "user root;" } else { "" };
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -119,7 +119,7 @@ impl Nginx {
     #[track_caller]
     pub fn up_in_one_process(&mut self) {
         let process = self.spawn(&["-g", "daemon off; master_process off;"]);
-        // It says nothing when it is ready.
+        // In this mode nginx logs nothing when it is ready.
         self.came_up(process, |nginx| nginx.path("nginx.pid").exists());
     }
 
@@ -129,7 +129,7 @@ impl Nginx {
         self.spawn_command(command)
     }
 
-    /// Sends SIGHUP and waits for what becomes of it.
+    /// Sends SIGHUP and waits for the result.
     #[track_caller]
     pub fn reload(&self) -> Reload {
         let before = self.log().len();
@@ -137,8 +137,7 @@ impl Nginx {
         self.outcome(self.pid(), before)
     }
 
-    /// Waits for what becomes of a reload that the master `pid` was asked for when the log had `before`
-    /// bytes.
+    /// Waits for the result of a reload of the master `pid`. Before it, the log had `before` bytes.
     #[track_caller]
     pub fn outcome(&self, pid: libc::pid_t, before: usize) -> Reload {
         let new = || self.log().split_off(before);
@@ -150,8 +149,7 @@ impl Nginx {
         });
         assert!(done, "nothing became of the reload:\n{}", new());
         if refused {
-            // The master writes several lines. It reopens its log only when it is done with the
-            // reload.
+            // The master writes several lines, and reopens its log only after the reload has ended.
             // SAFETY: the pid is that of our own server's master, which has just refused a reload.
             assert_eq!(unsafe { libc::kill(pid, libc::SIGUSR1) }, 0);
             assert!(wait(|| new().contains("reopening logs")), "{}", new());
@@ -160,14 +158,14 @@ impl Nginx {
         Reload::Accepted
     }
 
-    /// The server has been stopped by other means: looks through its error log.
+    /// Checks the error log of a server that has been stopped by other means.
     #[track_caller]
     pub fn stopped(&mut self) {
         self.forget();
         self.check_log();
     }
 
-    /// Ends the server and looks through its error log for what nobody expected.
+    /// Ends the server and fails if its error log has an unexpected line.
     #[track_caller]
     pub fn stop(&mut self) {
         self.end(libc::SIGQUIT);
@@ -231,14 +229,14 @@ fn binary() -> OsString {
     std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
 }
 
-/// Whether two workers have been asked often enough: `least` times, and each of them. The system chooses which of them
-/// accepts a connection, and may choose the same one many times.
+/// Whether two workers have had enough requests: at least `least`, and each of them one. The system chooses which
+/// worker accepts a connection, and may choose the same one many times.
 pub fn is_enough(asked: usize, least: usize, workers: usize) -> bool {
     asked >= least && workers == 2 || asked == 500
 }
 
-/// Directives that load nginx's own modules of these names, where the nginx under test does not have
-/// them in itself as the one of `ci/nginx-1.28` does.
+/// Directives that load nginx's own modules of these names. The nginx of `ci/nginx-1.28` has them built in and needs
+/// none.
 pub fn load_modules(names: &[&str]) -> String {
     if std::env::var_os("HPKP_NGINX").is_some() {
         return String::new();
@@ -257,13 +255,13 @@ pub fn version() -> (u32, u32, u32) {
     (part(), part(), part())
 }
 
-/// Lets every TLS server of a configuration speak HTTP/2, as the version under test has it.
+/// Enables HTTP/2 for every TLS server of a configuration, in the syntax of the version under test.
 pub fn with_http2(http: &str) -> String {
     let new = if version() < (1, 25, 1) { " ssl http2;" } else { " ssl; http2 on;" };
     http.replace(" ssl;", new)
 }
 
-/// Writes a server block on TLS.
+/// A server block with TLS.
 pub fn tls_server(port: u16, name: &str, certificate: &str, more: &str) -> String {
     format!(
         "server {{ listen 127.0.0.1:{port} ssl; server_name {name}; \
@@ -271,20 +269,20 @@ pub fn tls_server(port: u16, name: &str, certificate: &str, more: &str) -> Strin
     )
 }
 
-/// Compiles the source of a module against the headers of Debian's nginx, with these folders of its
-/// source besides those of all modules; the module's path.
+/// Compiles the source of a module against the headers of Debian's nginx, with `folders` of nginx's source in the
+/// include path besides the usual ones; returns the module's path.
 pub fn compile_module(nginx: &Nginx, name: &str, source: &str, folders: &[&str]) -> String {
     let source = nginx.pki().write(&format!("{name}.c"), source);
     let module = nginx.path(&format!("{name}.so"));
     let nginx_source = Path::new("/usr/share/nginx/src/src");
     let mut compiler = Command::new("gcc");
     compiler.args(["-shared", "-fPIC", "-w", "-O1"]);
-    // HTTP/3 is in Debian's nginx from 1.26 on; where a version has no such folder, gcc passes over it.
+    // Debian's nginx has HTTP/3 from 1.26 on; gcc ignores a folder that does not exist.
     let usual = ["core", "event", "event/modules", "event/quic", "http/v3", "os/unix"];
     for folder in usual.iter().chain(folders) {
         compiler.arg("-I").arg(nginx_source.join(folder));
     }
-    // Of the source alone: what a build of the module configured.
+    // The headers that nginx's configure script generates come from a build of our module.
     compiler.arg("-I").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/nginx-debian"));
     succeed(compiler.arg("-o").arg(&module).arg(source));
     module.display().to_string()

@@ -1,6 +1,6 @@
-//! What a server's command says of a configuration.
+//! The result of a server's command, such as a config test: its exit code and its output.
 
-use crate::instance::{NOT_KEPT, all_codes, codes};
+use crate::instance::{NO_WRITER, all_codes, codes};
 
 /// The kinds of servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Kind {
     }
 }
 
-/// What a run of a server's command said.
+/// The exit code and the output of a server's command.
 #[derive(Debug)]
 pub struct Outcome {
     pub kind: Kind,
@@ -28,7 +28,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The codes of our findings, in order, each once, but for [`NOT_KEPT`].
+    /// The codes of our findings except [`NO_WRITER`], in order, each once.
     pub fn codes(&self) -> Vec<&str> {
         codes(&self.text)
     }
@@ -39,8 +39,7 @@ impl Outcome {
         self.refused_for(&format!("hpkp: [{code}]"), self.kind.file(), line);
     }
 
-    /// Fails unless the command refused, for a reason with this text, and named the `line` of the
-    /// `file` that it stands in.
+    /// Fails unless the command refused with a message that contains `text` and names this `line` of the `file`.
     #[track_caller]
     pub fn refused_for(&self, text: &str, file: &str, line: usize) {
         assert_eq!(self.code, Some(1), "{self:?}");
@@ -55,11 +54,11 @@ impl Outcome {
         }
     }
 
-    /// Whether one line says `text` and names a place, each server in its manner. What httpd finds
-    /// while it reads has its place before it, mostly in a line of its own.
+    /// Whether one line contains `text` and names the place in the server's format. For an error found while it
+    /// reads, httpd prints the place first, usually on a line of its own.
     fn names(&self, text: &str, file: &str, line: usize) -> bool {
         let ends = |outcome: &str, place: &str| {
-            // Of a finding in parentheses, of what a server says itself without.
+            // The place is in parentheses in our findings, and without them in the server's own messages.
             let outcome = outcome.trim_end().trim_end_matches(')');
             outcome.ends_with(&format!("/{place}")) || outcome.ends_with(&format!(" {place}"))
         };
@@ -81,14 +80,14 @@ impl Outcome {
         })
     }
 
-    /// Fails unless `nginx -s reload` kept its signal to itself because of a finding.
+    /// Fails unless `nginx -s reload` sent no signal because of a finding.
     #[track_caller]
     pub fn refused_signal(&self) {
         assert_eq!(self.code, Some(1), "{}", self.text);
         assert!(self.text.contains("[emerg]"), "{}", self.text);
     }
 
-    /// Fails unless the command accepted and said nothing but `codes`, and [`NOT_KEPT`] perhaps.
+    /// Fails unless the command accepted with the findings `codes` only; [`NO_WRITER`] is allowed as well.
     #[track_caller]
     pub fn accepted(&self, codes: &[&str]) {
         assert_eq!(self.code, Some(0), "{}", self.text);
@@ -96,7 +95,7 @@ impl Outcome {
             Kind::Nginx => assert!(!self.text.contains("[emerg]"), "{}", self.text),
             Kind::Httpd => assert!(self.text.contains("Syntax OK"), "{}", self.text),
         }
-        let outcome = match codes.contains(&NOT_KEPT) {
+        let outcome = match codes.contains(&NO_WRITER) {
             true => all_codes(&self.text),
             false => self.codes(),
         };

@@ -1,4 +1,4 @@
-//! Keys, requests and certificates, made by the openssl command in a directory of the test's own.
+//! Test PKI: keys, requests and certificates, made by the openssl command in a directory of the test's own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,7 @@ pub const RSA_PSS: &[&str] = &["-algorithm", "RSA-PSS", "-pkeyopt", "rsa_keygen_
 pub const ED25519: &[&str] = &["-algorithm", "ED25519"];
 pub const ED448: &[&str] = &["-algorithm", "ED448"];
 
-/// Each kind, by its name.
+/// Each kind of key, with its name.
 pub const KINDS: [(&str, &[&str]); 7] = [
     ("rsa", RSA),
     ("rsa-pss", RSA_PSS),
@@ -107,13 +107,13 @@ impl Pki {
         self.self_signed(name, &format!("/CN={name}"), &[])
     }
 
-    /// Makes `NAME.pem` of the existing `NAME.key`, signed by `ISSUER.key` in the name that
-    /// `ISSUER.pem` has. `extensions` are lines of an extension file.
+    /// Makes `NAME.pem` for the existing `NAME.key`, signed by `ISSUER.key` with the subject of `ISSUER.pem` as its
+    /// issuer. `extensions` are lines of an extension file.
     pub fn sign(&self, name: &str, subject: &str, issuer: &str, extensions: &str) -> PathBuf {
         self.sign_as(name, name, subject, issuer, extensions)
     }
 
-    /// As [`Pki::sign`], into `FILE.pem`: for a second certificate of one key.
+    /// As [`Pki::sign`], but writes `FILE.pem`, for a second certificate of one key.
     pub fn sign_as(
         &self,
         file: &str,
@@ -166,7 +166,7 @@ impl Pki {
         self.write(file, bytes)
     }
 
-    /// Joins a leaf and so many large certificates that the file has more than 32 KB.
+    /// Joins a leaf and 24 large certificates, so that the file is larger than 32 KB.
     pub fn large_bundle(&self, file: &str, leaf: &str) -> PathBuf {
         let mut parts = vec![leaf.to_owned()];
         for number in 0..24 {

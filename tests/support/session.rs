@@ -1,4 +1,4 @@
-//! openssl's client, which keeps its TLS session and resumes it.
+//! A TLS client, `openssl s_client`, that keeps its session and resumes it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct SessionClient {
     arguments: Vec<String>,
 }
 
-/// What such a client saw.
+/// The result of one request of such a client.
 #[derive(Debug)]
 pub struct Answer {
     /// Whether the session was resumed.
@@ -22,7 +22,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// How many enforced fields there are.
+    /// How many `Public-Key-Pins` fields the response has.
     pub fn sent(&self) -> usize {
         self.response.pins().len()
     }
@@ -35,13 +35,13 @@ impl SessionClient {
         Self { file: file.to_owned(), arguments }
     }
 
-    /// Shakes hands anew, and keeps the session.
+    /// Makes a full handshake, and keeps the session.
     pub fn begin(&self, port: u16, sni: &str, host: &str) -> Answer {
         let _ = std::fs::remove_file(&self.file);
         self.ask(port, sni, host)
     }
 
-    /// Offers the session and keeps the one that the server gives it.
+    /// Offers the kept session, and keeps the new one from the server.
     pub fn ask(&self, port: u16, sni: &str, host: &str) -> Answer {
         let file = self.file.display().to_string();
         let mut client = Command::new("openssl");

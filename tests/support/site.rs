@@ -1,10 +1,10 @@
-//! What most end-to-end tests begin with.
+//! Files and servers with which most end-to-end tests begin.
 
 use crate::instance::Module;
 use crate::nginx::Nginx;
 use crate::pki::{P256, Pki};
 
-/// Pins of keys that nobody has.
+/// Pins of keys that no server in the tests has.
 pub const A: &str = "d6qzRu9zOECb90Uez27xWltNsj0e1Md7GkYYkVoZWmM=";
 pub const B: &str = "E9CZ9INDbd+2eRQozYqqbQ2yXLVKB9+xcprMF+44U1g=";
 

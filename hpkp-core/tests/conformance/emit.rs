@@ -1,6 +1,6 @@
-//! emit.jsonl, the recommended emitter: what the core makes of a policy.
+//! emit.jsonl, the recommended emitter: the header that the core renders for a policy.
 //!
-//! The other emitters of the file show what others send; [`super::received`] reads that.
+//! The other emitters of the file are those of other software; [`super::received`] reads their fields.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use serde_json::Value;
 
 use super::string;
 
-/// Whether the case says what this emitter should do.
+/// Whether the case is for this emitter.
 pub(super) fn applies(case: &Value) -> bool {
     case["emitter"] == "recommended"
 }
 
 pub(super) fn check(_: &Path, case: &Value) -> Result<(), String> {
     let policy = &case["policy"];
-    // The core renders a policy once, for all requests, and does not know on which of them it is
-    // sent: the servers' modules leave it out over plain http, and their tests show that.
+    // The core renders a policy once for all requests, and does not know on which requests it is sent. The servers'
+    // modules omit it over plain HTTP, which their own tests check.
     let emitted = if policy["secure_request"] == false { None } else { Some(emit(policy)) };
     let expected = &case["expect"];
     match (string(&expected["result"]), emitted) {
@@ -35,7 +35,7 @@ pub(super) fn check(_: &Path, case: &Value) -> Result<(), String> {
     }
 }
 
-/// What a server does with the policy, once it has put each value into its directive's words.
+/// Renders the policy as a server does after it has parsed the directives.
 fn emit(policy: &Value) -> Result<Header, String> {
     let kind = match optional(policy, "report_only", Value::as_bool)? {
         Some(true) => Kind::ReportOnly,
@@ -46,14 +46,14 @@ fn emit(policy: &Value) -> Result<Header, String> {
     let algorithm = optional(policy, "algorithm", Value::as_str)?.unwrap_or("sha256");
     for pin in policy["pins"].as_array().ok_or("no list of pins")? {
         let pin = pin.as_str().ok_or_else(|| format!("no text: {pin}"))?;
-        // The corpus has bare base64, and never anything that would have to be put right.
+        // The corpus has plain base64, which needs no normalisation.
         let text = format!("pin-{algorithm}=\"{pin}\"");
         let source = PinSource::parse(&text, str::to_owned).map_err(|(_, why)| why)?;
         spec.pins.push(PinSetting { source, at: at.clone() });
     }
     spec.max_age = match &policy["max_age"] {
         Value::Null => None,
-        // A number reaches the core as it would in a file: its text.
+        // The core gets a number as text, as from a configuration file.
         Value::Number(number) => Some(parse(&number.to_string())?),
         text => Some(parse(text.as_str().ok_or_else(|| format!("no time: {text}"))?)?),
     };
@@ -63,7 +63,7 @@ fn emit(policy: &Value) -> Result<Header, String> {
     Header::render(&resolved, kind).map_err(|wrong| format!("{wrong:?}"))
 }
 
-/// The value of `key`, where it is neither left out nor null; other than `read` wants, an error.
+/// The value of `key`, or `None` if it is left out or null; an error if `read` does not accept it.
 fn optional<'a, T>(
     policy: &'a Value,
     key: &str,

@@ -39,7 +39,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What would be noted on a first connection to the host.
+    /// What a client notes on its first connection to the host.
     fn note(&self, field: &Field) -> Value {
         if self.kind == FieldKind::ReportOnly {
             return Value::Null;
@@ -120,7 +120,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// A host of the corpus; what is none is as good as an address, which is never noted.
+/// A host of the corpus. A text that is not a host counts as an address, which is never noted.
 pub(super) fn host(text: &str) -> Host {
     Host::parse(text).unwrap_or_else(|_| Host::Address(text.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! emit.jsonl from the other end: what each emitter sends, read by a user agent.
+//! emit.jsonl from the receiving side: the field that each emitter sends, parsed by a user agent.
 
 use std::path::Path;
 

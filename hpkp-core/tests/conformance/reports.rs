@@ -26,7 +26,7 @@ pub(super) fn check(_: &Path, case: &Value) -> Result<(), String> {
         None => "reject",
     };
     compare("collector", &json!(collector), &expected["collector"], acceptable)?;
-    // Where another verdict is acceptable, so is another reason.
+    // If another verdict is acceptable, another reason is acceptable too.
     if valid == expected["valid"] {
         let mut problems: Vec<&str> = items(&expected["problems"]).iter().map(string).collect();
         problems.sort_unstable();

@@ -15,7 +15,7 @@ pub(super) fn check(directory: &Path, case: &Value) -> Result<(), String> {
     let text = string(&case["pin"]);
     match text.parse::<Pin>() {
         Ok(pin) if pin == expected => {}
-        // No operator may pin it, though it is the SHA-256 of what the case names.
+        // Operators may not pin the hash of empty input, though it is the SHA-256 that the case expects.
         Err(PinError::OfNothing) if expected == Pin::OF_NOTHING => {}
         other => return Err(format!("as a literal: {other:?}")),
     }
@@ -39,7 +39,7 @@ pub(super) fn check(directory: &Path, case: &Value) -> Result<(), String> {
     }
 }
 
-/// A file as a policy may name it; the certificates of the system are not on every machine.
+/// Checks a file as a policy may name it. The system's certificates are not on every machine.
 fn check_file(path: &Path, expected: Pin) -> Result<(), String> {
     let file = match std::fs::read(path) {
         Ok(file) => file,

@@ -1,4 +1,4 @@
-//! store.jsonl: what a user agent remembers, step by step.
+//! store.jsonl: the pins in a user agent's store, step by step.
 
 use std::path::Path;
 
@@ -64,7 +64,7 @@ fn connect(hosts: &mut KnownPinnedHosts, step: &Value) -> Result<(), String> {
         ("reports", reports.into_iter().flatten().map(report).collect()),
     ];
     for (key, actual) in actual {
-        // A step may leave out what it does not ask for.
+        // A step may omit results that it does not check.
         if let Some(expected) = step["expect"].get(key) {
             compare(key, &actual, expected, &step["acceptable"])?;
         }

@@ -1,5 +1,5 @@
-//! What clients could hold and whom they would refuse, by enumeration: every event is a visit that
-//! somebody may have made, every path one that somebody may build.
+//! The client model: which pins clients may hold and which servers they would refuse, by enumeration. Every event is a
+//! connection that some client may have made, and every path one that some client may build.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,27 +11,27 @@ use crate::pki::{self, Cert};
 
 const DAY: i64 = 86_400;
 
-/// What a server presents for one name: its chains, of which a client gets one.
-pub(crate) type Shown = BTreeSet<Vec<Cert>>;
+/// The chains that a server presents for one name; a client gets one of them.
+pub(crate) type Presented = BTreeSet<Vec<Cert>>;
 
 /// Why a block answers for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
-    /// It has the name, or a pattern that fits and a certificate for it.
+    /// It has the name, or a matching pattern and a certificate for the name.
     Name,
-    /// As the default server, with a certificate for it that names it, or that is for whatever comes.
+    /// It is the default server: its certificate has the name itself, or the block has no name.
     Default,
-    /// As a default server with names of its own, by a wildcard in its certificate.
+    /// It is a default server with another name, and only a wildcard in its certificate covers the name.
     Wildcard,
 }
 
-/// Where a visit may lead: a block or another server. Clients accept the certificate for the name.
+/// A server that clients of a name may reach: a block or another machine. Its certificate is for the name.
 pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) port: u16,
-    pub(crate) shown: Shown,
+    pub(crate) presented: Presented,
     pub(crate) by: By,
-    /// Whether it has the very name.
+    /// Whether it has the exact name.
     pub(crate) has_name: bool,
     /// The block.
     pub(crate) block: usize,
@@ -40,29 +40,29 @@ pub(crate) struct Place {
 /// The server that is checked, as its operator knows it.
 pub(crate) struct Server<'a> {
     pub(crate) writer: &'a str,
-    /// What answers for each name on each port.
+    /// The server that answers for each name on each port.
     pub(crate) places: Vec<Place>,
-    /// Where clients of a name come with whose certificate only those are content who ignore names.
+    /// Servers that clients of a name reach, whose certificate only clients that ignore names accept.
     pub(crate) strays: Vec<Place>,
-    /// The headers that are going out: the block's names and chains, the keys pinned.
+    /// The headers that are sent: the block's names and chains, and the pinned keys.
     pub(crate) headers: Vec<Header>,
 }
 
 pub(crate) struct Header {
     pub(crate) block: usize,
     pub(crate) names: Vec<String>,
-    pub(crate) shown: Shown,
+    pub(crate) presented: Presented,
     pub(crate) keys: BTreeSet<u32>,
     pub(crate) include_subdomains: bool,
 }
 
-/// What has been read of everybody's files, each in its order.
+/// The events that were read from all files, each file in its order.
 pub(crate) struct View<'a> {
     pub(crate) files: Vec<&'a [Event]>,
-    /// What the events of the kind `presents` speak of.
-    pub(crate) presented: &'a HashMap<EventId, Shown>,
+    /// The chains of the events of the kind `presents`.
+    pub(crate) presented: &'a HashMap<EventId, Presented>,
     pub(crate) key_of: &'a HashMap<hpkp_core::pin::Pin, u32>,
-    /// When events happened, whatever the clock of their writer showed.
+    /// The real times of events, whatever the clock of their writer was.
     pub(crate) happened: &'a HashMap<(WriterName, u64), i64>,
     pub(crate) now: i64,
 }
@@ -84,8 +84,8 @@ impl View<'_> {
         ends.max()
     }
 
-    /// Whether clients meet what an event presents, now or when its server is back from a stop.
-    fn is_to_be_met(&self, event: &Event) -> bool {
+    /// Whether clients may get the chains of an event, now or when its server starts again after a stop.
+    fn is_reachable(&self, event: &Event) -> bool {
         let is_there = |file: &&&[Event]| file.iter().any(|other| other.id() == event.id());
         let file = self.files.iter().find(is_there).unwrap();
         let is_end = |other: &Event| matches!(other.body(), Body::Ended(ended) if ended.ids.contains(&event.id()));
@@ -98,12 +98,12 @@ impl View<'_> {
         self.events().any(|event| matches!(event.body(), Body::Waived(w) if w.ids.contains(&id)))
     }
 
-    /// Whether somebody may hold these pins now.
+    /// Whether some client may hold these pins now.
     fn is_held(&self, event: &Event, published: &Published) -> bool {
         let end = self.end(event.id());
         match published.lifetime {
             Lifetime::MaxAge(age) if age.seconds() == 0 => false,
-            // The last visit is one to a worker of yesterday.
+            // An old worker may send the header for up to 1 day after its end.
             Lifetime::MaxAge(age) => {
                 end.is_none_or(|end| self.now - (end + DAY) < i64::from(age.seconds()))
             }
@@ -112,33 +112,33 @@ impl View<'_> {
         }
     }
 
-    /// What those who noted a header may have seen then: the file is played from its beginning.
-    fn seen_with(&self, header: &Event, said: &Published) -> BTreeSet<&Shown> {
-        let mut seen = BTreeSet::new();
+    /// The chains with which clients may have noted a header: the file is replayed from its beginning.
+    fn presented_with(&self, header: &Event, published: &Published) -> BTreeSet<&Presented> {
+        let mut with_header = BTreeSet::new();
         let is_there = |file: &&&[Event]| file.iter().any(|event| event.id() == header.id());
         let file = self.files.iter().find(is_there).unwrap();
-        let (mut is_sent, mut shown) = (false, BTreeSet::new());
+        let (mut is_sent, mut presented) = (false, BTreeSet::new());
         for event in *file {
             match event.body() {
                 Body::Published(_) if event.id() == header.id() => is_sent = true,
                 Body::Presents(presents)
-                    if presents.host == said.host
-                        && presents.matching == said.matching
+                    if presents.host == published.host
+                        && presents.matching == published.matching
                         && !presents.aside =>
                 {
-                    shown.insert(event.id());
+                    presented.insert(event.id());
                 }
                 Body::Ended(ended) => {
                     is_sent &= !ended.ids.contains(&header.id());
-                    shown.retain(|id| !ended.ids.contains(id));
+                    presented.retain(|id| !ended.ids.contains(id));
                 }
                 _ => {}
             }
             if is_sent {
-                seen.extend(shown.iter().map(|id| &self.presented[id]));
+                with_header.extend(presented.iter().map(|id| &self.presented[id]));
             }
         }
-        seen
+        with_header
     }
 
     fn keys(&self, published: &Published) -> BTreeSet<u32> {
@@ -150,7 +150,7 @@ fn is_below(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Whether a record is about a name itself, not about one above it.
+/// Whether a record is about a name itself, and not about a domain above it.
 pub(crate) fn is_meant(published: &Published, name: &str) -> bool {
     let host = published.host.as_str();
     let is_child = is_below(name, host) && !name[..name.len() - host.len() - 1].contains('.');
@@ -182,22 +182,22 @@ fn paths(scope: Scope, chain: &[Cert]) -> &'static [Vec<pki::Step>] {
     if scope == Scope::SentCa { pki::sent_paths(chain) } else { pki::paths(chain) }
 }
 
-/// The kinds of keys: a client prefers one, and gets another where the server has none of it.
+/// The kinds of keys. A client prefers one, and gets the other if the server has no key of that kind.
 const KINDS: [bool; 2] = [false, true];
 
-/// What a client that prefers a kind of key may get.
-fn of_kind(shown: &Shown, kind: bool) -> Shown {
+/// The chains that a client which prefers a kind of key may get.
+fn of_kind(presented: &Presented, kind: bool) -> Presented {
     let is_of = |chain: &&Vec<Cert>| (chain[0].key >= crate::der::OTHER_KIND) == kind;
-    let of_it: Shown = shown.iter().filter(is_of).cloned().collect();
-    if of_it.is_empty() { shown.clone() } else { of_it }
+    let of_it: Presented = presented.iter().filter(is_of).cloned().collect();
+    if of_it.is_empty() { presented.clone() } else { of_it }
 }
 
 fn is_same(one: &[Cert], other: &[Cert]) -> bool {
     pki::slot(one, |_| true) == pki::slot(other, |_| true)
 }
 
-fn has(shown: &Shown, chain: &[Cert]) -> bool {
-    shown.iter().any(|one| is_same(one, chain))
+fn has(presented: &Presented, chain: &[Cert]) -> bool {
+    presented.iter().any(|one| is_same(one, chain))
 }
 
 /// Whether a chain has a path that a client does not accept.
@@ -205,42 +205,47 @@ fn may_miss(scope: Scope, keys: &BTreeSet<u32>, chain: &[Cert]) -> bool {
     paths(scope, chain).iter().any(|path| !accepts(scope, keys, path))
 }
 
-/// Whether it has a path that a client accepts.
+/// Whether a chain has a path that a client accepts.
 fn may_pass(scope: Scope, keys: &BTreeSet<u32>, chain: &[Cert]) -> bool {
     paths(scope, chain).iter().any(|path| accepts(scope, keys, path))
 }
 
-/// Those of `then` that are had no more, for clients that get one of `now`.
-fn gone<'b>(then: &'b Shown, now: &'b Shown) -> impl Iterator<Item = &'b Vec<Cert>> {
+/// The chains of `then` that are not in `now` any more.
+fn gone<'b>(then: &'b Presented, now: &'b Presented) -> impl Iterator<Item = &'b Vec<Cert>> {
     then.iter().filter(|chain| !has(now, chain))
 }
 
-/// Whether somebody who has noted `keys` where it was shown `then` is refused by one of `now`. Who is shown
-/// the same comes to the same path; who is shown something else may come to any.
-fn may_refuse(keys: &BTreeSet<u32>, then: &Shown, now: &Shown, chain: &[Cert]) -> bool {
+/// Whether a client that noted `keys` with one of `then` may refuse a chain of `now`. For the same chain a client takes
+/// the same path; for another chain it may take any.
+fn may_refuse(keys: &BTreeSet<u32>, then: &Presented, now: &Presented, chain: &[Cert]) -> bool {
     let scope = Scope::Chain;
     let is_other = || !has(then, chain) || gone(then, now).any(|was| may_pass(scope, keys, was));
     !may_pass(scope, keys, chain) || may_miss(scope, keys, chain) && is_other()
 }
 
-/// Whether somebody who got in where `then` was shown may come to a path of one of `now` that it does not
-/// accept.
-fn may_lose(scope: Scope, keys: &BTreeSet<u32>, then: &Shown, now: &Shown, chain: &[Cert]) -> bool {
+/// Whether a client that accepted one of `then` may take a path of a chain of `now` that it does not accept.
+fn may_lose(
+    scope: Scope,
+    keys: &BTreeSet<u32>,
+    then: &Presented,
+    now: &Presented,
+    chain: &[Cert],
+) -> bool {
     let of = |one| pki::slot(one, |key| keys.contains(&key));
     let mut came = then.iter().filter(|was| is_same(was, chain) || !has(now, was));
     may_miss(scope, keys, chain)
         && came.any(|was| may_pass(scope, keys, was) && of(was) != of(chain))
 }
 
-/// What visitors of a place were shown there by the last configuration, which was `before`. A name that a
-/// block has now and answered for by chance then is a new one.
-fn shown_before<'a>(before: Option<&'a Server<'_>>, place: &Place) -> Option<&'a Shown> {
+/// The chains that the last configuration, `before`, presented to clients of a place. A name that a block has now and
+/// answered for only by a wildcard then is new.
+fn presented_before<'a>(before: Option<&'a Server<'_>>, place: &Place) -> Option<&'a Presented> {
     let there = before?.places.iter().find(|b| b.name == place.name && b.port == place.port)?;
-    (there.by != By::Wildcard || place.by == By::Wildcard).then_some(&there.shown)
+    (there.by != By::Wildcard || place.by == By::Wildcard).then_some(&there.presented)
 }
 
-/// Whether a client that holds published pins would be refused. With `in_doubt` also where it may be, for
-/// all that is known of its path: the name is new here.
+/// Whether a client that holds published pins would refuse the server. With `in_doubt`, also if it only may refuse it
+/// because its path is not known: the name is new here.
 pub(crate) fn holders_are_locked_out(
     view: &View<'_>,
     server: &Server<'_>,
@@ -250,20 +255,22 @@ pub(crate) fn holders_are_locked_out(
     locked_out(view, server, before, in_doubt, |_, _, _, _, _| true)
 }
 
-/// Whether one would be refused by what the server's last configuration, which was `before`, did not
-/// present to it.
+/// Whether such a client would refuse a chain that the server's last configuration, `before`, did not present to it.
 pub(crate) fn holders_are_newly_locked_out(
     view: &View<'_>,
     server: &Server<'_>,
     before: &Server<'_>,
 ) -> bool {
-    let is_new =
-        |place: &Place, then: Option<&Shown>, now: &Shown, chain: &[Cert], held: Held<'_>| {
-            let lets_in = |was: &Vec<Cert>| may_pass(held.0, held.1, was);
-            let had = |whole: &Shown| has(whole, chain);
-            !shown_before(Some(before), place).is_some_and(had)
-                || then.is_none_or(|then| gone(then, now).any(lets_in))
-        };
+    let is_new = |place: &Place,
+                  then: Option<&Presented>,
+                  now: &Presented,
+                  chain: &[Cert],
+                  held: Held<'_>| {
+        let lets_in = |was: &Vec<Cert>| may_pass(held.0, held.1, was);
+        let had = |whole: &Presented| has(whole, chain);
+        !presented_before(Some(before), place).is_some_and(had)
+            || then.is_none_or(|then| gone(then, now).any(lets_in))
+    };
     locked_out(view, server, Some(before), false, is_new)
 }
 
@@ -275,7 +282,7 @@ fn locked_out(
     server: &Server<'_>,
     before: Option<&Server<'_>>,
     in_doubt: bool,
-    counts: impl Fn(&Place, Option<&Shown>, &Shown, &[Cert], Held<'_>) -> bool,
+    counts: impl Fn(&Place, Option<&Presented>, &Presented, &[Cert], Held<'_>) -> bool,
 ) -> bool {
     view.events().any(|event| {
         let Body::Published(published) = event.body() else { return false };
@@ -283,17 +290,17 @@ fn locked_out(
             return false;
         }
         let (keys, scope) = (view.keys(published), published.scope);
-        let seen = match published.origin {
-            Origin::Header => view.seen_with(event, published),
+        let noted_with = match published.origin {
+            Origin::Header => view.presented_with(event, published),
             Origin::Other(_) => BTreeSet::new(),
         };
         let refuses = |place: &Place, kind: bool| {
-            let now = of_kind(&place.shown, kind);
-            let then = shown_before(before, place).map(|then| of_kind(then, kind));
+            let now = of_kind(&place.presented, kind);
+            let then = presented_before(before, place).map(|then| of_kind(then, kind));
             let is_met = |chain: &Vec<Cert>| {
                 let then = then.as_ref();
-                // What only a wildcard is for may be another machine's, and nobody accepts what is not
-                // for a name that the server does not have, unless they got in here.
+                // A name covered only by a wildcard may be served by another machine, and no client accepts a
+                // certificate that is not for the name, unless it accepted this server before.
                 let got_in = || {
                     let came = |was: &&Vec<Cert>| is_same(was, chain) || !has(&now, was);
                     let mut came = then.into_iter().flatten().filter(came);
@@ -308,8 +315,10 @@ fn locked_out(
                     return false;
                 }
                 let is_refused = !may_pass(scope, &keys, chain)
-                    || seen.iter().any(|then| may_refuse(&keys, &of_kind(then, kind), &now, chain))
-                    || seen.is_empty()
+                    || noted_with
+                        .iter()
+                        .any(|then| may_refuse(&keys, &of_kind(then, kind), &now, chain))
+                    || noted_with.is_empty()
                         && then.is_some_and(|then| may_lose(scope, &keys, then, &now, chain))
                     || in_doubt && then.is_none() && may_miss(scope, &keys, chain);
                 is_refused && counts(place, then, &now, chain, (scope, &keys))
@@ -327,19 +336,19 @@ fn locked_out(
     })
 }
 
-/// Whether some are lost who ignore names: they come to whatever the server leads to, and it has changed.
+/// Whether clients that ignore names are locked out: they get the certificate of any block, and it has changed.
 fn strays_are_lost(
     server: &Server<'_>,
     before: Option<&Server<'_>>,
     published: &Published,
     (scope, keys): Held<'_>,
-    counts: &impl Fn(&Place, Option<&Shown>, &Shown, &[Cert], Held<'_>) -> bool,
+    counts: &impl Fn(&Place, Option<&Presented>, &Presented, &[Cert], Held<'_>) -> bool,
 ) -> bool {
     let loses = |place: &Place, kind: bool| {
-        let now = of_kind(&place.shown, kind);
+        let now = of_kind(&place.presented, kind);
         let before = before.into_iter().flat_map(|one| one.places.iter().chain(&one.strays));
         let mut before = before.filter(|b| b.name == place.name && b.port == place.port);
-        let then = before.next().map(|there| of_kind(&there.shown, kind));
+        let then = before.next().map(|there| of_kind(&there.presented, kind));
         let lets_in = |was: &Vec<Cert>| may_pass(scope, keys, was);
         let came = |chain: &Vec<Cert>| {
             let mut then = then.iter().flatten();
@@ -361,9 +370,9 @@ fn strays_are_lost(
     server.strays.iter().any(is_stray)
 }
 
-/// Whether a client that notes one of the new headers would be refused by another block of this
-/// configuration, or by another server. Those that answer aside count with `asides` alone: clients may not
-/// come there.
+/// Whether a client that notes one of the new headers would refuse another block of this configuration, or another
+/// server. Blocks that answer for a name only by a wildcard count with `asides` alone, because clients may not reach
+/// them.
 pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides: bool) -> bool {
     let is_ours =
         |name: &str| asides || server.places.iter().any(|p| p.name == name && p.by == By::Name);
@@ -371,7 +380,7 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides
     let here = here.filter(|place| place.by != By::Wildcard || is_ours(&place.name));
     let elsewhere: Vec<Place> = view
         .events()
-        .filter(|event| event.writer().as_str() != server.writer && view.is_to_be_met(event))
+        .filter(|event| event.writer().as_str() != server.writer && view.is_reachable(event))
         .filter_map(|event| match event.body() {
             Body::Presents(presents) if !presents.aside => Some((event, presents)),
             _ => None,
@@ -380,7 +389,7 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides
             let has_itself = |name: &str| {
                 view.events().any(|other| {
                     other.writer() == event.writer()
-                        && view.is_to_be_met(other)
+                        && view.is_reachable(other)
                         && matches!(other.body(), Body::Presents(p) if p.host.as_str() == name
                             && p.matching == Matching::Exact && !p.aside)
                 })
@@ -388,7 +397,7 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides
             let place = |name: &&str| Place {
                 name: (*name).to_owned(),
                 port: 0,
-                shown: view.presented[&event.id()].clone(),
+                presented: view.presented[&event.id()].clone(),
                 by: By::Name,
                 has_name: true,
                 block: usize::MAX,
@@ -398,7 +407,7 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides
                 Matching::Exact => **name == host,
                 _ => name.split_once('.').is_some_and(|(_, d)| d == host) && !has_itself(name),
             };
-            crate::VISITED.iter().filter(is_meant).map(place).collect::<Vec<_>>()
+            crate::CLIENT_NAMES.iter().filter(is_meant).map(place).collect::<Vec<_>>()
         })
         .collect();
     let all: Vec<&Place> = here.chain(&elsewhere).collect();
@@ -408,7 +417,8 @@ pub(crate) fn noters_are_locked_out(view: &View<'_>, server: &Server<'_>, asides
                 place.name == *name || header.include_subdomains && is_below(&place.name, name)
             });
             let refuses = |kind: bool| {
-                let (then, now) = (of_kind(&header.shown, kind), of_kind(&place.shown, kind));
+                let (then, now) =
+                    (of_kind(&header.presented, kind), of_kind(&place.presented, kind));
                 let is_other =
                     |chain: &[Cert]| !has(&then, chain) || gone(&then, &now).any(|_| true);
                 let is_for_it =

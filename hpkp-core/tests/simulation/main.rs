@@ -1,7 +1,7 @@
-//! Whole histories of servers, their records and their clients: the check must find a lock-out if
-//! and only if some client could be locked out, and must never refuse what is being served.
+//! Simulation of whole histories of servers, their records and their clients: the check must report a lock-out if and
+//! only if some client could be locked out, and must never refuse an unchanged configuration.
 //!
-//! `clients` decides by enumerating visits and paths what the check decides by other means.
+//! `clients` decides the same question as the check, but by enumerating connections and paths.
 //! `HPKP_SEED` sets the first seed, `HPKP_HISTORIES` their number.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
@@ -19,7 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clients::{By, Header, Place, Server, Shown, View};
+use clients::{By, Header, Place, Presented, Server, View};
 use hpkp_core::accepted::{accepted, stopped, without_ends};
 use hpkp_core::certificate::Certificate;
 use hpkp_core::check::{
@@ -45,10 +45,11 @@ const DAY: i64 = 86_400;
 const START: i64 = 1_800_000_000;
 /// The names that blocks have.
 const NAMES: [&str; 4] = ["a.test", "b.a.test", "c.b.a.test", "d.a.test"];
-/// A pattern that some have; nginx and httpd both take it for hosts several labels below, too.
+/// A pattern that some blocks have. For nginx and httpd it also matches hosts several labels below.
 const PATTERN: &str = "*.a.test";
-/// The names that clients visit: those, one that apps pin, and one below each domain that nobody names.
-pub(crate) const VISITED: [&str; 8] = [
+/// The names to which clients connect: those of blocks, one that only apps pin, and one below each domain that is in no
+/// configuration.
+pub(crate) const CLIENT_NAMES: [&str; 8] = [
     "a.test",
     "b.a.test",
     "c.b.a.test",
@@ -58,15 +59,15 @@ pub(crate) const VISITED: [&str; 8] = [
     "z.b.a.test",
     "z.e.a.test",
 ];
-/// What stands for the hosts of a pattern that nobody names.
+/// Names that represent the hosts of a pattern that are in no configuration.
 const UNNAMED: [&str; 2] = ["z.a.test", "z.b.a.test"];
-/// What clocks show that are wrong: 1970, and forty years from now.
+/// The times of wrong clocks: 1970, and 40 years from now.
 const UNSET: i64 = 3_600;
 const AHEAD: i64 = 40 * 365 * DAY;
 /// Keys that no chain has: the backups.
 const BACKUPS: [u32; 2] = [190, 191];
 
-/// What the pools hold is made once.
+/// The pools of chains and keys, made once.
 struct World {
     chains: Vec<(Vec<Cert>, Chain)>,
     trust: Arc<TrustSetting>,
@@ -100,18 +101,18 @@ struct Machine {
     /// How much of each other machine's log has arrived.
     arrived: Vec<usize>,
     config: Option<Config>,
-    /// Whether its last configuration was let pass in spite of something.
+    /// Whether its last configuration was served in spite of a refusal.
     forced: bool,
-    /// Whether it has said that it stopped; what it starts with it publishes again.
+    /// Whether it has recorded a stop; at its next start it publishes its pins again.
     stopped: bool,
-    /// What is served and could not be recorded.
+    /// The digest of a served configuration that could not be recorded.
     unrecorded: Option<Digest>,
     clock: Clock,
-    /// Whether what its server presented before is on record still: it drains beside its successor.
+    /// Whether its earlier configuration is still on record, because old workers answer beside the new ones.
     drains: bool,
 }
 
-/// What a machine's clock shows.
+/// The state of a machine's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Clock {
     Right,
@@ -123,14 +124,14 @@ impl Clock {
     fn at(self, now: i64) -> i64 {
         match self {
             Self::Right => now,
-            // It runs all the same.
+            // A clock that is not set still runs.
             Self::Unset => UNSET + (now - START) / 1_000,
             Self::Ahead => now + AHEAD,
         }
     }
 }
 
-/// What somebody who may write one file of copies says of what is not his.
+/// An event about other writers' records, from an attacker who may write one file of the copies.
 fn lie(random: &mut Random, machines: &[Machine], imports: &[Event], at: i64, seq: u64) -> Event {
     let all: Vec<&Event> = machines.iter().flat_map(|one| &one.log).chain(imports).collect();
     let ids: Vec<EventId> = all.iter().map(|event| event.id()).collect();
@@ -177,7 +178,7 @@ impl World {
         }
     }
 
-    fn shown(&self, block: &Block) -> Shown {
+    fn presented(&self, block: &Block) -> Presented {
         block.chains.iter().map(|index| self.chains[*index].0.clone()).collect()
     }
 
@@ -245,24 +246,24 @@ impl World {
         deployment
     }
 
-    /// What the clients' side needs to know of a configuration.
+    /// A configuration in the form that the client model needs.
     fn server<'a>(&self, config: &Config, writer: &'a str) -> Server<'a> {
         let mut places: Vec<Place> = Vec::new();
         let mut strays: Vec<Place> = Vec::new();
         for port in [443, 8443] {
-            for name in VISITED {
+            for name in CLIENT_NAMES {
                 let answer = self.answer(config, port, name);
                 places.extend(answer.map(|(block, by)| {
-                    let shown = self.shown(&config[block]);
+                    let presented = self.presented(&config[block]);
                     let has_name = config[block].names.contains(name);
-                    Place { name: name.to_owned(), port, shown, by, has_name, block }
+                    Place { name: name.to_owned(), port, presented, by, has_name, block }
                 }));
                 if let (None, Some((block, _))) = (answer, Self::chosen(config, port, name)) {
-                    let (name, shown) = (name.to_owned(), self.shown(&config[block]));
+                    let (name, presented) = (name.to_owned(), self.presented(&config[block]));
                     strays.push(Place {
                         name,
                         port,
-                        shown,
+                        presented,
                         by: By::Default,
                         has_name: false,
                         block,
@@ -282,7 +283,7 @@ impl World {
             is_met.then(|| Header {
                 block: position,
                 names: of_block.map(|place| place.name.clone()).collect(),
-                shown: self.shown(block),
+                presented: self.presented(block),
                 keys: policy.keys.clone(),
                 include_subdomains: policy.include_subdomains,
             })
@@ -290,7 +291,7 @@ impl World {
         Server { writer, headers: headers.collect(), places, strays }
     }
 
-    /// The block that a name leads to on a port, and whether it has the name or a pattern that fits.
+    /// The block that answers for a name on a port, and whether it has the name or a matching pattern.
     fn chosen(config: &Config, port: u16, name: &str) -> Option<(usize, bool)> {
         let there = || config.iter().enumerate().filter(|(_, block)| block.port == port);
         let fits = name.ends_with(&PATTERN[1..]);
@@ -328,7 +329,7 @@ impl World {
     fn random_keys(random: &mut Random, world: &Self, chains: &BTreeSet<usize>) -> BTreeSet<u32> {
         let mut keys: BTreeSet<u32> = BACKUPS.into();
         for index in chains {
-            // Most policies pin something of their own chains.
+            // Most policies pin a key of their own chains.
             if random.chance(90) {
                 let certs = &world.chains[*index].0;
                 keys.insert(random.one_of(certs).key);
@@ -348,7 +349,7 @@ impl World {
         let mut names: BTreeSet<&str> =
             (0..1 + random.below(2)).map(|_| *random.one_of(&NAMES)).collect();
         if random.chance(20) {
-            // A block for other names, or for whatever comes.
+            // A block without a name.
             names.clear();
         }
         if random.chance(20) {
@@ -413,7 +414,7 @@ impl World {
     fn random_import(&self, random: &mut Random, now: i64) -> Body {
         let keys = (0..1 + random.below(2)).map(|_| *random.one_of(&pki::KEYS)).collect();
         Body::Published(Published {
-            host: random.one_of(&VISITED[..5]).parse().unwrap(),
+            host: random.one_of(&CLIENT_NAMES[..5]).parse().unwrap(),
             matching: *random.one_of(&[Matching::Exact, Matching::OneLabel, Matching::AnyDepth]),
             except: vec![],
             include_subdomains: random.chance(30),
@@ -442,7 +443,7 @@ impl VerifySignature for Always {
     }
 }
 
-/// What happened, so that a test that never sees anything is found out.
+/// How often each event happened, so that a simulation in which nothing happens fails.
 #[derive(Debug, Default)]
 struct Counts {
     checks: usize,
@@ -451,7 +452,7 @@ struct Counts {
     unchanged: usize,
     /// Lock-outs where the configuration before presented something else.
     new: usize,
-    /// What was said of others' records, what was served and not recorded, and by whom beside another.
+    /// Events about other writers' records, configurations that were not recorded, and drains.
     lies: usize,
     unrecorded: usize,
     drained: usize,
@@ -481,7 +482,7 @@ fn history(world: &World, seed: u64, counts: &mut Counts) {
     }
 }
 
-/// Machines, what is on record, and what has happened.
+/// The machines, their records, and the history so far.
 struct Fleet<'w> {
     world: &'w World,
     seed: u64,
@@ -492,10 +493,10 @@ struct Fleet<'w> {
     common: Config,
     imports: Vec<Event>,
     lies: Vec<Event>,
-    /// From then on nobody can tell exactly until when somebody holds what.
+    /// Whether a clock was wrong: from then on the check cannot know exactly when pins expire.
     was_wrong: bool,
     happened: HashMap<(WriterName, u64), i64>,
-    presented: HashMap<EventId, Shown>,
+    presented: HashMap<EventId, Presented>,
 }
 
 impl<'w> Fleet<'w> {
@@ -531,7 +532,7 @@ impl<'w> Fleet<'w> {
         }
     }
 
-    /// Some time passes, something is recorded, and a machine gets a configuration.
+    /// Time passes, events may be recorded by hand, and a machine gets a configuration.
     fn turn(&mut self, counts: &mut Counts) {
         let random = &mut self.random;
         self.now = match random.below(3) {
@@ -549,7 +550,7 @@ impl<'w> Fleet<'w> {
             counts.lies += 1;
         }
         let at = self.random.below(self.machines.len());
-        // A clock that has never been right gives nothing to tell by that it is wrong.
+        // Without records from a time when the clock was right, a machine cannot know that its clock is wrong.
         if self.random.chance(5) && !self.machines[at].log.is_empty() {
             self.machines[at].clock =
                 *self.random.one_of(&[Clock::Right, Clock::Right, Clock::Unset, Clock::Ahead]);
@@ -566,7 +567,7 @@ impl<'w> Fleet<'w> {
         self.configure(at, config, counts);
     }
 
-    /// Something is recorded by hand.
+    /// Records an event by hand: pins of an app, their end, or a waiver.
     fn import(&mut self) {
         let random = &mut self.random;
         let seq = self.imports.len() as u64 + 1;
@@ -587,7 +588,7 @@ impl<'w> Fleet<'w> {
         self.imports.push(Event::new(self.now, seq, "apps".parse().unwrap(), body));
     }
 
-    /// Copies arrive late, in part, or not at all.
+    /// Copies other machines' files to a machine: whole, in part, or not at all.
     fn copy_to(&mut self, at: usize) {
         for other in (0..self.machines.len()).filter(|other| *other != at) {
             let whole = self.machines[other].log.len();
@@ -600,7 +601,7 @@ impl<'w> Fleet<'w> {
         }
     }
 
-    /// What a machine reads, and its files.
+    /// The state that a machine reads from its files, and the files.
     fn read(&mut self, at: usize) -> (State, Vec<Vec<Event>>) {
         let (lies, machines) = (&self.lies, &self.machines);
         let files: Vec<&[Event]> = std::iter::once(self.imports.as_slice())
@@ -617,7 +618,7 @@ impl<'w> Fleet<'w> {
         if is_first {
             take_lies(&mut state);
         }
-        // The imports', then one for each machine.
+        // First the file of imports, then one file for each machine.
         for (file, number) in files.iter().zip(0..) {
             let standing =
                 if [0, at + 1].contains(&number) { Standing::Own } else { Standing::Peer };
@@ -629,7 +630,7 @@ impl<'w> Fleet<'w> {
         (state, files.into_iter().map(with_stops_taken_back).collect())
     }
 
-    /// A machine gets a configuration; what it makes of it must be right.
+    /// A machine gets a configuration; fails unless its findings and its records are right.
     fn configure(&mut self, at: usize, config: Config, counts: &mut Counts) {
         let (mut state, files) = self.read(at);
         let (world, machine) = (self.world, &self.machines[at]);
@@ -662,8 +663,7 @@ impl<'w> Fleet<'w> {
         if is_refused && !is_forced {
             return;
         }
-        // A second server beside a living one, or records that cannot be written: no header goes out
-        // that is not on record.
+        // A second server beside a running one, or records that cannot be written: only recorded headers are sent.
         let is_second = machine.config.is_some() && self.random.chance(5);
         let is_unwritable = self.random.chance(7);
         if is_second || is_unwritable {
@@ -693,7 +693,7 @@ impl<'w> Fleet<'w> {
         }
     }
 
-    /// A machine serves what was accepted or forced.
+    /// A machine serves a configuration that was accepted or forced.
     fn serve(
         &mut self,
         at: usize,
@@ -722,7 +722,7 @@ impl<'w> Fleet<'w> {
         machine.log.extend(events);
     }
 
-    /// Notes when events happened, and what those of the kind `presents` speak of.
+    /// Stores the real times of events, and the chains of the events of the kind `presents`.
     fn note(&mut self, events: &[Event], server: &Server<'_>) {
         let happened = events.iter().map(|event| ((event.writer().clone(), event.seq()), self.now));
         self.happened.extend(happened);
@@ -731,21 +731,21 @@ impl<'w> Fleet<'w> {
                 let name = presents.host.as_str();
                 let port = presents.ports[0];
                 let below = || UNNAMED.into_iter().find(|z| z.split_once('.').unwrap().1 == name);
-                let visited = match presents.matching {
+                let reached = match presents.matching {
                     Matching::OneLabel => below().unwrap(),
                     _ => name,
                 };
-                let place = server.places.iter().find(|p| p.name == visited && p.port == port);
-                // What has no names is on record for those who ignore them.
-                let shown = place.map(|place| place.shown.clone());
-                assert!(shown.is_some() || presents.aside, "{}", event.line());
-                self.presented.insert(event.id(), shown.unwrap_or_default());
+                let place = server.places.iter().find(|p| p.name == reached && p.port == port);
+                // A certificate without the name is recorded for clients that ignore names.
+                let presented = place.map(|place| place.presented.clone());
+                assert!(presented.is_some() || presents.aside, "{}", event.line());
+                self.presented.insert(event.id(), presented.unwrap_or_default());
             }
         }
     }
 }
 
-/// A configuration that a machine gets.
+/// A configuration that a machine gets, with everything that the judgement depends on.
 struct Change<'a> {
     seed: u64,
     machine: &'a Machine,
@@ -771,7 +771,7 @@ impl Change<'_> {
         clients::noters_are_locked_out(&self.view, self.server, asides)
     }
 
-    fn told(&self, verdict: &Verdict) -> String {
+    fn description(&self, verdict: &Verdict) -> String {
         let Self { seed, machine, config, view, .. } = self;
         let lines = verdict.findings.iter().flat_map(|finding| finding.lines());
         let lines: Vec<String> = lines.collect();
@@ -786,9 +786,9 @@ impl Change<'_> {
         )
     }
 
-    /// Whether it is refused. That must be right.
+    /// Whether the change is refused; fails unless that is right.
     fn judge(&self, verdict: &Verdict, counts: &mut Counts) -> bool {
-        let told = || self.told(verdict);
+        let description = || self.description(verdict);
         let machine = self.machine;
         let (holders, noters) = (self.holders(false), self.noters(false));
         counts.checks += 1;
@@ -799,16 +799,16 @@ impl Change<'_> {
         counts.safe += usize::from(!holders && !noters);
         if self.is_unchanged() {
             counts.unchanged += 1;
-            // What was forced was refused before; of what it published nothing is on record.
+            // A forced configuration was refused before, so its pins are not on record.
             let codes = if machine.forced { &ALL[..1] } else { &ALL[..] };
-            assert!(!refused(verdict, codes), "unchanged and refused: {}", told());
+            assert!(!refused(verdict, codes), "unchanged and refused: {}", description());
         }
         let is_ahead = machine.clock == Clock::Ahead;
         let is_refused = refused(verdict, &ALL);
-        // What was never accepted is no reason to let anything pass.
+        // Without an accepted configuration, every lock-out must be refused.
         let had = machine.config.iter().flatten().any(|block| block.policy.is_some());
         if machine.config.is_none() && (holders || noters) || !had && noters && !holders {
-            assert!(is_ahead || is_refused, "a lock-out that is new passes: {}", told());
+            assert!(is_ahead || is_refused, "a lock-out that is new passes: {}", description());
         }
         let is_new =
             |before| clients::holders_are_newly_locked_out(&self.view, self.server, before);
@@ -817,7 +817,7 @@ impl Change<'_> {
             assert!(
                 is_ahead || is_refused,
                 "keys that are not as before pass: {}\nbefore: {:#?}",
-                told(),
+                description(),
                 machine.config
             );
         }
@@ -825,35 +825,35 @@ impl Change<'_> {
         is_refused
     }
 
-    /// A lock-out is found, and nothing that is none.
+    /// Fails unless every lock-out is found and nothing else.
     fn is_exact(&self, verdict: &Verdict, holders: bool, noters: bool) {
-        let told = || self.told(verdict);
+        let description = || self.description(verdict);
         let Machine { unrecorded, clock, drains, .. } = *self.machine;
         if holders {
-            // Of what is served and not on record, which path clients took cannot be told.
+            // For a configuration that is not on record, the path that clients took is not known.
             let is_same = unrecorded == Some(digest(self.deployment, &verdict.hosts));
             let is_partly = is_same && found(verdict, &[Code::PublishedPinsPartlyMet]);
             let is_found = clock == Clock::Ahead || is_partly || found(verdict, &ALL[..2]);
-            assert!(is_found, "a lock-out is not found: {}", told());
+            assert!(is_found, "a lock-out is not found: {}", description());
             return;
         }
-        // Where nothing but what is told says otherwise, the answer is exact.
+        // If no information is missing or wrong, the answer must be exact.
         if !self.was_wrong && unrecorded.is_none() && !drains && !self.holders(true) {
-            // What withholds a header also keeps anybody from noting it.
+            // A header that is withheld is not noted by any client.
             let is_found = found(verdict, &ALL);
-            assert!(is_found || !noters, "a lock-out is not found: {}", told());
+            assert!(is_found || !noters, "a lock-out is not found: {}", description());
             let asides = || self.noters(true);
-            assert!(!refused(verdict, &ALL) || noters, "nobody is locked out: {}", told());
-            assert!(!is_found || noters || asides(), "nobody is locked out: {}", told());
-            assert!(!found(verdict, &ALL[..1]), "nobody is locked out: {}", told());
+            assert!(!refused(verdict, &ALL) || noters, "nobody is locked out: {}", description());
+            assert!(!is_found || noters || asides(), "nobody is locked out: {}", description());
+            assert!(!found(verdict, &ALL[..1]), "nobody is locked out: {}", description());
         }
     }
 
-    /// Takes back what cannot be recorded; what is served then.
+    /// Withholds headers that cannot be recorded; returns the digest of the served configuration.
     fn withhold(&self, verdict: &mut Verdict, state: &State, is_second: bool) -> Digest {
         let digest = digest(self.deployment, &verdict.hosts);
         let on_record = if is_second { State::default() } else { state.clone() };
-        let said = self.told(verdict);
+        let description = self.description(verdict);
         let writer = self.machine.writer.parse().unwrap();
         let _ = verdict.withhold_unrecorded(self.deployment, &on_record, &writer, "full");
         for (host, block) in verdict.hosts.iter().zip(self.config) {
@@ -861,12 +861,12 @@ impl Change<'_> {
             let sending = host.enforced.as_ref().filter(|_| is_named);
             let is_sent = sending.is_some_and(|one| one.header.is_some());
             let is_noted = block.policy.as_ref().is_some_and(|policy| policy.max_age > 0);
-            assert!(!(is_sent && is_noted && is_second), "it is on no record: {said}");
+            assert!(!(is_sent && is_noted && is_second), "it is on no record: {description}");
         }
         digest
     }
 
-    /// What it records, which `state` has then.
+    /// The events that the machine records; adds them to `state`.
     fn accepted(&self, verdict: &Verdict, state: &mut State, drains: bool) -> Vec<Event> {
         let writer = self.machine.writer.parse().unwrap();
         let clock = self.machine.clock.at(self.view.now);
@@ -880,15 +880,15 @@ impl Change<'_> {
             assert!(
                 again.iter().all(|event| matches!(event.body(), Body::Seen(_))),
                 "nothing has changed: {}",
-                self.told(verdict)
+                self.description(verdict)
             );
         }
         events
     }
 }
 
-/// A file as if a server that came back with what it stopped with had never stopped, which is what its
-/// line says. The models read it so.
+/// A file in which stops that an `again` event takes back are removed, as the client model reads it: the server
+/// continued with the configuration that it had at its stop.
 fn with_stops_taken_back(file: &[Event]) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     for event in file {
@@ -904,19 +904,19 @@ fn with_stops_taken_back(file: &[Event]) -> Vec<Event> {
     events
 }
 
-/// What headers publish: a name, the keys, whether hosts below are bound.
+/// The publication of a header: a name, the keys, and whether hosts below are bound.
 type Publication = (String, BTreeSet<u32>, bool);
 
-/// What a log says that its server publishes, and for how long it matters.
+/// The publications of a server by its log.
 fn recorded(world: &World, log: &[Event]) -> BTreeSet<Publication> {
     let mut current: HashMap<EventId, Vec<Publication>> = HashMap::new();
     for event in log {
         match event.body() {
-            Body::Published(said) if said.lifetime != Lifetime::MaxAge(no_time()) => {
-                let keys: BTreeSet<u32> = said.pins.iter().map(|pin| world.key_of[pin]).collect();
-                let is_meant = |name: &&&str| clients::is_meant(said, name);
-                let of = |name: &&str| ((*name).to_owned(), keys.clone(), said.include_subdomains);
-                current.insert(event.id(), VISITED.iter().filter(is_meant).map(of).collect());
+            Body::Published(one) if one.lifetime != Lifetime::MaxAge(no_time()) => {
+                let keys: BTreeSet<u32> = one.pins.iter().map(|pin| world.key_of[pin]).collect();
+                let is_meant = |name: &&&str| clients::is_meant(one, name);
+                let of = |name: &&str| ((*name).to_owned(), keys.clone(), one.include_subdomains);
+                current.insert(event.id(), CLIENT_NAMES.iter().filter(is_meant).map(of).collect());
             }
             Body::Ended(ended) => current.retain(|id, _| !ended.ids.contains(id)),
             _ => {}
@@ -929,7 +929,7 @@ fn no_time() -> MaxAge {
     MaxAge::from_seconds(0).unwrap()
 }
 
-/// What a server does publish.
+/// The publications that a server really sends.
 fn published(server: &Server<'_>) -> BTreeSet<Publication> {
     let each = server.headers.iter().flat_map(|header| {
         let publication =
@@ -939,7 +939,7 @@ fn published(server: &Server<'_>) -> BTreeSet<Publication> {
     each.collect()
 }
 
-/// A time just before something ends, or as it does; not before `now`.
+/// A time at which pins end, or 1 second before it; not before `now`.
 fn turning_point(random: &mut Random, machines: &[Machine], imports: &[Event], now: i64) -> i64 {
     let events = machines.iter().flat_map(|machine| &machine.log).chain(imports);
     let mut points = Vec::new();
@@ -1003,7 +1003,7 @@ fn the_check_finds_every_lock_out_and_no_other() {
         all
     });
     println!("{all:#?}");
-    // A world in which something never happens shows nothing about it.
+    // A simulation in which an event never happens proves nothing about it.
     if histories >= 1_000 {
         for code in ALL.into_iter().chain([Code::PublishedPinsPartlyMet, Code::Waived]) {
             assert!(all.by_code.get(&code).is_some_and(|count| *count > 20), "{code}: {all:?}");

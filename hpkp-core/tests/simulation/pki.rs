@@ -1,5 +1,5 @@
-//! The authorities and chains of the simulated world, and the paths that clients can build, by
-//! enumeration: nothing here asks the code under test.
+//! The CAs and chains of the simulated world, and the paths that clients can build, by enumeration and without the code
+//! under test.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -21,7 +21,7 @@ pub(crate) struct Cert {
     hosts: usize,
 }
 
-/// What leaves may be for.
+/// The names that leaves may have.
 pub(crate) const HOSTS: [&[&str]; 5] = [
     &[],
     &["*.a.test"],
@@ -34,7 +34,7 @@ const ROOT_1: Cert = Cert { subject: 1, issuer: 1, key: 101, hosts: 0 };
 const ROOT_2: Cert = Cert { subject: 2, issuer: 2, key: 102, hosts: 0 };
 const ROOTS: [Cert; 2] = [ROOT_1, ROOT_2];
 const INTER_1: Cert = Cert { subject: 3, issuer: 1, key: 103, hosts: 0 };
-/// The first intermediate, certified by the second root as well.
+/// The first intermediate, cross-signed by the second root.
 const INTER_1_CROSS: Cert = Cert { subject: 3, issuer: 2, key: 103, hosts: 0 };
 const INTER_2: Cert = Cert { subject: 4, issuer: 2, key: 104, hosts: 0 };
 
@@ -46,7 +46,7 @@ fn leaf(key: u32, issuer: Cert) -> Cert {
 }
 
 impl Cert {
-    /// How it is for a host: by this very name, or by a wildcard, which spans one label.
+    /// Whether the certificate is for a host, by the exact name or by a wildcard, which spans one label.
     pub(crate) fn is_for(&self, host: &str) -> Option<Matching> {
         let parent = host.split_once('.').map(|(_, parent)| parent);
         if HOSTS[self.hosts].contains(&host) {
@@ -57,7 +57,7 @@ impl Cert {
     }
 }
 
-/// What servers may send.
+/// The chains that servers may send.
 pub(crate) fn chains() -> Vec<Vec<Cert>> {
     let for_hosts = |hosts| {
         let mut chains = nameless();
@@ -67,7 +67,7 @@ pub(crate) fn chains() -> Vec<Vec<Cert>> {
     (0..HOSTS.len()).flat_map(for_hosts).collect()
 }
 
-/// The same, for no hosts.
+/// The chains with leaves for no host.
 fn nameless() -> Vec<Vec<Cert>> {
     let mut chains = Vec::new();
     for key in 110..114 {
@@ -75,18 +75,17 @@ fn nameless() -> Vec<Vec<Cert>> {
         chains.push(vec![leaf(key, INTER_1), INTER_1, INTER_1_CROSS]);
         chains.push(vec![leaf(key, INTER_2), INTER_2]);
     }
-    // One that is on no path, one that issued itself, one whose issuer is not sent but trusted.
+    // A certificate that is on no path, a self-signed leaf, and a leaf whose issuer is trusted but not sent.
     chains.push(vec![leaf(110, INTER_1), INTER_1, INTER_2]);
     chains.push(vec![Cert { subject: 14, issuer: 14, key: 114, hosts: 0 }]);
     chains.push(vec![leaf(111, ROOT_1)]);
-    // The same keys as others, certified otherwise.
+    // The same keys as in other chains, with other CA certificates.
     chains.push(vec![leaf(110, INTER_1), INTER_1_CROSS]);
     chains.push(vec![leaf(112, INTER_1), INTER_1_CROSS, INTER_1]);
     chains
 }
 
-/// What tells a chain from others: the leaf's key, where that matters, its issuer, and the certificates
-/// above it.
+/// What distinguishes a chain from others: the leaf's key, if that matters, its issuer, and the certificates above it.
 pub(crate) type Slot<'a> = (Option<u32>, u32, &'a [Cert]);
 
 pub(crate) fn slot(chain: &[Cert], matters: impl Fn(u32) -> bool) -> Slot<'_> {
@@ -96,8 +95,8 @@ pub(crate) fn slot(chain: &[Cert], matters: impl Fn(u32) -> bool) -> Slot<'_> {
 /// A certificate on a path, and whether it was sent.
 pub(crate) type Step = (Cert, bool);
 
-/// Every path from the leaf to a trusted root; where none leads to one, every path that ends where
-/// no issuer is known. Worked out once for each chain of the pool.
+/// Every path from the leaf to a trusted root. If no path leads to a root, every path that ends at an unknown issuer.
+/// Computed once for each chain of the pool.
 pub(crate) fn paths(chain: &[Cert]) -> &'static [Vec<Step>] {
     static KNOWN: LazyLock<HashMap<Vec<Cert>, Vec<Vec<Step>>>> = LazyLock::new(|| {
         let of = |chain: Vec<Cert>| {
@@ -114,7 +113,7 @@ pub(crate) fn paths(chain: &[Cert]) -> &'static [Vec<Step>] {
     &KNOWN[chain]
 }
 
-/// Every path of what was sent alone.
+/// Every path of sent certificates only.
 pub(crate) fn sent_paths(chain: &[Cert]) -> &'static [Vec<Step>] {
     static KNOWN: LazyLock<HashMap<Vec<Cert>, Vec<Vec<Step>>>> = LazyLock::new(|| {
         let of = |chain: Vec<Cert>| {

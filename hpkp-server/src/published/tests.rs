@@ -13,7 +13,7 @@ use hpkp_core::check::Digest;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{Body, Compromised, Event, Presents, file};
 
-/// A directory for records of a test's own.
+/// A new directory for records, for one test.
 struct Fresh(tempfile::TempDir);
 
 impl Fresh {
@@ -42,7 +42,7 @@ pub(super) fn event(seq: u64) -> Event {
     Event::new(1_800_000_000, seq, "web-1".parse().unwrap(), body)
 }
 
-/// The numbers of the events in the writer's file; a torn last line is none.
+/// The numbers of the events in the writer's file, without an incomplete last line.
 fn numbers(file: &Path) -> Vec<u64> {
     let contents = hpkp_core::published::file::read(&fs::read(file).unwrap()).unwrap();
     let events = contents.events.iter().filter(|e| !matches!(e.body(), Body::Writer(_)));
@@ -66,7 +66,7 @@ fn what_is_appended_is_read() {
 }
 
 #[test]
-fn a_number_that_is_taken_is_somebody_elses() {
+fn an_event_number_that_is_taken_is_refused() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     append(&directory, &[event(1)]).unwrap();
@@ -76,7 +76,7 @@ fn a_number_that_is_taken_is_somebody_elses() {
 }
 
 #[test]
-fn a_torn_tail_is_passed_over_and_taken_away() {
+fn an_incomplete_last_line_is_skipped_and_removed() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     append(&directory, &[event(1)]).unwrap();
@@ -112,7 +112,7 @@ fn a_copied_file_is_read_and_not_appended_to() {
 }
 
 #[test]
-fn what_is_no_directory_for_records_is_refused() {
+fn a_directory_that_is_not_for_records_is_refused() {
     let missing = Fresh::new();
     fs::remove_dir_all(missing.path()).unwrap();
     let error = Directory::open(&missing.path()).unwrap_err();
@@ -145,7 +145,7 @@ fn what_is_no_directory_for_records_is_refused() {
 }
 
 #[test]
-fn what_belongs_to_another_user_is_refused() {
+fn files_and_directories_of_another_user_are_refused() {
     if effective_user() != 0 {
         eprintln!("skipped: only root can give files away");
         return;
@@ -155,7 +155,7 @@ fn what_belongs_to_another_user_is_refused() {
     chown(fresh.file("web-1.jsonl"), Some(65_534), None).unwrap();
     let error = append(&fresh.open(), &[event(2)]).unwrap_err();
     assert!(matches!(error, DirectoryError::NotOwn(..)), "{error}");
-    // To be read it may belong to anybody: to whoever copies it.
+    // A file that is only read may belong to another user, such as the one that copies files.
     assert!(!fresh.open().read().unwrap().state.is_empty());
     chown(fresh.path(), Some(65_534), None).unwrap();
     let error = Directory::open(&fresh.path()).unwrap_err();
@@ -185,7 +185,7 @@ fn a_link_or_a_fifo_in_place_of_the_file_is_refused() {
 }
 
 #[test]
-fn copies_of_others_are_read_and_garbage_among_them_is_named() {
+fn copies_are_read_and_invalid_ones_are_reported() {
     let (here, there) = (Fresh::new(), Fresh::new());
     append(&there.open(), &[event(1)]).unwrap();
     let peers = here.file(PEERS);
@@ -201,7 +201,7 @@ fn copies_of_others_are_read_and_garbage_among_them_is_named() {
     assert!(file.ends_with("peers/garbage.jsonl"), "{file}");
     fs::remove_file(peers.join("garbage.jsonl")).unwrap();
 
-    // Entries without records count against no limit.
+    // Files without records do not count towards the limit.
     for number in 0..=MAX_FILES {
         fs::write(peers.join(format!("{number}.jsonl")), "").unwrap();
         fs::write(here.file(&format!(".web-9.jsonl.{number}")), "x").unwrap();
@@ -211,7 +211,7 @@ fn copies_of_others_are_read_and_garbage_among_them_is_named() {
     for number in 0..=MAX_FILES {
         fs::write(peers.join(format!("{number}.jsonl")), "{").unwrap();
     }
-    // A command reads them all.
+    // A command reads all of them; only a server has the limit.
     assert_eq!(here.open().read().unwrap().torn.len(), MAX_FILES + 1);
     let (mut contents, none) = (Contents::default(), HashSet::new());
     let error = here.open().read_peers(&mut contents, &none, &Concern::none()).remove(0);
@@ -231,14 +231,14 @@ fn lines(writer: &str, bodies: Vec<Body>) -> String {
 }
 
 #[test]
-fn a_copy_does_not_speak_for_a_writer_of_this_machine() {
+fn a_copy_does_not_count_for_a_writer_of_this_machine() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     append(&directory, &[event(1)]).unwrap();
     let body = || event(9).body().clone();
-    let said = lines("web-1", vec![body(), body(), body()]);
+    let records = lines("web-1", vec![body(), body(), body()]);
     let copy = fresh.file(PEERS).join("web-1.jsonl");
-    fs::write(&copy, &said).unwrap();
+    fs::write(&copy, &records).unwrap();
     let mut contents = Contents::default();
     let errors = directory.read_each(&mut contents);
     assert!(errors.is_empty(), "{errors:?}");
@@ -246,14 +246,14 @@ fn a_copy_does_not_speak_for_a_writer_of_this_machine() {
     assert!(file.ends_with("peers/web-1.jsonl") && writer.as_str() == "web-1", "{file}");
     assert_eq!(contents.state.last_seq(writer), 1);
     fs::remove_file(&copy).unwrap();
-    // Nor does a file of one writer speak for another.
-    for (name, said) in [
+    // A file of one writer does not count for another writer either.
+    for (name, records) in [
         ("peers/web-3.jsonl", lines("web-2", vec![body()])),
-        ("peers/web-9.jsonl", said),
+        ("peers/web-9.jsonl", records),
         ("peers/web 3.jsonl", lines("web-3", vec![body()])),
         ("web-3.jsonl", lines("web-2", vec![body()])),
     ] {
-        fs::write(fresh.file(name), said).unwrap();
+        fs::write(fresh.file(name), records).unwrap();
         let mut contents = Contents::default();
         let errors = directory.read_each(&mut contents);
         assert_eq!(errors.len(), 1, "{name}");
@@ -264,30 +264,30 @@ fn a_copy_does_not_speak_for_a_writer_of_this_machine() {
 }
 
 #[test]
-fn a_file_that_others_may_write_is_told() {
+fn a_file_that_others_may_write_is_reported() {
     let fresh = Fresh::new();
     append(&fresh.open(), &[event(1)]).unwrap();
-    let told = || {
+    let unsafe_files = || {
         let mut contents = Contents::default();
         assert!(fresh.open().read_each(&mut contents).is_empty());
         contents.unsafe_files.len()
     };
-    assert_eq!(told(), 0);
+    assert_eq!(unsafe_files(), 0);
     let set = |mode| {
         fs::set_permissions(fresh.file("web-1.jsonl"), fs::Permissions::from_mode(mode)).unwrap();
     };
     for (mode, count) in [(0o664, 1), (0o646, 1), (0o644, 0)] {
         set(mode);
-        assert_eq!(told(), count, "{mode:o}");
+        assert_eq!(unsafe_files(), count, "{mode:o}");
     }
     if effective_user() == 0 {
         chown(fresh.file("web-1.jsonl"), Some(65_534), None).unwrap();
-        assert_eq!(told(), 1);
+        assert_eq!(unsafe_files(), 1);
     }
 }
 
 #[test]
-fn what_is_not_on_record_stays_in_its_slot() {
+fn an_unrecorded_digest_stays_in_its_slot() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     let (one, two): (WriterName, WriterName) = ("web-1".parse().unwrap(), "web".parse().unwrap());
@@ -301,19 +301,19 @@ fn what_is_not_on_record_stays_in_its_slot() {
     assert_eq!(directory.reserved(&two).unwrap(), Reserved::Recorded(None));
     directory.reserve(&one, Reserved::Recorded(Some(digest)), Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded(Some(digest)));
-    // The longest name and number have room.
+    // The longest name and number fit into a slot.
     let longest: WriterName = "w".repeat(WriterName::MAX).parse().unwrap();
     directory.reserve(&longest, Reserved::Recorded(Some(digest)), Some(u64::MAX)).unwrap();
     assert_eq!(directory.reserved(&longest).unwrap(), Reserved::Recorded(Some(digest)));
     assert_eq!(directory.noted(&longest), Some(u64::MAX));
-    // It was made at its whole length, so a full disk has room for it.
+    // The reserve was created with its full length, so it can be written on a full disk.
     assert_eq!((before, length()), (8_192, 8_192));
-    // One that an older version has not made.
+    // An older version has not created the reserve.
     fs::remove_file(fresh.file(RESERVE)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::None);
     directory.reserve(&one, Reserved::Unrecorded(digest), Some(7)).unwrap();
     assert_eq!(directory.reserved(&one).unwrap(), Reserved::Unrecorded(digest));
-    // All slots taken.
+    // All slots are taken.
     for number in 1..64 {
         directory
             .reserve(&format!("w{number}").parse().unwrap(), Reserved::Recorded(None), Some(7))
@@ -328,7 +328,7 @@ fn what_is_not_on_record_stays_in_its_slot() {
 }
 
 #[test]
-fn a_reserve_that_is_damaged_is_told_and_mended() {
+fn a_damaged_reserve_is_reported_and_rewritten() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     let one: WriterName = "web-1".parse().unwrap();
@@ -342,10 +342,10 @@ fn a_reserve_that_is_damaged_is_told_and_mended() {
         directory.reserve(&one, Reserved::Recorded(None), Some(3)).unwrap();
         assert_eq!(directory.reserved(&one).unwrap(), Reserved::Recorded(None));
         assert_eq!(directory.noted(&one), Some(3));
-        // Another one's may have been lost as well.
+        // The slot of another writer may have been lost as well.
         assert_eq!(directory.reserved(&"web-2".parse().unwrap()).unwrap(), Reserved::Damaged);
     }
-    // A slot as it was written before it had a number.
+    // A slot in the old format, without a number.
     fs::write(&reserve, &whole).unwrap();
     let old = format!("{:<127}\n", "web-1 recorded");
     fs::write(&reserve, [old.as_bytes(), &whole[128..]].concat()).unwrap();
@@ -353,7 +353,7 @@ fn a_reserve_that_is_damaged_is_told_and_mended() {
         (directory.reserved(&one).unwrap(), directory.noted(&one)),
         (Reserved::Recorded(None), None)
     );
-    // That nothing was written is not known then, whatever is missing now.
+    // With such a slot, the number of the last written event is not known, even if no event is recorded now.
     directory.reserve(&one, Reserved::Recorded(None), Some(0)).unwrap();
     assert_eq!(directory.noted(&one), None);
     // The number never goes back.
@@ -367,7 +367,7 @@ fn an_init_that_fails_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("records");
     fs::create_dir(&path).unwrap();
-    // A file that cannot be written to its end.
+    // The marker cannot be written, because its name is a broken link.
     symlink("/nowhere", path.join(MARKER)).unwrap();
     assert!(init(path.to_str().unwrap()).is_err());
     let left: Vec<_> =
@@ -375,7 +375,7 @@ fn an_init_that_fails_leaves_nothing_behind() {
     assert_eq!(left, [MARKER]);
     assert!(init(dir.path().join("no/where").to_str().unwrap()).is_err());
     assert!(!dir.path().join("no").exists());
-    // What was there before may be of no use to a server.
+    // An existing directory may be unusable for a server.
     let names = |path: &Path| fs::read_dir(path).unwrap().count();
     let shared = dir.path().join("shared");
     fs::create_dir(&shared).unwrap();
@@ -388,14 +388,14 @@ fn an_init_that_fails_leaves_nothing_behind() {
     fs::write(odd.join("peers"), "").unwrap();
     assert!(init(odd.to_str().unwrap()).is_err());
     assert_eq!(names(&odd), 1);
-    // A directory in the shared one is of use, as the message says.
+    // A directory inside the shared one is usable, as the message says.
     let within = shared.join("hpkp").to_str().unwrap().to_owned();
     assert!(error.to_string().ends_with(&format!(": hpkp published init {within}")), "{error}");
     init(&within).unwrap();
 }
 
 #[test]
-fn a_name_that_is_not_utf_8_is_told() {
+fn a_file_name_with_invalid_utf_8_is_reported() {
     let fresh = Fresh::new();
     let name = std::ffi::OsString::from_vec(b"\xff\xfe.jsonl".to_vec());
     fs::write(Path::new(&fresh.file("peers")).join(name), "x").unwrap();
@@ -429,8 +429,8 @@ fn a_file_that_another_process_has_locked_is_waited_for() {
     let fresh = Fresh::new();
     append(&fresh.open(), &[event(1)]).unwrap();
     let locked = File::open(fresh.file("web-1.jsonl")).unwrap();
-    // A child that another test is just starting has a copy of the descriptor that `append` has closed,
-    // until it runs its own program.
+    // A child that another test is starting now inherits the descriptor that `append` has closed, until it executes
+    // its program.
     while !sys::lock(&locked).unwrap() {
         std::thread::yield_now();
     }
@@ -445,13 +445,12 @@ fn a_file_that_another_process_has_locked_is_waited_for() {
     assert_eq!(numbers(&fresh.file("web-1.jsonl")), [1, 2]);
 }
 
-/// In the environment of the child: the directory to which it appends until it ends.
+/// Environment variable of the child: the directory to which it appends until it ends.
 const CHILD: &str = "HPKP_TEST_APPEND";
-/// Besides: how large its files may become.
+/// Environment variable of the child: the limit of the size of its files.
 const LIMIT: &str = "HPKP_TEST_LIMIT";
 
-/// What the tests below start this program for. It says the number of each event that has been
-/// acknowledged.
+/// The program that the tests below start. It prints the number of each event that has been acknowledged.
 #[test]
 #[ignore = "the program of other tests"]
 fn child() {
@@ -489,7 +488,7 @@ fn start_child(path: &str, limit: Option<&str>) -> std::process::Child {
     command.spawn().unwrap()
 }
 
-/// What a child has said: the last number that was acknowledged.
+/// The last number that a child printed as acknowledged, and its output.
 fn acknowledged(stdout: impl io::BufRead) -> (u64, Vec<String>) {
     let lines: Vec<String> = stdout.lines().map_while(Result::ok).collect();
     (lines.iter().filter_map(|line| number(line)).max().unwrap_or(0), lines)
@@ -508,17 +507,17 @@ fn nothing_that_was_acknowledged_is_lost_to_a_kill() {
     let mut last = 0;
     for round in 0..200_u64 {
         let mut child = start_child(&fresh.path(), None);
-        let mut said = io::BufReader::new(child.stdout.take().unwrap());
-        // Every other one is killed at some time while it starts, the others while they write.
+        let mut output = io::BufReader::new(child.stdout.take().unwrap());
+        // In odd rounds the child is killed while it starts, in even rounds while it writes.
         let (mut first, mut line) = (0, String::new());
         while round % 2 == 0 && first == 0 {
             line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "a child ended by itself");
+            assert!(output.read_line(&mut line).unwrap() > 0, "a child ended by itself");
             first = number(&line).unwrap_or(0);
         }
         std::thread::sleep(Duration::from_micros(round * 7_919 % 8_000));
         child.kill().unwrap();
-        last = last.max(first).max(acknowledged(said).0);
+        last = last.max(first).max(acknowledged(output).0);
         child.wait().unwrap();
         if path.exists() {
             let numbers = numbers(&path);
@@ -537,9 +536,9 @@ fn nothing_that_was_acknowledged_is_lost_to_a_full_disk() {
     let fresh = Fresh::new();
     for limit in ["10", "700", "5000", "5100", "20000"] {
         let mut child = start_child(&fresh.path(), Some(limit));
-        let (last, said) = acknowledged(io::BufReader::new(child.stdout.take().unwrap()));
-        assert!(child.wait().unwrap().success(), "{said:?}");
-        assert!(said.iter().any(|line| line.contains("failed: ")), "{said:?}");
+        let (last, output) = acknowledged(io::BufReader::new(child.stdout.take().unwrap()));
+        assert!(child.wait().unwrap().success(), "{output:?}");
+        assert!(output.iter().any(|line| line.contains("failed: ")), "{output:?}");
         let contents = fresh.open().read().unwrap();
         assert_eq!(contents.torn, [], "{limit}");
         assert!(contents.state.last_seq(&"web-1".parse().unwrap()) >= last, "{limit}");
@@ -547,9 +546,9 @@ fn nothing_that_was_acknowledged_is_lost_to_a_full_disk() {
     assert!(numbers(&fresh.file("web-1.jsonl")).len() > 50);
 }
 
-/// One such line would make the whole directory unreadable.
+/// One line that cannot be read would make the whole directory unreadable.
 #[test]
-fn what_could_not_be_read_again_is_not_written() {
+fn an_event_that_could_not_be_read_again_is_not_written() {
     let fresh = Fresh::new();
     append(&fresh.open(), &[event(1)]).unwrap();
     let body = Body::Presents(Presents::of_one("example.com".parse().unwrap(), 0, vec![]));
@@ -560,11 +559,11 @@ fn what_could_not_be_read_again_is_not_written() {
 }
 
 #[test]
-fn a_file_does_not_grow_beyond_what_can_be_read() {
+fn a_file_does_not_grow_beyond_the_readable_size() {
     let fresh = Fresh::new();
     append(&fresh.open(), &[event(1)]).unwrap();
     let own = fresh.file("web-1.jsonl");
-    // Blank room, which nothing is read from.
+    // The file grows by zero bytes, which are not read as records.
     let room = fs::OpenOptions::new().write(true).open(&own).unwrap();
     room.set_len(file::MAX_FILE as u64 - 600).unwrap();
     let last = format!("\n{}\n", event(2).line());
@@ -580,9 +579,9 @@ fn a_file_does_not_grow_beyond_what_can_be_read() {
     assert!(fs::metadata(own).unwrap().len() <= file::MAX_FILE as u64);
 }
 
-/// What else there is to read is read.
+/// The other files are still read.
 #[test]
-fn files_that_cannot_be_used_are_passed_and_named() {
+fn unusable_files_are_skipped_and_reported() {
     let fresh = Fresh::new();
     append(&fresh.open(), &[event(1)]).unwrap();
     for name in ["a", "b"] {
@@ -597,7 +596,7 @@ fn files_that_cannot_be_used_are_passed_and_named() {
 }
 
 #[test]
-fn what_can_be_written_nowhere_is_held_as_long_as_the_server_runs() {
+fn a_digest_that_cannot_be_written_is_held_while_the_server_runs() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     let (one, two): (WriterName, WriterName) = ("web-1".parse().unwrap(), "web-2".parse().unwrap());
@@ -609,7 +608,7 @@ fn what_can_be_written_nowhere_is_held_as_long_as_the_server_runs() {
         assert_eq!(directory.held(&one).unwrap(), Some(digest));
         assert_eq!(directory.held(&two).unwrap(), None);
     }
-    // Two servers of one name that serve two configurations: nobody knows which is the last.
+    // Two servers with the same name serve two configurations, so the last one is not known.
     let other = held::Held::new(&directory, &one, second).unwrap();
     assert_eq!(directory.held(&one).unwrap(), Some(Digest::NONE));
     drop(other);

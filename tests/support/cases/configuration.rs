@@ -1,5 +1,5 @@
-//! Configurations said once, for both servers: each directive stands on a line of its own, and one
-//! line can be marked as the place that a refusal has to name.
+//! Configurations described once and written for either server. Each directive is on a line of its own; one line can
+//! be marked as the place that a refusal must name.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::outcome::Kind;
 /// A directive, in a policy, in a host or for the whole server.
 #[derive(Clone, Debug)]
 pub struct Directive {
-    /// What nginx and what httpd call it.
+    /// The names in nginx and in httpd.
     names: [&'static str; 2],
     words: Vec<String>,
     marked: bool,
@@ -66,7 +66,7 @@ impl Directive {
         self
     }
 
-    /// The directive in the server's language.
+    /// The directive in the server's syntax.
     pub fn text(&self, kind: Kind) -> String {
         let words: Vec<String> = self.words.iter().map(|word| quoted(word, kind)).collect();
         match kind {
@@ -103,12 +103,12 @@ pub enum Part {
         settings: Vec<Directive>,
         marked: bool,
     },
-    /// For all hosts that do not say otherwise.
+    /// A directive for all hosts that have no such directive of their own.
     All(Directive),
     Host(Host),
 }
 
-/// A host on a port, on TLS where it has certificates.
+/// A host on a port, with TLS if it has certificates.
 #[derive(Clone, Debug)]
 pub struct Host {
     name: String,
@@ -152,7 +152,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// The configuration in the server's language.
+    /// The configuration in the server's syntax.
     pub fn new(parts: &[Part], kind: Kind) -> Self {
         let mut written = Self::default();
         if kind == Kind::Httpd {

@@ -1,4 +1,4 @@
-//! Cases for both servers, each described once; where a server differs, the case says so, and why.
+//! Test cases for both servers, each described once. A case says where and why a server differs.
 
 pub mod configuration;
 pub mod policies;
@@ -20,13 +20,13 @@ pub trait Server: DerefMut<Target = Instance> {
     /// A server with a CA `ca`, a certificate `live` for localhost and a request `backup`.
     fn prepared() -> Self;
 
-    /// Writes a configuration; the line of its file in which the marked directive stands.
+    /// Writes a configuration; returns the line of the marked directive in the file.
     fn write(&self, written: Written) -> Option<usize>;
 
     /// `nginx -t`, `apache2 -t`.
     fn test(&self) -> Outcome;
 
-    /// What a test says of a configuration.
+    /// The result of a config test of these parts.
     fn says(&self, parts: &[Part]) -> Outcome {
         self.write(Written::new(parts, Self::KIND));
         self.test()
@@ -47,7 +47,7 @@ pub trait Server: DerefMut<Target = Instance> {
         outcome
     }
 
-    /// Fails unless a test accepts the configuration and says nothing but `codes`.
+    /// Fails unless a config test accepts the configuration with exactly the findings `codes`.
     #[track_caller]
     fn accepts(&self, parts: &[Part], codes: &[&str]) -> Outcome {
         let outcome = self.says(parts);

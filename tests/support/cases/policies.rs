@@ -1,5 +1,5 @@
-//! What is said of policies: that nothing remembers them, that a pin is the hash of no key, that a
-//! key is compromised; and how clients are told to forget.
+//! Findings about policies: no records, a pin that is not the hash of a key, a compromised key. Also unpinning with
+//! `max-age=0`, and trust stores that cannot be read.
 
 use hpkp_core::published::{Body, Compromised, Event};
 
@@ -10,7 +10,7 @@ use super::configuration::{
 };
 use crate::client::Curl;
 use crate::free_port;
-use crate::instance::{NOT_KEPT, Reload, all_codes};
+use crate::instance::{NO_WRITER, Reload, all_codes};
 use crate::layout::Site;
 use crate::pki::{P256, Pki, RSA, leaf_extensions, openssl};
 use crate::site::{A, B};
@@ -20,16 +20,16 @@ use crate::site::{A, B};
 macro_rules! policies {
     ($server:ty) => {
         $crate::policies!($server:
-            a_policy_without_records_is_told_at_test_start_and_reload
-            a_policy_that_nobody_notes_needs_no_records
-            hashes_of_no_key_are_named_and_are_no_backup
-            a_compromised_key_that_is_loaded_is_told
+            a_policy_without_records_is_reported_at_test_start_and_reload
+            policies_that_are_report_only_or_have_max_age_0_need_no_records
+            hashes_of_data_other_than_a_key_are_named_and_are_no_backup
+            a_compromised_key_that_is_loaded_is_reported
             a_compromised_key_is_no_backup
             un_pinning_with_a_key_that_is_not_pinned_passes
             un_pinning_does_not_lift_what_clients_hold
             un_pinning_without_a_pin_reaches_every_client
-            a_trusted_certificate_that_cannot_be_parsed_costs_itself_alone
-            a_store_that_cannot_be_read_is_told
+            an_invalid_trusted_certificate_alone_is_skipped
+            an_unreadable_store_is_reported
         );
     };
     ($server:ty: $($case:ident)*) => {
@@ -53,7 +53,7 @@ fn pinned(port: u16, pins: &[&str], age: &str) -> [Part; 2] {
     [policy("site", settings), host("localhost", port, &["live"], [uses("site")])]
 }
 
-/// A directory of records, in which these keys are compromised.
+/// The directive for a directory with records, in which these keys are compromised.
 fn compromised(pki: &Pki, pins: &[&str]) -> Part {
     pki.records("records");
     let lines: String = (1..)
@@ -80,17 +80,17 @@ fn hash(pki: &Pki, bytes: &[u8]) -> String {
     String::from_utf8(base64).expect("base64").trim().to_owned()
 }
 
-pub fn a_policy_without_records_is_told_at_test_start_and_reload<S: Site>() {
+pub fn a_policy_without_records_is_reported_at_test_start_and_reload<S: Site>() {
     let mut site = S::with_records();
     let live = site.pki().pin("live.pem");
     let port = free_port();
     let mut parts = Vec::from(pinned(port, &[&live, B], "1d"));
-    // Several servers share a policy; what they say of lock-outs does not matter.
+    // Several hosts share a policy; their `check` does not matter for this finding.
     parts.push(host("a.example.com", port, &["live"], [uses("site")]));
     parts.push(host("b.example.com", port, &["live"], [uses("site"), check("warn")]));
     parts.push(policy("other", [pin(&live), pin(A), max_age("1h")]));
     parts.push(host("c.example.com", port, &["live"], [uses("other")]));
-    let outcome = site.accepts(&parts, &[NOT_KEPT]);
+    let outcome = site.accepts(&parts, &[NO_WRITER]);
     let named = |text: &str, name: &str| {
         let first = format!("the pins of policy \"{name}\" are sent and not recorded");
         text.lines().filter(|line| line.contains(&first)).count()
@@ -101,21 +101,21 @@ pub fn a_policy_without_records_is_told_at_test_start_and_reload<S: Site>() {
         "{}",
         outcome.text
     );
-    // httpd's, of names that the certificate is not for.
+    // httpd warns of names that the certificate does not have.
     site.expect_in_log(&["AH01909"]);
     site.up();
     let started = || format!("{}{}", site.terminal_output(), site.log());
-    assert!(all_codes(&started()).contains(&NOT_KEPT), "{}", started());
+    assert!(all_codes(&started()).contains(&NO_WRITER), "{}", started());
     let before = site.log().len();
     assert_eq!(site.reload_forced(), Reload::Accepted);
-    assert!(all_codes(&site.log()[before..]).contains(&NOT_KEPT), "{}", site.log());
+    assert!(all_codes(&site.log()[before..]).contains(&NO_WRITER), "{}", site.log());
     let recorded = [&parts[..], &[Part::All(published_pins(&["records"]))]].concat();
     let outcome = site.accepts(&recorded, &[]);
-    assert!(!outcome.text.contains(NOT_KEPT), "{}", outcome.text);
+    assert!(!outcome.text.contains(NO_WRITER), "{}", outcome.text);
     site.down();
 }
 
-pub fn a_policy_that_nobody_notes_needs_no_records<S: Server>() {
+pub fn policies_that_are_report_only_or_have_max_age_0_need_no_records<S: Server>() {
     let server = S::prepared();
     let live = server.pki().pin("live.pem");
     let report = super::configuration::report_uri("https://reports.example.net/");
@@ -129,8 +129,8 @@ pub fn a_policy_that_nobody_notes_needs_no_records<S: Server>() {
     }
 }
 
-/// What people have hashed in the place of a key, by its name: `live` is below a CA that it sends, a root is trusted
-/// alone, a request is in a pin's file.
+/// Data that people have hashed instead of an SPKI, with the name that a finding gives it. The server sends `live` and
+/// its CA; the root is only trusted; the request is the file of a pin.
 fn shapes(pki: &Pki) -> [(&'static str, Vec<u8>); 10] {
     pki.ca("root");
     pki.intermediate("middle", "root");
@@ -169,7 +169,7 @@ fn shapes(pki: &Pki) -> [(&'static str, Vec<u8>); 10] {
     ]
 }
 
-pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
+pub fn hashes_of_data_other_than_a_key_are_named_and_are_no_backup<S: Server>() {
     let server = S::prepared();
     let pki = server.pki();
     let shapes = shapes(&pki);
@@ -180,7 +180,7 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
             let pins = [&[live.as_str(), wrong.as_str()], others].concat();
             let mut parts = Vec::from(pinned(free_port(), &pins, "1d"));
             parts.push(Part::All(trusts("root.pem")));
-            // Another policy's file is at hand too.
+            // The files of another policy's pins are compared too.
             let settings = [pin(A), pin("file:backup.csr"), max_age("1d")];
             parts.push(policy("other", settings));
             parts
@@ -194,11 +194,11 @@ pub fn hashes_of_no_key_are_named_and_are_no_backup<S: Server>() {
         assert!(outcome.text.contains("no key has this pin"), "{}", outcome.text);
         server.accepts(&with(&[B]), &[PIN_OF_NO_KEY]);
     }
-    // What the pin is of no key at hand for may be the backup.
+    // A pin that is the hash of no known data may be the backup.
     server.accepts(&pinned(free_port(), &[&live, &hash(&pki, b"x")], "1d"), &[]);
 }
 
-pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
+pub fn a_compromised_key_that_is_loaded_is_reported<S: Site>() {
     let mut site = S::with_records();
     let pki = site.pki();
     pki.intermediate("middle", "ca");
@@ -213,7 +213,7 @@ pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
     let low = host("low.example.com", port, &["low"], []);
     let pair = host("localhost", port, &["live", "second"], []);
     for (stolen, parts, who) in [
-        // With a policy that pins it, with one that does not, without any; in each slot.
+        // With a policy that pins the key, and without a policy; for each certificate of a host.
         (live, Vec::from(pinned(port, &[live, B], "1d")), "localhost"),
         (live, vec![pair.clone()], "localhost"),
         (second, vec![pair], "localhost"),
@@ -236,7 +236,7 @@ pub fn a_compromised_key_that_is_loaded_is_told<S: Site>() {
     site.up();
     let started = format!("{}{}", site.terminal_output(), site.log());
     assert!(all_codes(&started).contains(&LOADED), "{started}");
-    // It is no reason to keep the header back.
+    // A compromised key does not withhold the header.
     pki.write("html/index.html", "x");
     let curl = Curl::new(&pki.path("ca.pem"));
     assert_eq!(curl.get(&format!("https://localhost:{port}/")).pins().len(), 1);
@@ -319,7 +319,7 @@ pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
         host("localhost", port, &["live", "second"], [uses("site")]),
     ];
     let outcome = site.accepts(&parts, &[]);
-    assert!(!outcome.text.contains(NOT_KEPT), "{}", outcome.text);
+    assert!(!outcome.text.contains(NO_WRITER), "{}", outcome.text);
     site.up();
     pki.write("html/index.html", "x");
     let curl = Curl::new(&pki.path("ca.pem"));
@@ -328,11 +328,11 @@ pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
     for part in ["live.pem", "second.pem"].map(|file| format!("pin-sha256=\"{}\"", pki.pin(file))) {
         assert!(value.contains(&part), "{value}");
     }
-    // The backup without which Chromium passes over it.
+    // The third pin is a backup, without which Chromium ignores the header.
     assert_eq!(value.matches("pin-sha256=").count(), 3, "{value}");
     assert!(value.ends_with("; max-age=0"), "{value}");
     site.down();
-    // In a report-only policy it means nothing.
+    // In a report-only policy `max-age=0` has no meaning, so the pins are missing.
     let report = super::configuration::report_uri("https://reports.example.net/");
     let parts = [
         policy("site", [max_age("0"), report]),
@@ -347,7 +347,7 @@ pub fn un_pinning_without_a_pin_reaches_every_client<S: Site>() {
     );
 }
 
-/// Makes `odd.pem`, of a root, with a time that lacks its `Z`: OpenSSL takes it.
+/// Makes `odd.pem`, a root certificate in which a time lacks its `Z`. OpenSSL accepts it.
 fn odd_root(pki: &Pki) {
     pki.key("odd", P256);
     pki.self_signed("odd", "/CN=odd", &[]);
@@ -362,7 +362,7 @@ fn odd_root(pki: &Pki) {
     pki.write("odd.pem", pem);
 }
 
-pub fn a_trusted_certificate_that_cannot_be_parsed_costs_itself_alone<S: Server>() {
+pub fn an_invalid_trusted_certificate_alone_is_skipped<S: Server>() {
     let mut server = S::prepared();
     let pki = server.pki();
     odd_root(&pki);
@@ -371,16 +371,16 @@ pub fn a_trusted_certificate_that_cannot_be_parsed_costs_itself_alone<S: Server>
     pki.bundle("both.pem", &["odd.pem", "good.pem", "odd.pem"]);
     let good = pki.pin("good.pem");
     let parts = pinned(free_port(), &[&good, B], "1d");
-    // In the file that the configuration names, before the system's store is another one.
+    // First the certificate is in a file that the configuration names, then in the system's store.
     let added = [&parts[..], &[Part::All(trusts("both.pem"))]].concat();
-    let told = |text: &str| {
+    let reports = |text: &str| {
         for part in
             ["left out: certificate 1 in ", "left out: certificate 3 in ", "both.pem", "CN=odd"]
         {
             assert!(text.contains(part), "{part}: {text}");
         }
     };
-    told(&server.accepts(&added, &["root-only-match", SKIPPED]).text);
+    reports(&server.accepts(&added, &["root-only-match", SKIPPED]).text);
     server.refuses(
         &[
             Part::All(trusts("odd.pem").here()),
@@ -391,17 +391,17 @@ pub fn a_trusted_certificate_that_cannot_be_parsed_costs_itself_alone<S: Server>
     );
     let both = server.path("both.pem").display().to_string();
     server.set_environment("SSL_CERT_FILE", &both);
-    told(&server.accepts(&parts, &["root-only-match", SKIPPED]).text);
-    // Also where there is no policy, and pins that only apps hold are compared.
+    reports(&server.accepts(&parts, &["root-only-match", SKIPPED]).text);
+    // The finding also appears without a policy, when only recorded pins are compared.
     pki.records("records");
     let bare = [
         Part::All(published_pins(&["records", "writer=web-1"])),
         host("localhost", free_port(), &["live"], []),
     ];
-    told(&server.accepts(&bare, &[SKIPPED]).text);
+    reports(&server.accepts(&bare, &[SKIPPED]).text);
 }
 
-pub fn a_store_that_cannot_be_read_is_told<S: Server>() {
+pub fn an_unreadable_store_is_reported<S: Server>() {
     let mut server = S::prepared();
     let pki = server.pki();
     let live = pki.pin("live.pem");
@@ -420,7 +420,7 @@ pub fn a_store_that_cannot_be_read_is_told<S: Server>() {
         assert!(outcome.text.contains(text), "{text}: {}", outcome.text);
     }
     assert!(!outcome.text.contains("0123abcd.2"), "{}", outcome.text);
-    // A directory that is none, and nothing else: there are no trusted certificates.
+    // If neither the directory nor the file exists, there are no trusted certificates.
     server.set_environment("SSL_CERT_DIR", &missing);
     let outcome = server.accepts(&parts, &[SKIPPED]);
     for text in ["no trusted certificates", "missing.pem", "apt install ca-certificates"] {

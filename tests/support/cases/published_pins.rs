@@ -1,4 +1,4 @@
-//! The directive that names a directory with records, and what is wrong with such a directory.
+//! The directive that names a directory with records, and errors of such a directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,11 +15,11 @@ use crate::site::B;
 macro_rules! published_pins {
     ($server:ty) => {
         $crate::published_pins!($server:
-            parameters_of_published_pins
-            directories_named_twice
-            directories_that_are_not_there
-            directories_that_others_may_write_to
-            records_that_are_not_whole
+            invalid_parameters_of_published_pins_are_refused
+            duplicate_directories_are_refused
+            missing_directories_are_refused
+            directories_that_others_may_write_to_are_refused
+            damaged_records_are_refused
         );
     };
     ($server:ty: $($case:ident)*) => {
@@ -50,12 +50,12 @@ fn with(server: &impl Server, directives: impl IntoIterator<Item = Directive>) -
     directives.into_iter().map(Part::All).chain(parts).collect()
 }
 
-/// With one directory alone.
+/// A configuration with one directory only.
 fn one(server: &impl Server, words: &[&str]) -> Vec<Part> {
     with(server, [published_pins(words).here()])
 }
 
-pub fn parameters_of_published_pins<S: Server>() {
+pub fn invalid_parameters_of_published_pins_are_refused<S: Server>() {
     let server = prepared::<S>();
     for (words, text) in [
         (&["records", "nonsense"][..], "invalid parameter \"nonsense\""),
@@ -75,14 +75,14 @@ pub fn parameters_of_published_pins<S: Server>() {
     server.accepts(&one(&server, &["records"]), &[]);
     server.accepts(&one(&server, &["records", "writer=Web_1.example"]), &[]);
     server.accepts(&one(&server, &["records", "read_only"]), &["published-pins-no-writer"]);
-    // A path is the server's own, or begins where its relative ones do.
+    // A path may be absolute, or relative like the server's other paths.
     let absolute = server.path("records").display().to_string();
     server.accepts(&one(&server, &[&absolute]), &[]);
-    // Nothing is written by a test.
+    // A config test writes nothing.
     assert_eq!(fs::read_dir(absolute).expect("a directory").count(), 2);
 }
 
-pub fn directories_named_twice<S: Server>() {
+pub fn duplicate_directories_are_refused<S: Server>() {
     let server = prepared::<S>();
     let both = |first: &[&str], second: &[&str]| {
         with(&server, [published_pins(first), published_pins(second).here()])
@@ -104,7 +104,7 @@ pub fn directories_named_twice<S: Server>() {
 
 const UNREADABLE: &str = "records-unreadable";
 
-pub fn directories_that_are_not_there<S: Server>() {
+pub fn missing_directories_are_refused<S: Server>() {
     let server = prepared::<S>();
     let pki = server.pki();
     pki.write("file", "");
@@ -121,7 +121,7 @@ pub fn directories_that_are_not_there<S: Server>() {
     ] {
         let outcome = server.refuses(&one(&server, &[directory]), UNREADABLE);
         assert!(outcome.text.contains(text), "{directory}: {}", outcome.text);
-        // Under its full path, wherever that began.
+        // The finding has the full path, also of a relative one.
         let path = server.path(directory).display().to_string();
         assert!(
             outcome.text.contains(&format!("the records of published pins: \"{path}\"")),
@@ -130,12 +130,12 @@ pub fn directories_that_are_not_there<S: Server>() {
         );
         server.refuses(&one(&server, &[directory, "read_only"]), UNREADABLE);
     }
-    // Nobody is unsure of a host that says so.
+    // With `check warn`, unreadable records do not refuse the host.
     let warned = with(&server, [published_pins(&["missing"]), check("warn")]);
     server.accepts(&warned, &[UNREADABLE]);
 }
 
-pub fn directories_that_others_may_write_to<S: Server>() {
+pub fn directories_that_others_may_write_to_are_refused<S: Server>() {
     let server = prepared::<S>();
     for mode in [0o775, 0o757] {
         let mode = fs::Permissions::from_mode(mode);
@@ -151,7 +151,7 @@ pub fn directories_that_others_may_write_to<S: Server>() {
     server.accepts(&one(&server, &["records"]), &[]);
 }
 
-pub fn records_that_are_not_whole<S: Server>() {
+pub fn damaged_records_are_refused<S: Server>() {
     let server = prepared::<S>();
     let line = hpkp_core::published::Event::new(
         1_800_000_000,
@@ -194,7 +194,7 @@ pub fn records_that_are_not_whole<S: Server>() {
         assert!(outcome.text.contains(&named), "{}", outcome.text);
         server.pki().write(&file, format!("{line}\n"));
         server.accepts(&directives(), &[]);
-        // A copy under the name of a writer of this machine is another thing.
+        // Remove it: a copy under the name of a writer of this machine would be another case.
         fs::remove_file(server.path(&file)).expect("a file");
     }
 }

@@ -1,4 +1,4 @@
-//! How clients reach a server: by which port behind a mapping, and which names they do not reach here.
+//! How clients reach a server: the public port behind a mapping, and names that another machine serves.
 
 use super::Server;
 use super::configuration::{Directive, Part, host, not_served_here, public_port, published_pins};
@@ -11,10 +11,10 @@ use crate::site::B;
 macro_rules! reached {
     ($server:ty) => {
         $crate::reached!($server:
-            pins_of_a_public_port
-            parameters_of_a_public_port
-            parameters_of_hosts_that_are_not_served_here
-            hosts_that_are_not_served_here
+            held_pins_are_compared_on_the_public_port
+            invalid_parameters_of_a_public_port_are_refused
+            invalid_hosts_that_are_not_served_here_are_refused
+            hosts_that_are_not_served_here_are_not_compared
         );
     };
     ($server:ty: $($case:ident)*) => {
@@ -27,16 +27,15 @@ macro_rules! reached {
     };
 }
 
-/// A server on TLS for localhost on `port`, with records and these directives.
+/// A TLS server for localhost on `port`, with records and these directives.
 fn with(port: u16, directives: impl IntoIterator<Item = Directive>) -> Vec<Part> {
     let records = [published_pins(&["records"])];
     let all = records.into_iter().chain(directives).map(Part::All);
     all.chain([host("localhost", port, &["live"], [])]).collect()
 }
 
-/// A server in a container listens on another port than that which clients, and their TLSA records,
-/// know.
-pub fn pins_of_a_public_port<S: Server>() {
+/// A server in a container listens on another port than the one that clients use and that TLSA records name.
+pub fn held_pins_are_compared_on_the_public_port<S: Server>() {
     let server = S::prepared();
     let pki = server.pki();
     let (port, other) = (free_port(), free_port());
@@ -56,13 +55,13 @@ pub fn pins_of_a_public_port<S: Server>() {
         held_on_port(&holders, "localhost", 443, &pki.pin("live.pem"));
         server.accepts(&with(port, declared), &[]);
     }
-    // Where the number is declared as another, nobody comes by it.
+    // If the listening port is declared as another public port, no client connects to the listening port.
     held_on_port(&holders, "localhost", port, B);
     assert_eq!(server.says(&with(port, [public()])).code, Some(0));
     for declared in [vec![], vec![own()], vec![public(), own()]] {
         refused(&declared);
     }
-    // A number on which nothing listens is a mistake.
+    // A declared port on which no server listens is a mistake.
     held_on_port(&holders, "localhost", 443, &pki.pin("live.pem"));
     let unused = public_port(&[&other.to_string(), "443"]);
     let outcome = server.accepts(&with(port, [public(), unused]), &["public-port-unused"]);
@@ -72,7 +71,7 @@ pub fn pins_of_a_public_port<S: Server>() {
     );
 }
 
-pub fn parameters_of_a_public_port<S: Server>() {
+pub fn invalid_parameters_of_a_public_port_are_refused<S: Server>() {
     let server = S::prepared();
     server.pki().records("records");
     let port = free_port();
@@ -94,7 +93,7 @@ pub fn parameters_of_a_public_port<S: Server>() {
     }
 }
 
-pub fn parameters_of_hosts_that_are_not_served_here<S: Server>() {
+pub fn invalid_hosts_that_are_not_served_here_are_refused<S: Server>() {
     let server = S::prepared();
     server.pki().records("records");
     let port = free_port();
@@ -118,9 +117,8 @@ pub fn parameters_of_hosts_that_are_not_served_here<S: Server>() {
     assert_eq!(server.says(&with(port, [not_served_here(&[])])).code, Some(1));
 }
 
-/// The only server answers for every name in its certificate that nobody has, unless another machine
-/// serves that.
-pub fn hosts_that_are_not_served_here<S: Server>() {
+/// The only server on an address answers for every name in its certificate, unless another machine serves that name.
+pub fn hosts_that_are_not_served_here_are_not_compared<S: Server>() {
     let server = S::prepared();
     let pki = server.pki();
     let port = free_port();

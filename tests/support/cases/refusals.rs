@@ -1,4 +1,4 @@
-//! Bad input ends in a clear refusal that names file and line, never in a crash.
+//! Bad input: each mistake ends in a clear refusal that names file and line, never in a crash.
 
 use std::fs;
 use std::path::Path;
@@ -20,25 +20,25 @@ macro_rules! refusals {
     ($server:ty) => {
         $crate::refusals!($server:
             a_sound_configuration_passes_in_silence
-            literals_that_are_no_pins
-            every_spelling_of_a_literal_is_taken
-            files_that_no_pin_can_be_read_from
-            files_that_hold_a_key_in_any_form
-            policies_that_are_not_there_or_there_twice
+            invalid_pin_literals_are_refused
+            every_form_of_a_pin_literal_is_accepted
+            files_without_a_pin_are_refused
+            keys_in_every_format_are_accepted
+            unknown_and_duplicate_policies_are_refused
             a_policy_may_be_used_before_it_is_defined
             too_few_and_too_many_pins
-            times_that_are_no_max_age
-            uris_that_are_no_report_uri
+            invalid_max_ages_are_refused
+            invalid_report_uris_are_refused
             an_ecdsa_certificate_beside_the_pinned_rsa_one
-            trusted_certificates_that_cannot_be_used
+            unusable_trusted_certificates_are_refused
             a_subject_of_60_kilobytes_with_control_characters
-            a_served_intermediate_of_which_no_pin_can_be_formed
+            an_intermediate_without_a_pin_passes_but_is_no_pin_source
             keys_of_every_kind_are_pinned
-            names_that_would_forge_a_line
-            words_that_are_not_utf_8
+            control_characters_in_names_are_escaped
+            words_with_invalid_utf_8_are_refused
             policies_may_include_files
             warnings_do_not_refuse
-            one_finding_for_many_hosts
+            many_hosts_are_reported_in_one_finding
             report_only_policies
             a_self_signed_leaf_and_a_private_ca_need_no_store
         );
@@ -58,13 +58,13 @@ fn site(settings: impl IntoIterator<Item = Directive>) -> [Part; 2] {
     [policy("site", settings), host("localhost", free_port(), &["live"], [uses("site")])]
 }
 
-/// A policy that is sound but for `more`, which stands in it.
+/// A valid policy plus the directives `more`.
 fn sound_with(server: &impl Server, more: impl IntoIterator<Item = Directive>) -> [Part; 2] {
     let live = server.pki().pin("live.pem");
     site([pin(format!("sha256/{live}")), max_age("1d")].into_iter().chain(more))
 }
 
-/// What a server says of a bad value: httpd itself takes an empty one for none.
+/// A server's message for an invalid value: httpd itself takes an empty value for a missing one.
 fn reason<S: Server>(value: &str, code: &str) -> String {
     match S::KIND {
         Kind::Httpd if value.is_empty() => "takes one argument".to_owned(),
@@ -77,7 +77,7 @@ pub fn a_sound_configuration_passes_in_silence<S: Server>() {
     server.accepts(&sound_with(&server, [pin("file:backup.csr")]), &[]);
 }
 
-pub fn literals_that_are_no_pins<S: Server>() {
+pub fn invalid_pin_literals_are_refused<S: Server>() {
     let server = S::prepared();
     let long = "A".repeat(600);
     for (literal, code) in [
@@ -100,7 +100,7 @@ pub fn literals_that_are_no_pins<S: Server>() {
     }
 }
 
-pub fn every_spelling_of_a_literal_is_taken<S: Server>() {
+pub fn every_form_of_a_pin_literal_is_accepted<S: Server>() {
     let server = S::prepared();
     for literal in
         [format!("sha256/{A}"), format!("sha256//{A}"), A.to_owned(), format!("pin-sha256=\"{A}\"")]
@@ -115,7 +115,7 @@ fn write_files_without_a_pin(pki: &Pki) {
     pki.write("empty", "");
     pki.write("blank", "\n \n");
     pki.write("text", "this is no key");
-    // Only its size is looked at, so it need not take room on the disk.
+    // The module checks only the size of this file, so it may be sparse.
     let large = fs::File::create(pki.path("large")).expect("a file");
     large.set_len(100 << 20).expect("a sparse file");
 
@@ -147,7 +147,7 @@ fn write_files_without_a_pin(pki: &Pki) {
     pki.write("dsa.pub", DSA_WITHOUT_PARAMETERS);
 }
 
-pub fn files_that_no_pin_can_be_read_from<S: Server>() {
+pub fn files_without_a_pin_are_refused<S: Server>() {
     let server = S::prepared();
     write_files_without_a_pin(&server.pki());
     for (file, code) in [
@@ -186,7 +186,7 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-pub fn files_that_hold_a_key_in_any_form<S: Server>() {
+pub fn keys_in_every_format_are_accepted<S: Server>() {
     let server = S::prepared();
     let pki = server.pki();
     let convert = |from: &str, command: &str, options: &[&str], file: &str| {
@@ -201,14 +201,14 @@ pub fn files_that_hold_a_key_in_any_form<S: Server>() {
     for file in ["backup.csr", "backup.csr.der", "backup.pub"] {
         server.accepts(&sound_with(&server, [source(file)]), &[]);
     }
-    // The key in use, read from its certificate, is the same pin a second time.
+    // The key in use, read from its certificate, is the same pin as the literal.
     for file in ["live.der.x", "live.pem.x", "live.pem"] {
         let twice = sound_with(&server, [source(file), source("backup.csr")]);
         server.accepts(&twice, &["duplicate-pin"]);
     }
 }
 
-pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
+pub fn unknown_and_duplicate_policies_are_refused<S: Server>() {
     let server = S::prepared();
     let unknown = host("localhost", free_port(), &["live"], [uses("site").here()]);
     server.refuses(&[unknown], "unknown-policy");
@@ -216,7 +216,7 @@ pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
     let body = || [pin(A), pin(B), max_age("1d")];
     let outcome = server
         .refuses_for(&[policy("x", body()), policy_here("x", body())], "duplicate policy \"x\"");
-    // And where the first one stands.
+    // The message also names the place of the first policy.
     let first = server.write(super::Written::new(&[policy_here("x", body())], S::KIND));
     let first = format!("{}:{}", S::KIND.file(), first.expect("a marked line"));
     assert!(outcome.text.contains(&first), "{first}: {}", outcome.text);
@@ -226,7 +226,7 @@ pub fn policies_that_are_not_there_or_there_twice<S: Server>() {
         Kind::Httpd => "takes one name",
     };
     server.refuses_for(&[policy_here("", body())], no_name);
-    // Also where the server does not tell upper from lower case where the policy is used.
+    // "off" is reserved in upper and lower case, because httpd ignores case when a policy is used.
     for off in ["off", "Off", "OFF"] {
         server.refuses_for(&[policy_here(off, body())], &format!("invalid policy name \"{off}\""));
     }
@@ -258,7 +258,7 @@ pub fn too_few_and_too_many_pins<S: Server>() {
     refused(&pins, "too-many-pins");
 }
 
-pub fn times_that_are_no_max_age<S: Server>() {
+pub fn invalid_max_ages_are_refused<S: Server>() {
     let server = S::prepared();
     let live = server.pki().pin("live.pem");
     let pins = || [pin(&live), pin(B)];
@@ -271,7 +271,7 @@ pub fn times_that_are_no_max_age<S: Server>() {
     server.accepts(&site(pins().into_iter().chain([max_age("61d")])), &["max-age-too-long"]);
 }
 
-pub fn uris_that_are_no_report_uri<S: Server>() {
+pub fn invalid_report_uris_are_refused<S: Server>() {
     let server = S::prepared();
     for uri in [
         "/report",
@@ -288,7 +288,7 @@ pub fn uris_that_are_no_report_uri<S: Server>() {
         "",
     ] {
         if S::KIND == Kind::Httpd && uri.contains('\n') {
-            // No value can hold a line feed: it ends the line.
+            // A value cannot contain a line feed, which ends the line.
             continue;
         }
         let parts = sound_with(&server, [pin(B), report_uri(uri).here()]);
@@ -329,7 +329,7 @@ pub fn an_ecdsa_certificate_beside_the_pinned_rsa_one<S: Server>() {
     server.accepts(&both(&[&rsa, &ecdsa]), &["no-backup-pin"]);
 }
 
-pub fn trusted_certificates_that_cannot_be_used<S: Server>() {
+pub fn unusable_trusted_certificates_are_refused<S: Server>() {
     let server = S::prepared();
     let pki = server.pki();
     let live = pki.pin("live.pem");
@@ -379,10 +379,10 @@ pub fn a_subject_of_60_kilobytes_with_control_characters<S: Server>() {
     );
 }
 
-pub fn a_served_intermediate_of_which_no_pin_can_be_formed<S: Server>() {
+pub fn an_intermediate_without_a_pin_passes_but_is_no_pin_source<S: Server>() {
     let mut server = S::prepared();
     let pki = server.pki();
-    // OpenSSL itself takes such a certificate only where its own rules are lowered.
+    // OpenSSL accepts such a certificate only at security level 0.
     let lowered = pki.write("openssl.cnf", LOWERED);
     server.set_environment("OPENSSL_CONF", path(&lowered));
     // A certificate whose DSA key has the parameters of its issuer, written out by hand.
@@ -406,7 +406,7 @@ pub fn a_served_intermediate_of_which_no_pin_can_be_formed<S: Server>() {
     server.refuses(&sound_with(&server, [source]), "unpinnable-key");
     // httpd loads no certificate in a test.
     if S::KIND == Kind::Nginx {
-        // As a leaf, nginx itself refuses it, before anything is asked of us.
+        // nginx itself refuses it as a leaf, before it calls our module.
         fs::copy(pki.path("live.key"), pki.path("dsa.key")).expect("a copy");
         let outcome = server.says(&with("dsa"));
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
@@ -467,11 +467,11 @@ pub fn keys_of_every_kind_are_pinned<S: Server>() {
     server.accepts(&[policy("site", settings), user], &[]);
 }
 
-pub fn names_that_would_forge_a_line<S: Server>() {
+pub fn control_characters_in_names_are_escaped<S: Server>() {
     let server = S::prepared();
-    // No value can hold a line feed in httpd's configuration: it ends the line. And what httpd logs
-    // has its backslashes doubled.
-    let (name, policy, shown, policy_shown) = match S::KIND {
+    // A value in httpd's configuration cannot contain a line feed, which ends the line. httpd doubles backslashes in
+    // its log.
+    let (name, policy, escaped_name, escaped_policy) = match S::KIND {
         Kind::Nginx => ("a\nb\u{1b}", "x\ny", r"a\nb\x1b: policy ", r#""x\ny" is not defined"#),
         Kind::Httpd => ("a\rb\u{1b}", "x\ry", r"a\\rb\\x1b: policy ", r#""x\\ry" is not defined"#),
     };
@@ -479,13 +479,13 @@ pub fn names_that_would_forge_a_line<S: Server>() {
         .refuses(&[host(name, free_port(), &["live"], [uses(policy).here()])], "unknown-policy");
     let ours: Vec<&str> =
         outcome.text.lines().filter(|line| line.contains("unknown-policy")).collect();
-    // What is wrong, what that means, and what to do.
+    // One line each for the error, its consequence and the remedy.
     assert_eq!(ours.len(), 3, "{}", outcome.text);
-    assert!(ours[0].contains(shown), "{}", ours[0]);
-    assert!(ours[0].contains(policy_shown), "{}", ours[0]);
+    assert!(ours[0].contains(escaped_name), "{}", ours[0]);
+    assert!(ours[0].contains(escaped_policy), "{}", ours[0]);
 }
 
-pub fn words_that_are_not_utf_8<S: Server>() {
+pub fn words_with_invalid_utf_8_are_refused<S: Server>() {
     let server = S::prepared();
     let parts = [policy("x", [pin("file:caf@").here()])];
     let line = server.write(super::Written::new(&parts, S::KIND)).expect("a marked line");
@@ -519,11 +519,11 @@ pub fn warnings_do_not_refuse<S: Server>() {
     server.accepts(&[site(), host("localhost", port, &[], [uses("site")])], &["no-tls"]);
     let address = host("127.0.0.1", port, &["live"], [uses("site")]);
     server.accepts(&[site(), address], &["ip-address-host"]);
-    // From the block around it, it is meant for the servers that are on TLS.
+    // A policy inherited from the outer block is meant for the servers with TLS.
     server.accepts(&[site(), Part::All(uses("site")), host("localhost", port, &[], [])], &[]);
 }
 
-pub fn one_finding_for_many_hosts<S: Server>() {
+pub fn many_hosts_are_reported_in_one_finding<S: Server>() {
     let server = S::prepared();
     let port = free_port();
     let mut parts =
@@ -547,7 +547,7 @@ pub fn report_only_policies<S: Server>() {
     server
         .refuses(&tried(policy_here("x", [pin(&live), pin(B)])), "report-only-without-report-uri");
     server.refuses(&tried(policy_here("x", [uri()])), "too-few-pins");
-    // Neither max_age nor a backup is needed, and what is said of pins is a warning.
+    // A report-only policy needs neither max_age nor a backup, and findings about its pins are warnings.
     server.accepts(&tried(policy("x", [pin(&live), uri()])), &[]);
     server.accepts(&tried(policy("x", [pin(A), uri()])), &["no-pin-in-chain"]);
     server
@@ -562,7 +562,7 @@ pub fn a_self_signed_leaf_and_a_private_ca_need_no_store<S: Server>() {
     pki.intermediate("between", "ca");
     pki.leaf("below", "localhost", "between");
     pki.leaf("stray", "stray", "ca");
-    // With one key: a chain, all of it, and one with a certificate that is on no path.
+    // Three chains for one key: without the root, with the root, and with a certificate that is on no path.
     for (name, parts) in [
         ("chain", &["below.pem", "between.pem"][..]),
         ("whole", &["below.pem", "between.pem", "ca.pem"]),
@@ -581,12 +581,12 @@ pub fn a_self_signed_leaf_and_a_private_ca_need_no_store<S: Server>() {
     server.accepts(&with("chain", &["below"], &[]), &[]);
     server.accepts(&with("chain", &["between"], &[]), &[]);
     server.accepts(&with("whole", &["ca"], &[]), &[]);
-    // The root is neither sent nor in the system's store: nobody knows of it until it is named.
+    // The root is neither sent nor in the system's store, so it is unknown until a directive names it.
     server.refuses(&with("chain", &["ca"], &[]), "no-pin-in-chain");
     let outcome =
         server.accepts(&with("chain", &["ca"], &[trusts("ca.pem")]), &["root-only-match"]);
     assert!(outcome.text.contains("not sent, trusted in"), "{}", outcome.text);
-    // Sent, but on no path.
+    // The pinned certificate is sent, but is on no path.
     server.refuses(&with("extra", &["stray"], &[]), "no-pin-in-chain");
     server.accepts(&with("extra", &["below", "stray"], &[]), &["superfluous-certificate-match"]);
 }

@@ -1,4 +1,4 @@
-//! Every kind of response carries exactly one field of each kind, or none, as it should be.
+//! Every kind of response of a pinned host has exactly one field of each kind, and other responses have none.
 
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use crate::client::{Curl, Response};
 use crate::outcome::Kind;
 use crate::succeed;
 
-/// Where a server answers that has everything that answers in a way of its own.
+/// The addresses and expected fields of a server with a location for each kind of response.
 #[derive(Clone, Debug)]
 pub struct Site {
     pub kind: Kind,
     pub ca: PathBuf,
-    /// Its port with TLS, with both policies.
+    /// The port with TLS and both policies.
     pub https: u16,
-    /// Its port without.
+    /// The port without TLS.
     pub http: u16,
-    /// What the fields have to be.
+    /// The expected values of the fields.
     pub enforced: String,
     pub report_only: String,
 }
@@ -40,7 +40,7 @@ enum Answer {
 }
 
 impl Case {
-    /// The status with which a server answers; `None` where the case is not for it.
+    /// The status with which a server answers; `None` if the case is for the other server.
     pub fn status(&self, kind: Kind) -> Option<u16> {
         match if kind == Kind::Nginx { self.nginx } else { self.httpd } {
             Answer::Status(status) => Some(status),
@@ -105,7 +105,7 @@ pub const CASES: &[Case] = &[
     both("/file.txt", &["-X", "NONSENSE"], 405).httpd(501, "it tells unknown from not allowed"),
     both("/file.txt", &["-d", "x=y"], 405).httpd(200, ALLOWS),
     only_nginx("/file.txt", &["-d", "more than ten bytes"], 413, "httpd: see below"),
-    // httpd's handler of files looks at the length of a body in HTTP/1.1 alone.
+    // httpd's file handler checks the length of a body in HTTP/1.1 only.
     both("/file.txt", &["-d", "more than ten bytes", "--http1.1"], 413),
     only_nginx("/file.txt", &["--http1.0"], 200, "httpd agrees by ALPN to no HTTP/1.0"),
     both("/file.txt", &["--http1.0", "--no-alpn"], 200),
@@ -195,8 +195,8 @@ impl Site {
         });
     }
 
-    /// Fails unless each case has its status and is `right` on TLS, and without TLS has nothing of
-    /// ours. Names all that fail.
+    /// Fails unless each case has its status and is `right` with TLS, and has no field of ours without TLS. Names all
+    /// cases that fail.
     fn every_case(&self, versions: &[&str], right: impl Fn(&Response) -> bool) {
         let plain = format!("http://localhost:{}", self.http);
         let cases = CASES.iter().filter_map(|case| Some((case, case.status(self.kind)?)));
@@ -220,9 +220,8 @@ impl Site {
     fn has_nothing_of_ours(&self, path: &str, response: &Response) -> bool {
         let (pins, report_only) = (response.pins(), response.all("public-key-pins-report-only"));
         let nothing = pins.is_empty() && report_only.is_empty();
-        // What a path of this kind answers has pins of its own. nginx has one block with TLS and
-        // without, and takes them out. In httpd a vhost without TLS has nothing to do with pins, so
-        // they pass.
+        // Responses of these paths have pin fields of their own. nginx has one block with and without TLS, so the
+        // module removes them. In httpd the vhost without TLS has no policy, so they pass.
         let foreign = ["own", "proxy", "cgi", "unbuffered"].iter().any(|part| path.contains(part));
         nothing
             || (self.kind == Kind::Httpd
@@ -253,9 +252,9 @@ impl Site {
     }
 
     pub fn malformed_requests_get_the_field(&self) {
-        // httpd's limit of a line is above 8,000 bytes unless told otherwise.
+        // httpd's default limit for a line is above 8000 bytes.
         let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "a".repeat(9000));
-        // httpd answers what is newer than it in its own version; there is nothing to see at `/`.
+        // httpd answers an unknown HTTP version in its own version; `/` is forbidden there.
         let unknown_version = if self.kind == Kind::Nginx { "505" } else { "403" };
         for (request, status) in [
             ("NONSENSE\r\n\r\n", "400"),
@@ -304,7 +303,7 @@ impl Site {
         }
     }
 
-    /// Speaks HTTP over `openssl s_client`; what the server answered.
+    /// Sends a request over `openssl s_client`; returns the server's answer.
     pub fn raw(&self, arguments: &[&str], request: &str) -> String {
         let mut client = Command::new("openssl");
         client.args(["s_client", "-quiet", "-servername", "localhost", "-CAfile"]).arg(&self.ca);
