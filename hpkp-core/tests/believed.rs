@@ -122,8 +122,8 @@ fn a_copy_speaks_for_its_own_writer_alone() {
         let upto = state.last_seq(&writer(of));
         say(&mut state, by, standing, THEN, gone(of, upto));
         let overreach = state.overreach(THEN, |_, _| true);
-        let said = overreach.get(&writer(by)).map(|one| one.gone.clone());
-        assert_eq!(said, (!counts).then(|| vec![writer(of)]), "{of} {by}");
+        let declared = overreach.get(&writer(by)).map(|one| one.gone.clone());
+        assert_eq!(declared, (!counts).then(|| vec![writer(of)]), "{of} {by}");
         // A writer that says of itself that it is gone has written.
         let counts = counts && of != by;
         assert_eq!(state.is_presented(state.presents_by(shown).unwrap()), !counts, "{of} {by}");

@@ -415,7 +415,11 @@ fn every_event_has_a_fixture() {
         let contents = file::read(&std::fs::read(&path).unwrap()).unwrap();
         kinds.extend(contents.events.iter().map(|event| match event.body() {
             Body::Writer(_) => "writer",
-            Body::Published(said) if said.tlsa.is_some() && said.scope == Scope::Chain => "tlsa",
+            Body::Published(published)
+                if published.tlsa.is_some() && published.scope == Scope::Chain =>
+            {
+                "tlsa"
+            }
             Body::Published(_) => "published",
             Body::Presents(_) => "presents",
             Body::Ended(_) => "ended",

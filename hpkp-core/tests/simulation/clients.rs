@@ -113,7 +113,7 @@ impl View<'_> {
     }
 
     /// What those who noted a header may have seen then: the file is played from its beginning.
-    fn seen_with(&self, header: &Event, said: &Published) -> BTreeSet<&Shown> {
+    fn seen_with(&self, header: &Event, published: &Published) -> BTreeSet<&Shown> {
         let mut seen = BTreeSet::new();
         let is_there = |file: &&&[Event]| file.iter().any(|event| event.id() == header.id());
         let file = self.files.iter().find(is_there).unwrap();
@@ -122,8 +122,8 @@ impl View<'_> {
             match event.body() {
                 Body::Published(_) if event.id() == header.id() => is_sent = true,
                 Body::Presents(presents)
-                    if presents.host == said.host
-                        && presents.matching == said.matching
+                    if presents.host == published.host
+                        && presents.matching == published.matching
                         && !presents.aside =>
                 {
                     shown.insert(event.id());

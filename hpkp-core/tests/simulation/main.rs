@@ -852,7 +852,7 @@ impl Change<'_> {
     fn withhold(&self, verdict: &mut Verdict, state: &State, is_second: bool) -> Digest {
         let digest = digest(self.deployment, &verdict.hosts);
         let on_record = if is_second { State::default() } else { state.clone() };
-        let said = self.told(verdict);
+        let description = self.told(verdict);
         let writer = self.machine.writer.parse().unwrap();
         let _ = verdict.withhold_unrecorded(self.deployment, &on_record, &writer, "full");
         for (host, block) in verdict.hosts.iter().zip(self.config) {
@@ -860,7 +860,7 @@ impl Change<'_> {
             let sending = host.enforced.as_ref().filter(|_| is_named);
             let is_sent = sending.is_some_and(|one| one.header.is_some());
             let is_noted = block.policy.as_ref().is_some_and(|policy| policy.max_age > 0);
-            assert!(!(is_sent && is_noted && is_second), "it is on no record: {said}");
+            assert!(!(is_sent && is_noted && is_second), "it is on no record: {description}");
         }
         digest
     }
@@ -911,10 +911,12 @@ fn recorded(world: &World, log: &[Event]) -> BTreeSet<Publication> {
     let mut current: HashMap<EventId, Vec<Publication>> = HashMap::new();
     for event in log {
         match event.body() {
-            Body::Published(said) if said.lifetime != Lifetime::MaxAge(no_time()) => {
-                let keys: BTreeSet<u32> = said.pins.iter().map(|pin| world.key_of[pin]).collect();
-                let is_meant = |name: &&&str| clients::is_meant(said, name);
-                let of = |name: &&str| ((*name).to_owned(), keys.clone(), said.include_subdomains);
+            Body::Published(published) if published.lifetime != Lifetime::MaxAge(no_time()) => {
+                let keys: BTreeSet<u32> =
+                    published.pins.iter().map(|pin| world.key_of[pin]).collect();
+                let is_meant = |name: &&&str| clients::is_meant(published, name);
+                let of =
+                    |name: &&str| ((*name).to_owned(), keys.clone(), published.include_subdomains);
                 current.insert(event.id(), VISITED.iter().filter(is_meant).map(of).collect());
             }
             Body::Ended(ended) => current.retain(|id, _| !ended.ids.contains(id)),

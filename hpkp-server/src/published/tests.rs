@@ -236,9 +236,9 @@ fn a_copy_does_not_speak_for_a_writer_of_this_machine() {
     let directory = fresh.open();
     append(&directory, &[event(1)]).unwrap();
     let body = || event(9).body().clone();
-    let said = lines("web-1", vec![body(), body(), body()]);
+    let records = lines("web-1", vec![body(), body(), body()]);
     let copy = fresh.file(PEERS).join("web-1.jsonl");
-    fs::write(&copy, &said).unwrap();
+    fs::write(&copy, &records).unwrap();
     let mut contents = Contents::default();
     let errors = directory.read_each(&mut contents);
     assert!(errors.is_empty(), "{errors:?}");
@@ -247,13 +247,13 @@ fn a_copy_does_not_speak_for_a_writer_of_this_machine() {
     assert_eq!(contents.state.last_seq(writer), 1);
     fs::remove_file(&copy).unwrap();
     // Nor does a file of one writer speak for another.
-    for (name, said) in [
+    for (name, records) in [
         ("peers/web-3.jsonl", lines("web-2", vec![body()])),
-        ("peers/web-9.jsonl", said),
+        ("peers/web-9.jsonl", records),
         ("peers/web 3.jsonl", lines("web-3", vec![body()])),
         ("web-3.jsonl", lines("web-2", vec![body()])),
     ] {
-        fs::write(fresh.file(name), said).unwrap();
+        fs::write(fresh.file(name), records).unwrap();
         let mut contents = Contents::default();
         let errors = directory.read_each(&mut contents);
         assert_eq!(errors.len(), 1, "{name}");
@@ -508,17 +508,17 @@ fn nothing_that_was_acknowledged_is_lost_to_a_kill() {
     let mut last = 0;
     for round in 0..200_u64 {
         let mut child = start_child(&fresh.path(), None);
-        let mut said = io::BufReader::new(child.stdout.take().unwrap());
+        let mut output = io::BufReader::new(child.stdout.take().unwrap());
         // Every other one is killed at some time while it starts, the others while they write.
         let (mut first, mut line) = (0, String::new());
         while round % 2 == 0 && first == 0 {
             line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "a child ended by itself");
+            assert!(output.read_line(&mut line).unwrap() > 0, "a child ended by itself");
             first = number(&line).unwrap_or(0);
         }
         std::thread::sleep(Duration::from_micros(round * 7_919 % 8_000));
         child.kill().unwrap();
-        last = last.max(first).max(acknowledged(said).0);
+        last = last.max(first).max(acknowledged(output).0);
         child.wait().unwrap();
         if path.exists() {
             let numbers = numbers(&path);
@@ -537,9 +537,9 @@ fn nothing_that_was_acknowledged_is_lost_to_a_full_disk() {
     let fresh = Fresh::new();
     for limit in ["10", "700", "5000", "5100", "20000"] {
         let mut child = start_child(&fresh.path(), Some(limit));
-        let (last, said) = acknowledged(io::BufReader::new(child.stdout.take().unwrap()));
-        assert!(child.wait().unwrap().success(), "{said:?}");
-        assert!(said.iter().any(|line| line.contains("failed: ")), "{said:?}");
+        let (last, output) = acknowledged(io::BufReader::new(child.stdout.take().unwrap()));
+        assert!(child.wait().unwrap().success(), "{output:?}");
+        assert!(output.iter().any(|line| line.contains("failed: ")), "{output:?}");
         let contents = fresh.open().read().unwrap();
         assert_eq!(contents.torn, [], "{limit}");
         assert!(contents.state.last_seq(&"web-1".parse().unwrap()) >= last, "{limit}");
