@@ -1,11 +1,10 @@
-//! Makes the bindings of httpd's headers: those that `apxs`, or the program that `APXS` names,
-//! stands for.
+//! Makes bindings for the headers of the httpd to which `apxs` belongs. `APXS` names another `apxs`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, error};
 
-/// What the module calls and looks into.
+/// The functions that the module calls.
 const FUNCTIONS: &str = "ap_(state_query|log_error_|check_cmd_context|walk_config|server_root_relative|\
     getword_conf|get_server_protocol|find_linked_module|read_pid|add_output_filter_handle|\
     register_output_filter|pass_brigade|get_server_description|\
@@ -25,11 +24,11 @@ const TYPES: &str = "module|command_rec|cmd_parms|server_rec|server_addr_rec|req
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-env-changed=APXS");
     println!("cargo::rerun-if-changed=build.rs");
-    // The file stays loaded, though httpd gives it up at each reload: some 20 kB of what libraries
-    // keep in statics would be lost each time.
+    // The file must stay loaded, although httpd unloads it at each reload: about 20 kB that libraries keep in statics
+    // would leak each time.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-z,nodelete");
-    // Its own symbols are its own: httpd makes them known to all that it loads later, so another
-    // build of the module, loaded at a reload after an upgrade, would use those of this one.
+    // The module must use its own symbols. httpd loads modules with global symbols, so after an upgrade the new build,
+    // loaded at a reload, would otherwise use those of the old build.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-Bsymbolic");
     let apxs = env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
     let query = |name: &str| run(&apxs, &["-q", name]);
@@ -42,7 +41,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     }
     let mut arguments = vec![format!("-I{headers}")];
     for config in ["APR_CONFIG", "APU_CONFIG"] {
-        // A package without the answer has the programs on the path.
+        // If apxs does not tell where a program is, it is on the path.
         let program = query(config).ok().filter(|program| !program.is_empty());
         let program = program.unwrap_or_else(|| match config {
             "APR_CONFIG" => "apr-1-config".to_owned(),

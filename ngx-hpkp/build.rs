@@ -1,15 +1,15 @@
-//! Turns what nginx-sys found out about nginx into checked cfgs, and makes the bindings of what
-//! nginx-sys has only where it is configured: the servers of `stream` and `mail`.
+//! Makes checked cfgs from what nginx-sys knows about nginx, and bindings for the servers of `stream` and `mail`, which
+//! nginx-sys binds only if nginx is configured with them.
 
 use std::path::{Path, PathBuf};
 use std::{env, error, fs};
 
 fn main() -> Result<(), Box<dyn error::Error>> {
-    // The file stays loaded: nginx's chain of filters may outlive the configuration that loaded it
-    // (src/filter.rs), and what libraries keep in statics would be lost at each reload.
+    // The file must stay loaded: nginx's chain of filters may outlive the configuration that loaded it (src/filter.rs),
+    // and memory that libraries keep in statics would leak at each reload.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-z,nodelete");
-    // Its own symbols are its own: nginx makes them known to all that it loads later, so another
-    // build of the module, loaded at a reload after an upgrade, would use those of this one.
+    // The module must use its own symbols. nginx loads modules with global symbols, so after an upgrade the new build,
+    // loaded at a reload, would otherwise use those of the old build.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-Bsymbolic");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_VERSION_NUMBER");
     println!("cargo::rerun-if-env-changed=DEP_NGINX_FEATURES");
@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let cfgs = [
         // ngx_table_elt_t has a link to the next field of the same name.
         ("ngx_table_elt_next", version >= 1_023_000),
-        // Fields of a backend's interim response 103 are passed on, through filters of their own.
+        // nginx passes on a backend's interim responses 103, through a filter chain of their own.
         ("ngx_early_hints", version >= 1_029_000),
         // A name of a server may be a regular expression.
         ("ngx_pcre", has("pcre")),
@@ -51,17 +51,17 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     headers.bind()
 }
 
-/// What the module looks into.
+/// The types that the module reads.
 const STREAM: &str = "ngx_stream_(conf_ctx|core_main_conf|core_srv_conf|conf_port|conf_addr|listen|\
     server_name|module)_t|hpkp_stream_ssl_conf_t";
 const MAIL: &str = "ngx_mail_(conf_ctx|core_main_conf|core_srv_conf|listen|ssl_conf)_t";
-/// What stands in there and is never looked into.
+/// The types in their fields that the module never reads.
 const OPAQUE: &str = "ngx_(log|resolver|shm_zone|hash|hash_wildcard|hash_keys_arrays|ssl_cache|\
     connection|pool|regex|mail_protocol|stream_(session|phase|phase_engine))_[st]|sockaddr";
 
-/// nginx's headers, of the nginx that the module is built for.
+/// The headers of the nginx for which the module is built.
 struct Headers {
-    /// The directory that has those of `core`, `stream` and `mail`.
+    /// The directory with the headers of `core`, `stream` and `mail`.
     source: PathBuf,
     includes: Vec<PathBuf>,
 }
@@ -75,7 +75,7 @@ impl Headers {
         Ok(Self { source: source.to_owned(), includes })
     }
 
-    /// Whether a header says something: what a version has is seen best where it stands.
+    /// Whether a header contains a text. This detects features more reliably than version numbers.
     fn has(&self, header: &str, text: &str) -> Result<bool, Box<dyn error::Error>> {
         let path = self.source.join(header);
         println!("cargo::rerun-if-changed={}", path.display());
@@ -84,8 +84,8 @@ impl Headers {
         Ok(header.contains(text))
     }
 
-    /// The structures of `stream` and `mail`, whether or not this nginx is configured with them:
-    /// their modules may be loaded later. Nothing of these is linked.
+    /// Makes the structures of `stream` and `mail`, even if this nginx is not configured with them: their modules may
+    /// be loaded later. No symbol of these modules is linked.
     fn bind(&self) -> Result<(), Box<dyn error::Error>> {
         let ssl_conf =
             match self.has("stream/ngx_stream_ssl_module.h", "ngx_stream_ssl_srv_conf_t")? {

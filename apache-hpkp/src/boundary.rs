@@ -1,5 +1,5 @@
-//! The boundary between httpd and Rust, see [`hpkp_server::boundary`]: when a configuration can be
-//! refused, and where a panic is logged.
+//! The boundary between httpd and Rust, see [`hpkp_server::boundary`]: decides whether a panic refuses the
+//! configuration, and logs it.
 
 use hpkp_server::boundary;
 pub(crate) use hpkp_server::boundary::{OnPanic, has_failed, reset};
@@ -7,9 +7,9 @@ pub(crate) use hpkp_server::boundary::{OnPanic, has_failed, reset};
 use crate::bindings::{APLOG_ALERT, APLOG_EMERG};
 use crate::{log, phase};
 
-/// Runs a hook that has to do with reading a configuration; after a panic, logs it and gives what
-/// `after` makes of the circumstances. An error in a running parent would end the
-/// site, and one in a process that shall stop a server would keep it from that.
+/// Runs a hook that takes part in reading a configuration. After a panic it logs the panic and returns the result of
+/// `after`. An error in a running parent would end the server, and an error in a process that stops a server would
+/// prevent the stop.
 pub(crate) fn catch_config_hook<T>(
     name: &str,
     after: impl FnOnce(OnPanic) -> T,
@@ -22,7 +22,7 @@ pub(crate) fn catch_config_hook<T>(
     boundary::catch_config_hook(name, on_panic, report, after, hook)
 }
 
-/// Runs a hook that serves a request; after a panic, logs it and gives `fallback`.
+/// Runs a hook that serves a request; after a panic, logs it and returns `fallback`.
 pub(crate) fn catch_request_hook<T>(name: &str, fallback: T, hook: impl FnOnce() -> T) -> T {
     boundary::catch_request_hook(name, fallback, |text| log::panic(APLOG_ALERT, text), hook)
 }

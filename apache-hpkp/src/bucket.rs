@@ -1,4 +1,4 @@
-//! Brigades of buckets: what a filter of httpd gets.
+//! Changes brigades of buckets, the data of httpd's filters.
 
 use std::ffi::c_char;
 use std::mem::offset_of;
@@ -8,8 +8,8 @@ use crate::bindings::{
     apr_bucket, apr_bucket_brigade, apr_bucket_heap_create, apr_read_type_e_APR_BLOCK_READ,
 };
 
-/// Puts, in the place of the bytes of each bucket with data, what `change` writes; until it gives
-/// false, or one cannot be read. Whether neither was so.
+/// Replaces the bytes of each bucket with data by those that `change` writes, until `change` returns false or a bucket
+/// cannot be read. Returns whether all buckets were replaced.
 ///
 /// # Safety
 /// `brigade` is a live brigade that only this thread uses.
@@ -18,9 +18,8 @@ pub(crate) unsafe fn rewrite(
     mut change: impl FnMut(&[u8], &mut Vec<u8>) -> bool,
 ) -> bool {
     let mut out = Vec::new();
-    // SAFETY: by the caller's promise. A brigade is a ring of buckets, which begins and ends with a
-    // sentinel: where a bucket would lie whose link were the brigade's own. What a bucket is read
-    // into lives until the bucket is destroyed.
+    // SAFETY: by the caller's promise. A brigade is a ring of buckets with a sentinel, which is at the address of a
+    // bucket whose link would be the brigade's own. The data of a bucket live until the bucket is destroyed.
     unsafe {
         let list = &raw mut (*brigade).list;
         let sentinel = list.cast::<apr_bucket>().wrapping_byte_sub(offset_of!(apr_bucket, link));
@@ -39,7 +38,7 @@ pub(crate) unsafe fn rewrite(
             {
                 return false;
             }
-            // Reading may have put the rest into a bucket behind this one.
+            // Reading may have split the bucket and inserted the rest after it.
             let next = (*bucket).link.next;
             if length > 0 {
                 let bytes = std::slice::from_raw_parts(data.cast::<u8>(), length);
@@ -57,7 +56,7 @@ pub(crate) unsafe fn rewrite(
     true
 }
 
-/// Puts a bucket with a copy of `bytes`, if there are any, in the place of `bucket`.
+/// Replaces `bucket` by a bucket with a copy of `bytes`, or removes it if `bytes` is empty.
 ///
 /// # Safety
 /// `bucket` is in a live brigade that only this thread uses; it is gone afterwards.

@@ -17,18 +17,18 @@ use crate::cstr;
 use crate::httpd;
 use crate::pool;
 
-/// What stands in a server.
+/// The settings and the state of a server.
 pub(crate) struct ServerConf {
     pub(crate) settings: ServerSettings,
-    /// In the main server.
+    /// The settings that exist once; used in the main server.
     pub(crate) global: GlobalSettings,
-    /// Whether a policy is being read, the last one.
+    /// Whether a policy, the last one, is being read.
     pub(crate) is_in_policy: bool,
     /// The context that mod_ssl made for it, or null.
     pub(crate) context: *mut SslCtx,
-    /// mod_ssl's OpenSSL, in every server once a configuration with policies has been accepted.
+    /// mod_ssl's OpenSSL; set in every server once a configuration with policies has been accepted.
     pub(crate) active: Option<Arc<OpenSsl>>,
-    /// What is sent; filled in once the configuration has been accepted.
+    /// The fields that the server sends; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
 }
 
@@ -45,25 +45,25 @@ impl Default for ServerConf {
     }
 }
 
-/// What a server's responses need.
+/// The data that a server's responses need.
 #[derive(Default)]
 pub(crate) struct Response {
     pub(crate) enforced: Option<Prepared>,
     pub(crate) report_only: Option<Prepared>,
-    /// The hosts for which the enforced policy may be sent, where others come here too.
+    /// The hosts for which the enforced policy may be sent, if clients also reach the server by other names.
     pub(crate) names: Option<Arc<NameSet>>,
 }
 
 /// A field and its value for C, made once.
 pub(crate) struct Prepared {
     pub(crate) field: Field,
-    /// Empty where the field is withheld on every connection.
+    /// The value; empty if the field is withheld on every connection.
     pub(crate) value: CString,
 }
 
 impl Response {
-    /// None where no field is ever to be sent or withheld. `names` are the hosts for which the enforced
-    /// policy may be sent.
+    /// None if the server never sends or withholds a field. `names` are the hosts for which the enforced policy may be
+    /// sent.
     pub(crate) fn new(fields: Vec<Field>, names: Option<Arc<NameSet>>) -> Option<Self> {
         let mut response = Self { names, ..Self::default() };
         for field in fields {
@@ -78,8 +78,8 @@ impl Response {
     }
 }
 
-/// The configuration of a server, none where httpd does not have the module. Nothing holds a
-/// reference to it while httpd may call a directive's handler, which makes one of its own.
+/// The configuration of a server; none if httpd does not have the module. No reference to it may exist while httpd may
+/// call a directive's handler, which makes its own.
 ///
 /// # Safety
 /// `server` is live, and its configuration has been made.
@@ -131,7 +131,7 @@ unsafe fn make(
     pool: *mut apr_pool_t,
     value: impl FnOnce() -> ServerConf,
 ) -> *mut c_void {
-    // httpd has no way to refuse here: a failure is remembered, and refused where there is one.
+    // httpd cannot refuse the configuration here. A failure is remembered, and a later hook refuses.
     // SAFETY: by the caller's promise.
     let empty = |_: OnPanic| unsafe { pool::alloc_in_pool(pool, ServerConf::default()) };
     // SAFETY: by the caller's promise.
@@ -139,13 +139,13 @@ unsafe fn make(
     boundary::catch_config_hook(hook, empty, make).cast()
 }
 
-/// What the server of this request sends, if anything.
+/// The data for responses of a request's server, if it sends or withholds a field.
 ///
 /// # Safety
 /// `r` is live.
 pub(crate) unsafe fn response_of<'a>(r: *const request_rec) -> Option<&'a Response> {
-    // SAFETY: by the caller's promise; the configuration outlives its requests. What is sent to
-    // another site in a client's name is that site's.
+    // SAFETY: by the caller's promise; the configuration outlives its requests. Responses of the forward proxy belong
+    // to another site, so they get no field.
     unsafe {
         if (*r).proxyreq == PROXYREQ_PROXY {
             return None;

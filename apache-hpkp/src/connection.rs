@@ -1,5 +1,5 @@
-//! The state of a TLS connection: which context it uses, known once the handshake has named the
-//! host, and whether what is sent on it may be an interim response.
+//! The state of a TLS connection: which context it uses, which is known once the handshake has named the host, and
+//! whether the data sent on it may be an interim response.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
@@ -18,15 +18,15 @@ use crate::httpd::{self, DECLINED, OK};
 use crate::pool;
 use crate::{boundary, bucket};
 
-/// What is kept of a TLS connection, or of a stream of HTTP/2 on one.
+/// The state of a TLS connection, or of a stream of HTTP/2 on one.
 pub(crate) struct Connection {
-    /// Null for a stream.
+    /// The `SSL`; null for a stream.
     ssl: *const Ssl,
     context: Option<ContextAddress>,
     has_filter: bool,
-    /// The request whose final response has not begun; null where there is none.
+    /// The request whose final response has not begun; null if there is none.
     waiting: *const request_rec,
-    /// What has been sent of it. None as long as nothing has: most requests have no interim response.
+    /// The parser of the interim responses sent so far. None before the first one, since most requests have none.
     interim: Option<InterimHeaders>,
 }
 
@@ -36,7 +36,7 @@ impl Connection {
     }
 }
 
-/// Names of modules, ended by null, as httpd's hooks take them.
+/// Names of modules, terminated by null, for httpd's hooks.
 #[repr(transparent)]
 struct Names([*const c_char; 2]);
 
@@ -46,11 +46,11 @@ unsafe impl Sync for Names {}
 /// mod_ssl's signature for `pre_handshake`.
 type PreHandshake = unsafe extern "C" fn(*mut conn_rec, *mut Ssl, c_int) -> c_int;
 
-/// httpd's own answer whether a connection is on TLS, since 2.4.47. It is looked up, so that an older
-/// one can be told why it is not enough.
+/// httpd's function that tells whether a connection is on TLS, since 2.4.47. It is looked up at run time, so that the
+/// module can report an older httpd instead of failing to load.
 static IS_SSL: AtomicPtr<c_void> = AtomicPtr::new(ptr::null_mut());
 
-/// Whether this httpd has what the module needs.
+/// Whether this httpd has the functions that the module needs.
 pub(crate) fn is_supported() -> bool {
     !IS_SSL.load(Ordering::Relaxed).is_null()
 }
@@ -88,7 +88,7 @@ pub(crate) unsafe fn register() {
             ptr::null(),
             APR_HOOK_MIDDLE,
         );
-        // mod_ssl shakes hands there, and mod_http2 takes over there.
+        // The hook must run after mod_ssl's handshake and before mod_http2 takes over.
         ap_hook_process_connection(
             Some(process_connection),
             AFTER.0.as_ptr(),
@@ -98,7 +98,7 @@ pub(crate) unsafe fn register() {
     }
 }
 
-/// Of mod_ssl: a connection is about to shake hands.
+/// mod_ssl's hook: the handshake of a connection is about to begin.
 unsafe extern "C" fn pre_handshake(
     connection: *mut conn_rec,
     ssl: *mut Ssl,
@@ -127,7 +127,7 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
             let kept = kept.and_then(|slot| slot.read().as_mut());
             let conf = conf::settled_conf((*connection).base_server);
             let active = conf.and_then(|conf| conf.active.as_ref());
-            // Plain HTTP on a port for TLS is answered as such: then there is no `SSL` any more.
+            // mod_ssl answers plain HTTP on a TLS port in plain text; then the `SSL` does not exist any more.
             if let Some((kept, openssl)) = kept.zip(active).filter(|_| is_ssl(connection)) {
                 kept.context = Some(openssl.context_of(kept.ssl).into());
             }
@@ -136,8 +136,8 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
     })
 }
 
-/// The context that the connection of a request uses; none without TLS. A stream of HTTP/2 has a
-/// connection of its own, whose master is the real one.
+/// The context that the connection of a request uses; none without TLS. A stream of HTTP/2 has a connection of its own,
+/// whose master is the TLS connection.
 ///
 /// # Safety
 /// `connection` is live.
@@ -152,7 +152,7 @@ pub(crate) unsafe fn context(connection: *const conn_rec) -> Option<ContextAddre
     }
 }
 
-/// The same of what is kept of a connection, null where nothing is.
+/// The context in the state of a connection, which may be null.
 ///
 /// # Safety
 /// `kept` is null, or lives.
@@ -162,8 +162,8 @@ pub(crate) unsafe fn kept_context(kept: *const Connection) -> Option<ContextAddr
     unsafe { if kept.is_null() { None } else { (*kept).context } }
 }
 
-/// What is kept of the connection of a request, not of its master; null where nothing is. A pointer:
-/// the streams of HTTP/2 look at the context of their master meanwhile.
+/// The state of a request's own connection, not of its master; null if there is none. The result is a pointer, because
+/// HTTP/2 streams read the context of their master at the same time.
 ///
 /// # Safety
 /// `connection` is live.
@@ -173,8 +173,8 @@ unsafe fn own(connection: *const conn_rec) -> *mut Connection {
     unsafe { httpd::connection_slot(connection).map_or(ptr::null_mut(), |slot| slot.read()) }
 }
 
-/// A request begins; gives what is kept of its connection, null without TLS. Until its final response
-/// begins, what is sent may be an interim response, which httpd writes to the connection, past all
+/// Called when a request begins. Returns the state of its connection, null without TLS. Until the final response
+/// begins, the data sent may be an interim response, which httpd writes directly to the connection, not through the
 /// filters of the request.
 ///
 /// # Safety
@@ -211,7 +211,7 @@ unsafe fn first_request_begins(
         let connection = (*request).connection;
         let mut kept = own(connection);
         if kept.is_null() {
-            // A stream of HTTP/2 has a connection of its own, on which nothing has been kept yet.
+            // A stream of HTTP/2 has a connection of its own, which has no state yet.
             let Some(slot) = httpd::connection_slot(connection) else { return kept };
             let Some(context) = context(connection) else { return kept };
             kept = pool::alloc_in_pool(
@@ -224,14 +224,14 @@ unsafe fn first_request_begins(
         let behind = (*connection).output_filters;
         ap_add_output_filter_handle(filter, kept.cast(), ptr::null_mut(), connection);
         let new = (*connection).output_filters;
-        // This request's filters lead to those that the connection had.
+        // The request's filters still lead to the earlier first filter of the connection.
         redirect(&raw mut (*request).output_filters, behind, new);
         redirect(&raw mut (*request).proto_output_filters, behind, new);
         kept
     }
 }
 
-/// Has what leads to `behind` in a list of filters lead to `new`, which itself leads there.
+/// Makes the filters that lead to `behind` lead to `new`, which leads to `behind`.
 ///
 /// # Safety
 /// `list` is where a live list of filters begins, which only this thread uses.
@@ -252,7 +252,7 @@ unsafe fn redirect(
     }
 }
 
-/// The final response of a request begins.
+/// Called when the final response of a request begins.
 ///
 /// # Safety
 /// `kept` is null, or what is kept of a connection that this thread serves.
@@ -266,7 +266,7 @@ pub(crate) unsafe fn response_begins(kept: *mut Connection) {
     }
 }
 
-/// A request ends, perhaps while the next one of its connection is served already.
+/// Called when a request ends, perhaps while the next request of its connection is already served.
 ///
 /// # Safety
 /// `request` is a live request that this thread serves.
@@ -280,7 +280,7 @@ pub(crate) unsafe fn request_ends(request: *const request_rec) {
     }
 }
 
-/// Whether what is sent on a connection may be an interim response.
+/// Whether the data sent on a connection may be an interim response.
 ///
 /// # Safety
 /// `kept` is what is kept of a connection that this thread serves.
@@ -290,7 +290,7 @@ pub(crate) unsafe fn may_be_interim(kept: *const Connection) -> bool {
     unsafe { !(*kept).waiting.is_null() }
 }
 
-/// Takes fields of our names out of what is sent on a connection before a final response.
+/// Removes the two fields from the data sent on a connection before a final response.
 ///
 /// # Safety
 /// As for [`may_be_interim`], and `brigade` is live.
@@ -301,7 +301,7 @@ pub(crate) unsafe fn clean(kept: *mut Connection, brigade: *mut apr_bucket_briga
         let request = (*kept).waiting;
         let interim = (*kept).interim.get_or_insert_default();
         let is_done = bucket::rewrite(brigade, |bytes, out| {
-            // Of a server without a policy nothing is changed.
+            // Data of a server without a policy are not changed.
             if conf::response_of(request).is_none() {
                 return false;
             }

@@ -14,7 +14,7 @@ pub(crate) unsafe fn text(string: *const c_char) -> String {
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 
-/// `text` for C: what follows a null byte is left out.
+/// `text` as a C string, without anything after a null byte.
 pub(crate) fn c_string(text: &str) -> CString {
     let end = text.bytes().position(|byte| byte == 0).unwrap_or(text.len());
     CString::new(&text[..end]).unwrap_or_default()

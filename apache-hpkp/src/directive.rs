@@ -1,5 +1,5 @@
-//! The directives (`docs/reference/directives.md`): where they are allowed. Their values are read
-//! by [`hpkp_server::httpd`]. httpd names an error's file and line.
+//! The directives (`docs/reference/directives.md`): where they are allowed. [`hpkp_server::httpd`] reads their values.
+//! httpd adds the file and the line to an error.
 
 use std::ffi::{CStr, c_char, c_uint, c_void};
 use std::ptr;
@@ -119,8 +119,8 @@ const fn command(
     }
 }
 
-/// Runs the handler of a directive: `set` gets its server's object, its value, its place, and what makes a
-/// path in it whole.
+/// Runs the handler of a directive: `set` gets its server's object, its value, its place, and a function that makes a
+/// path absolute.
 ///
 /// # Safety
 /// `cmd` and `value` are what httpd hands to a directive's handler.
@@ -150,10 +150,10 @@ unsafe fn handle(
     })
 }
 
-/// The answer to what cannot be.
+/// The error for a state that cannot occur.
 const BUG: &CStr = c"bug in mod_hpkp, please report it";
 
-/// Runs what reads a directive, where what is read counts.
+/// Runs `read` for a directive, unless this process ignores the configuration.
 fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
     let after = |on_panic: OnPanic| on_panic.either(BUG.as_ptr(), ptr::null());
     boundary::catch_config_hook(name, after, || {
@@ -176,7 +176,7 @@ unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
     unsafe { apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()) }
 }
 
-/// The directive's name as it is known, however it is written.
+/// The directive's name in the spelling of the table.
 ///
 /// # Safety
 /// `cmd` is what httpd hands to a directive's handler.
@@ -199,7 +199,7 @@ unsafe extern "C" fn in_server(
     }
 }
 
-/// The directory for last good certificates, outside all virtual hosts; within one it can be turned off.
+/// The directory for last good certificates, outside all virtual hosts. A virtual host can turn it off.
 unsafe extern "C" fn keep_certificates(
     cmd: *mut cmd_parms,
     _: *mut c_void,
@@ -216,7 +216,7 @@ unsafe extern "C" fn keep_certificates(
     }
 }
 
-/// A directive that stands outside all virtual hosts.
+/// A directive that is only allowed outside all virtual hosts.
 unsafe extern "C" fn global(
     cmd: *mut cmd_parms,
     _: *mut c_void,
@@ -235,7 +235,7 @@ unsafe extern "C" fn global(
     }
 }
 
-/// The policy's block: its name with the closing bracket is the argument.
+/// The block of a policy. The argument is its name with the closing bracket.
 unsafe extern "C" fn policy(
     cmd: *mut cmd_parms,
     _: *mut c_void,
@@ -265,13 +265,13 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
             return begun;
         }
         let first = (*(*cmd).directive).first_child;
-        // httpd would execute any directive that is allowed in a server.
+        // Otherwise httpd would execute any directive in the block that is allowed in a server.
         let mut all = siblings(first).map(|one| (one, cstr::text(one.directive)));
         let error = match all.find(|(_, name)| model::policy_directive(name).is_none()) {
             Some((directive, name)) => {
                 (*cmd).err_directive = directive;
-                let shown = Excerpt::new(&name);
-                in_pool((*cmd).pool, &format!("{shown} not allowed in <HPKPPolicy>"))
+                let name = Excerpt::new(&name);
+                in_pool((*cmd).pool, &format!("{name} not allowed in <HPKPPolicy>"))
             }
             None => ap_walk_config(first, cmd, (*cmd).context),
         };
@@ -282,7 +282,7 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
     }
 }
 
-/// The words between `<HPKPPolicy` and `>`, none where that is missing.
+/// The words between `<HPKPPolicy` and `>`; none if `>` is missing.
 ///
 /// # Safety
 /// `pool` is live.
@@ -293,7 +293,7 @@ unsafe fn words_of_block(pool: *mut apr_pool_t, arguments: &str) -> Vec<String> 
     unsafe { httpd::words(pool, arguments.as_ptr()) }
 }
 
-/// A directive that stands in a policy.
+/// A directive inside a policy.
 unsafe extern "C" fn in_policy(
     cmd: *mut cmd_parms,
     _: *mut c_void,

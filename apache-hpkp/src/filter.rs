@@ -1,5 +1,5 @@
-//! The output filters: one puts the fields into a response at the last moment, when httpd's own filter
-//! is about to write the header; the other removes fields of these names from interim responses.
+//! The output filters: one adds the fields to a response at the last moment, when httpd's own filter is about to write
+//! the header; the other removes fields with these names from interim responses.
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -20,10 +20,10 @@ use crate::conf::{Prepared, Response};
 use crate::connection::{self, Connection};
 use crate::httpd::{self, DECLINED, OK};
 
-/// The filter as httpd knows it.
+/// httpd's handle of the filter of responses.
 static FILTER: AtomicPtr<ap_filter_rec_t> = AtomicPtr::new(ptr::null_mut());
 
-/// The filter of connections for interim responses.
+/// httpd's handle of the filter of connections, for interim responses.
 static INTERIM: AtomicPtr<ap_filter_rec_t> = AtomicPtr::new(ptr::null_mut());
 
 /// The names of the fields.
@@ -37,13 +37,13 @@ const HEADER: &CStr = c"HPKP_HEADER";
 /// Whether httpd calls the module for requests.
 static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// The module has been loaded anew: httpd has forgotten what was registered before.
+/// Called when the module has been loaded again: httpd has forgotten the hooks that were registered before.
 pub(crate) fn reset() {
     IS_REGISTERED.store(false, Ordering::Relaxed);
 }
 
-/// Has httpd call the module for requests. The first directive of a configuration does that: where
-/// there is none, requests cost nothing. httpd sorts its hooks once more behind the directives.
+/// Makes httpd call the module for requests. The first directive of a configuration calls this, so that requests cost
+/// nothing in a configuration without directives. httpd sorts its hooks again after it has read the directives.
 ///
 /// # Safety
 /// httpd is reading the configuration.
@@ -60,7 +60,7 @@ pub(crate) unsafe fn register() {
             ap_filter_type_AP_FTYPE_PROTOCOL,
         );
         FILTER.store(filter, Ordering::Relaxed);
-        // Before TLS, and before mod_http2 makes frames of what it is given.
+        // The filter must run before TLS, and before mod_http2 makes frames from the data.
         let filter = ap_register_output_filter(
             c"HPKP_INTERIM".as_ptr(),
             Some(interim),
@@ -68,15 +68,15 @@ pub(crate) unsafe fn register() {
             ap_filter_type_AP_FTYPE_CONNECTION,
         );
         INTERIM.store(filter, Ordering::Relaxed);
-        // The first of the filters of its type sees what all others put there.
+        // The first filter of its type sees the fields of all others.
         let none = ptr::null();
         ap_hook_create_request(Some(create_request), none, none, APR_HOOK_REALLY_FIRST);
         ap_hook_log_transaction(Some(log_transaction), none, none, APR_HOOK_REALLY_FIRST);
     }
 }
 
-/// Every request gets the filter where any server has a policy: which server it is for is known
-/// later. Requests inside a request and those that take its place share its filters.
+/// If any server has a policy, every request gets the filter, since its server is known only later. Subrequests and
+/// internal redirects share the filters of their request.
 unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request.
     unsafe {
@@ -127,8 +127,8 @@ unsafe extern "C" fn output(
 ) -> apr_status_t {
     // SAFETY: httpd hands over a live filter of a live request, which has what `begin` gave it.
     unsafe {
-        // Each time: an error on the way may bring another header, and nothing tells which is the
-        // one that is written.
+        // The fields are set each time: after an error the response may get another header, and it is not known which
+        // header will be written.
         boundary::catch_request_hook("filter", (), || {
             let kept = (*filter).ctx.cast::<Connection>();
             set_fields((*filter).r, kept);
@@ -138,7 +138,7 @@ unsafe extern "C" fn output(
     }
 }
 
-/// httpd writes interim responses, and what it tunnels, to the connection itself.
+/// The filter of connections: httpd writes interim responses and tunnelled data directly to the connection.
 unsafe extern "C" fn interim(
     filter: *mut ap_filter_t,
     brigade: *mut apr_bucket_brigade,
@@ -179,7 +179,7 @@ unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
             }
         }
         let context = connection::kept_context(kept);
-        // A misdirected request is one for another server: its pins are not for this connection.
+        // A misdirected request is for another server, whose pins do not belong to this connection.
         let context = context.filter(|_| (*r).status != HTTP_MISDIRECTED_REQUEST);
         let mut first = true;
         for prepared in [&response.enforced, &response.report_only].into_iter().flatten() {
@@ -228,7 +228,7 @@ unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
     }
 }
 
-/// Tells `LogFormat` what was sent, and what was not.
+/// Sets the notes for `LogFormat`: whether the header was sent.
 unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
     // SAFETY: httpd hands over a live request, the first of those that took each other's place.
     unsafe {

@@ -1,9 +1,8 @@
 //! Closes this module's descriptors in processes that httpd forks.
 //!
-//! Descriptors that are closed on exec stay open in a process that runs on without exec: a daemon of
-//! mod_cgid, mod_fcgid or mod_wsgi, or a child that serves. No hook announces the daemons. Such a
-//! process would keep the terminal open for a caller that waits until it is closed, and it would keep
-//! the lock on the records after the server has ended.
+//! Descriptors with close-on-exec stay open in a process that continues without exec: a daemon of mod_cgid, mod_fcgid
+//! or mod_wsgi, or a worker. httpd calls no hook for these daemons. Such a process would keep the terminal open for a
+//! caller that waits until it is closed, and would keep the lock on the records after the server has ended.
 
 use std::sync::OnceLock;
 
@@ -11,10 +10,10 @@ use hpkp_server::published;
 
 use crate::log;
 
-/// Has every process that is forked from now on close what it must not keep. Whether it will: the
-/// system may have no memory for it.
+/// Makes every process that is forked from now on close the descriptors that it must not keep. Returns false if the
+/// system has no memory for that.
 pub(crate) fn close_descriptors_in_children() -> bool {
-    // The file stays loaded as long as the process lives, see build.rs, and so does the function.
+    // The file, and so the function, stays loaded as long as the process lives, see build.rs.
     static IS_REGISTERED: OnceLock<bool> = OnceLock::new();
     *IS_REGISTERED.get_or_init(|| {
         // SAFETY: the C library calls the function after each fork, in the child's one thread.
@@ -22,11 +21,11 @@ pub(crate) fn close_descriptors_in_children() -> bool {
     })
 }
 
-/// Nothing here allocates, waits for a lock or can panic: of a parent with several threads, any may
-/// have been interrupted.
+/// This function must not allocate, wait for a lock or panic: if the parent has several threads, the fork may have
+/// interrupted any of them.
 unsafe extern "C" fn in_child() {
     log::close_terminal_in_child();
-    // SAFETY: a child of httpd does not check or record anything: that is done in the parent. What
-    // becomes the server itself is forked before anything is claimed.
+    // SAFETY: a child of httpd does not check or record anything, which the parent does. The process that becomes the
+    // server itself is forked before anything is claimed.
     unsafe { published::close_in_child() };
 }

@@ -1,9 +1,9 @@
 //! The gate: the check of a whole configuration.
 //!
-//! At a test, and before `-k graceful` sends its signal, it runs in `check_config`, where a
-//! configuration can still be refused, and reads the files of certificates. At a start and a reload
-//! it runs after all other modules in `post_config`, and sees what mod_ssl has loaded. In a running
-//! parent an error there would end the server, so nothing is refused.
+//! At a config test, and before `-k graceful` sends its signal, the gate runs in `check_config`, where a configuration
+//! can still be refused, and reads the certificate files. At a start and a reload it runs in `post_config` after all
+//! other modules, and uses the certificates that mod_ssl has loaded. In a running parent an error there would end the
+//! server, so nothing is refused.
 
 use std::collections::HashMap;
 use std::env;
@@ -50,7 +50,8 @@ const OVERRIDE: &str = "HPKP_CHECK";
 type InitServer =
     unsafe extern "C" fn(*mut server_rec, *mut apr_pool_t, c_int, *mut SslCtx) -> c_int;
 
-/// The hook that can refuse a configuration: by itself, so that it does when another is missing.
+/// Registers the hook that can refuse a configuration. It is registered by itself, so that it also refuses if the other
+/// hooks could not be registered.
 ///
 /// # Safety
 /// httpd is loading the module.
@@ -86,7 +87,7 @@ fn after(on_panic: OnPanic) -> c_int {
     on_panic.either(REFUSED, OK)
 }
 
-/// A hook has failed before, where httpd has no way to refuse.
+/// The result for the case that an earlier hook has failed in which httpd cannot refuse.
 fn refuse_if_possible() -> c_int {
     if phase::can_refuse() { REFUSED } else { OK }
 }
@@ -120,7 +121,7 @@ unsafe extern "C" fn check_config(
     main: *mut server_rec,
 ) -> c_int {
     boundary::catch_config_hook("check_config", after, || {
-        // The server has left the terminal by now; what is forked from here on is something else.
+        // The server has left the terminal by now, so later forks are not the server itself.
         log::expect_detaching(false);
         // SAFETY: httpd hands over live pools and the configuration that it has just read.
         unsafe {
@@ -148,7 +149,7 @@ unsafe extern "C" fn check_config(
     })
 }
 
-/// Of mod_ssl: a server's certificates have been loaded.
+/// mod_ssl's hook: the certificates of a server have been loaded.
 unsafe extern "C" fn init_server(
     server: *mut server_rec,
     _: *mut apr_pool_t,
@@ -183,7 +184,7 @@ unsafe extern "C" fn post_config(
     })
 }
 
-/// Why a test lets pass what a reload would refuse, as a clause, if it does.
+/// Why this test accepts what a reload would refuse, as a clause; none if it does not.
 fn why_lenient() -> Option<String> {
     if env::var_os(OVERRIDE).is_some_and(|value| value == "warn") {
         return Some("HPKP_CHECK=warn is set".to_owned());
@@ -192,14 +193,14 @@ fn why_lenient() -> Option<String> {
     Some(format!("\"{script}\" stops the server when the test fails"))
 }
 
-/// Checks what a start or a reload would load; whether it is accepted.
+/// Checks the certificates that a start or a reload would load. Returns whether they are accepted.
 ///
 /// # Safety
 /// `main` is the main server of the configuration just read, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
     let (conf, mut servers) = unsafe { (conf::settled_conf(main), vhost::all(main)) };
-    // Without its slot httpd would not call us.
+    // httpd calls this module only if it has its slot.
     let Some(conf) = conf else { return false };
     if !servers.iter().any(|server| server.settings.uses_policy())
         && conf.global.published.is_empty()
@@ -229,7 +230,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     let (mut deployment, _) =
         model::deployment(&servers, tls, &listening, &mut loader, &conf.global);
     let mut verdict = loader.check(&mut deployment);
-    // What a start would present, a test that is one before it is to see.
+    // A test before a start must check the certificates that the start would present.
     if let Some(keeping) = model::keeping(&servers, kept, &conf.global, is_lenient) {
         let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);
         let put = |context: usize, _: &Replacement| {
@@ -240,18 +241,18 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     }
     let judgement = judged(&verdict, has_tls, Phase::Test, conf.global.on_start, || None);
     judgement.lines.iter().for_each(log::line_of_test);
-    // mod_ssl was kept from saying it.
+    // These are mod_ssl's errors about missing files, which `missing` has hidden from it.
     for (_, why) in &absent {
         log::write_startup(APLOG_EMERG, why);
     }
     !judgement.refused && absent.is_empty()
 }
 
-/// The system's store as the first reading of a start found it. The second comes right behind it, when
-/// whoever started the server may wait for it already.
+/// The system's store from the first reading of a start. The second reading follows at once, when the caller may
+/// already wait for the server.
 static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 
-/// Checks what has been loaded and prepares what is sent; whether it is accepted.
+/// Checks the loaded certificates and prepares the fields to send. Returns whether the configuration is accepted.
 ///
 /// # Safety
 /// `main` is the main server of the configuration that is about to take effect, and `pool` is that
@@ -259,7 +260,7 @@ static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut server_rec) -> bool {
     // SAFETY: by the caller's promise; nothing changes these settings any more.
     let (conf, servers) = unsafe { (conf::settled_conf(main), vhost::all(main)) };
-    // Without its slot httpd would not call us.
+    // httpd calls this module only if it has its slot.
     let Some(conf) = conf else { return !phase::can_refuse() };
     if !servers.iter().any(|server| server.settings.uses_policy())
         && conf.global.published.is_empty()
@@ -271,7 +272,7 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
     unsafe { check_loaded(pool, temporary, conf, servers) }
 }
 
-/// As [`serve`], of a configuration that has something to check.
+/// [`serve`] for a configuration with something to check.
 ///
 /// # Safety
 /// As [`serve`]; `conf` and `servers` are those of the main server.
@@ -283,7 +284,7 @@ unsafe fn check_loaded(
 ) -> bool {
     let openssl = httpd::openssl();
     let mut loader = Loader::new(openssl.as_ref());
-    // Taken out: a later restart reads it anew.
+    // The store is taken, so that a later restart reads it again.
     let system = SYSTEM.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(system) = system {
         loader.adopt_system(system);
@@ -307,7 +308,7 @@ unsafe fn check_loaded(
         living::master_at(&living::own_addresses()).or_else(claimant)
     });
 
-    // A start reads its configuration twice: before it leaves the terminal, and behind that.
+    // A start reads its configuration twice: before it leaves the terminal, and after that.
     let is_first = phase == Phase::Start && phase::is_first_reading();
     if is_first {
         judgement.lines.iter().for_each(log::line_to_terminal);
@@ -336,14 +337,14 @@ unsafe fn check_loaded(
         }
         drop(loader);
         activate(&servers, &deployment, &verdict, &addresses, openssl);
-        // Whoever waits for the end of the start's output finds a server that is ready: what the second
-        // reading has to do would else come behind it.
+        // The terminal is released last: a caller that waits for the end of the start's output then finds a server
+        // that has completed the second reading.
         log::release_terminal();
     }
     true
 }
 
-/// Keeps what the servers present for which nothing was found; gives what there is to say.
+/// Keeps the certificates of servers without a lock-out, and returns findings about those that cannot be kept.
 fn keep(
     keeping: &Keeping,
     servers: &[Server],
@@ -357,7 +358,7 @@ fn keep(
     keeping.keep(deployment, verdict, pairs)
 }
 
-/// The contexts of the servers, and what these present, where they have one.
+/// The contexts and the certificates of the servers that have a context.
 ///
 /// # Safety
 /// The servers are those of the configuration that is about to take effect.
@@ -392,7 +393,7 @@ fn activate(
     addresses: &[ContextAddress],
     openssl: Result<OpenSsl, OpenSslError>,
 ) {
-    // Without it nobody can say which context a connection uses.
+    // Without OpenSSL it is not known which context a connection uses.
     let Ok(openssl) = openssl else { return };
     let openssl = Arc::new(openssl);
     let fields = sending::fields(deployment, verdict, addresses).into_iter().zip(&verdict.hosts);
@@ -407,7 +408,7 @@ fn activate(
     }
 }
 
-/// Whether mod_md has made up a certificate until it gets a real one.
+/// Whether the certificate is mod_md's temporary one, which it presents until it gets a real one.
 fn is_fallback(certificates: &Certificates) -> bool {
     let Certificates::Loaded(chains) = certificates else { return false };
     chains
@@ -415,7 +416,7 @@ fn is_fallback(certificates: &Certificates) -> bool {
         .any(|chain| chain.leaf().subject().to_string().contains("Apache Managed Domain Fallback"))
 }
 
-/// The table's answer, with what only httpd can lack.
+/// The judgement of the failure table, with the findings that only httpd can have.
 fn judged(
     verdict: &Verdict,
     has_tls: bool,
@@ -428,7 +429,7 @@ fn judged(
     if !has_tls {
         let finding = model::without_tls();
         let lines = failure::lines_after(&finding, phase);
-        // No directive is the cause.
+        // These findings are not caused by a directive.
         judgement.lines.extend(lines.map(|line| LogLine { at: None, ..line }));
     }
     judgement

@@ -1,4 +1,4 @@
-//! httpd's containers, directives and configuration slots as Rust sees them.
+//! Access to httpd's containers, directives and configuration slots.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr::NonNull;
@@ -19,7 +19,7 @@ pub(crate) const OK: c_int = crate::bindings::OK;
 /// httpd's `DECLINED`.
 pub(crate) const DECLINED: c_int = crate::bindings::DECLINED;
 
-/// The elements of an array; none where the pointer is null.
+/// The elements of an array; none if the pointer is null.
 ///
 /// # Safety
 /// `array` is null or a live array of `T`, which does not change while the slice is used.
@@ -35,8 +35,8 @@ pub(crate) unsafe fn elements<'a, T>(array: *const apr_array_header_t) -> &'a [T
     }
 }
 
-/// Our slot of one of httpd's configuration vectors; none where httpd does not have the module, which
-/// it numbers -1 then.
+/// This module's slot in one of httpd's configuration vectors; none if httpd does not have the module, whose index is
+/// then -1.
 ///
 /// # Safety
 /// `vector` is a live vector of a server, a connection or a request.
@@ -50,7 +50,7 @@ pub(crate) unsafe fn slot<T>(
     Some(unsafe { NonNull::new_unchecked(vector.cast::<*mut T>().add(index)) })
 }
 
-/// Where something is kept of a connection, null at first; none where httpd does not have the module.
+/// This module's slot of a connection, null at first; none if httpd does not have the module.
 ///
 /// # Safety
 /// `connection` is live.
@@ -60,7 +60,7 @@ pub(crate) unsafe fn connection_slot<T>(connection: *const conn_rec) -> Option<N
     unsafe { slot((*connection).conn_config) }
 }
 
-/// Where something is kept of a request, null at first; none where httpd does not have the module.
+/// This module's slot of a request, null at first; none if httpd does not have the module.
 ///
 /// # Safety
 /// `request` is live.
@@ -70,7 +70,7 @@ pub(crate) unsafe fn request_slot<T>(request: *const request_rec) -> Option<NonN
     unsafe { slot((*request).request_config) }
 }
 
-/// Where a directive stands.
+/// The place of a directive.
 ///
 /// # Safety
 /// `directive` is one of the configuration being read.
@@ -99,7 +99,7 @@ pub(crate) unsafe fn words(pool: *mut apr_pool_t, mut arguments: *const c_char) 
     words
 }
 
-/// A path as httpd itself makes it absolute: from the server root.
+/// The absolute form of a path, as httpd makes it: relative to the server root.
 ///
 /// # Safety
 /// `pool` is a live pool.
@@ -118,11 +118,11 @@ pub(crate) fn is_loaded(name: &CStr) -> bool {
     !unsafe { ap_find_linked_module(name.as_ptr()) }.is_null()
 }
 
-/// The OpenSSL whose functions mod_ssl calls: another module may have brought another one. Without
-/// mod_ssl there is none.
+/// The OpenSSL whose functions mod_ssl calls; another module may have loaded another OpenSSL. Without mod_ssl there is
+/// none.
 pub(crate) fn openssl() -> Result<OpenSsl, OpenSslError> {
-    // SAFETY: the name ends with a null byte. What is found lies in mod_ssl's own file, or in the
-    // program where mod_ssl is part of it; it is not followed.
+    // SAFETY: the name ends with a null byte. The address is in mod_ssl's own file, or in the program if mod_ssl is
+    // part of it; it is not dereferenced.
     let ssl = unsafe { ap_find_linked_module(c"mod_ssl.c".as_ptr()) };
     OpenSsl::used_by(ssl.cast_const().cast())
 }

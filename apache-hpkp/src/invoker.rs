@@ -1,23 +1,23 @@
 //! Finds out who runs a test: some init scripts test before they stop a server, and if the test fails
 //! they kill the server and do not start it again.
 //!
-//! Debian's does so where there is no systemd: `service apache2 restart` with a configuration that is
-//! refused would end a site that works. It empties the environment before, so only the processes above
-//! tell its test from that of an operator or of `apachectl graceful`.
+//! Debian's script does so without systemd: `service apache2 restart` with a configuration that the test refuses would
+//! end a working server. The script clears the environment, so only the parent processes distinguish its test from
+//! that of an operator or of `apachectl graceful`.
 
 use std::fs;
 
 use hpkp_core::text::Excerpt;
 
-/// Between the script and this process stands `apachectl configtest`.
+/// How many parents are examined: between the script and this process there is `apachectl configtest`.
 const GENERATIONS: usize = 2;
 
-/// What an init script does in spite of a test that fails: it ends the server, or leaves it ended.
-/// Reloading is not among it.
+/// The commands of an init script that stop the server, or leave it stopped, even if the test fails. Reload is not one
+/// of them.
 const ENDS: [&str; 5] = ["start", "stop", "graceful-stop", "restart", "try-restart"];
 
-/// The init script and its command, where one of them has this process run: `/etc/init.d/apache2
-/// restart`.
+/// The init script with its command, such as `/etc/init.d/apache2 restart`, if one with such a command runs this
+/// process.
 pub(crate) fn init_script() -> Option<String> {
     let mut process = "self".to_owned();
     for _ in 0..GENERATIONS {
@@ -32,11 +32,11 @@ pub(crate) fn init_script() -> Option<String> {
 /// The number of a process's parent.
 fn parent(process: &str) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program, in parentheses, may hold anything; behind it stand the state and this.
+    // The name of the program in parentheses may contain any characters; the state and the parent follow it.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1).map(str::to_owned)
 }
 
-/// Of a command line: an init script that does one of these things.
+/// The init script and command in a command line, if the command is one of [`ENDS`].
 fn script(line: &[u8]) -> Option<String> {
     let words: Vec<&str> =
         line.split(|byte| *byte == 0).map(std::str::from_utf8).collect::<Result<_, _>>().ok()?;

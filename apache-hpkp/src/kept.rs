@@ -1,9 +1,9 @@
-//! Last good certificates in the place of those that would lock clients out, or that mod_ssl cannot load.
+//! Presents last good certificates in place of those that would lock clients out, or that mod_ssl cannot load.
 //!
-//! A start and a reload in the running parent can no longer refuse anything, and mod_ssl ends the server
-//! if it cannot load a certificate. So before any module prepares its configuration, the files that
-//! mod_ssl is going to load are checked as at a test. When mod_ssl asks for the files of a server, it gets
-//! the kept ones and loads them like any other.
+//! A start and a reload in the running parent can no longer refuse anything, and mod_ssl ends the server if it cannot
+//! load a certificate. So before any module prepares its configuration, this module checks the files that mod_ssl will
+//! load, as at a test. When mod_ssl asks for the files of a server, this module gives it the kept ones, which mod_ssl
+//! loads like any other.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_int};
@@ -56,26 +56,26 @@ pub(crate) unsafe fn register() {
     }
 }
 
-/// What was decided in this reading of the configuration.
+/// The decisions in this reading of the configuration.
 #[derive(Default)]
 struct Decided {
-    /// The files that mod_ssl is given, by the address of the server.
+    /// The kept files for mod_ssl, by the address of the server.
     files: HashMap<usize, Paths>,
-    /// The names of certificates and keys that the directives of a server have, where some are missing.
+    /// The certificate and key files in the directives of each server, if some files are missing.
     configured: HashMap<usize, (Vec<String>, Vec<String>)>,
-    /// What there is to say.
+    /// The findings about kept certificates.
     findings: Vec<Finding>,
 }
 
 static DECIDED: Mutex<Option<Decided>> = Mutex::new(None);
 
-/// What was found in this reading; it is logged once.
+/// Takes the findings of this reading, so that they are logged once.
 pub(crate) fn found() -> Vec<Finding> {
     let mut decided = DECIDED.lock().unwrap_or_else(PoisonError::into_inner);
     decided.as_mut().map_or_else(Vec::new, |decided| std::mem::take(&mut decided.findings))
 }
 
-/// What keeping takes, for each server that presents something.
+/// The settings for keeping certificates, for each server that presents some.
 pub(crate) fn contexts(
     servers: &[Server],
     presented: &[Option<Certificates>],
@@ -90,7 +90,7 @@ pub(crate) fn contexts(
         .collect()
 }
 
-/// What mod_ssl is going to load for each server, by its directives; none for one that is not on TLS.
+/// The certificates that mod_ssl will load for each server, according to its directives; none for a server without TLS.
 ///
 /// # Safety
 /// The servers are those of the configuration that has just been read.
@@ -99,7 +99,7 @@ pub(crate) unsafe fn named(
     directives: &mod_ssl::TlsDirectives,
     loader: &mut Loader<'_>,
 ) -> Vec<Option<Certificates>> {
-    // Without mod_ssl its directives mean nothing, wherever they came from.
+    // Without mod_ssl its directives have no effect.
     if !httpd::is_loaded(c"mod_ssl.c") {
         return servers.iter().map(|_| None).collect();
     }
@@ -119,7 +119,7 @@ unsafe extern "C" fn decide(
     temporary: *mut apr_pool_t,
     main: *mut server_rec,
 ) -> c_int {
-    // What cannot be decided leaves things as they are.
+    // If this fails, the configured certificates are used.
     boundary::catch_config_hook(
         "decide",
         |_| OK,
@@ -167,7 +167,7 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
     };
     let check = |deployment: &mut Deployment, loader: &Loader<'_>| loader.check(deployment);
     let verdict = keeping.replace(&mut deployment, verdict, &mut loader, check, put);
-    // The others are found again, of what mod_ssl has loaded.
+    // The check of the certificates that mod_ssl has loaded finds all others again.
     let is_ours = |finding: &Finding| {
         matches!(
             finding.code,
@@ -183,7 +183,7 @@ unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<D
     Some(Decided { files, configured, findings })
 }
 
-/// What the directives of each server name as certificates and keys.
+/// The certificate and key files that the directives of each server name.
 fn configured(
     servers: &[Server],
     directives: &mod_ssl::TlsDirectives,
@@ -196,9 +196,8 @@ fn configured(
     servers.iter().map(of).collect()
 }
 
-/// A certificate whose file or that of its key is missing is one that cannot be used, where mod_ssl was
-/// kept from noticing it. Gives what mod_ssl would have said, each with the number of the context, if the
-/// server has one.
+/// Marks certificates as unusable whose certificate or key file is missing, if `missing` has hidden that from mod_ssl.
+/// Returns the errors that mod_ssl would have reported, each with the position of the context, if the server has one.
 pub(crate) fn replace_missing(
     servers: &[Server],
     directives: &mod_ssl::TlsDirectives,
@@ -224,7 +223,7 @@ pub(crate) fn replace_missing(
     absent
 }
 
-/// A certificate whose key does not fit it, or cannot be read, is one that cannot be used.
+/// Marks certificates as unusable whose key does not fit or cannot be read.
 fn replace_broken(
     servers: &[Server],
     directives: &mod_ssl::TlsDirectives,
@@ -241,7 +240,7 @@ fn replace_broken(
     }
 }
 
-/// Of mod_ssl: it is about to load these files for a server.
+/// mod_ssl's hook: it is about to load these files for a server.
 unsafe extern "C" fn add_files(
     server: *mut server_rec,
     pool: *mut apr_pool_t,
@@ -257,7 +256,7 @@ unsafe extern "C" fn add_files(
             let configured =
                 decided.as_ref().and_then(|decided| decided.configured.get(&server.addr()));
             if let Some(files) = files.filter(|files| !files.is_empty()) {
-                // mod_ssl drops a chain file of its own where a file is added; the same twice does no harm.
+                // mod_ssl ignores its own chain file if a hook adds a file. Adding the same file twice does no harm.
                 // SAFETY: mod_ssl hands over two live arrays of strings and the pool that they live in.
                 unsafe {
                     let count = (*certificates).nelts.max(files.len() as c_int) as usize + 1;
@@ -283,7 +282,7 @@ unsafe extern "C" fn add_files(
     )
 }
 
-/// Has an array of strings begin with these.
+/// Replaces the first elements of an array of strings by these names.
 ///
 /// # Safety
 /// `array` is a live array of strings, and `pool` lives as long.
@@ -300,7 +299,7 @@ unsafe fn put_back(array: *mut apr_array_header_t, names: &[String], pool: *mut 
     }
 }
 
-/// Makes `count` elements of an array of strings, all of them `names`, one after the other.
+/// Gives an array of strings `count` elements, which repeat `names` in order.
 ///
 /// # Safety
 /// `array` is a live array of strings, and `names` live as long.

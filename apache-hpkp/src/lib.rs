@@ -1,11 +1,11 @@
-//! The Apache httpd module: directives in, output filter out.
+//! The Apache httpd module: reads directives, checks the configuration, and adds the header field to responses.
 //!
-//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives of mod_ssl
-//! and mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` has the contexts
-//! that it did load. `vhost` tells which of them clients see, and `gate` passes all of it to the core's check, and
-//! refuses or continues. Before mod_ssl loads certificates, `kept` replaces those that would lock clients out with
-//! last good ones, and `missing` does so for files that do not exist. At the end, `shutdown` records that the server
-//! has stopped. `connection` keeps which context a connection uses, and `filter` adds the field to responses.
+//! Data flow: `directive` reads the configuration into `conf`. At a test, `mod_ssl` reads the directives of mod_ssl and
+//! mod_md, and `hpkp_server::httpd` the files that they name; at a start and a reload, `gate` uses the contexts that
+//! mod_ssl has loaded. `vhost` tells which of them clients reach, and `gate` passes everything to the core's check, and
+//! refuses or continues. Before mod_ssl loads certificates, `kept` replaces those that would lock clients out with last
+//! good ones, and `missing` does so for files that do not exist. At the end, `shutdown` records that the server has
+//! stopped. `connection` keeps which context a connection uses, and `filter` adds the field to responses.
 //!
 //! Every entry from C goes through `boundary`.
 
@@ -43,7 +43,7 @@ pub static mut hpkp_module: module = module {
     version: MODULE_MAGIC_NUMBER_MAJOR,
     minor_version: MODULE_MAGIC_NUMBER_MINOR,
     module_index: -1,
-    // What `<IfModule>` and log lines call it.
+    // The name in `<IfModule>` and in log lines.
     name: c"mod_hpkp.c".as_ptr(),
     dynamic_load_handle: ptr::null_mut(),
     next: ptr::null_mut(),
@@ -53,10 +53,10 @@ pub static mut hpkp_module: module = module {
     merge_dir_config: None,
     create_server_config: Some(conf::create),
     merge_server_config: Some(conf::merge),
-    // httpd walks the commands up to the one without a name.
+    // A command without a name ends the table.
     cmds: (&raw const directive::COMMANDS).cast(),
     register_hooks: Some(register_hooks),
-    // Or hosts without directives of ours would share the main server's object.
+    // Without this flag, virtual hosts without directives of this module would share the main server's object.
     flags: AP_MODULE_FLAG_ALWAYS_MERGE,
 };
 
@@ -65,7 +65,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     filter::reset();
     // SAFETY: httpd calls this once for each time it loads the module, in one thread.
     unsafe { gate::register_test() };
-    // After a failure the test refuses, or a running parent goes on without the module.
+    // After a failure a test refuses, and a running parent continues without the module.
     boundary::catch_config_hook(
         "register_hooks",
         |_| (),

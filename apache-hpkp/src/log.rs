@@ -1,4 +1,4 @@
-//! httpd's error log, and the terminal while a server starts.
+//! Writes to httpd's error log, and to the terminal while a server starts.
 
 use std::ffi::c_int;
 use std::io::Write as _;
@@ -26,7 +26,7 @@ fn level(answer: Answer) -> c_int {
     }
 }
 
-/// The text of a line, and behind it in parentheses where the directive stands.
+/// The text of a line, followed by the place of the directive in parentheses.
 fn text(line: &LogLine) -> String {
     match &line.at {
         Some(at) => format!("{} (configured at {at})", line.text),
@@ -34,14 +34,14 @@ fn text(line: &LogLine) -> String {
     }
 }
 
-/// Writes into the error log of `server`, or of the main one where it is null.
+/// Writes to the error log of `server`, or of the main server if it is null.
 ///
 /// # Safety
 /// `server` is null or live.
 pub(crate) unsafe fn write(server: *const server_rec, level: c_int, text: &str) {
     let text = c_string(text);
-    // SAFETY: by the caller's promise; the format takes one string. Where there is no server yet,
-    // httpd writes to standard error.
+    // SAFETY: by the caller's promise; the format takes one string. Before there is a server, httpd writes to standard
+    // error.
     unsafe {
         let server = if server.is_null() { ap_server_conf.cast_const() } else { server };
         ap_log_error_(
@@ -63,42 +63,41 @@ pub(crate) fn write_startup(level: c_int, text: &str) {
     unsafe { write(ptr::null(), level | APLOG_STARTUP, text) };
 }
 
-/// Says a line of a judgement to whoever started the test.
+/// Writes a line of a judgement to the terminal of a test.
 pub(crate) fn line_of_test(line: &LogLine) {
     write_startup(level(line.answer), &text(line));
 }
 
-/// Writes a line of a judgement into the main error log.
+/// Writes a line of a judgement to the main error log.
 pub(crate) fn line(line: &LogLine) {
     // SAFETY: null stands for the main server.
     unsafe { write(ptr::null(), level(line.answer), &text(line)) };
 }
 
-/// Says what a panic said: in the error log, and while a server reads its configuration for the first
-/// time on the terminal besides.
+/// Writes the message of a panic to the error log, and during the first reading of a starting server also to the
+/// terminal.
 pub(crate) fn panic(level: c_int, text: &str) {
     // SAFETY: null stands for the main server, or for standard error where there is none yet.
     unsafe { write(ptr::null(), level, text) };
     to_terminal(text);
 }
 
-/// What standard error was before the error log took its place; -1 when it is that still.
+/// A copy of standard error from before the error log replaced it; -1 if there is none.
 static TERMINAL: AtomicI32 = AtomicI32::new(-1);
 
-/// Whether a process that is forked now is the server itself, which leaves the terminal behind its first
-/// reading.
+/// Whether the next forked process is the server itself, which leaves the terminal after its first reading.
 static IS_DETACHING: AtomicBool = AtomicBool::new(false);
 
-/// Keeps standard error as it is now: httpd puts the error log in its place when it opens that. It is
-/// kept until the server is ready: whoever waits for the end of what the terminal is, a pipe, waits for
-/// every process that has it open, so the caller makes sure that children close it.
+/// Keeps a copy of standard error, which httpd replaces when it opens the error log. The copy is kept until the server
+/// is ready. If standard error is a pipe, its reader waits for every process that has it open, so the caller must
+/// ensure that children close the copy.
 pub(crate) fn keep_terminal() {
     // SAFETY: takes no pointers; the answer is a new descriptor, or -1.
     let kept = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
     replace_terminal(kept);
 }
 
-/// In a process that has just been forked: see `fork`.
+/// Closes the copy in a process that has just been forked, see `fork`.
 pub(crate) fn close_terminal_in_child() {
     if IS_DETACHING.load(Ordering::Relaxed) {
         return;
@@ -110,12 +109,12 @@ pub(crate) fn close_terminal_in_child() {
     }
 }
 
-/// Says whether the next process that is forked is the server itself.
+/// Sets whether the next forked process is the server itself.
 pub(crate) fn expect_detaching(is_next: bool) {
     IS_DETACHING.store(is_next, Ordering::Relaxed);
 }
 
-/// Ends what [`keep_terminal`] began.
+/// Closes the copy of [`keep_terminal`].
 pub(crate) fn release_terminal() {
     replace_terminal(-1);
 }
@@ -128,7 +127,7 @@ fn replace_terminal(new: RawFd) {
     }
 }
 
-/// Says a line of a judgement to whoever starts the server.
+/// Writes a line of a judgement to the terminal of a start.
 pub(crate) fn line_to_terminal(line: &LogLine) {
     to_terminal(&text(line));
 }
@@ -140,11 +139,11 @@ fn to_terminal(text: &str) {
     }
     // SAFETY: `keep_terminal` made it, and it stays open: the file is not dropped.
     let mut terminal = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(kept) });
-    // Nobody may be left to read it.
+    // An error is ignored, since the reader of the terminal may be gone.
     let _ = terminal.write_all(format!("{text}\n").as_bytes());
 }
 
-/// Whether a descriptor is of what standard error is of: then the log is the terminal.
+/// Whether a descriptor and standard error are the same file: the log is then the terminal.
 fn is_standard_error(kept: RawFd) -> bool {
     let identity = |descriptor| {
         let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();

@@ -1,9 +1,9 @@
 //! Files of certificates and keys that do not exist, if last good certificates are kept.
 //!
-//! mod_ssl refuses a directive whose file does not exist or is empty, before any hook could give it another
-//! file, and a running parent ends for that. So before the directives are executed, such a directive gets
-//! the name of an existing file of the configuration. Afterwards its own name is put back, and `kept`
-//! decides: mod_ssl gets a last good certificate or the configured name.
+//! mod_ssl refuses a directive whose file does not exist or is empty, before any hook can give it another file, and
+//! that ends a running parent. So before the directives are executed, this module gives such a directive the name of
+//! an existing file of the configuration. Afterwards it restores the configured name, and `kept` decides: mod_ssl gets
+//! a last good certificate or the configured name.
 
 use std::ffi::{CString, c_char};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
@@ -15,7 +15,7 @@ use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t, apr_pstrmemdup};
 use crate::cstr;
 use crate::httpd;
 
-/// A directive that has other arguments than its own, and its own.
+/// A directive whose arguments were changed, and its original arguments.
 struct Changed {
     directive: AtomicPtr<ap_directive_t>,
     arguments: AtomicPtr<c_char>,
@@ -26,13 +26,13 @@ static CHANGED: Mutex<Vec<Changed>> = Mutex::new(Vec::new());
 /// Whether there were such files in this reading of the configuration.
 static ANY: AtomicBool = AtomicBool::new(false);
 
-/// Whether files were missing in this reading of the configuration, and mod_ssl does not know it yet.
+/// Whether files were missing in this reading of the configuration and were hidden from mod_ssl.
 pub(crate) fn are_any() -> bool {
     ANY.load(Ordering::Relaxed)
 }
 
-/// Hides from mod_ssl that files are missing. `is_start` says whether a start is read, or a test
-/// before one; else only `HPKPCheck keep` makes a difference.
+/// Hides missing files from mod_ssl. `is_start` says whether this is a start or a test before one; otherwise files are
+/// only hidden with `HPKPCheck keep`.
 ///
 /// # Safety
 /// The configuration has been read, and none of its directives has been obeyed; `pool` lives as long as
@@ -56,7 +56,7 @@ pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
             cstr::text((**directive).directive).eq_ignore_ascii_case("HPKPKeepCertificates")
         });
         let files = directives.iter().map(|directive| cstr::text((**directive).filename));
-        // What a macro has made stands in no file.
+        // Directives from a macro are not in a file.
         let there = files
             .filter(|file| !file.contains(['"', '\\']))
             .find(|file| is_file_with_content(file));
@@ -79,7 +79,7 @@ pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
     ANY.store(!changed.is_empty(), Ordering::Relaxed);
 }
 
-/// Puts back what the directives say.
+/// Restores the arguments of the changed directives.
 ///
 /// # Safety
 /// The directives of the configuration for which [`hide`] was called have been obeyed.
@@ -91,7 +91,7 @@ pub(crate) unsafe fn put_back() {
     }
 }
 
-/// The directives in which mod_ssl's stand: outside and inside of virtual hosts.
+/// The directives that mod_ssl reads: those outside and inside virtual hosts.
 ///
 /// # Safety
 /// As for [`hide`].

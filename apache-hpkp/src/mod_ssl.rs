@@ -1,6 +1,6 @@
-//! The directives of mod_ssl, mod_md and other modules for TLS, found in httpd's tree of the configuration, in which
-//! all macros, variables and included files have been replaced. At `-t` no certificate is loaded:
-//! [`hpkp_server::httpd`] reads the files that mod_ssl is going to load.
+//! Reads the directives of mod_ssl, mod_md and other TLS modules in httpd's configuration tree, in which all macros,
+//! variables and included files have been expanded. At `-t` mod_ssl loads no certificate, so [`hpkp_server::httpd`]
+//! reads the files that it would load.
 
 use std::ffi::c_char;
 
@@ -10,14 +10,14 @@ use crate::bindings::{ap_conftree, ap_directive_t, apr_pool_t, server_rec};
 use crate::cstr;
 use crate::httpd;
 
-/// A virtual host by its directive: the address of the file's name, of which httpd makes one each
-/// time it opens the file, and the line.
+/// The place of a virtual host's directive, which identifies it: the address of the file name, of which httpd makes a
+/// new copy each time it opens the file, and the line.
 pub(crate) type Place = (*const c_char, u32);
 
 /// The directives of mod_ssl and mod_md in the whole configuration.
 pub(crate) type TlsDirectives = hpkp_server::httpd::TlsDirectives<Place>;
 
-/// Where a server stands.
+/// The place of a server's directive.
 ///
 /// # Safety
 /// `server` is one of the configuration just read.

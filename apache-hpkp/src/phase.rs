@@ -1,4 +1,4 @@
-//! The phase of httpd's life.
+//! Determines the phase of httpd's life.
 
 use std::ffi::c_int;
 use std::sync::OnceLock;
@@ -16,22 +16,20 @@ fn query(what: c_int) -> c_int {
     unsafe { ap_state_query(what) }
 }
 
-/// What this process has been started for.
+/// The purpose of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// `-t`.
+    /// A config test (`-t`).
     Test,
-    /// `-k graceful` or `-k restart`, and a server runs: the signal is sent only when this
-    /// configuration is accepted.
+    /// `-k graceful` or `-k restart` while a server runs: the signal is sent only if this configuration is accepted.
     ReloadSignal,
-    /// To stop a server or to show something: what is read is of no consequence, and nothing of
-    /// ours may stand in the way.
+    /// To stop a server or to print something: the configuration does not matter, and this module must not prevent it.
     Other,
-    /// To serve.
+    /// To serve clients.
     Serve,
 }
 
-/// What this process has been started for.
+/// The purpose of this process.
 ///
 /// # Safety
 /// `pool` is a live pool.
@@ -43,7 +41,7 @@ pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
         return Purpose::Test;
     }
     match signal() {
-        // The server that runs already reads its command line no more.
+        // A server that already runs ignores its command line.
         Some(b"graceful" | b"restart")
             if !is_restart()
                 && unsafe {
@@ -57,13 +55,13 @@ pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
     }
 }
 
-/// Whether what is read is of no consequence, see [`Purpose::Other`].
+/// Whether the configuration does not matter, see [`Purpose::Other`].
 pub(crate) fn ignores_configuration() -> bool {
     query(AP_SQ_RUN_MODE) == AP_SQ_RM_CONFIG_DUMP
         || !is_restart() && matches!(signal(), Some(b"stop" | b"graceful-stop"))
 }
 
-/// Whether an error harms nobody: neither a site that is being served, nor who wants to stop one.
+/// Whether an error does no harm: it neither ends a running server nor prevents a stop.
 pub(crate) fn can_refuse() -> bool {
     !is_restart() && !ignores_configuration()
 }
@@ -73,14 +71,13 @@ pub(crate) fn serving() -> Phase {
     if is_restart() { Phase::Restart } else { Phase::Start }
 }
 
-/// Whether this is the running parent of a server that has served before: an error there ends the
-/// site.
+/// Whether this is the running parent of a server that has served clients before: an error there ends the server.
 pub(crate) fn is_restart() -> bool {
     query(AP_SQ_CONFIG_GEN) > 1
 }
 
-/// Whether this is the first of the two times that a starting server reads its configuration. It
-/// has not left the terminal yet.
+/// Whether this is the first of the two readings of the configuration at a start, before the server leaves the
+/// terminal.
 pub(crate) fn is_first_reading() -> bool {
     query(AP_SQ_MAIN_STATE) == AP_SQ_MS_CREATE_PRE_CONFIG
 }
@@ -90,8 +87,8 @@ pub(crate) fn is_ending() -> bool {
     query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING
 }
 
-/// The value of `-k`, which httpd takes out of the arguments that modules see. Options may be
-/// joined, and the value may follow `k` directly.
+/// The value of `-k`, which httpd removes from the arguments for modules. Options may be joined, and the value may
+/// follow `k` directly.
 fn signal() -> Option<&'static [u8]> {
     static SIGNAL: OnceLock<Option<Vec<u8>>> = OnceLock::new();
     SIGNAL.get_or_init(read_signal).as_deref()
@@ -104,7 +101,7 @@ fn read_signal() -> Option<Vec<u8>> {
     while let Some(word) = words.next() {
         let Some(letters) = word.strip_prefix(b"-") else { continue };
         for (at, letter) in letters.iter().enumerate() {
-            // The options that take a value; it ends the word.
+            // These options take a value, which ends the word.
             if b"DCcdfEek".contains(letter) {
                 let rest = &letters[at + 1..];
                 let value = if rest.is_empty() { words.next() } else { Some(rest) };
@@ -118,7 +115,7 @@ fn read_signal() -> Option<Vec<u8>> {
     signal
 }
 
-/// Whether the process of the pid file lives: without one, `-k restart` is a start.
+/// Whether the process in the pid file runs. If not, `-k restart` is a start.
 ///
 /// # Safety
 /// `pool` is a live pool.

@@ -6,7 +6,7 @@ use crate::bindings::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool
 use crate::boundary;
 use crate::httpd::OK;
 
-/// Moves `value` to where it lives as long as `pool`, and is dropped with it.
+/// Moves `value` into memory that lives as long as `pool`, with which the value is dropped.
 ///
 /// # Safety
 /// `pool` is a live pool, which ends before this module is unloaded.

@@ -11,14 +11,14 @@ use crate::bindings::{apr_pool_cleanup_null, apr_pool_cleanup_register, apr_pool
 use crate::httpd::OK;
 use crate::{fork, phase};
 
-/// What the server publishes, and the process whose end counts: its children have the pool too.
+/// The journal of the server, and the process whose end counts, since its children have the pool as well.
 struct Ending {
     journal: Journal,
     process: u32,
 }
 
-/// Has the end of the server recorded. The pool ends with each configuration; its end counts when it
-/// is the server's too.
+/// Makes the end of the server be recorded. The pool ends with each configuration, but its end counts only if the
+/// server ends as well.
 ///
 /// # Safety
 /// `pool` is the live pool of the configuration.
@@ -51,7 +51,7 @@ unsafe extern "C" fn end(ending: *mut c_void) -> c_int {
     })
 }
 
-/// httpd may have closed its log by now; standard error leads to the same file.
+/// Writes to standard error, which leads to the error log: httpd may have closed its log by now.
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,4 +1,4 @@
-//! The main server and the virtual hosts, and which of them clients get to see.
+//! Reads the main server and the virtual hosts from httpd.
 
 use std::collections::BTreeSet;
 use std::ffi::c_char;
@@ -15,7 +15,7 @@ use crate::httpd;
 /// A server.
 pub(crate) type Server = model::Server<Handle>;
 
-/// What httpd has of a server.
+/// httpd's data about a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle {
     pub(crate) record: *mut server_rec,
@@ -30,7 +30,7 @@ pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Server> {
     // SAFETY: by the caller's promise.
     let mut all: Vec<Server> =
         unsafe { httpd::servers(main).filter_map(|record| server(record, main)).collect() };
-    // httpd has the virtual hosts in reverse, and asks them in the order of the configuration.
+    // httpd lists the virtual hosts in reverse, but chooses them in the order of the configuration.
     if let Some(hosts) = all.get_mut(1..) {
         hosts.reverse();
     }
@@ -38,7 +38,7 @@ pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Server> {
     all
 }
 
-/// None where httpd does not have the module.
+/// A server; none if httpd does not have the module.
 ///
 /// # Safety
 /// `record` is a live server, whose configuration has been read.
@@ -51,7 +51,7 @@ unsafe fn server(record: *mut server_rec, main: *mut server_rec) -> Option<Serve
             names.iter().map(|name| cstr::text(*name)).collect()
         };
         let conf = conf::server_conf(record)?;
-        // The main server has an address too, of all networks and ports, by which httpd finds nothing.
+        // The main server has a wildcard address for all ports, which httpd does not use to choose a server.
         let first = if record == main { ptr::null() } else { server.addrs };
         Some(Server::new(
             Handle { record, conf },
@@ -98,7 +98,7 @@ pub(crate) fn listening() -> BTreeSet<Address> {
         let mut listener = crate::bindings::ap_listeners.cast_const();
         while let Some(listening) = listener.as_ref() {
             let port = (*listening.bind_addr).port;
-            // One that cannot be told may be any.
+            // An address that cannot be read counts as the wildcard address.
             let ip = ip(listening.bind_addr).unwrap_or_else(|| "::".to_owned());
             all.insert(Address { ip, port });
             listener = listening.next;
@@ -114,7 +114,7 @@ impl Handle {
         unsafe { self.conf.as_ref() }
     }
 
-    /// Whether a `Listen` directive makes its protocol `https` where the server says nothing.
+    /// Whether a `Listen` directive sets the protocol `https` for a server without a protocol of its own.
     pub(crate) fn listens_on_https(&self) -> bool {
         // SAFETY: httpd's listeners are there once the configuration has been read, linked; the
         // protocol of one is null or a string. Comparing addresses changes nothing.
@@ -142,8 +142,8 @@ impl Handle {
 }
 
 impl server_rec {
-    /// What `Protocol` says, or null: httpd has it among the core's own settings, and fills it in
-    /// from the listeners after the test.
+    /// The protocol of the server in the core's settings, or null. httpd fills it in from the listeners only after the
+    /// test.
     fn protocol(&self) -> *const c_char {
         // SAFETY: the function only reads the settings of a live server.
         unsafe { crate::bindings::ap_get_server_protocol(ptr::from_ref(self).cast_mut()) }

@@ -59,8 +59,8 @@ pub fn accepted(
 }
 
 /// The `again` event of a server that starts with the configuration with which it stopped, and the
-/// members of `wanted` that it covers. `None` if there is no such member or the event would have too many ids;
-/// all members are then written anew.
+/// members of `wanted` that it covers. `None` if there is no such member or the event would have too many ids; all
+/// members are then written again.
 fn again<'a>(stopped: &Stopped, wanted: &'a [Body]) -> Option<(Body, Vec<&'a Body>)> {
     let kept: Vec<&Body> = wanted.iter().filter(|body| stopped.of.contains_key(body)).collect();
     let is_kept: HashSet<EventId> =

@@ -136,8 +136,7 @@ codes! {
         "The file of a pin contains a private key", "docs/reference/directives.md";
     UnpinnableKey = "unpinnable-key", Unsure,
         "The key has inherited parameters and cannot be pinned", "RFC 7469 2.4";
-    /// A pin's file cannot be read, or holds no key that can be parsed; or a keyword stands for no
-    /// certificate.
+    /// A pin's file cannot be read, or contains no key that can be parsed; or there is no certificate for a keyword.
     UnreadablePinSource = "unreadable-pin-source", Unsure,
         "The file of a pin cannot be used", "docs/reference/directives.md";
     UnreadableTrustedCertificate = "unreadable-trusted-certificate", Unsure,
@@ -365,7 +364,7 @@ impl fmt::Display for Code {
 pub struct Text {
     /// What is wrong, and the consequence for clients: one line.
     pub what: String,
-    /// The safe actions, best first; a command stands at the end of its line.
+    /// The safe actions, best first; a command is at the end of its line.
     pub fix: Vec<String>,
     /// The certificates concerned, and which clients hold which pins until when.
     pub details: Vec<String>,

@@ -36,7 +36,7 @@ impl Chain {
     /// The most certificates in a chain. OpenSSL's own clients accept fewer: 100 KiB of certificates.
     pub const MAX: usize = 256;
 
-    /// A chain of `certificates`, or `None` where there are none or more than [`Chain::MAX`].
+    /// A chain of `certificates`, or `None` if there are none or more than [`Chain::MAX`].
     #[must_use]
     pub fn new(certificates: Vec<Arc<Certificate>>) -> Option<Self> {
         let is_in_range = (1..=Self::MAX).contains(&certificates.len());

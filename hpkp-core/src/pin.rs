@@ -163,7 +163,7 @@ pub enum PinError {
     /// Base64, but not of 32 bytes.
     #[error("base64 of {bytes} bytes{}, not of 32; {EXPECTED}", other_hash(*.bytes))]
     WrongLength {
-        /// Bytes that the text stands for.
+        /// Bytes that the text encodes.
         bytes: usize,
     },
     /// Typographic quotation marks.

@@ -250,7 +250,7 @@ fn first_key(
 pub struct ResolvedPin {
     /// The pin.
     pub pin: Pin,
-    /// Where its directive stands.
+    /// The place of its directive.
     pub at: Location,
 }
 

@@ -1,5 +1,5 @@
-//! Interim responses (RFC 9110 section 15.2): removes the header fields that only the server itself may send from the
-//! bytes that a backend sends to the client.
+//! Interim responses (RFC 9110 section 15.2): removes the header fields that only the server itself may send, from the
+//! bytes on their way to the client.
 
 /// The longest field name that is removed, in bytes.
 const LONGEST: usize = b"public-key-pins-report-only".len();

@@ -1,14 +1,20 @@
 //! The code that both server modules share.
 //!
-//! Data flow: [`setting`] reads the values of directives, [`openssl`] the certificates of an `SSL_CTX`, [`mod@file`]
-//! and [`trust`] what the configuration names; [`loader`] joins them for the core's check. [`nginx`] and [`httpd`]
-//! have what one server alone needs and the command needs, too: it asks the same question of the configuration's
-//! text. [`failure`] decides what is done about the findings, [`session`] writes what a connection has [`presented`]
-//! into its TLS session ([`chosen`] during the handshake or loaded), and [`sending`] decides for each request whether
-//! the header is sent. [`published`] has the directory of records, [`journal`] the records that a configuration adds;
-//! [`kept`] has the last good certificates, and [`guard`] presents one in place of a certificate that is chosen
-//! during the handshake; [`living`] finds other servers that run at the same time, and [`owner`] who else may have
-//! changed a file. Every entry from C goes through [`boundary`].
+//! Data flow:
+//!
+//! 1. [`setting`] reads the values of directives, [`openssl`] the certificates of an `SSL_CTX`, [`mod@file`] and
+//!    [`trust`] the files that the configuration names. [`loader`] combines them for the core's check. [`nginx`] and
+//!    [`httpd`] have the parts for one server, which the command also uses: it checks the text of the configuration in
+//!    the same way.
+//! 2. [`failure`] decides what the server does about the findings.
+//! 3. [`session`] writes into each TLS session which certificate was [`presented`], loaded or [`chosen`] during the
+//!    handshake. [`sending`] decides for each request whether the header is sent.
+//! 4. [`published`] has the directory of records, [`journal`] the records that a configuration adds.
+//! 5. [`kept`] has the last good certificates, and [`guard`] presents one in place of a certificate that is chosen
+//!    during the handshake.
+//!
+//! [`living`] finds other running servers, and [`owner`] tells who else may have changed a file. Every entry from C
+//! goes through [`boundary`].
 
 pub mod boundary;
 pub mod certificate_file;

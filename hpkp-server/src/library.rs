@@ -1,9 +1,7 @@
-//! Which object of the process (the program, or a shared library) holds a function that another
-//! object calls.
+//! Finds the object of the process (the program or a shared library) whose function another object calls.
 //!
-//! Two libraries with functions of the same names can be in one process: one that is part of the
-//! program, say, and one that a module brought with it. The names alone do not say whose function a
-//! look-up finds.
+//! One process can contain two libraries with functions of the same names: for example one that is part of the program,
+//! and one that a module loaded. The name of a function does not tell in which of them a look-up finds it.
 
 use std::ffi::{CStr, CString, OsStr, c_int, c_void};
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,7 +11,7 @@ use std::ptr;
 /// An object in the process.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// Where it begins in memory.
+    /// The address at which it begins.
     base: usize,
     /// An address within it.
     address: usize,
@@ -45,25 +43,24 @@ impl Object {
         Some(Self { base: info.dli_fbase.addr(), address: address.addr(), file })
     }
 
-    /// Whether the two are the same.
+    /// Whether both are the same object.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.base == other.base
     }
 
-    /// Its file, or what the program is called on its command line.
+    /// Its file, or for the program the name on its command line.
     #[must_use]
     pub fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(self.file.to_bytes()))
     }
 
-    /// The object's own function of this name, whatever other objects have; null where it has none.
+    /// The object's own function of this name, not that of another object; null if it has none.
     pub(crate) fn function(&self, name: &CStr) -> *mut c_void {
         let is_own = |found: &*mut c_void| Self::of(found.cast_const()).is_some_and(|o| o.is(self));
-        // The name of the program is that of its command line, and no file is found by it; its
-        // functions come first where all objects are searched.
-        // SAFETY: the strings are terminated. With RTLD_NOLOAD nothing is loaded and nothing of the
-        // object is run; the handle is given back, and the object stays loaded by whoever loaded it.
+        // The program's name is from its command line, so no file is found by it. Its functions are found by a search
+        // of all objects, which begins with the program. SAFETY: the strings are terminated. With RTLD_NOLOAD nothing
+        // is loaded and no code of the object runs; the handle is closed again, and the object stays loaded.
         let found = unsafe {
             let handle = libc::dlopen(self.file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             let found =
@@ -89,22 +86,22 @@ impl Object {
         Self::of(callee)
     }
 
-    /// Whether it calls a function of this name of another object.
+    /// Whether it calls a function of this name in another object.
     #[must_use]
     pub fn calls(&self, name: &CStr) -> bool {
         !self.written_for(name).found.is_null()
     }
 
-    /// The address that the dynamic linker has written into this object for a function of another
-    /// object; none where it has not done so yet, or is not understood here.
+    /// The address that the dynamic linker has written into this object for a function of another object; none if it
+    /// has not done so yet, or if the format is not supported here.
     fn bound_to(&self, name: &CStr) -> Option<*const c_void> {
         let Search { found, is_own, .. } = self.written_for(name);
-        // The place of a function that has not been called yet leads back into this object.
+        // The entry of a function that has not been called yet points back into this object.
         let is_bound = is_own || Self::of(found).is_some_and(|holder| !holder.is(self));
         is_bound.then_some(found)
     }
 
-    /// What stands in this object for a function of this name, if it has a place for one.
+    /// The entry for a function of this name in this object's relocation tables, if it has one.
     fn written_for<'a>(&self, name: &'a CStr) -> Search<'a> {
         let mut search = Search { address: self.address, name, found: ptr::null(), is_own: false };
         // SAFETY: `visit` gets the pointer to `search` back, which outlives the call.
@@ -114,7 +111,7 @@ impl Object {
 }
 
 struct Search<'a> {
-    /// Within the object that is looked for.
+    /// An address in the object that is searched.
     address: usize,
     name: &'a CStr,
     found: *const c_void,
@@ -122,7 +119,7 @@ struct Search<'a> {
     is_own: bool,
 }
 
-/// Called for each object of the process; ends the walk where it gives something other than 0.
+/// Called for each object of the process; a result other than 0 ends the walk.
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
     // SAFETY: dl_iterate_phdr hands over a live description of an object that stays loaded
     // meanwhile, and `bound_to` handed over the search. Nothing here panics.
@@ -186,7 +183,7 @@ mod imp {
     unsafe fn read(base: u64, mut dynamic: *const [u64; 2], search: &mut Search<'_>) {
         let (mut strings, mut symbols) = (0, 0);
         let (mut tables, mut sizes) = ([0; 2], [0; 2]);
-        // Some C libraries put absolute addresses in place of the object's own, some do not.
+        // Some C libraries replace the relative addresses by absolute ones, others do not.
         let absolute = |value: u64| if value < base { value.wrapping_add(base) } else { value };
         // SAFETY: by the caller's promise; the section ends with an entry of the tag 0.
         unsafe {
@@ -212,9 +209,8 @@ mod imp {
             let table: *const Relocation = ptr::with_exposed_provenance(table as usize);
             let count = if table.is_null() { 0 } else { size as usize / size_of::<Relocation>() };
             for index in 0..count {
-                // SAFETY: by the caller's promise: the table has `count` entries, an entry names a
-                // symbol of the table, that a string of the strings, and the entry's place has been
-                // written by the dynamic linker.
+                // SAFETY: by the caller's promise: the table has `count` entries, each entry refers to a symbol, the
+                // symbol to a string, and the dynamic linker has written the address of the entry.
                 unsafe {
                     let relocation = &*table.add(index);
                     let symbol = (relocation.info >> 32) as usize;
@@ -230,8 +226,8 @@ mod imp {
                     let place: *const *const c_void = ptr::with_exposed_provenance(place);
                     search.found = *place;
                     search.is_own = symbol.st_shndx != 0;
-                    // One that is called and pointed to as well has two places; the second, which is
-                    // read next, is written at once.
+                    // A function that is both called and referenced has two entries. The linker fills in the second
+                    // one, which is read next, at once.
                 }
             }
         }
@@ -255,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_knows_its_own_functions_and_whose_it_calls() {
+    fn own_functions_and_the_provider_of_a_called_function_are_found() {
         // A function of this program calls the C library's.
         let own = Object::of(visit as *const c_void).expect("this program");
         let c = own.provider(c"dladdr").expect("the C library");

@@ -1,7 +1,7 @@
-//! Which other servers run on this machine now, as `/proc` shows.
+//! Finds the other servers that run on this machine, in `/proc`.
 //!
-//! A process that is not visible here (another user's, or in another namespace) is not found: the
-//! caller must take that into account.
+//! A process that is not visible here (another user's, or in another namespace) is not found; the caller must take that
+//! into account.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -15,12 +15,10 @@ use std::time::{Duration, Instant};
 /// A process.
 pub type Pid = libc::pid_t;
 
-/// How long a server that is ending may take. nginx needs three to four seconds to kill a worker that
-/// ignores the order to end.
+/// How long a server may take to end. nginx needs three to four seconds to kill a worker that does not end by itself.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Calls `find` until it finds no process, or [`PATIENCE`] is over; then returns the process that
-/// was found last.
+/// Calls `find` until it finds no process or [`PATIENCE`] is over, and returns the last process found.
 pub fn stays(mut find: impl FnMut() -> Option<Pid>) -> Option<Pid> {
     let started = Instant::now();
     loop {
@@ -32,8 +30,8 @@ pub fn stays(mut find: impl FnMut() -> Option<Pid>) -> Option<Pid> {
     }
 }
 
-/// The master of another server of this kind that listens at one of `addresses`. Workers whose
-/// master was killed have none: nobody can reload them, so a start beside them is a start.
+/// The master of another server of this kind that listens at one of `addresses`. Workers whose master was killed do not
+/// count: nobody can reload them.
 #[must_use]
 pub fn master_at(addresses: &[SocketAddr]) -> Option<Pid> {
     let there: HashSet<u64> = tcp_listeners("self")
@@ -44,7 +42,7 @@ pub fn master_at(addresses: &[SocketAddr]) -> Option<Pid> {
     if there.is_empty() {
         return None;
     }
-    // After a binary upgrade this process has its predecessor's sockets.
+    // After a binary upgrade this process shares its predecessor's sockets.
     let own = socket_inodes("self").unwrap_or_default();
     let there: HashSet<u64> = there.difference(&own).copied().collect();
     let name = name("self")?;
@@ -63,15 +61,15 @@ pub fn master_at(addresses: &[SocketAddr]) -> Option<Pid> {
         .find(|pid| socket_inodes(&pid.to_string()).is_ok_and(|inodes| !inodes.is_disjoint(&there)))
 }
 
-/// Whether a socket that listens at `at` gets the clients that one at `wanted` is meant for.
+/// Whether a socket that listens at `at` gets clients of the address `wanted`.
 fn takes_clients_of(at: SocketAddr, wanted: SocketAddr) -> bool {
     let (ip, wanted_ip) = (at.ip().to_canonical(), wanted.ip().to_canonical());
     let covers = ip.is_unspecified() && ip.is_ipv4() == wanted_ip.is_ipv4();
     at.port() == wanted.port() && (ip == wanted_ip || covers)
 }
 
-/// Whether a process has a socket that listens; none where it cannot be looked at. A server that
-/// only answers its last requests has closed them.
+/// Whether a process has a listening socket; none if that cannot be determined. A server that only finishes its last
+/// requests has closed its listening sockets.
 #[must_use]
 pub fn listens(pid: Pid) -> Option<bool> {
     let pid = pid.to_string();
@@ -79,7 +77,7 @@ pub fn listens(pid: Pid) -> Option<bool> {
     if tcp_listeners(&pid).keys().any(|inode| inodes.contains(inode)) {
         return Some(true);
     }
-    // httpd serves on none, and keeps those of its modules (mod_wsgi) until its last request ends.
+    // httpd serves clients on no Unix socket, but keeps those of its modules (mod_wsgi) until its last request ends.
     let is_httpd = matches!(name(&pid).as_deref(), Some(b"apache2" | b"httpd"));
     Some(!is_httpd && unix_listeners(&pid).iter().any(|inode| inodes.contains(inode)))
 }
@@ -111,8 +109,8 @@ pub fn own_addresses() -> Vec<SocketAddr> {
     listeners.filter(|(inode, _)| inodes.contains(inode)).map(|(_, at)| at).collect()
 }
 
-/// The processes that have a file with such a name open and of which `/proc` says in `fdinfo` what
-/// `is_it` looks for; it is given the process, the number of the descriptor and that text.
+/// The processes that have a file with this name open and for which `is_it` is true. `is_it` gets the process, the
+/// number of the descriptor, and its text in `/proc/PID/fdinfo`.
 pub(crate) fn with_file(name: &str, is_it: impl Fn(Pid, &str, &str) -> bool) -> Vec<Pid> {
     let has_it = |pid: &Pid| {
         let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
@@ -135,7 +133,7 @@ pub(crate) fn is_named(path: &Path, name: &str) -> bool {
 
 /// This process.
 pub(crate) fn own_pid() -> Pid {
-    // The system hands out no others.
+    // Process ids always fit into the type.
     Pid::try_from(process::id()).unwrap_or(0)
 }
 
@@ -145,7 +143,7 @@ fn pids() -> impl Iterator<Item = Pid> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-/// The name of what a process runs.
+/// The name of the program that a process runs.
 fn name(pid: &str) -> Option<Vec<u8>> {
     name_and_parent_of(pid).map(|(name, _)| name)
 }
@@ -154,8 +152,7 @@ fn name_and_parent(pid: Pid) -> Option<(Vec<u8>, Pid)> {
     name_and_parent_of(&pid.to_string())
 }
 
-/// From `PID (NAME) STATE PARENT ...`; a name may have parentheses and blanks. One that has ended
-/// and is not waited for counts as gone.
+/// Reads `PID (NAME) STATE PARENT ...`, in which the name may have parentheses and blanks. A zombie counts as gone.
 fn name_and_parent_of(pid: &str) -> Option<(Vec<u8>, Pid)> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let start = stat.iter().position(|byte| *byte == b'(')? + 1;
@@ -180,7 +177,7 @@ fn socket_inodes(pid: &str) -> io::Result<HashSet<u64>> {
     Ok(inodes)
 }
 
-/// The sockets that listen in the network that a process has: their inodes and addresses.
+/// The listening TCP sockets in the network namespace of a process: their inodes and addresses.
 fn tcp_listeners(pid: &str) -> HashMap<u64, SocketAddr> {
     const LISTEN: &str = "0A";
     let mut found = HashMap::new();
@@ -198,7 +195,7 @@ fn tcp_listeners(pid: &str) -> HashMap<u64, SocketAddr> {
     found
 }
 
-/// The same of Unix sockets, without their addresses.
+/// The inodes of the listening Unix sockets.
 fn unix_listeners(pid: &str) -> HashSet<u64> {
     /// The kernel's `__SO_ACCEPTCON`.
     const LISTENS: u32 = 1 << 16;
@@ -213,7 +210,7 @@ fn unix_listeners(pid: &str) -> HashSet<u64> {
     found
 }
 
-/// A busy server has a line for each connection: they are not kept.
+/// Reads a file line by line. A busy server has a line for each connection, so the lines are not kept.
 fn each_line(path: &str, mut take: impl FnMut(&str)) {
     let Ok(file) = File::open(path) else { return };
     for line in BufReader::new(file).lines().map_while(Result::ok) {
@@ -221,7 +218,7 @@ fn each_line(path: &str, mut take: impl FnMut(&str)) {
     }
 }
 
-/// An address as the kernel shows it: words of 32 bits, each in the machine's own order.
+/// Reads an address in the kernel's form: words of 32 bits, each in the machine's own byte order.
 fn address(text: &str) -> Option<SocketAddr> {
     let (ip, port) = text.split_once(':')?;
     let mut bytes = Vec::new();
@@ -244,7 +241,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     #[test]
-    fn what_this_process_listens_at_is_seen_until_it_is_closed() {
+    fn a_listening_socket_is_found_until_it_is_closed() {
         for at in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(at) else { continue };
             let address = listener.local_addr().unwrap();
@@ -277,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_as_the_kernel_shows_them() {
+    fn addresses_are_read_in_the_form_of_the_kernel() {
         assert_eq!(address("nothing"), None);
         assert_eq!(address("00000000:01BB"), Some("0.0.0.0:443".parse().unwrap()));
         let own = format!("{:08X}:01BB", u32::from_ne_bytes([127, 0, 0, 1]));

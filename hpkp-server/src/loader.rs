@@ -1,5 +1,4 @@
-//! Reads what a configuration names and has loaded for the core's check: each file and each
-//! certificate once.
+//! Loads certificates and trust anchors for the core's check. Each file and each certificate is read once.
 
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -21,22 +20,22 @@ use crate::{file, trust};
 pub struct Loader<'a> {
     openssl: Result<&'a OpenSsl, &'a OpenSslError>,
     certificates: HashMap<Vec<u8>, Result<Arc<Certificate>, CertificateError>>,
-    /// By the file that the configuration adds.
+    /// Trust anchors, by the file that the configuration adds.
     trust: HashMap<Option<String>, Arc<TrustSetting>>,
-    /// By their sources; servers mostly share them.
+    /// Stores for chains, by their sources. Most servers share them.
     chain_stores: HashMap<Vec<ChainSource>, Result<ChainStore<'a>, ChainSource>>,
     names: Option<Names>,
 }
 
-/// A chain in DER, the leaf first, and the file that the leaf is from.
+/// A chain in DER, the leaf first, and the file of the leaf.
 pub type NamedChain = (Vec<Vec<u8>>, Option<Arc<CertificateFile>>);
 
-/// The data by which a server remembers from which file it has loaded a certificate.
+/// The data that a server attaches to a certificate to remember its file.
 #[derive(Debug)]
 pub struct Names {
-    /// The index of the data that it attaches to certificates.
+    /// The index of the data.
     pub index: c_int,
-    /// The files by that data.
+    /// The files, by the data.
     pub files: HashMap<NameAddress, Arc<CertificateFile>>,
 }
 
@@ -48,7 +47,7 @@ impl<'a> Loader<'a> {
         Self { openssl, certificates, trust, chain_stores: HashMap::new(), names: None }
     }
 
-    /// The same, where the server names the files of its certificates.
+    /// The same, for a server that attaches the file names to its certificates.
     #[must_use]
     pub fn with_names(self, names: Names) -> Self {
         Self { names: Some(names), ..self }
@@ -76,8 +75,7 @@ impl<'a> Loader<'a> {
         self.chains(chains.collect())
     }
 
-    /// The certificates that these bytes are, each chain with its leaf first, and the file that the leaf
-    /// is from.
+    /// Parses chains.
     pub fn chains(&mut self, chains: Vec<NamedChain>) -> Certificates {
         let chain = |(chain, file)| Ok(self.chain(chain)?.with_file(file));
         let chains: Result<Vec<Chain>, (Code, Text)> = chains.into_iter().map(chain).collect();
@@ -87,11 +85,10 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// What OpenSSL will send of `leaf`, in DER, where nothing else is configured for it and it has
-    /// these sources of certificates.
+    /// The chain that OpenSSL will build and send for `leaf`, in DER, from these sources of certificates.
     ///
     /// # Errors
-    /// What cannot be read, or OpenSSL itself.
+    /// A source cannot be read, or OpenSSL cannot be used.
     pub fn completed(
         &mut self,
         leaf: &[u8],
@@ -141,7 +138,7 @@ impl<'a> Loader<'a> {
         self.trust.get(&None).cloned()
     }
 
-    /// Takes the system's store as another loader has read it a moment ago.
+    /// Uses the system's store that another loader has just read.
     pub fn adopt_system(&mut self, system: Arc<TrustSetting>) {
         self.trust.insert(None, system);
     }
@@ -180,7 +177,7 @@ impl<'a> Loader<'a> {
         setting
     }
 
-    /// The core's answer about `deployment`, as it is now; its keywords are bound.
+    /// Replaces the keywords of `deployment`, and checks it at the present time.
     #[must_use]
     pub fn check(&self, deployment: &mut Deployment) -> Verdict {
         deployment.bind_keywords();
@@ -204,7 +201,7 @@ pub(crate) fn now() -> i64 {
     now.ok().and_then(|now| i64::try_from(now.as_secs()).ok()).unwrap_or(0)
 }
 
-/// Stands in where OpenSSL cannot be used: then no certificate is read either.
+/// Verifies no signature, for the case that OpenSSL cannot be used. No certificate is loaded then either.
 struct NoSignatures;
 
 impl VerifySignature for NoSignatures {

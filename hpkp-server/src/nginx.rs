@@ -1,6 +1,6 @@
-//! A configuration of nginx, without nginx: its directives, its server blocks, and the input of the
-//! check. The module fills these in from what nginx has read, the command from the text. From here on
-//! both use the same code, so they give the same answer.
+//! A configuration of nginx, independent of nginx: its directives, its server blocks, and the input of the check. The
+//! module fills these in from what nginx has read, the command from the text of the configuration. From here on both
+//! use the same code, so they give the same answer.
 
 mod address;
 mod built;
@@ -37,11 +37,11 @@ pub struct Configuration<'a, H> {
     pub global: &'a GlobalSettings,
     /// The settings of `http` that all servers inherit.
     pub around: &'a ServerSettings,
-    /// What is done about servers outside `http`.
+    /// The answer to a lock-out of servers outside `http`.
     pub check: Check,
     /// The servers of `http`.
     pub servers: &'a Servers<H>,
-    /// Those of `stream` and `mail`, where records are compared.
+    /// The servers of `stream` and `mail`, if records are compared.
     pub outside: &'a Outside<H>,
     /// The files of other modules that can choose certificates without a directive.
     pub unseen_choosers: &'a [PathBuf],
@@ -54,7 +54,8 @@ impl<'a, H> Configuration<'a, H> {
         self.servers.any_policy() || self.servers.any_guard() || !self.global.published.is_empty()
     }
 
-    /// What the check compares, with the records that concern it. `certificates` gives what a server presents.
+    /// Builds the input of the check, with the records that concern it. `certificates` returns the certificates of a
+    /// server.
     pub fn build<'l>(
         &self,
         loader: &mut Loader<'l>,
@@ -92,8 +93,8 @@ impl<'a, H> Configuration<'a, H> {
         built
     }
 
-    /// The setting of last good certificates, if the configuration has one. `keys` gives what a server
-    /// names as its keys; for `is_start` see [`Keeping`].
+    /// The setting of last good certificates, if the configuration has one. `keys` returns the keys that a server's
+    /// directives name; for `is_start` see [`Keeping`].
     #[must_use]
     pub fn keeping(
         &self,
@@ -120,15 +121,15 @@ impl<'a, H> Configuration<'a, H> {
         })
     }
 
-    /// The core's answer, with what only nginx can have.
+    /// The core's verdict, with the findings that only nginx can have.
     pub fn verdict(&self, deployment: &mut Deployment, loader: &Loader<'_>) -> Verdict {
         let mut verdict = loader.check(deployment);
         verdict.findings.extend(self.servers.may_be_replaced(self.global, self.unseen_choosers));
         verdict.findings.extend(self.servers.misused_guards(self.around));
         verdict
     }
-    /// The same, with last good certificates in the place of what would lock clients out. `put` has a
-    /// context present some.
+    /// The same, with last good certificates in place of certificates that would lock clients out. `put` makes a
+    /// context present a replacement.
     pub fn verdict_keeping(
         &self,
         deployment: &mut Deployment,

@@ -1,7 +1,7 @@
 //! The OpenSSL that the server itself uses, found in the running process.
 //!
-//! No library is linked: a second OpenSSL that is handed the first one's objects corrupts memory.
-//! All functions are looked up at once, and one that is missing is named.
+//! This module links no library, because a second OpenSSL that gets objects of the first one corrupts memory. It looks
+//! up all functions at once, and reports the name of a missing one.
 #![allow(non_snake_case, reason = "OpenSSL's functions keep their names")]
 
 mod keys;
@@ -37,10 +37,10 @@ pub(crate) struct SslSession {
     _opaque: [u8; 0],
 }
 
-/// What OpenSSL calls as a handshake goes on.
+/// The callback for the progress of a handshake.
 pub(crate) type InfoCallback = unsafe extern "C" fn(*const Ssl, c_int, c_int);
 
-/// What OpenSSL calls when it frees an object to which data have been attached.
+/// The callback for freeing an object to which data have been attached.
 pub(crate) type FreeData =
     unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_void, c_int, c_long, *mut c_void);
 
@@ -58,7 +58,7 @@ pub struct NameAddress(pub usize);
 pub struct LoadedChain {
     /// In DER, the leaf first.
     pub certificates: Vec<Vec<u8>>,
-    /// What the server has attached to the leaf.
+    /// The data that the server has attached to the leaf.
     pub name: Option<NameAddress>,
 }
 
@@ -144,7 +144,7 @@ macro_rules! functions {
 }
 
 functions! {
-    /// What a library calls itself. OpenSSL's forks have these functions too.
+    /// The functions that return the name and version of the library. OpenSSL's forks have them too.
     Names;
     OpenSSL_version_num: fn() -> c_ulong;
     OpenSSL_version: fn(c_int) -> *const c_char;
@@ -220,10 +220,10 @@ pub enum OpenSslError {
     /// This function was not found.
     #[error("the OpenSSL library of the server has no function {0}")]
     Missing(&'static str),
-    /// Another library, or a version before 1.1.1; what it calls itself.
+    /// Another library, or a version before 1.1.1; its own name for itself.
     #[error("unsupported TLS library \"{}\"; OpenSSL 1.1.1 or later is required", hpkp_core::text::Excerpt::new(.0))]
     Unsupported(String),
-    /// It cannot be told which of the libraries in the process the server uses.
+    /// It cannot be determined which of the libraries in the process the server uses.
     #[error(
         "cannot determine which TLS library the server uses, so its certificates cannot be read"
     )]
@@ -236,13 +236,13 @@ pub enum OpenSslError {
     NotOfTheServer(&'static str, PathBuf),
 }
 
-/// The most certificates read of one chain; one more than is accepted, so that the excess shows.
+/// The most certificates read from one chain: one more than is accepted, so that a longer chain is noticed.
 const MAX_CHAIN: c_int = hpkp_core::path::Chain::MAX as c_int + 1;
 
 /// The most keys of one context: OpenSSL has a slot for each of nine key types.
 const MAX_SLOTS: usize = 32;
 
-/// From `openssl/ssl.h`, where they are behind macros.
+/// Numbers from `openssl/ssl.h`, which the C macros use.
 mod ctrl {
     use std::ffi::{c_int, c_long};
 
@@ -251,33 +251,33 @@ mod ctrl {
     pub(super) const GET_CHAIN_CERTS: c_int = 115;
     pub(super) const SELECT_CURRENT_CERT: c_int = 116;
     pub(super) const SET_CURRENT_CERT: c_int = 117;
-    /// From OpenSSL 3.0 on; before, it is answered with 0.
+    /// Available from OpenSSL 3.0 on; earlier versions return 0.
     pub(super) const GET_CHAIN_CERT_STORE: c_int = 138;
     pub(super) const CERT_SET_FIRST: c_long = 1;
     pub(super) const CERT_SET_NEXT: c_long = 2;
     /// The argument that asks for the extra chain and nothing in its place.
     pub(super) const EXTRA_ONLY: c_long = 1;
-    /// Of the mode: nothing is sent but what was loaded for it.
+    /// A bit of the mode: OpenSSL sends only the chain that was loaded.
     pub(super) const NO_AUTO_CHAIN: c_long = 8;
 }
 
 impl OpenSsl {
-    /// The OpenSSL whose functions the object that holds `user` calls: the server's program, or its
-    /// module for TLS. All functions come from that very libssl, and from the libcrypto that it
-    /// calls; what other objects in the process have by the same names is ignored.
+    /// The OpenSSL whose functions are called by the object that contains the address `user`: the server's program, or
+    /// its module for TLS. All functions come from that libssl and from the libcrypto that it calls. Functions with
+    /// the same names in other objects of the process are ignored.
     ///
     /// # Errors
     /// See [`OpenSslError`].
     pub fn used_by(user: *const c_void) -> Result<Self, OpenSslError> {
         let user = Object::of(user).ok_or(OpenSslError::NotFound)?;
-        // The function that puts certificates into contexts. A wrapper round another one, such as
-        // those that write keys down for analysis, is no matter.
+        // This is the function that puts certificates into contexts. Libraries that wrap other functions, such as those
+        // that log keys for analysis, do not matter.
         let ssl = user.provider(c"SSL_CTX_use_certificate").ok_or(OpenSslError::NotFound)?;
         let crypto = ssl.provider(c"X509_free").ok_or(OpenSslError::NotFound)?;
         let is_of_ssl = |name: &str| name.starts_with("SSL_") || name.starts_with("TLS_");
         let holder = |name: &str| if is_of_ssl(name) { &ssl } else { &crypto };
-        // The two objects are one OpenSSL, for the one calls the other; and it is that of the server,
-        // which calls the first.
+        // libssl and libcrypto belong together, since one calls the other. They are the server's OpenSSL, since the
+        // server calls this libssl.
         let found = |name: &CStr| holder(name.to_str().unwrap_or_default()).function(name);
         // SAFETY: as above.
         unsafe { Self::load(found) }.map_err(|error| match error {
@@ -288,25 +288,24 @@ impl OpenSsl {
         })
     }
 
-    /// Looks all functions up and asks the library what it is.
+    /// Looks up all functions, and asks the library for its name and version.
     ///
-    /// # Safety
-    /// `look_up` gives, for a name, the address of the function of that name in one OpenSSL, the
-    /// one whose objects are handed to the methods; or null.
+    /// # Safety `look_up` returns, for a name, the address of the function with that name, or null. All functions are
+    /// from the same OpenSSL, whose objects are passed to the methods.
     ///
     /// # Errors
     /// See [`OpenSslError`].
     pub unsafe fn load(
         mut look_up: impl FnMut(&CStr) -> *mut c_void,
     ) -> Result<Self, OpenSslError> {
-        // First what it is: a fork lacks some of the functions, and its name says more than theirs.
+        // The name of the library comes first: a fork lacks some functions, and its name is the better message.
         // SAFETY: by the caller's promise.
         let names = unsafe { Names::look_up(&mut look_up) }?;
         // SAFETY: takes no arguments and reads a constant.
         let number = unsafe { (names.OpenSSL_version_num)() };
         // SAFETY: 0 is OPENSSL_VERSION, for which a static string is returned.
         let text = unsafe { CStr::from_ptr((names.OpenSSL_version)(0)) }.to_string_lossy();
-        // Forks answer to OpenSSL's functions, but not all of them, nor all in its way.
+        // Forks have many of OpenSSL's functions, but not all of them, and some behave differently.
         let supported =
             number >= 0x1010_1000 && text.starts_with("OpenSSL ") && !text.contains("compatible");
         if !supported {
@@ -334,8 +333,8 @@ impl OpenSsl {
         unsafe { (self.SSL_get_SSL_CTX)(ssl) }
     }
 
-    /// The certificate that a connection presents now. After a resumed handshake it may be another
-    /// one of its context than the client saw.
+    /// The certificate that a connection presents now. After a resumed handshake it may be another certificate of the
+    /// context than the one that the client got.
     ///
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from.
@@ -345,11 +344,10 @@ impl OpenSsl {
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
     }
 
-    /// The host that the client of a connection has named, in its bytes; none where it has named none.
+    /// The host that the client of a connection has named; none if it has named none.
     ///
-    /// # Safety
-    /// `ssl` is a live `SSL` of the library that this was loaded from; what it has been named does not
-    /// change while the answer is used.
+    /// # Safety `ssl` is a live `SSL` of the library that this was loaded from. The name does not change while the
+    /// result is used.
     #[must_use]
     pub unsafe fn server_name<'a>(&self, ssl: *const Ssl) -> Option<&'a [u8]> {
         // SAFETY: by the caller's promise; 0 is TLSEXT_NAMETYPE_host_name, for which the function gives a
@@ -360,8 +358,7 @@ impl OpenSsl {
         }
     }
 
-    /// Whether a connection goes on with the session of an earlier one, in which its certificate was
-    /// presented.
+    /// Whether a connection resumes the session of an earlier one, in which the certificate was presented.
     ///
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from.
@@ -371,8 +368,7 @@ impl OpenSsl {
         unsafe { (self.SSL_session_reused)(ssl) != 0 }
     }
 
-    /// The certificates of every key of `context` by their addresses. The context is left as it was
-    /// found.
+    /// The addresses of the certificates of every key of `context`. The context is not changed.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
@@ -386,8 +382,8 @@ impl OpenSsl {
         certificates
     }
 
-    /// The certificates of every key of `context`. The context is left as it was found. `name_index` is
-    /// the index of the data that the server has attached to each leaf to name it, if it does so.
+    /// The certificates of every key of `context`. The context is not changed. `name_index` is the index of the data
+    /// that the server attaches to each leaf to name it, if it does so.
     ///
     /// # Safety
     /// `context` is a live `SSL_CTX` of the library that this was loaded from, and no other thread
@@ -410,7 +406,7 @@ impl OpenSsl {
         chains
     }
 
-    /// Gives `look` the certificate of each key of `context`, while that key is the current one.
+    /// Calls `look` with the certificate of each key of `context`, while that key is the current one.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
@@ -442,7 +438,7 @@ impl OpenSsl {
         }
     }
 
-    /// What is sent with the current leaf, which comes first.
+    /// The chain that is sent with the current leaf, the leaf first.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`]; `leaf` is the context's current one.
@@ -456,8 +452,8 @@ impl OpenSsl {
         }
     }
 
-    /// What is sent above the current leaf: its own chain or, where it has none, the extra one. None
-    /// where it has neither.
+    /// The certificates that are sent above the current leaf: its own chain, or without one the extra chain. None if
+    /// there is neither.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
@@ -476,8 +472,7 @@ impl OpenSsl {
         (!stack.is_null()).then(|| unsafe { self.certificates(stack) })
     }
 
-    /// The certificates that a connection has just sent, in DER, the leaf first; none where it has sent
-    /// none.
+    /// The certificates that a connection has just sent, in DER, the leaf first; empty if it has sent none.
     ///
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from, in its handshake.
@@ -501,7 +496,7 @@ impl OpenSsl {
         }
     }
 
-    /// A leaf and what is above it, in DER.
+    /// A leaf and the certificates above it, in DER.
     ///
     /// # Safety
     /// The certificates are live.
@@ -511,10 +506,9 @@ impl OpenSsl {
         all.map(|certificate| unsafe { self.der(certificate) }).collect()
     }
 
-    /// What OpenSSL sends of a leaf for which nothing else was loaded, the leaf included: what it
-    /// finds above it among the certificates that are there for chains or, without such, among those
-    /// that verify clients, where it is not told to leave them alone. nginx tells it so; mod_ssl does
-    /// not.
+    /// The chain that OpenSSL builds and sends for a leaf without a loaded chain, the leaf included. OpenSSL searches
+    /// the certificates for chains or, if there are none, those that verify clients, unless that is disabled. nginx
+    /// disables it; mod_ssl does not.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`]; `leaf` is the context's own.
@@ -536,7 +530,7 @@ impl OpenSsl {
         }
     }
 
-    /// The chain that OpenSSL builds of a leaf from a store, the leaf included.
+    /// The chain that OpenSSL builds for a leaf from a store, the leaf included.
     ///
     /// # Safety
     /// Both are live objects of the library that this was loaded from.
@@ -549,7 +543,7 @@ impl OpenSsl {
             if !verification.is_null()
                 && (self.X509_STORE_CTX_init)(verification, store, leaf, std::ptr::null_mut()) == 1
             {
-                // Whether it verifies is of no consequence: OpenSSL sends what it found.
+                // The result does not matter: OpenSSL sends the certificates that it found.
                 (self.X509_verify_cert)(verification);
                 let stack = (self.X509_STORE_CTX_get0_chain)(verification);
                 if !stack.is_null() {
@@ -561,7 +555,7 @@ impl OpenSsl {
         }
     }
 
-    /// The certificates of a stack, one more than is accepted at most.
+    /// The certificates of a stack, at most one more than is accepted.
     ///
     /// # Safety
     /// `stack` is a live stack of certificates.
@@ -574,7 +568,7 @@ impl OpenSsl {
         }
     }
 
-    /// A certificate's bytes; none where OpenSSL cannot encode it.
+    /// A certificate in DER; empty if OpenSSL cannot encode it.
     ///
     /// # Safety
     /// `certificate` is a live `X509`.
@@ -590,10 +584,10 @@ impl OpenSsl {
         der
     }
 
-    /// A store with the certificates of `sources`, read as mod_ssl has OpenSSL read them.
+    /// A store with the certificates of `sources`, read in the same way as for mod_ssl.
     ///
     /// # Errors
-    /// The first of them that OpenSSL cannot read.
+    /// The first source that OpenSSL cannot read.
     pub fn chain_store<'a>(
         &'a self,
         sources: &[ChainSource],
@@ -620,8 +614,8 @@ impl OpenSsl {
         Ok(store)
     }
 
-    /// Where this OpenSSL looks for trusted certificates; the environment may say otherwise, as it
-    /// may for every program that uses OpenSSL.
+    /// Where this OpenSSL looks for trusted certificates. Environment variables override it, as for every program that
+    /// uses OpenSSL.
     #[must_use]
     pub fn system_store(&self) -> SystemStore {
         // SAFETY: all four take no arguments and return static strings.
@@ -678,12 +672,12 @@ impl VerifySignature for OpenSsl {
     }
 }
 
-/// Where OpenSSL takes the certificates from that complete a chain.
+/// A source from which OpenSSL completes a chain.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ChainSource {
     /// A file in PEM.
     File(String),
-    /// A directory whose files have hashes for names.
+    /// A directory whose files are named by hashes.
     Directory(String),
 }
 
@@ -704,8 +698,8 @@ pub struct ChainStore<'a> {
 }
 
 impl ChainStore<'_> {
-    /// The chain that OpenSSL builds of `leaf`, in DER, from this store: what it sends where nothing
-    /// else was loaded for it. The leaf alone where OpenSSL cannot read it.
+    /// The chain that OpenSSL builds and sends for `leaf`, in DER, from this store if no chain was loaded for it. Only
+    /// the leaf if OpenSSL cannot read it.
     #[must_use]
     pub fn chain_of(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
         let _errors = ErrorMark::set(self.openssl);
@@ -745,7 +739,7 @@ impl Drop for OwnedX509<'_> {
     }
 }
 
-/// Takes what we cause out of the thread's error queue again; the server would log it as its own.
+/// Removes the errors that this module causes from the thread's error queue: the server would log them as its own.
 struct ErrorMark<'a>(&'a OpenSsl);
 
 impl<'a> ErrorMark<'a> {
@@ -784,7 +778,7 @@ mod tests {
         c"LibreSSL 4.3.2".as_ptr()
     }
 
-    /// The address of `name` in a library that calls itself this, and has `rest` for other functions.
+    /// The address of `name` in a library whose version text comes from `version`, with `rest` for all other functions.
     fn named(
         name: &CStr,
         version: extern "C" fn(c_int) -> *const c_char,
@@ -799,7 +793,7 @@ mod tests {
     }
 
     #[test]
-    fn one_missing_at_the_end_is_named_before_any_is_called() {
+    fn the_last_missing_function_is_named_before_any_is_called() {
         // SAFETY: the last address is null, so `load` ends before it calls any but those above.
         let loaded =
             unsafe { OpenSsl::load(|name| named(name, openssl, std::ptr::dangling_mut())) };
@@ -807,7 +801,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_is_named_though_it_lacks_functions() {
+    fn a_fork_is_named_although_it_lacks_functions() {
         // SAFETY: the other addresses are null.
         let loaded = unsafe { OpenSsl::load(|name| named(name, fork, std::ptr::null_mut())) };
         assert_eq!(loaded.err(), Some(OpenSslError::Unsupported("LibreSSL 4.3.2".to_owned())));

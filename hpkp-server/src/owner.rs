@@ -7,14 +7,14 @@ use std::os::unix::fs::MetadataExt as _;
 /// Why others may have changed a file of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unsafe {
-    /// Its owner is neither root nor the user that runs this.
+    /// The owner is neither root nor the user of this process.
     Owner,
-    /// Its mode lets other users write.
+    /// The mode lets other users write.
     Mode,
 }
 
 impl Unsafe {
-    /// Whether somebody else may have changed a file or a directory, and why.
+    /// Why another user may have changed a file or a directory; none if no other user may.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Option<Self> {
         match () {
@@ -24,7 +24,7 @@ impl Unsafe {
         }
     }
 
-    /// The command that ends it, without the name of the file.
+    /// The command that corrects it, without the name of the file.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
@@ -43,12 +43,12 @@ impl fmt::Display for Unsafe {
     }
 }
 
-/// Whether an owner is root or the user that this process acts as.
+/// Whether an owner is root or the effective user of this process.
 pub(crate) fn is_own(owner: u32) -> bool {
     owner == 0 || owner == effective_user()
 }
 
-/// The user that this process acts as.
+/// The effective user of this process.
 pub(crate) fn effective_user() -> u32 {
     rustix::process::geteuid().as_raw()
 }

@@ -1,16 +1,16 @@
-//! What a connection has presented, in the form in which it is kept in the TLS session: short, for it
-//! travels in each ticket, and complete, for the session may be resumed with another worker or another
-//! configuration, which knows nothing of that certificate.
+//! Which certificate a connection has presented, in the form that its TLS session keeps. The data are short, because
+//! each ticket contains them. They are complete, because the session may be resumed with another worker or
+//! configuration that does not know the certificate.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Fingerprint;
 
-/// Where a certificate came from.
+/// The origin of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It was loaded with the configuration, which has been checked.
+    /// The certificate was loaded with the configuration, which has been checked.
     Loaded,
-    /// It was chosen during the handshake.
+    /// The certificate was chosen during the handshake.
     Chosen,
 }
 
@@ -23,7 +23,7 @@ impl Origin {
     }
 }
 
-/// The first half of a pin: no more is needed to tell keys from each other.
+/// The first half of a pin, which is enough to distinguish keys.
 pub type ShortPin = [u8; 16];
 
 /// The first half of `pin`.
@@ -33,18 +33,18 @@ pub fn short(pin: Pin) -> ShortPin {
     [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
-/// Tells what was presented from everything else that could have been.
+/// An id that distinguishes what was presented from anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PresentedId([u8; 16]);
 
 /// Bytes in front of the pins: the id and the origin.
 const HEAD: usize = 17;
 
-/// The most pins that are kept. A chain has a handful of keys on its paths.
+/// The most pins that are kept. A chain has only a few keys on its paths.
 const MAX_PINS: usize = 16;
 
-/// What a connection has presented, as it is written into its session: the id, the origin, and the pins
-/// of the keys on the candidate paths of the certificate.
+/// The data in a session about the certificate that its connection has presented: the id, the origin, and the pins of
+/// the keys on its candidate paths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented(Box<[u8]>);
 
@@ -66,39 +66,39 @@ impl Presented {
         Self(bytes.into())
     }
 
-    /// What is written into the session.
+    /// The bytes for the session.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// As it is read again.
+    /// The same data, as read from a session.
     #[must_use]
-    pub fn seen(&self) -> Seen<'_> {
-        Seen(&self.0)
+    pub fn session_data(&self) -> SessionData<'_> {
+        SessionData(&self.0)
     }
 }
 
-/// What a session says.
+/// The data in a session about the presented certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a>(&'a [u8]);
+pub struct SessionData<'a>(&'a [u8]);
 
-impl<'a> Seen<'a> {
-    /// What these bytes of a session say; none where they are not ours.
+impl<'a> SessionData<'a> {
+    /// Reads the bytes of a session; none if this module did not write them.
     #[inline]
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Option<Self> {
         (bytes.len() >= HEAD).then_some(Self(bytes))
     }
 
-    /// Which certificate it is.
+    /// The id of what was presented.
     #[inline]
     #[must_use]
     pub fn id(self) -> Option<PresentedId> {
         self.0.first_chunk().copied().map(PresentedId)
     }
 
-    /// Where it came from; none where another version of this module wrote what this one does not know.
+    /// The origin of the certificate; none if another version of this module wrote one that is not known here.
     #[must_use]
     pub fn origin(self) -> Option<Origin> {
         let byte = self.0.get(HEAD - 1)?;
@@ -124,17 +124,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn written_session_data_are_read_back() {
         let presented = Presented::new(Origin::Chosen, &[pin(1), pin(2), pin(1)]);
-        let seen = Seen::new(presented.bytes()).unwrap();
-        assert_eq!(seen.origin(), Some(Origin::Chosen));
-        assert_eq!(seen.pins().collect::<Vec<_>>(), [&[1; 16], &[2; 16]]);
-        assert_eq!(seen.id(), presented.seen().id());
+        let session_data = SessionData::new(presented.bytes()).unwrap();
+        assert_eq!(session_data.origin(), Some(Origin::Chosen));
+        assert_eq!(session_data.pins().collect::<Vec<_>>(), [&[1; 16], &[2; 16]]);
+        assert_eq!(session_data.id(), presented.session_data().id());
     }
 
     #[test]
-    fn what_differs_has_another_id() {
-        let id = |origin, pins: &[Pin]| Presented::new(origin, pins).seen().id();
+    fn different_keys_or_origins_have_different_ids() {
+        let id = |origin, pins: &[Pin]| Presented::new(origin, pins).session_data().id();
         let all = [
             id(Origin::Loaded, &[]),
             id(Origin::Loaded, &[pin(1)]),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_short() {
+    fn session_data_are_short() {
         let pins: Vec<Pin> = (0..200).map(pin).collect();
         assert_eq!(
             Presented::new(Origin::Loaded, &pins).bytes().len(),
@@ -158,10 +158,10 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_not_read() {
-        assert!(Seen::new(b"").is_none());
-        assert!(Seen::new(&[0; 16]).is_none());
-        let seen = Seen::new(&[9; 40]).unwrap();
-        assert_eq!((seen.origin(), seen.pins().count()), (None, 1));
+    fn bytes_of_other_programs_are_not_read() {
+        assert!(SessionData::new(b"").is_none());
+        assert!(SessionData::new(&[0; 16]).is_none());
+        let session_data = SessionData::new(&[9; 40]).unwrap();
+        assert_eq!((session_data.origin(), session_data.pins().count()), (None, 1));
     }
 }

@@ -1,5 +1,5 @@
-//! The ports by which clients reach a server behind a mapping: a container, a load balancer, a
-//! firewall. Pins with a port (TLSA, curl) are compared by these.
+//! The ports by which clients reach a server behind a port mapping: a container, a load balancer, a firewall. Pins
+//! with a port (TLSA, curl) are compared by these ports.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +9,11 @@ use hpkp_core::text::Excerpt;
 
 use crate::setting_error::{SettingError, port};
 
-/// Where the server itself listens.
+/// The port or socket on which the server itself listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Listen {
     Port(u16),
-    /// A Unix socket, as nginx writes it: `unix:` and its path.
+    /// A Unix socket in nginx's form: `unix:` and its path.
     Socket(String),
 }
 
@@ -25,17 +25,16 @@ struct PublicPort {
     at: Location,
 }
 
-/// All that a configuration says of public ports.
+/// All declarations of public ports in a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct PublicPorts(Vec<PublicPort>);
 
 impl PublicPorts {
-    /// Reads the arguments of a directive: the port on which the server listens, or a Unix socket
-    /// where the server has these, and the port by which clients reach it.
+    /// Reads the arguments of a directive: the port on which the server listens, or a Unix socket if the server
+    /// supports these, and the port by which clients reach it.
     ///
     /// # Errors
-    /// [`SettingError::Text`] for a port that is none and for a declaration that stands there
-    /// already.
+    /// [`SettingError::Text`] for an invalid port and for a duplicate declaration.
     pub fn add(
         &mut self,
         listen: &str,
@@ -58,8 +57,8 @@ impl PublicPorts {
         Ok(())
     }
 
-    /// The ports by which clients reach the address `text` with the number `port`: the number
-    /// itself where nothing is declared. A Unix socket has 0.
+    /// The ports by which clients reach the address `text` with the number `port`: the number itself if nothing is
+    /// declared. A Unix socket has port 0.
     #[must_use]
     pub fn of(&self, port: u16, text: &str) -> BTreeSet<u16> {
         let is_there = |declared: &&PublicPort| match &declared.listen {
@@ -71,8 +70,8 @@ impl PublicPorts {
         if declared.is_empty() { BTreeSet::from([port]) } else { declared }
     }
 
-    /// A finding for each declaration of an address that is not among `listening`, the numbers and
-    /// texts of the addresses on TLS.
+    /// A finding for each declaration of an address that is not among `listening`, the port numbers and texts of the
+    /// addresses on TLS.
     pub fn unused<'a>(
         &'a self,
         listening: &'a [(u16, String)],
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_port_takes_the_place_of_the_number() {
+    fn a_declared_port_replaces_the_port_of_the_address() {
         let ports = declared(&[("8443", "443"), ("9443", "9443"), ("9443", "443")]);
         assert_eq!(ports.of(8443, "0.0.0.0:8443"), BTreeSet::from([443]));
         assert_eq!(ports.of(9443, "0.0.0.0:9443"), BTreeSet::from([443, 9443]));
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_port_is_refused() {
+    fn invalid_ports_are_refused() {
         let mut ports = PublicPorts::default();
         for (listen, public) in
             [("0", "443"), ("65536", "443"), ("8443", "0"), ("8443", "+443"), ("a", "1"), ("", "1")]
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declaration_for_nothing_is_found() {
+    fn a_declaration_for_an_unused_address_is_reported() {
         let ports = declared(&[("8443", "443"), ("8444", "443"), ("unix:/run/a", "443")]);
         let listening = [(8443, "0.0.0.0:8443".to_owned()), (0, "unix:/run/b".to_owned())];
         let labels: Vec<String> = ports.unused(&listening).map(|noticed| noticed.label).collect();

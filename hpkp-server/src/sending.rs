@@ -1,5 +1,5 @@
-//! What each host sends, precomputed: a request asks one question, whether the certificate that its
-//! connection has presented satisfies the host's policy, and gets shared bytes.
+//! The header fields of each host, precomputed. A request only asks whether the certificate that its connection has
+//! presented satisfies the host's policy, and sends shared bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use hpkp_core::check::{Deployment, Host, HostVerdict, Sending, Verdict};
 use hpkp_core::header::{Header, Kind};
 
 use crate::openssl::SslCtx;
-use crate::presented::{Origin, Seen, ShortPin, short};
+use crate::presented::{Origin, SessionData, ShortPin, short};
 
 /// A context's address. It is compared, never followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,18 +20,18 @@ impl From<*const SslCtx> for ContextAddress {
     }
 }
 
-/// A field that a host sends, or withholds on every connection where there is no header.
+/// A field that a host sends. Without a header it is withheld on every connection.
 #[derive(Debug)]
 pub struct Field {
     kind: Kind,
     header: Option<Arc<Header>>,
-    /// The pins of the policy: one of them must be of a key on the paths of what was presented.
+    /// The pins of the policy. One of them must be a key on the paths of the presented certificate.
     pins: Arc<[ShortPin]>,
-    /// Where a session does not say what was presented: on whose connections it is sent all the same.
-    /// Sorted, and empty where there is no header.
+    /// The contexts on whose connections the field is sent if the session does not tell what was presented. Sorted, and
+    /// empty if there is no header.
     contexts: Arc<[ContextAddress]>,
-    /// Whether it is sent for certificates that are chosen during the handshake, too: where they are
-    /// guarded, or the operator says so.
+    /// Whether the field is also sent for certificates that are chosen during the handshake: they are guarded, or the
+    /// operator has configured it.
     unguarded: bool,
 }
 
@@ -42,29 +42,29 @@ impl Field {
         self.kind
     }
 
-    /// The field's value, or `None` where it is withheld on every connection.
+    /// The field's value, or `None` if it is withheld on every connection.
     #[inline]
     #[must_use]
     pub fn value(&self) -> Option<&str> {
         self.header.as_deref().map(Header::value)
     }
 
-    /// Whether the field is sent on a connection that has presented this. A certificate that was not
-    /// loaded is none that has been checked: its successor may lock out whoever notes the field. Nor has
-    /// anybody checked that one of the pins is a backup, without which clients ignore the field.
+    /// Whether the field is sent on a connection with these session data. A certificate that was chosen during the
+    /// handshake has not been checked: its successor may lock out clients that note the field, and it is not known
+    /// whether one of the pins is a backup, without which clients ignore the field.
     #[must_use]
-    pub fn is_sent_with(&self, seen: Seen<'_>) -> bool {
-        let is_backup = |pin: &ShortPin| seen.pins().all(|presented| presented != pin);
-        let may_send = match seen.origin() {
+    pub fn is_sent_with(&self, session_data: SessionData<'_>) -> bool {
+        let is_backup = |pin: &ShortPin| session_data.pins().all(|presented| presented != pin);
+        let may_send = match session_data.origin() {
             Some(Origin::Loaded) => true,
             Some(Origin::Chosen) => self.unguarded && self.pins.iter().any(is_backup),
             None => false,
         };
-        self.header.is_some() && may_send && seen.pins().any(|pin| self.pins.contains(pin))
+        self.header.is_some() && may_send && session_data.pins().any(|pin| self.pins.contains(pin))
     }
 
-    /// Whether the field is sent on a connection that uses `context`, where nothing says what was
-    /// presented: where all certificates of the context satisfy the policy.
+    /// Whether the field is sent on a connection that uses `context`, if it is not known which certificate was
+    /// presented: all certificates of the context must satisfy the policy.
     #[inline]
     #[must_use]
     pub fn is_sent_on(&self, context: ContextAddress) -> bool {
@@ -75,7 +75,7 @@ impl Field {
     }
 }
 
-/// Out of line: most policies have one context, and the search would burden that case.
+/// Not inlined, because most policies have only one context and do not need the search.
 #[inline(never)]
 fn is_one_of(context: ContextAddress, sorted: &[ContextAddress]) -> bool {
     sorted.binary_search(&context).is_ok()
@@ -88,7 +88,7 @@ pub fn fields(
     verdict: &Verdict,
     addresses: &[ContextAddress],
 ) -> Vec<Vec<Field>> {
-    // Hosts with one policy share one list of positions; they shall share the addresses too.
+    // Hosts with the same policy share one list of positions, so they share one list of addresses.
     let mut known: HashMap<*const [usize], Arc<[ContextAddress]>> = HashMap::new();
     let mut contexts = |positions: &Arc<[usize]>| {
         let entry = known.entry(Arc::as_ptr(positions));

@@ -1,9 +1,9 @@
-//! What a connection has presented, written into its TLS session at the full handshake and read on each
-//! request. OpenSSL carries an application's data with a session wherever it goes: in tickets, in caches
-//! that processes share, and into the tickets of a resumed session. So a resumed connection says what its
-//! client has seen, in whichever worker and under whichever configuration.
+//! Writes into the TLS session which certificate a connection has presented, at the full handshake, and reads it on
+//! each request. OpenSSL keeps an application's data with a session: in tickets, in caches that processes share, and
+//! in the tickets of a resumed session. So a resumed connection tells which certificate its client got, in any worker
+//! and under any configuration.
 //!
-//! OpenSSL itself does not tell: on a resumed session it names the context's current certificate.
+//! OpenSSL itself does not tell this: for a resumed session it returns the context's current certificate.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
@@ -14,46 +14,45 @@ use crate::boundary;
 use crate::chosen::ChosenCertificates;
 use crate::loader;
 use crate::openssl::{CertificateAddress, InfoCallback, OpenSsl, Ssl, SslCtx};
-use crate::presented::{Origin, Presented, Seen};
+use crate::presented::{Origin, Presented, SessionData};
 
-/// From `openssl/ssl.h`: the server's side of a handshake has gone one step further.
+/// From `openssl/ssl.h`: the server's side of a handshake has completed a step.
 const ACCEPT_LOOP: c_int = 0x2001;
 
-/// From `openssl/crypto.h`: data that are attached to an `SSL_CTX`.
+/// From `openssl/crypto.h`: the class of data that are attached to an `SSL_CTX`.
 const CLASS_SSL_CTX: c_int = 1;
 
-/// What the callbacks of all contexts use.
+/// The data for the callbacks of all contexts.
 struct Used {
     openssl: OpenSsl,
-    /// Under which number our data are attached to contexts.
+    /// The index under which this module's data are attached to contexts.
     index: c_int,
-    /// The states in which a server has just written its certificate, as it is and compressed.
+    /// The states in which a server has just written its certificate, uncompressed and compressed.
     written: [c_int; 2],
 }
 
 static USED: OnceLock<Option<Used>> = OnceLock::new();
 
-/// The callback that contexts had before ours; servers give all of theirs the same.
+/// The callback that contexts had before. A server usually gives all its contexts the same one.
 static PREVIOUS: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether some context had another one.
+/// Whether some context had another callback than the first one.
 static HAS_OTHERS: AtomicBool = AtomicBool::new(false);
 
-/// What is attached to a context.
+/// The data that are attached to a context.
 #[derive(Debug)]
 pub struct Watch {
     previous: Option<InfoCallback>,
     loaded: Vec<(CertificateAddress, Presented)>,
-    /// What is written of every other certificate, where nobody asks for its keys.
+    /// The session data for every other certificate, if its keys are not needed.
     other: Presented,
-    /// Finds these out, where somebody does.
+    /// Finds the keys of other certificates, if they are needed.
     chosen: Option<ChosenCertificates>,
     report: fn(&str),
 }
 
 impl Watch {
-    /// Of a context with these certificates. `chosen` says what is written of others; `report` logs a
-    /// panic.
+    /// For a context with these certificates. `chosen` finds the keys of other certificates; `report` logs a panic.
     #[must_use]
     pub fn new(
         loaded: Vec<(CertificateAddress, Presented)>,
@@ -66,27 +65,27 @@ impl Watch {
 
 impl Used {
     fn new(openssl: &OpenSsl) -> Option<Self> {
-        // The numbers of states are those of a version; what will follow is not known.
+        // The numbers of states depend on the version, and those of later versions are not known.
         let written = match openssl.version() >> 20 {
             0x101..0x302 => [23, 23],
             0x302..0x500 => [25, 26],
             _ => return None,
         };
         let none = ptr::null_mut();
-        // SAFETY: registers a number; the function is ours, and this file stays in memory.
+        // SAFETY: registers an index; the function is in this module, whose file stays in memory.
         let index = unsafe {
             (openssl.CRYPTO_get_ex_new_index)(CLASS_SSL_CTX, 0, none, none, none, Some(free))
         };
         (index >= 0).then_some(Self { openssl: *openssl, index, written })
     }
 
-    /// What is attached to the context that a connection uses.
+    /// The data that are attached to the context of a connection.
     ///
     /// # Safety
     /// `ssl` is live.
     unsafe fn watch<'a>(&self, ssl: *const Ssl) -> Option<&'a Watch> {
-        // SAFETY: by the caller's promise; what is attached under our number is a `Watch` that lives
-        // as long as the context, and a connection holds its context.
+        // SAFETY: by the caller's promise; the data under this index are a `Watch` that lives as long as the context,
+        // and a connection holds a reference to its context.
         unsafe {
             let context = (self.openssl.SSL_get_SSL_CTX)(ssl).cast_const();
             (self.openssl.SSL_CTX_get_ex_data)(context, self.index).cast::<Watch>().as_ref()
@@ -95,15 +94,14 @@ impl Used {
 }
 
 impl OpenSsl {
-    /// From now on writes what connections of `context` present into their sessions. Whether that is
-    /// possible with this OpenSSL.
+    /// Starts to write session data for connections of `context`. Returns whether that is possible with this OpenSSL.
     ///
     /// # Safety
     /// `context` is a live `SSL_CTX` of this OpenSSL, no connection uses it yet, and the file of this
     /// code stays in memory as long as the process.
     pub unsafe fn watch(&self, context: *mut SslCtx, mut watch: Watch) -> bool {
         let Some(used) = USED.get_or_init(|| Used::new(self)) else { return false };
-        // SAFETY: by the caller's promise; the context takes over what is attached to it.
+        // SAFETY: by the caller's promise; the context takes ownership of the attached data.
         unsafe {
             if !(self.SSL_CTX_get_ex_data)(context, used.index).is_null() {
                 return true;
@@ -124,13 +122,13 @@ impl OpenSsl {
         true
     }
 
-    /// What the session of a connection says; none where it was begun without us.
+    /// The data in the session of a connection; none if the session was begun without this module.
     ///
     /// # Safety
-    /// `ssl` is a live `SSL` of this OpenSSL, and its session does not change while the answer is used.
+    /// `ssl` is a live `SSL` of this OpenSSL, and its session does not change while the result is used.
     #[inline]
     #[must_use]
-    pub unsafe fn presented<'a>(&self, ssl: *const Ssl) -> Option<Seen<'a>> {
+    pub unsafe fn presented<'a>(&self, ssl: *const Ssl) -> Option<SessionData<'a>> {
         let (mut data, mut length) = (ptr::null_mut(), 0);
         // SAFETY: by the caller's promise; the function gives a pointer into the session.
         unsafe {
@@ -142,12 +140,12 @@ impl OpenSsl {
             if data.is_null() {
                 return None;
             }
-            Seen::new(std::slice::from_raw_parts(data.cast_const().cast(), length))
+            SessionData::new(std::slice::from_raw_parts(data.cast_const().cast(), length))
         }
     }
 }
 
-/// A context is freed.
+/// Frees the data of a context.
 unsafe extern "C" fn free(
     _: *mut c_void,
     attached: *mut c_void,
@@ -162,11 +160,10 @@ unsafe extern "C" fn free(
     }
 }
 
-/// A handshake goes on.
+/// Called at each step of a handshake.
 unsafe extern "C" fn step(ssl: *const Ssl, event: c_int, value: c_int) {
     let Some(Some(used)) = USED.get() else { return };
-    // SAFETY: OpenSSL hands over a live connection; the callback before ours gets what it would have
-    // got.
+    // SAFETY: OpenSSL passes a live connection; the earlier callback gets the same arguments.
     unsafe {
         if let Some(previous) = previous(used, ssl) {
             previous(ssl, event, value);
@@ -181,7 +178,7 @@ unsafe extern "C" fn step(ssl: *const Ssl, event: c_int, value: c_int) {
     }
 }
 
-/// The callback that the context of a connection had before ours.
+/// The earlier callback of a connection's context.
 ///
 /// # Safety
 /// `ssl` is live.
@@ -195,7 +192,8 @@ unsafe fn previous(used: &Used, ssl: *const Ssl) -> Option<InfoCallback> {
     unsafe { std::mem::transmute::<usize, Option<InfoCallback>>(address) }
 }
 
-/// The certificate has just been written: a session that is stored or put into a ticket is so later.
+/// Writes the session data when the certificate has just been written: the session is stored or put into a ticket only
+/// later.
 ///
 /// # Safety
 /// `ssl` is live, in its handshake.

@@ -1,4 +1,4 @@
-//! The values of directives, which the two servers name differently and read alike.
+//! The values of directives. The two servers have different names for the directives, but the same values.
 
 use std::collections::HashMap;
 
@@ -21,24 +21,24 @@ pub use crate::setting_error::SettingError;
 pub struct KeepSetting {
     /// Its path.
     pub path: String,
-    /// Where the directive stands.
+    /// The place of the directive.
     pub at: Location,
 }
 
-/// What a configuration says once for all servers.
+/// The settings of a configuration that exist once for all servers.
 #[derive(Clone, Debug, Default)]
 pub struct GlobalSettings {
     /// The policies, in the order in which they are defined.
     pub policies: Vec<PolicySpec>,
-    /// Where each policy is among them, by its name.
+    /// The position of each policy, by its name.
     defined: HashMap<String, usize>,
-    /// What a start does.
+    /// What a start does about a lock-out.
     pub on_start: Option<OnStart>,
     /// The directories with records of published pins.
     pub published: Vec<RecordsSetting>,
-    /// By which ports clients reach the server, where these are not its own.
+    /// The ports by which clients reach the server, if they differ from its own.
     pub public_ports: PublicPorts,
-    /// The hosts that clients do not reach here.
+    /// The hosts that are declared to be served elsewhere.
     pub not_served_here: Vec<NotServedHere>,
     /// The directory for last good certificates.
     pub keep: Option<KeepSetting>,
@@ -68,7 +68,7 @@ pub const RENEWAL_KEY: &[(&str, RenewalKey)] =
 /// The choices of `hpkp_on_start`.
 pub const ON_START: &[(&str, OnStart)] = &[("warn", OnStart::Warn), ("refuse", OnStart::Refuse)];
 
-/// One of several choices by its name. Case counts for nothing where the server says so.
+/// One of several choices by its name. The case is ignored if the server ignores it.
 ///
 /// # Errors
 /// [`SettingError::NoChoice`].
@@ -88,11 +88,10 @@ pub fn choose<T: Copy>(
 /// Begins a policy.
 ///
 /// # Errors
-/// [`SettingError::Text`] for a name that is none or is taken.
+/// [`SettingError::Text`] for an invalid or duplicate name.
 pub fn define(settings: &mut GlobalSettings, name: &str, at: Location) -> Result<(), SettingError> {
     let excerpt = Excerpt::new(name);
-    // Where one server tells upper from lower case and the other does not, "Off" would mean a policy
-    // here and none there.
+    // Only one of the servers ignores case, so "Off" would be a policy in one and no policy in the other.
     if name.is_empty() || name.eq_ignore_ascii_case("off") {
         return Err(SettingError::Text(format!("invalid policy name \"{excerpt}\"")));
     }
@@ -106,9 +105,8 @@ pub fn define(settings: &mut GlobalSettings, name: &str, at: Location) -> Result
     Ok(())
 }
 
-/// Puts the value of a directive into a policy. `name` is the directive's, for messages;
-/// `full_path` makes a path absolute as the server does; case counts for nothing in a choice where
-/// the server says so.
+/// Sets the value of a directive in a policy. `name` is the directive's name for messages; `full_path` makes a path
+/// absolute as the server does; the case of a choice is ignored if the server ignores it.
 ///
 /// # Errors
 /// See [`SettingError`].
@@ -156,19 +154,18 @@ pub fn set(
 pub struct RecordsSetting {
     /// Its path.
     pub path: String,
-    /// What this server's records are written under: the name that the directive has, if it has
-    /// one. None where the directory is only read.
+    /// The writer name of this server's records, if the directive has one. None if the directory is only read.
     pub writer: Option<Option<WriterName>>,
-    /// How long the writers of its copies may be silent, in seconds; none where it does not matter.
+    /// How long the writers of its copies may be silent, in seconds; none without a limit.
     pub max_staleness: Option<i64>,
-    /// Where the directive stands.
+    /// The place of the directive.
     pub at: Location,
 }
 
-/// The longest silence of other machines that a text allows, in seconds.
+/// Reads the longest allowed silence of other machines, in seconds.
 ///
 /// # Errors
-/// Why it is none.
+/// Why the text is invalid.
 pub fn max_staleness(text: &str) -> Result<i64, String> {
     match text.parse::<MaxAge>() {
         Ok(time) if time.seconds() > 0 => Ok(i64::from(time.seconds())),
@@ -182,8 +179,7 @@ pub fn max_staleness(text: &str) -> Result<i64, String> {
 /// does.
 ///
 /// # Errors
-/// [`SettingError::Text`] for an argument that is none, a directory that is named already, and a
-/// second one to write to.
+/// [`SettingError::Text`] for an invalid argument, a duplicate directory, and a second directory to write to.
 pub fn add_records(
     settings: &mut Vec<RecordsSetting>,
     arguments: &[String],
@@ -235,11 +231,11 @@ pub fn add_records(
     Ok(())
 }
 
-/// Reads the value of the directive for last good certificates: a directory, where it stands for all
-/// servers (`global`), or `off`. `full_path` makes a path absolute as the server does.
+/// Reads the value of the directive for last good certificates: `off`, or outside all servers (`global`) a directory.
+/// `full_path` makes a path absolute as the server does.
 ///
 /// # Errors
-/// [`SettingError::Text`] for a directory within a server.
+/// [`SettingError::Text`] for a directory inside a server.
 pub fn set_keep(
     global: Option<&mut GlobalSettings>,
     server: &mut ServerSettings,
@@ -259,11 +255,11 @@ pub fn set_keep(
     Ok(())
 }
 
-/// Reads the arguments of a directive that names hosts which clients do not reach here: `NAME`,
-/// `NAME:PORT` or `NAME:PORT/udp`, where `*.` in front of the name stands for one label.
+/// Reads the arguments of a directive that declares hosts to be served elsewhere: `NAME`, `NAME:PORT` or
+/// `NAME:PORT/udp`, where `*.` before the name stands for one label.
 ///
 /// # Errors
-/// [`SettingError::Text`] for a name or port that is none, and for a host that is named already.
+/// [`SettingError::Text`] for an invalid name or port, and for a duplicate host.
 pub fn add_not_served_here(
     settings: &mut Vec<NotServedHere>,
     arguments: &[String],
@@ -276,7 +272,7 @@ pub fn add_not_served_here(
             None => (argument.as_str(), false),
         };
         let (name, number) = match argument.rsplit_once(':') {
-            // An IP address of version 6 has no name either way.
+            // An IPv6 address is refused later in any case.
             Some((name, number)) if !name.contains(':') => (name, Some(port(number)?)),
             _ if udp => {
                 return Err(SettingError::Text(format!(
@@ -306,10 +302,10 @@ pub fn add_not_served_here(
     Ok(())
 }
 
-/// The value of the directive that puts a policy into use, by both servers' names for it.
+/// The value of the directive that puts a policy into use.
 #[derive(Clone, Debug, Default)]
 pub enum UseSetting {
-    /// Nothing is said.
+    /// Not configured.
     #[default]
     Unset,
     /// No policy.
@@ -319,7 +315,7 @@ pub enum UseSetting {
 }
 
 impl UseSetting {
-    /// Reads the value of a directive that stands in `at`.
+    /// Reads the value of a directive at this place.
     #[must_use]
     pub fn new(value: &str, at: Location) -> Self {
         match value {
@@ -337,7 +333,7 @@ impl UseSetting {
         }
     }
 
-    /// What a server has from the block around it, where it says nothing itself.
+    /// Inherits the value of the enclosing block, if the server has none of its own.
     pub fn inherit(&mut self, outer: &Self) {
         if let Self::Unset = self {
             *self = outer.clone();
@@ -348,31 +344,30 @@ impl UseSetting {
     }
 }
 
-/// What a configuration says in a server, or around the servers that do not say otherwise.
+/// The settings of a server, or of the enclosing block for servers without their own.
 #[derive(Clone, Debug, Default)]
 pub struct ServerSettings {
     /// The policy for `Public-Key-Pins`.
     pub enforced: UseSetting,
     /// The policy for `Public-Key-Pins-Report-Only`.
     pub report_only: UseSetting,
-    /// What is done when the answer is a lock-out or unsure.
+    /// What the server does about a lock-out or an unsure answer.
     pub check: Option<Check>,
-    /// The file with trust anchors of its own, and where the directive stands.
+    /// The file with additional trust anchors, and the place of its directive.
     pub trusted: Option<(String, Location)>,
-    /// Whether its last good certificate is kept, where a directory for it is named; it is, where
-    /// nothing is said.
+    /// Whether its last good certificate is kept if a directory is configured; by default it is.
     pub keep: Option<bool>,
-    /// Whether the enforced policy is sent for certificates that are chosen during the handshake, where
-    /// they satisfy it.
+    /// Whether the enforced policy is also sent for certificates that are chosen during the handshake, if they satisfy
+    /// it.
     pub unguarded: bool,
-    /// What guards the certificate that is chosen during the handshake (nginx).
+    /// The guard of the certificate that is chosen during the handshake (nginx).
     pub guard: Option<GuardSetting>,
-    /// What renewals do with the key, where the operator says it.
+    /// Whether renewals keep the key, if the operator has declared it.
     pub renewal_key: Option<RenewalKey>,
 }
 
 impl ServerSettings {
-    /// Takes what stands around it where it says nothing.
+    /// Inherits the settings of the enclosing block that the server does not set itself.
     pub fn inherit(&mut self, outer: &Self) {
         if matches!(self.enforced, UseSetting::Unset) {
             self.unguarded = outer.unguarded;
@@ -415,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_are_served_elsewhere() {
+    fn hosts_that_are_served_elsewhere_are_read() {
         let settings =
             named(&["Api.example.com", "api.example.com:853", "*.example.org", "*.a.test:25"]);
         let udp = named(&["a.example:853/udp", "a.example:853"]).unwrap();
@@ -439,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_host_is_refused() {
+    fn invalid_hosts_are_refused() {
         for argument in [
             "",
             ":443",

@@ -1,15 +1,14 @@
-//! What may be wrong with the value of a directive, and the values of which directives of several kinds
-//! are made.
+//! Errors in the values of directives, and parsers that several directives share.
 
 use hpkp_core::finding::Code;
 use hpkp_core::text::Excerpt;
 
-/// What is wrong with a directive.
+/// An error in a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingError {
-    /// It stands in the same place already.
+    /// The directive is repeated in the same place.
     Duplicate,
-    /// Its value is none of its choices; those in words.
+    /// The value is not one of the choices; the choices as text.
     NoChoice(String),
     /// A finding.
     Finding(Code, String),
@@ -17,7 +16,7 @@ pub enum SettingError {
     Text(String),
 }
 
-/// A port as it stands in a directive.
+/// Reads a port in a directive.
 ///
 /// # Errors
 /// [`SettingError::Text`] for anything but a number from 1 to 65535.

@@ -1,4 +1,4 @@
-//! Trust anchors: the system's store, as OpenSSL finds it, and the files added to it.
+//! Reads trust anchors: the system's store, as OpenSSL finds it, and the files that a configuration adds.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,7 @@ use hpkp_core::text::Excerpt;
 
 use crate::file::{self, reason};
 
-/// The largest file of trusted certificates, in bytes. Mozilla's whole store has a quarter of one
-/// mebibyte.
+/// The largest file of trusted certificates, in bytes. Mozilla's whole store has about 256 KiB.
 const MAX_FILE: usize = 16 << 20;
 
 /// The most certificates in one file, and in the system's store.
@@ -23,17 +22,17 @@ const MAX_ANCHORS: usize = 10_000;
 /// Where OpenSSL looks for the system's trusted certificates.
 #[derive(Debug, Default)]
 pub struct SystemStore {
-    /// A file with several.
+    /// A file with several certificates.
     pub file: Option<PathBuf>,
-    /// Whether that file was asked for by name: then it should be there.
+    /// Whether the environment names that file, so that it should exist.
     pub is_named: bool,
-    /// Directories with a file each, named by the hash of the subject.
+    /// Directories with one file for each certificate, named by the hash of the subject.
     pub directories: Vec<PathBuf>,
 }
 
 impl SystemStore {
-    /// Reads the store, and says what of it cannot be used. OpenSSL passes over that too: the system
-    /// is not the configuration.
+    /// Reads the store, and returns the certificates that cannot be used. They are skipped, as in OpenSSL: errors in
+    /// the system's store are no errors in the configuration.
     #[must_use]
     pub fn read(&self) -> (Anchors, Option<Skipped>) {
         let mut read = Read::default();
@@ -49,13 +48,13 @@ impl SystemStore {
         }
         // A stable order, so that the same store gives the same messages.
         hashed.sort();
-        let mut seen = HashSet::new();
+        let mut known = HashSet::new();
         let files = self.file.iter().map(|file| (file, false));
         for (named, is_listed) in files.chain(hashed.iter().map(|file| (file, true))) {
             // Several hashes may lead to one file.
             let path = match named.canonicalize() {
                 Ok(path) => path,
-                // A link that leads nowhere.
+                // The link leads nowhere.
                 Err(error) if is_listed => {
                     read.skip(named, &reason(&error));
                     continue;
@@ -69,7 +68,7 @@ impl SystemStore {
                     continue;
                 }
             };
-            if !seen.insert(path.clone()) {
+            if !known.insert(path.clone()) {
                 continue;
             }
             if read.anchors.len() >= MAX_ANCHORS {
@@ -81,7 +80,7 @@ impl SystemStore {
                 continue;
             };
             let (anchors, notes) = (read.anchors.len(), read.notes());
-            // Where none of its certificates can be used, each of them has been named.
+            // If no certificate of the file can be used, each of them has been reported already.
             let Err((_, text)) = read.file(path) else { continue };
             if read.anchors.len() > anchors || read.notes() == notes {
                 read.skip(named, &text);
@@ -96,18 +95,18 @@ impl SystemStore {
     }
 }
 
-/// How many certificates and files that are left out are named.
+/// The most skipped certificates and files that a finding names.
 const MAX_NAMED: usize = 24;
 
-/// What has been read so far.
+/// The state of reading trust anchors.
 #[derive(Default)]
 struct Read {
     anchors: Vec<Anchor>,
-    /// What is left out, a line each.
+    /// The skipped certificates and files, one line each.
     skipped: Vec<String>,
-    /// How many there are besides.
+    /// The number of further ones.
     more: usize,
-    /// Parts of the system's store that are not there: one of them often is not.
+    /// Parts of the system's store that do not exist, which is common for one of them.
     absent: Vec<String>,
 }
 
@@ -139,7 +138,7 @@ impl Read {
         }
     }
 
-    /// The finding where the system has no trusted certificates: clients have theirs all the same.
+    /// The finding that the system has no trusted certificates. Clients have trust stores of their own.
     fn nothing(mut self, is_named: bool) -> Option<Skipped> {
         std::mem::take(&mut self.absent).into_iter().for_each(|line| self.note(line));
         if self.skipped.is_empty() {
@@ -159,7 +158,7 @@ impl Read {
         Some(Skipped { text, at: None })
     }
 
-    /// What is left out, a line each.
+    /// The skipped certificates and files, one line each.
     fn details(&self) -> Vec<String> {
         let mut details = self.skipped.clone();
         if self.more > 0 {
@@ -168,12 +167,12 @@ impl Read {
         details
     }
 
-    /// How much has been noted.
+    /// The number of skipped certificates and files so far.
     fn notes(&self) -> usize {
         self.skipped.len() + self.more
     }
 
-    /// The finding about what is left out.
+    /// The finding about skipped certificates and files.
     fn skipped(&self, at: Option<&Location>, text: impl FnOnce() -> String) -> Option<Skipped> {
         if self.skipped.is_empty() {
             return None;
@@ -199,7 +198,7 @@ fn has_hash_name(path: &Path) -> bool {
     })
 }
 
-/// The anchors in the file that the configuration adds, and what in it is left out. `at` is the
+/// The anchors in the file that the configuration adds, and the finding about skipped ones. `at` is the place of the
 /// directive.
 ///
 /// # Errors
@@ -220,8 +219,8 @@ pub fn read_added(
 }
 
 impl Read {
-    /// Adds the certificates of a file. One that cannot be parsed is left out; where the file ends
-    /// too early or has none that can be used, that is an error.
+    /// Adds the certificates of a file. A certificate that cannot be parsed is skipped. It is an error if the file is
+    /// truncated or has no usable certificate.
     fn file(&mut self, path: &str) -> Result<(), (Code, String)> {
         let unreadable = |text: &str| (Code::UnreadableTrustedCertificate, text.to_owned());
         let bytes = file::read(path, MAX_FILE).map_err(|error| unreadable(&error.to_string()))?;
@@ -278,18 +277,18 @@ mod tests {
     const ROOT: &str = include_str!("../../tests/conformance/fixtures/root.pem");
     const OTHER: &str = include_str!("../../tests/conformance/fixtures/root-b.pem");
 
-    /// A certificate that is none.
+    /// A PEM block that is not a valid certificate.
     fn odd() -> String {
         ROOT.replacen("\nMII", "\nAII", 1)
     }
 
     fn count(anchors: &Anchors) -> usize {
-        // What is there by name or twice is not of interest here.
+        // The debug text is enough to count the anchors.
         format!("{anchors:?}").matches("Anchor {").count()
     }
 
     #[test]
-    fn one_certificate_that_cannot_be_parsed_costs_itself_alone() {
+    fn a_certificate_that_cannot_be_parsed_is_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("both.pem");
         fs::write(&path, odd() + ROOT + &odd() + OTHER).unwrap();
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_certificate_that_can_be_used_is_an_error() {
+    fn a_file_without_a_usable_certificate_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("odd.pem");
         for text in [odd(), String::new(), ROOT[..ROOT.len() / 2].to_owned()] {
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_of_the_system_s_store_cannot_be_read_is_named() {
+    fn unreadable_parts_of_the_system_s_store_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("store")).unwrap();
@@ -328,14 +327,14 @@ mod tests {
                 SystemStore { file, is_named, directories: vec![path(directory)] }.read();
             (count(&anchors), skipped.map(|skipped| skipped.text.details).unwrap_or_default())
         };
-        // A part that is not there is as usual; one that was asked for by name is not.
+        // A missing part is common and not reported, unless the environment names it.
         assert_eq!(read(Some("none.pem"), false, "store"), (1, vec![]));
         assert_eq!(read(Some("none.pem"), true, "store").1.len(), 1);
         assert_eq!(read(None, false, "nowhere").1.len(), 1);
         symlink("nowhere.pem", path("store/0123abcd.1")).unwrap();
         fs::write(path("store/0123abcd.2"), odd()).unwrap();
         fs::write(path("store/0123abcd.3"), "no certificate").unwrap();
-        // One that ends too early has what stands before.
+        // The certificates before the end of a truncated file are used.
         fs::write(path("store/0123abcd.4"), OTHER.to_owned() + &ROOT[..40]).unwrap();
         let (anchors, details) = read(None, false, "store");
         assert_eq!((anchors, details.len()), (2, 4), "{details:?}");
@@ -351,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_without_trusted_certificates_is_to_install_them() {
+    fn a_system_without_trusted_certificates_is_reported_with_a_remedy() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir(path("store")).unwrap();
@@ -366,10 +365,10 @@ mod tests {
             assert!(!text.details.is_empty());
             text.fix.len()
         };
-        // As Debian is without the package ca-certificates: the directory is empty.
+        // Debian without the package ca-certificates: the directory is empty.
         assert_eq!(fixes("none.pem", false, "store"), 1);
         assert_eq!(fixes("none.pem", false, "nowhere"), 1);
-        // The variable is wrong, or its file is.
+        // Either the environment variable is wrong, or its file.
         assert_eq!(fixes("none.pem", true, "store"), 2);
         fs::write(path("odd.pem"), odd()).unwrap();
         assert_eq!(fixes("odd.pem", true, "store"), 2);

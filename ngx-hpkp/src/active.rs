@@ -1,4 +1,4 @@
-//! Whether the configuration in effect has this module.
+//! Whether the configuration in effect uses this module.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -6,24 +6,24 @@ use nginx_sys::ngx_cycle;
 
 use crate::{ngx, ngx_http_hpkp_module};
 
-/// Whether the configuration in effect has this module. Where nginx gives a configuration up after
-/// it has rebuilt the chain of filters, the chain stands in the master all the same, and workers that
-/// are replaced come here with requests of a configuration that knows nothing of us.
+/// Whether the configuration in effect uses this module. If nginx rejects a configuration after it has rebuilt the
+/// chain of filters, the master keeps the new chain. Workers that are replaced later then call the filters for
+/// requests of the old configuration, which may not use this module.
 static ACTIVE: AtomicBool = AtomicBool::new(false);
 
-/// A configuration is about to be read, perhaps in vain.
+/// Called when nginx is about to read a configuration, which it may reject later.
 pub(crate) fn prepare() {
     // SAFETY: nginx's current cycle is live, or null before the first.
     let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
     ACTIVE.store(active, Ordering::Relaxed);
 }
 
-/// The configuration that was read takes effect.
+/// Called when the configuration takes effect.
 pub(crate) fn activate() {
     ACTIVE.store(true, Ordering::Relaxed);
 }
 
-/// Whether it does.
+/// Whether the configuration in effect uses this module.
 #[inline]
 pub(crate) fn is_active() -> bool {
     ACTIVE.load(Ordering::Relaxed)

@@ -1,5 +1,5 @@
-//! The boundary between nginx and Rust, see [`hpkp_server::boundary`]: when a configuration can be
-//! refused, and where a panic is logged.
+//! The boundary between nginx and Rust, see [`hpkp_server::boundary`]: decides whether a panic refuses the
+//! configuration, and logs it.
 
 use hpkp_server::boundary;
 pub(crate) use hpkp_server::boundary::{OnPanic, has_failed, reset};
@@ -8,8 +8,8 @@ use nginx_sys::{NGX_LOG_ALERT, NGX_LOG_EMERG, ngx_cycle};
 
 use crate::{log, phase};
 
-/// Runs a hook that has to do with reading a configuration; after a panic, logs it and gives what
-/// `after` makes of the circumstances.
+/// Runs a hook that takes part in reading a configuration. After a panic it logs the panic and returns the result of
+/// `after`.
 pub(crate) fn catch_config_hook<T>(
     name: &str,
     after: impl FnOnce(OnPanic) -> T,
@@ -19,8 +19,8 @@ pub(crate) fn catch_config_hook<T>(
     catch_config_hook_where(can_refuse, name, after, hook)
 }
 
-/// The same for a hook that runs when nginx has begun to rebuild its chain of filters, so that a
-/// refusal would harm the server that goes on: only a test and a rehearsal are refused.
+/// The same for a hook that runs after nginx has begun to rebuild its chain of filters. A refusal would then harm the
+/// running server, so only a config test and a rehearsal are refused.
 pub(crate) fn catch_config_hook_late<T>(
     name: &str,
     after: impl FnOnce(OnPanic) -> T,
@@ -43,17 +43,17 @@ fn catch_config_hook_where<T>(
     boundary::catch_config_hook(name, on_panic, report_at, after, hook)
 }
 
-/// Runs a hook that serves a request; after a panic, logs it and gives `fallback`.
+/// Runs a hook that serves a request; after a panic, logs it and returns `fallback`.
 pub(crate) fn catch_request_hook<T>(name: &str, fallback: T, hook: impl FnOnce() -> T) -> T {
     boundary::catch_request_hook(name, fallback, |text| report(NGX_LOG_ALERT, text), hook)
 }
 
-/// Runs a hook that chooses what a handshake presents; after a panic, logs it and gives none.
+/// Runs a hook that chooses the certificate of a handshake; after a panic, logs it and returns none.
 pub(crate) fn catch_handshake_hook<T>(name: &str, hook: impl FnOnce() -> T) -> Option<T> {
     boundary::catch_handshake_hook(name, report_alert, hook)
 }
 
-/// Logs what a bug says while a connection is served.
+/// Logs the message of a bug while a connection is served.
 pub(crate) fn report_alert(text: &str) {
     report(NGX_LOG_ALERT, text);
 }

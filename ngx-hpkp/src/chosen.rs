@@ -1,13 +1,12 @@
 //! Certificates that other modules choose during the handshake, such as Lua's
 //! `ssl_certificate_by_lua_block`: the loaded certificate of such a server is a placeholder.
 //!
-//! Neither nginx nor OpenSSL can be asked which servers have such a hook, so the directives that set
-//! one are noted when nginx reads them. nginx gives a directive to the first module that has it; so
-//! each module with such a directive is replaced, in this one configuration, by a copy whose
-//! directive calls this module first and then the original. The module itself is not changed, and
-//! the copies are removed with the configuration.
+//! Neither nginx nor OpenSSL tells which servers have such a hook, so this module notes the directives that set one
+//! when nginx reads them. nginx passes a directive to the first module that has it. Therefore, in this configuration,
+//! a copy replaces each module with such a directive: its handler calls this module first and then the original. The
+//! other module itself is not changed, and the copies are freed with the configuration.
 //!
-//! A module without such a directive shows only that its file calls the function that sets the hook.
+//! A module without such a directive can only be recognised by its file, which calls the function that sets the hook.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::path::PathBuf;
@@ -24,19 +23,19 @@ use crate::chooser::Watched;
 use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, ERROR, OK, own_module};
 
-/// The functions by which a module is asked for the certificate during the handshake.
+/// The functions with which a module sets a hook that chooses the certificate during the handshake.
 const CALLBACKS: [&CStr; 2] = [c"SSL_CTX_set_cert_cb", c"SSL_set_cert_cb"];
 
-/// What was found among the modules of one kind of block.
+/// The modules of one kind of block that can choose certificates.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub(crate) watched: Vec<Watched>,
-    /// The files of modules that can choose certificates in a way that nothing shows.
+    /// The files of modules that can choose certificates without a directive.
     pub(crate) unseen: Vec<PathBuf>,
 }
 
-/// The file of `module`, where that is one of its own and its code can choose certificates. `nginx` is the
-/// object of nginx's own modules of this kind: they do so where a name has variables, which is known.
+/// The file of `module`, if the module has a file of its own whose code can choose certificates. `nginx` is the object
+/// of nginx's own modules of this kind: they choose certificates only if a name has variables, which is known.
 ///
 /// # Safety
 /// `module` is a module of the configuration that is read.
@@ -46,7 +45,7 @@ unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) ->
     chooses.then(|| object.path().to_owned())
 }
 
-/// `preconfiguration`: every module is there, and nothing within `http` has been read.
+/// `preconfiguration`: all modules are loaded, and nothing in `http` has been read.
 pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook("watch", after, || {
@@ -61,8 +60,8 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     })
 }
 
-/// Puts `handler` in the place of those of all directives of concern of the modules of a kind; `block` is
-/// nginx's own module of that block. An error is a lack of memory, which nginx has logged.
+/// Replaces the handlers of all directives that choose certificates, in the modules of one kind, by `handler`. `block`
+/// is nginx's own module of that block. The only error is a lack of memory, which nginx has logged.
 ///
 /// # Safety
 /// `cycle` is the one whose configuration is being read: the list of its modules is its own, ends with
@@ -101,7 +100,8 @@ pub(crate) unsafe fn watch_all(
     Ok(found)
 }
 
-/// A copy of `module` with its directives of concern replaced, if it has any.
+/// A copy of `module` in which the handlers of directives that choose certificates are replaced; none if it has no such
+/// directive.
 ///
 /// # Safety
 /// `module` is a module of the configuration that is read, and `pool` a live pool.
@@ -140,7 +140,7 @@ unsafe fn replaced(
     }
 }
 
-/// In place of another module's handler of its directive within `http`.
+/// Replaces another module's handler of its directive in `http`.
 unsafe extern "C" fn directive(
     cf: *mut ngx_conf_t,
     command: *mut ngx_command_t,
@@ -162,11 +162,11 @@ unsafe extern "C" fn directive(
     }
 }
 
-/// What is noted of a directive before it is handled: a handler that reads a block moves the place and
-/// the words. An error refuses the configuration.
+/// The data about a directive that are noted before its handler runs, because a handler that reads a block changes the
+/// place and the words. An error refuses the configuration.
 pub(crate) type Noted = Result<Option<Chooser>, ()>;
 
-/// What is to be noted of the directive that is read.
+/// Notes the directive that is being read.
 ///
 /// # Safety
 /// `cf` and `command` are what nginx hands to a handler.
@@ -176,7 +176,7 @@ pub(crate) unsafe fn note(cf: *const ngx_conf_t, command: *const ngx_command_t) 
     Ok(Some(Chooser { directive, at }))
 }
 
-/// The directive that `command` stands for.
+/// The original directive that `command` replaces.
 pub(crate) fn original(
     watched: &[Watched],
     command: *const ngx_command_t,
@@ -185,8 +185,8 @@ pub(crate) fn original(
     watched.map(|watched| (watched.original, watched.effect))
 }
 
-/// Has the original handler handle its directive; gives its answer, and what is to be noted where it has
-/// accepted it. `None` refuses the configuration. No reference is held meanwhile: it may read directives.
+/// Calls the original handler of a directive. Returns its answer, and the noted data if it has accepted the directive.
+/// `None` refuses the configuration. No reference is held during the call, since the handler may read directives.
 ///
 /// # Safety
 /// `cf` and `conf` are what nginx hands to a handler, and `original` is a directive of a live module.
@@ -206,7 +206,7 @@ pub(crate) unsafe fn handled(
 /// This module's main configuration.
 ///
 /// # Safety
-/// `cf` is live, and stands within `http`.
+/// `cf` is live, and its context is that of `http`.
 unsafe fn main_conf<'a>(cf: *mut ngx_conf_t) -> &'a mut MainConf {
     // SAFETY: by the caller's promise; the slot holds what `create_main` made.
     unsafe {

@@ -1,5 +1,4 @@
-//! Records what is published and presented when a configuration takes effect, and when the server
-//! ends.
+//! Records what the server publishes and presents when a configuration takes effect, and when the server ends.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -24,11 +23,10 @@ use crate::response::{Replaceable, Response};
 use crate::withheld::Withheld;
 use crate::{active, boundary, log, phase};
 
-/// `init_module`, where the error log has been opened: at a start, what was said before went to the
-/// terminal alone.
+/// `init_module`, at which the error log has been opened. At a start, earlier messages went only to the terminal.
 pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     active::activate();
-    // An error from here would make the master of a running server exit.
+    // An error here would make the master of a running server exit.
     boundary::catch_request_hook("init_module", OK, || {
         // SAFETY: nginx calls this with the cycle that is about to take effect.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
@@ -53,8 +51,8 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
     })
 }
 
-/// `init_process`: a worker begins. Its master's claim to the records is the master's alone. nginx
-/// calls this in the build of the module that the configuration names, in no other.
+/// `init_process`: a worker begins, and closes its copy of the master's claim to the records. nginx calls this only in
+/// the build of the module that the configuration names.
 pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
     boundary::catch_request_hook("init_process", OK, || {
         if phase::has_master() {
@@ -69,7 +67,7 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
     })
 }
 
-/// A master ends, and with it what its configuration publishes.
+/// `exit_master`: the master ends, and with it the pins that its configuration publishes.
 pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     boundary::catch_request_hook("exit_master", (), || {
         // SAFETY: nginx calls this with the cycle that has been in effect.
@@ -85,11 +83,11 @@ pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     });
 }
 
-/// The position of each context, and what it presents.
+/// The position of each context, and the session data for its certificates.
 type Loaded = HashMap<ContextAddress, (usize, Vec<Presented>)>;
 
 impl Pending {
-    /// Records what is published, and then has it sent; gives what there is to say about it.
+    /// Records what the configuration publishes, and then makes the servers send it. Returns log lines about it.
     ///
     /// # Safety
     /// `cycle` is about to take effect, and `main` is its configuration.
@@ -129,13 +127,13 @@ impl Pending {
         })
     }
 
-    /// Where the guard of a host stands, and whether what clients accept is kept in files.
+    /// The place of the directive that guards a host, and whether accepted certificates are kept in files.
     fn guard_of(&self, host: usize) -> Option<(Location, bool)> {
         self.guards.get(self.owner(host)?)?.clone()
     }
 
-    /// Has workers guard the certificates that variables name for these hosts, of which `before` was kept so
-    /// far; gives what there is to say.
+    /// Makes workers guard the certificates that variables name for these hosts. `before` are the certificates that
+    /// were kept so far. Returns log lines about it.
     ///
     /// # Safety
     /// As for [`Pending::take_effect`].
@@ -173,7 +171,7 @@ impl Pending {
         lines
     }
 
-    /// Has each server send its fields.
+    /// Makes each server send its fields.
     fn send(&mut self, openssl: OpenSsl) {
         self.replaceable.sort_unstable_by_key(|of| of.context);
         let replaceable: Rc<[Replaceable]> = std::mem::take(&mut self.replaceable).into();
@@ -200,19 +198,19 @@ impl Pending {
         }
     }
 
-    /// What counts the headers that a host withholds, where its certificate is chosen during the handshake.
+    /// The counter of withheld headers for a host whose certificate is chosen during the handshake.
     fn withheld(&self, host: usize) -> Option<Withheld> {
         let is_guarded = self.deployment.guarded.contains(&host);
-        let is_told = is_guarded || self.deployment.unguarded.contains(&host);
+        let is_counted = is_guarded || self.deployment.unguarded.contains(&host);
         let code = match is_guarded {
             true => Code::CertificateCheckedAtHandshake,
             false => Code::CertificateNotGuarded,
         };
-        let host = self.deployment.hosts.get(host).filter(|_| is_told)?;
+        let host = self.deployment.hosts.get(host).filter(|_| is_counted)?;
         Some(Withheld::new(code, &host.label, &host.enforced.as_ref()?.policy))
     }
 
-    /// The position of each context, and what it presents, as sessions say it. Empty where it is not known.
+    /// The position of each context, and the session data for its certificates. Empty if these are not known.
     fn loaded(&self) -> Loaded {
         let of = |pins: &Vec<Pin>| Presented::new(Origin::Loaded, pins);
         let paths = self.verdict.paths.iter().map(|paths| paths.iter().map(of).collect());

@@ -31,63 +31,63 @@ use crate::{
     ngx_stream_hpkp_module,
 };
 
-/// What stands in `http`, once.
+/// The settings and the state of the whole `http` block.
 pub(crate) struct MainConf {
     pub(crate) global: GlobalSettings,
     /// Whether the check waits until all blocks have been read, see `rehearsal`.
     pub(crate) is_deferred: bool,
-    /// How many of these blocks had not been met when `http` ended.
+    /// How many of these blocks had not been read when `http` ended.
     pub(crate) blocks_to_come: usize,
-    /// Where this configuration's own records are.
+    /// The journal of this configuration's records.
     pub(crate) journal: Option<Journal>,
-    /// What is to be done once nothing can refuse the configuration any more.
+    /// The work to do once nothing can refuse the configuration any more.
     pub(crate) pending: Option<Pending>,
-    /// What was said at a start, to be repeated once the error log is open.
+    /// The log lines of a start, to be repeated once the error log is open.
     pub(crate) alarms: Vec<LogLine>,
-    /// The directives of other modules that `chosen` has put itself before.
+    /// The directives of other modules whose handlers `chosen` has replaced.
     pub(crate) watched: Vec<Watched>,
-    /// The files of other modules that can choose certificates in a way that nothing shows.
+    /// The files of other modules that can choose certificates without a directive.
     pub(crate) unseen_choosers: Vec<PathBuf>,
-    /// What this configuration presents, by server, for the reload after it.
+    /// What this configuration presents, by server, for the next reload.
     pub(crate) served: HashMap<ServerKey, Served>,
-    /// What there is to say of certificates that nginx could not load, where others stand in for them.
+    /// Findings about certificates that nginx could not load, and that kept ones replace.
     pub(crate) broken: Vec<Finding>,
-    /// The memory that workers share for guards; null where there is none.
+    /// The memory that workers share for guards; null if there is none.
     pub(crate) zone: *mut ngx_shm_zone_t,
-    /// How the records looked before they were read, where workers look again.
+    /// The state of the records before they were read, if workers watch them.
     pub(crate) sight: Option<Sight>,
-    /// Guards certificates, once the configuration has taken effect.
+    /// The guard for workers, once the configuration has taken effect.
     pub(crate) worker: Option<Worker>,
 }
 
-/// What an accepted configuration does when it takes effect: until then nginx may still give it up.
+/// The work of an accepted configuration when it takes effect. Until then nginx may still reject it.
 pub(crate) struct Pending {
     pub(crate) phase: Phase,
     pub(crate) deployment: Deployment,
     pub(crate) verdict: Verdict,
-    /// Of the contexts of the deployment.
+    /// The addresses of the deployment's contexts.
     pub(crate) addresses: Vec<ContextAddress>,
     /// For each host, its server and that server's own context.
     pub(crate) servers: Vec<(*mut ServerConf, Option<*mut SslCtx>)>,
-    /// For each server of `http`, where its guard stands, and whether it keeps files.
+    /// For each server of `http`, the place of its guard's directive, and whether it keeps files.
     pub(crate) guards: Vec<Option<(Location, bool)>>,
     /// The contexts whose certificates other code can replace.
     pub(crate) replaceable: Vec<Replaceable>,
-    /// None where nobody can say which context a connection uses.
+    /// nginx's OpenSSL. Without it, it is not known which context a connection uses.
     pub(crate) openssl: Option<OpenSsl>,
-    /// What is done about last good certificates.
+    /// Keeps last good certificates, if that is configured.
     pub(crate) keeping: Option<Keep>,
 }
 
-/// What is kept once the configuration is on record.
+/// Keeps last good certificates once the configuration is on record.
 pub(crate) struct Keep {
     pub(crate) keeping: Keeping,
-    /// Those of the deployment.
+    /// The contexts of the deployment.
     pub(crate) contexts: Vec<*mut SslCtx>,
 }
 
 impl Keep {
-    /// Keeps what the hosts present for which nothing was found; gives what there is to say.
+    /// Keeps the certificates of hosts without a lock-out, and returns findings about those that cannot be kept.
     pub(crate) fn keep(
         &self,
         deployment: &Deployment,
@@ -101,7 +101,7 @@ impl Keep {
     }
 }
 
-/// How many configurations have this module; they are made and dropped in one thread.
+/// How many configurations use this module. They are made and dropped in one thread.
 static CONFIGURATIONS: AtomicUsize = AtomicUsize::new(0);
 
 impl MainConf {
@@ -126,9 +126,9 @@ impl MainConf {
 }
 
 impl Drop for MainConf {
-    /// nginx numbers a module once, for as long as its file is loaded, and gives the number to another
-    /// when no configuration has the module any more. Ours stays loaded, so it gives its numbers up
-    /// itself: it would come back with those of another, and nginx would end.
+    /// Resets the indexes of this file's modules when no configuration uses them any more. nginx assigns an index once
+    /// while a file is loaded, and reuses it after no configuration uses the module. This file stays loaded, so
+    /// without the reset its modules would return with indexes of other modules, and nginx would exit.
     fn drop(&mut self) {
         if CONFIGURATIONS.fetch_sub(1, Ordering::Relaxed) == 1 {
             // SAFETY: no configuration has the modules, so nothing looks at their numbers; nginx
@@ -153,41 +153,41 @@ const NO_NUMBER: ngx_uint_t = ngx_uint_t::MAX;
 
 /// What a server presents.
 pub(crate) struct Served {
-    /// Whether all that it presents could be read.
+    /// Whether all of its certificates could be read.
     pub(crate) is_known: bool,
     pub(crate) leaves: Vec<Serving>,
-    /// What tells the certificates that it sends from others: the key of each leaf, and what is above.
+    /// The identity of the certificates that it sends: the key of each leaf, and the certificates above.
     pub(crate) chains: Vec<(Option<Pin>, CertificateIdentity)>,
     /// The pins of its policies.
     pub(crate) pins: Vec<Pin>,
-    /// What the check found and the configuration goes on with.
+    /// The alarms with which the configuration was accepted.
     pub(crate) alarms: Vec<Alarm>,
 }
 
 impl Served {
-    /// Whether clients see the same certificates and are told the same pins.
+    /// Whether clients get the same certificates and the same pins.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.is_known && other.is_known && self.chains == other.chains && self.pins == other.pins
     }
 }
 
-/// What stands in a server, or in `http` for the servers that do not say otherwise.
+/// The settings of a server, or of `http` for servers without their own.
 #[derive(Default)]
 pub(crate) struct ServerConf {
     pub(crate) settings: ServerSettings,
     /// Directives of other modules that choose or replace the certificate.
     pub(crate) choosers: Choosers,
-    /// What its guard is given.
+    /// The values for its guard.
     pub(crate) given: Option<GivenValues>,
-    /// What guards its certificate, once the configuration has taken effect.
+    /// The guard of its certificate, once the configuration has taken effect.
     pub(crate) guarded: Option<Guarded>,
-    /// What is sent; filled in once the configuration has been accepted.
+    /// The fields that it sends; filled in once the configuration has been accepted.
     pub(crate) response: Option<Response>,
 }
 
-/// What guards the certificate that a server presents.
+/// The guard of a server's certificate.
 pub(crate) struct Guarded {
-    /// Which host it is for the worker.
+    /// The position of the host in the worker.
     pub(crate) host: usize,
     pub(crate) values: GivenValues,
 }

@@ -140,7 +140,7 @@ unsafe extern "C" fn in_server(
     }
 }
 
-/// A directive of `http` alone.
+/// A directive that is only allowed in `http`.
 unsafe extern "C" fn in_http(
     cf: *mut ngx_conf_t,
     _: *mut ngx_command_t,
@@ -155,7 +155,7 @@ unsafe extern "C" fn in_http(
     }
 }
 
-/// The directory for last good certificates, in `http` itself; in a server it can be turned off.
+/// The directory for last good certificates, in `http` itself. A server can turn it off.
 unsafe extern "C" fn keep_certificates(
     cf: *mut ngx_conf_t,
     _: *mut ngx_command_t,
@@ -174,7 +174,7 @@ unsafe extern "C" fn keep_certificates(
     }
 }
 
-/// What guards a certificate that is chosen during the handshake.
+/// The guard of a certificate that is chosen during the handshake.
 unsafe extern "C" fn guard(
     cf: *mut ngx_conf_t,
     _: *mut ngx_command_t,
@@ -218,7 +218,7 @@ unsafe extern "C" fn policy_block(
     if defined != CONF_OK {
         return defined;
     }
-    // SAFETY: nginx parses a block into whatever `cf` says and expects `cf` as it was.
+    // SAFETY: nginx parses the block with the handler and the object in `cf`, which are restored afterwards.
     unsafe {
         let saved = *cf;
         (*cf).handler = Some(policy_directive);

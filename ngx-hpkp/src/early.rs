@@ -1,9 +1,9 @@
-//! Certificates that nginx cannot load, replaced by the last good ones before it tries.
+//! Replaces certificates that nginx cannot load by the last good ones, before nginx tries to load them.
 //!
-//! nginx loads certificates while it merges the servers of its module for TLS, and rejects the
-//! configuration if it cannot load one. So this module comes before that one in the list, when all
-//! directives have been read and nothing has been merged. It puts the name of a kept file in the place of
-//! the configured one: nginx reads that file like any other, and no key passes through here.
+//! nginx loads certificates while it merges the servers of its TLS module, and rejects the configuration if it cannot
+//! load one. So this module precedes the TLS module in the list: its hook runs when all directives have been read and
+//! nothing has been merged. It replaces the configured file name by that of a kept file, which nginx reads like any
+//! other. No key passes through this module.
 
 use std::collections::HashMap;
 use std::ffi::{c_char, c_void};
@@ -30,7 +30,7 @@ use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
 use crate::{gate, log, phase, server};
 
-/// `init_main_conf` of a module that stands before that of TLS.
+/// `init_main_conf` of a module that precedes nginx's TLS module.
 pub(crate) unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, _: *mut c_void) -> *mut c_char {
     let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook("early", after, || {
@@ -45,10 +45,10 @@ pub(crate) unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, _: *mut c_void) -
 /// `NGX_CONF_UNSET_PTR`, a macro that the bindings lack.
 const UNSET: *mut ngx_array_t = ptr::without_provenance_mut(usize::MAX);
 
-/// A certificate's file and that of its key.
+/// A certificate file and its key file.
 type Files = (PathBuf, PathBuf);
 
-/// What has been tried.
+/// Tests files with OpenSSL, and remembers the results.
 struct Trial {
     openssl: OpenSsl,
     results: HashMap<Files, Option<PairError>>,
@@ -65,7 +65,7 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
     let Ok(openssl) = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast()) else { return };
     let mut trial = Trial { openssl, results: HashMap::new() };
     let is_start = phase == Phase::Start || gate::is_overridden();
-    // Read once, where a certificate cannot be loaded.
+    // The records are read only if a certificate cannot be loaded, and only once.
     let mut records: Option<Option<Records>> = None;
     let mut broken = Vec::new();
     // SAFETY: as above; a server block has a configuration of every module, and so has `http`.
@@ -91,7 +91,7 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
             };
             let names = server::names(ngx::elements(&raw const (**block).server_names));
             let records = records.get_or_insert_with(|| {
-                // Of keys alone that are compromised, which concern everybody.
+                // Only compromised keys matter here. They concern every configuration, so no other records are read.
                 journal::read(&main.global.published, Concern::none(), &[]).0
             });
             let found = kept::in_place_of_broken(
@@ -116,7 +116,7 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
     main.broken = broken;
 }
 
-/// Whether what a server cannot load is replaced.
+/// Whether a certificate that a server cannot load is replaced.
 fn is_wanted(check: Option<Check>, is_start: bool) -> bool {
     match check.unwrap_or_default() {
         Check::Warn => false,
@@ -133,15 +133,15 @@ fn finding(
     found: &Replacement,
 ) -> Finding {
     let file = if why == PairError::Certificate { &files.0 } else { &files.1 };
-    let said = (&*file.to_string_lossy(), &*why.to_string());
-    kept::broken_finding(setting, options, label_of(names), said, found)
+    let problem = (&*file.to_string_lossy(), &*why.to_string());
+    kept::broken_finding(setting, options, label_of(names), problem, found)
 }
 
 fn label_of(names: &[String]) -> &str {
     names.first().map_or("-", String::as_str)
 }
 
-/// Says at once that nothing is presented in the place of what nginx will refuse to load.
+/// Logs at once that no kept certificate replaces one that nginx will fail to load.
 ///
 /// # Safety
 /// `cycle` has a log.
@@ -152,7 +152,7 @@ unsafe fn not_used(cycle: *mut ngx_cycle_t, finding: &Finding) {
     }
 }
 
-/// The first certificate of a server that nginx will not be able to load, and why.
+/// The first certificate of a server that nginx will fail to load, and why.
 ///
 /// # Safety
 /// `cycle` is the cycle being configured, and the two are what a server and `http` say in it.
@@ -174,7 +174,7 @@ unsafe fn broken_of(
         !name.contains(&b'$')
             && !["data:", "engine:", "store:"].iter().any(|s| name.starts_with(s.as_bytes()))
     };
-    // What is chosen at the handshake is not loaded, and a certificate without a key is nginx's to refuse.
+    // A certificate that is chosen at the handshake is not loaded, and nginx itself refuses one without a key.
     if keys.len() < certificates.len() || !certificates.iter().chain(keys).all(is_file) {
         return None;
     }
@@ -189,8 +189,8 @@ unsafe fn broken_of(
 }
 
 impl Trial {
-    /// Why nginx will not load these files, with one of these pass phrases where the key needs one; none where
-    /// nobody knows whether it will.
+    /// Why nginx will fail to load these files, with one of these pass phrases if the key needs one; none if it will
+    /// load them, or if that is not known.
     fn run(&mut self, files: &Files, phrases: &[ngx_str_t]) -> Option<PairError> {
         let known = self.results.get(files).copied();
         let why = known.unwrap_or_else(|| {
@@ -201,13 +201,13 @@ impl Trial {
         let opens = |phrase: &ngx_str_t| {
             self.openssl.try_pair_with(&files.0, &files.1, Some(phrase.as_bytes())).is_ok()
         };
-        // Without a file of pass phrases nginx asks at the terminal, and a machine that starts has none.
+        // Without a file of pass phrases nginx asks at the terminal, which does not exist when a machine starts.
         let is_opened = why == PairError::PassPhrase && phrases.iter().any(opens);
         (!is_opened).then_some(why)
     }
 
     fn tried(&self, files: &Files) -> Option<PairError> {
-        // OpenSSL would wait for a FIFO, and nobody knows what a device gives.
+        // OpenSSL would wait for a FIFO, and the content of a device is not known.
         let waits =
             |path: &Path| fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
         match waits(&files.0) || waits(&files.1) {
@@ -217,7 +217,7 @@ impl Trial {
     }
 }
 
-/// Has nginx load what was kept; whether it has the memory.
+/// Makes nginx load the kept files. Returns false if nginx has no memory.
 ///
 /// # Safety
 /// `pool` lives as long as the configuration of the server.
@@ -240,13 +240,13 @@ unsafe fn put(
         }
         (!array.is_null()).then_some(array)
     };
-    // Two, for nginx changes the strings.
+    // Two arrays, because nginx changes the strings.
     let (Some(certificates), Some(keys)) = (array(), array()) else { return false };
     (ssl.certificates, ssl.certificate_keys) = (certificates, keys);
     true
 }
 
-/// A path as nginx has it, with a null byte behind it; without data where there is no memory.
+/// A path as a string of nginx, followed by a null byte; without data if there is no memory.
 ///
 /// # Safety
 /// `pool` is live.

@@ -18,7 +18,7 @@ use crate::ngx::{ERROR, OK};
 use crate::ngx_http_hpkp_module;
 use crate::response::{Prepared, Response, Usual};
 
-/// The next filter on the way of a response.
+/// The next filter in the chain.
 struct Next<T>(UnsafeCell<Option<T>>);
 
 // SAFETY: written while the configuration is read, by one thread; only read afterwards.
@@ -32,7 +32,7 @@ static NEXT_BODY: Next<BodyFilter> = Next(UnsafeCell::new(None));
 #[cfg(ngx_early_hints)]
 static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 
-/// `postconfiguration`: puts the filter in front of those that are there already.
+/// `postconfiguration`: puts the filters at the beginning of the chains.
 pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook_late("postconfiguration", after, || {
@@ -53,7 +53,7 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx hands over a live request. What is off costs no more than these two looks.
+    // SAFETY: nginx hands over a live request. A request without a policy costs only these two tests.
     unsafe {
         match response(r) {
             Some(response) if r == (*r).main => filter_with(r, response),
@@ -62,8 +62,8 @@ unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
 }
 
-/// The filter where there is something to send. Out of line, or the compiler would save its
-/// registers for responses without it too.
+/// The filter for a server with something to send. It is not inlined, because the compiler would then save its
+/// registers for all responses.
 ///
 /// # Safety
 /// `r` is a live request whose header has not been sent.
@@ -88,7 +88,7 @@ unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
     }
 }
 
-/// Of an interim response: ours go into the final one, and no other may be in either.
+/// The filter of interim responses: this server's fields belong in the final response, and fields of others in neither.
 #[cfg(ngx_early_hints)]
 unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
     // SAFETY: nginx hands over a live request, whose header list holds the interim response; the next
@@ -106,13 +106,13 @@ unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t
     }
 }
 
-/// Fields may also follow the body: an upstream's, or those of `add_trailer`. They are in their list
-/// by the time that the end of the body comes here.
+/// Removes the fields from trailers, which come from an upstream or from `add_trailer`. They are complete when the end
+/// of the body reaches this filter.
 unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
-    // SAFETY: nginx hands over a live request. What has no trailers costs no more than this look.
+    // SAFETY: nginx hands over a live request. A request without trailers costs only this test.
     unsafe {
         if (*r).headers_out.trailers.part.nelts != 0 {
-            take_out_trailers(r);
+            remove_from_trailers(r);
         }
         match *NEXT_BODY.0.get() {
             Some(next) => next(r, chain),
@@ -124,7 +124,7 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
 /// # Safety
 /// `r` is a live request.
 #[inline(never)]
-unsafe extern "C" fn take_out_trailers(r: *mut ngx_http_request_t) {
+unsafe extern "C" fn remove_from_trailers(r: *mut ngx_http_request_t) {
     // SAFETY: by the caller's promise; the list grows in the request's pool.
     boundary::catch_request_hook("body_filter", (), || unsafe {
         if let Some(response) = response(r) {
@@ -133,7 +133,7 @@ unsafe extern "C" fn take_out_trailers(r: *mut ngx_http_request_t) {
     });
 }
 
-/// Takes the fields that this server governs out of a list that is not that of a final response.
+/// Removes the fields that this server governs from a list of an interim response or of trailers.
 ///
 /// # Safety
 /// `list` is a live list of fields, which nothing else refers to meanwhile.
@@ -203,7 +203,7 @@ unsafe fn set_field(
     }
 }
 
-/// Whether a connection is of those on which the field is sent most.
+/// Whether a connection is one of the usual ones, on which the field is sent most often.
 ///
 /// # Safety
 /// `ssl` is live.
@@ -214,14 +214,14 @@ unsafe fn is_usual(ssl: *const Ssl, prepared: &Prepared, response: &Response) ->
         match prepared.usual {
             Usual::None => false,
             Usual::Presented(id) => {
-                response.openssl.presented(ssl).is_some_and(|seen| seen.id() == Some(id))
+                response.openssl.presented(ssl).is_some_and(|data| data.id() == Some(id))
             }
             Usual::Context(own) => ContextAddress::from(response.openssl.context_of(ssl)) == own,
         }
     }
 }
 
-/// Takes every field of this name out of a list. Out of line, because few lists have a name as long.
+/// Removes every field with this name from a list. Not inlined, because few lists have a name of this length.
 ///
 /// # Safety
 /// `part` is the first part of a live list of fields, which nothing else refers to meanwhile.
@@ -234,7 +234,7 @@ unsafe fn take_out(part: *mut ngx_list_part_t, name: &ngx_str_t) {
         if element.key.len == name.len
             && element.key.as_bytes().eq_ignore_ascii_case(name.as_bytes())
         {
-            // nginx's way to take a field out: header filters pass over these.
+            // This removes a field in nginx: header filters skip elements with hash 0.
             element.hash = 0;
         }
     }
@@ -252,8 +252,7 @@ unsafe fn ssl(r: *const ngx_http_request_t) -> *const Ssl {
     }
 }
 
-/// Whether the field is sent on a connection that is not of the usual ones. Out of line, because most
-/// connections are.
+/// Whether the field is sent on a connection that is not a usual one. Not inlined, because most connections are usual.
 ///
 /// # Safety
 /// `r` is a live request, and `ssl` that of its connection.
@@ -273,22 +272,22 @@ unsafe fn is_sent(
     }
     // SAFETY: by the caller's promise.
     unsafe {
-        let seen = response.openssl.presented(ssl);
-        let is_sent = match seen {
-            Some(seen) if prepared.field.is_sent_with(seen) => true,
+        let data = response.openssl.presented(ssl);
+        let is_sent = match data {
+            Some(data) if prepared.field.is_sent_with(data) => true,
             Some(_) if is_enforced => false,
             _ => is_sent_on_context(ssl, prepared, response),
         };
-        let is_told = !is_sent && is_enforced && prepared.field.value().is_some();
-        if let Some(withheld) = response.withheld.as_ref().filter(|_| is_told) {
-            withheld.note(r, seen);
+        let is_withheld = !is_sent && is_enforced && prepared.field.value().is_some();
+        if let Some(withheld) = response.withheld.as_ref().filter(|_| is_withheld) {
+            withheld.note(r, data);
         }
         is_sent
     }
 }
 
-/// Whether the field is sent on a connection that uses this context, where its session does not say what
-/// was presented: it was begun before this module was there.
+/// Whether the field is sent on a connection whose session has no data because it was begun before this module was
+/// loaded. The context of the connection decides.
 ///
 /// # Safety
 /// `ssl` is live.
@@ -339,8 +338,8 @@ pub(crate) enum HeaderStatus<'a> {
     Sent(&'a str),
 }
 
-/// How many responses of the server of a request have gone out without the header, because the
-/// connection presented a certificate that fails the policy. None where that is not counted.
+/// How many responses of a request's server were sent without the header, because the connection presented a
+/// certificate that fails the policy. None if they are not counted.
 ///
 /// # Safety
 /// `r` is a live request.
@@ -349,8 +348,8 @@ pub(crate) unsafe fn withheld(r: *const ngx_http_request_t) -> Option<u64> {
     unsafe { response(r) }?.withheld.as_ref()?.count()
 }
 
-/// Whether the field of the enforced policy, or of the report-only one where there is no other, is
-/// in the response.
+/// Whether the field of the enforced policy is in the response, or without an enforced policy that of the report-only
+/// one.
 ///
 /// # Safety
 /// `r` is a live request.
@@ -369,7 +368,7 @@ pub(crate) unsafe fn header_status<'a>(r: *mut ngx_http_request_t) -> HeaderStat
     }
 }
 
-/// Whether our own bytes are in the response's header: what was sent, not what was meant to be.
+/// Whether this module's element is in the response's header: the status tells what was sent, not what was intended.
 ///
 /// # Safety
 /// `r` is a live request.

@@ -1,12 +1,11 @@
 //! The gate: the check of a whole configuration, after nginx has read all of it and before anything
 //! of it takes effect.
 //!
-//! It has a `postconfiguration` of its own, before that of the first filter. There every server is
-//! known, with its addresses and certificates. A later refusal would in the end take a working
-//! server down: `postconfiguration` builds the chain of filters anew, in the master that continues
-//! with the old configuration, and each worker that the master has to replace inherits that chain.
-//! A refusal half-way leaves half a chain; a refusal at the end leaves a chain with modules that
-//! have just been unloaded, if the refused configuration was the first to name them.
+//! The gate has a `postconfiguration` of its own, before that of the first filter, where all servers are known with
+//! their addresses and certificates. A later refusal could take down a running server: `postconfiguration` rebuilds
+//! the chain of filters in the master, which continues with the old configuration, and each worker that the master
+//! replaces inherits that chain. A refusal half-way leaves an incomplete chain. A refusal at the end leaves a chain
+//! with modules that were just unloaded, if the refused configuration was the first to load them.
 
 use std::collections::HashMap;
 
@@ -40,7 +39,7 @@ use crate::{log, phase, rehearsal};
 /// before each start, and for placeholder certificates.
 const OVERRIDE: &str = "HPKP_CHECK";
 
-/// Said of such a test.
+/// The warning of such a test.
 const OVERRIDDEN: &str =
     "hpkp: HPKP_CHECK=warn is set, so this test accepts what a reload would refuse";
 
@@ -64,7 +63,7 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
     })
 }
 
-/// Checks the configuration of `cycle`; whether it is accepted.
+/// Checks the configuration of `cycle`. Returns whether it is accepted.
 ///
 /// # Safety
 /// `cycle` is the cycle whose configuration has just been read.
@@ -83,7 +82,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
     unsafe { check_loaded(cycle, phase, main, servers, outside) }
 }
 
-/// As [`pass`], of a configuration that has something to check.
+/// [`pass`] for a configuration with something to check.
 ///
 /// # Safety
 /// As [`pass`]; the others are those of `cycle`.
@@ -99,7 +98,7 @@ unsafe fn check_loaded(
     // SAFETY: as above.
     let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
     let mut check = around.settings.check.unwrap_or_default();
-    // What a start would present, the test before it is to see.
+    // A test before a start must check the certificates that the start would present.
     let is_start = phase == Phase::Start || is_overridden();
     if is_overridden() {
         servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
@@ -155,24 +154,24 @@ unsafe fn check_loaded(
     true
 }
 
-/// Where the guard of a server stands, and whether what clients accept is kept in files.
+/// The place of the directive that guards a server, and whether accepted certificates are kept in files.
 fn guard_of(server: &Server) -> Option<(Location, bool)> {
     let guard = server.settings.guard.as_ref().filter(|_| server.is_guarded())?;
     Some((guard.at.clone(), server.settings.keep.unwrap_or(true)))
 }
 
-/// What a start says again once its error log is open.
+/// The log lines that a start repeats once its error log is open.
 fn alarms(judgement: Judgement, phase: Phase) -> Vec<LogLine> {
     let is_alarm = |line: &LogLine| phase == Phase::Start && line.answer == Answer::Alarm;
     judgement.lines.into_iter().filter(is_alarm).collect()
 }
 
-/// Whether this test is to accept what a reload would refuse.
+/// Whether this test must accept what a reload would refuse.
 pub(crate) fn is_overridden() -> bool {
     phase::is_test() && std::env::var_os(OVERRIDE).is_some_and(|value| value == "warn")
 }
 
-/// Writes what was found, unless a rehearsal accepts it: the master finds it once more.
+/// Writes the findings, unless a rehearsal accepts the configuration: the master then writes them.
 ///
 /// # Safety
 /// `log` is live.
@@ -197,7 +196,7 @@ impl MainConf {
             let Some(key) = key.filter(|_| host.tls) else { continue };
             let presented = presented(host, deployment, &policies);
             let served = Served { alarms: verdict.alarms.clone(), ..presented };
-            // Of two blocks with the same names and addresses nginx asks the first.
+            // If two blocks have the same names and addresses, nginx chooses the first.
             self.served.entry(key).or_insert(served);
         }
     }
@@ -220,23 +219,23 @@ fn replaceable(main: &MainConf, servers: &[Server], openssl: Option<&OpenSsl>) -
         .collect()
 }
 
-/// What the configuration says and has loaded, and the core's answer.
+/// The deployment of a configuration, and the core's verdict.
 struct Checked {
     deployment: Deployment,
     journal: Option<Journal>,
     /// Which records were read.
     concern: Concern,
-    /// Of the contexts of the deployment.
+    /// The addresses of the deployment's contexts.
     addresses: Vec<ContextAddress>,
     contexts: Vec<*mut SslCtx>,
-    /// For each host, what it is known by, where there is something to compare it with.
+    /// For each host, the key that identifies it, if its certificates are compared with pins.
     keys: Vec<Option<ServerKey>>,
     verdict: Verdict,
-    /// What is done about last good certificates.
+    /// Keeps last good certificates, if that is configured.
     keeping: Option<Keeping>,
 }
 
-/// Checks what the configuration says and has loaded. For `is_start` see [`Keeping`].
+/// Checks the configuration and the certificates that it has loaded. For `is_start` see [`Keeping`].
 ///
 /// # Safety
 /// The servers are those of the cycle whose configuration has just been read.
@@ -257,7 +256,7 @@ unsafe fn checked(
     let loaded = |loader: &mut Loader<'_>, handle: &Handle| match handle.own {
         // SAFETY: the context belongs to the configuration, and one thread reads it.
         Some(own) => unsafe { loader.loaded(own.context) },
-        // Nothing is asked of a server without a context.
+        // A server without a context presents no certificate.
         None => Certificates::Loaded(Vec::new()),
     };
     let built = configuration.build(&mut loader, loaded);
@@ -280,7 +279,7 @@ unsafe fn checked(
     Checked { deployment, journal, concern, addresses, contexts, keys, verdict, keeping }
 }
 
-/// Has a context present what was kept.
+/// Makes a context present kept certificates.
 ///
 /// # Safety
 /// The context belongs to the configuration that has just been read, and one thread reads it.
@@ -293,7 +292,7 @@ unsafe fn put(openssl: &OpenSsl, context: *mut SslCtx, found: &Replacement) -> R
     }
 }
 
-/// Notes what the running configuration has accepted already, and what it serves instead.
+/// Adds the alarms that the running configuration has accepted already, and the certificates that it serves.
 fn compare(running: Option<&MainConf>, keys: &[Option<ServerKey>], deployment: &mut Deployment) {
     let Some(running) = running else { return };
     let policies = deployment.policies_by_name();
@@ -341,15 +340,14 @@ fn presented(host: &Host, deployment: &Deployment, policies: &HashMap<&str, &Pol
     }
 }
 
-/// The configuration that runs, if it has one of ours.
+/// This module's part of the running configuration, if there is one.
 ///
 /// # Safety
 /// The reference is given up before nginx gives that configuration up: it does so once the one that
 /// is being read has taken its place.
 unsafe fn running<'a>() -> Option<&'a MainConf> {
-    // SAFETY: nginx's own current cycle lives as long as the caller promises. A configuration of ours
-    // is in it only where this very module, at this very address, was loaded in it: after an update of
-    // the file, its objects may have another form.
+    // SAFETY: nginx's own current cycle lives as long as the caller promises. It has an object of this module only if
+    // this module, at this address, was loaded in it: after an update of the file, objects may have another layout.
     unsafe {
         if !ngx::is_loaded_in(ngx_cycle, own_module()) {
             return None;

@@ -1,5 +1,5 @@
-//! `hpkp_guard`: the variables with a certificate and its key at each handshake: the given ones if
-//! clients accept them, else the last good ones.
+//! `hpkp_guard`: provides the variables with a certificate and its key at each handshake: the given ones if clients
+//! accept them, otherwise the last good ones.
 //!
 //! Data flow: the directive (`given`) keeps the two values and asks for the memory that workers share (`zone`);
 //! when the configuration takes effect, the master makes the object that workers use (`worker`); nginx asks for

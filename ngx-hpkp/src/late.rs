@@ -1,7 +1,7 @@
-//! The second gate, for blocks of servers outside `http` that follow it in the file.
+//! The second gate, for `stream` and `mail` blocks that follow `http` in the file.
 //!
-//! nginx reads its configuration in order. If `stream` or `mail` comes after `http`, the check waits
-//! until all has been read. A reload has been rehearsed before, see `rehearsal`.
+//! nginx reads its configuration in order. If `stream` or `mail` comes after `http`, the check waits until the whole
+//! file has been read. A reload has been rehearsed before, see `rehearsal`.
 
 use std::ffi::{c_char, c_void};
 
@@ -14,7 +14,7 @@ use crate::ngx::{self, CONF_ERROR, CONF_OK, own_module};
 use crate::rehearsal::{self, ACCEPTED, BROKEN, REFUSED, UNKNOWN, is_serving};
 use crate::{gate, outside, phase};
 
-/// `init_conf` of a core module: all has been read, and nothing has taken effect.
+/// `init_conf` of a core module: the whole file has been read, and nothing has taken effect.
 pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_void) -> *mut c_char {
     if phase::is_rehearsal() {
         // SAFETY: nginx calls this with the cycle whose configuration it has just read; it has a log.
@@ -23,7 +23,7 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
     let after = |on_panic| match on_panic {
         OnPanic::Reject => CONF_ERROR,
         OnPanic::Continue => {
-            // Nothing is sent on the strength of what the first gate has found.
+            // The verdict of the first gate is discarded, so that no header is sent because of it.
             // SAFETY: as above.
             let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
             if let Some(main) = main {
@@ -37,7 +37,7 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
         // SAFETY: nginx calls this with the cycle whose configuration it has just read.
         unsafe {
             let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref();
-            // A block that nobody expected has nevertheless come.
+            // A block followed that was not found when `http` ended.
             let is_new = |main: &MainConf| outside::blocks_to_come(cycle) < main.blocks_to_come;
             let is_due = main.is_some_and(|main| main.is_deferred || is_new(main));
             let Some(phase) = phase::current().filter(|_| is_due) else { return CONF_OK };
@@ -55,9 +55,9 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
     answer
 }
 
-/// The phase in which the check is judged here. In a serving process the rehearsal has passed, or
-/// could not be held. A refusal now leaves a chain of filters that is whole where the modules are the
-/// same; where they are not, the workers that are replaced would die of it, so nothing is refused.
+/// The phase by which the check is judged here. In a serving process the rehearsal has passed, or was not possible. If
+/// both configurations have the same modules, a refusal now leaves a complete chain of filters. If not, replaced
+/// workers would crash, so nothing is refused.
 ///
 /// # Safety
 /// `cycle` is live and has its modules.

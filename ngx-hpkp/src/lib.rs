@@ -1,4 +1,4 @@
-//! The nginx module: directives in, header filter out.
+//! The nginx module: reads directives, checks the configuration, and adds the header field to responses.
 //!
 //! Data flow: `directive` reads the configuration into `conf`, and `chosen` notes directives of other modules that
 //! change certificates; `early` checks whether nginx can load these; when all of the configuration has been read,
@@ -51,7 +51,7 @@ pub static mut ngx_http_hpkp_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// Another beside it, for the check: it stands before the first filter, see `gate`.
+/// A second module, for the check: it precedes the first filter, see `gate`.
 #[unsafe(no_mangle)]
 pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const GATE_CONTEXT).cast_mut().cast(),
@@ -63,7 +63,7 @@ pub static mut ngx_http_hpkp_gate_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// And one before nginx's own for TLS, see `early`.
+/// A module that precedes nginx's own TLS module, see `early`.
 #[unsafe(no_mangle)]
 pub static mut ngx_http_hpkp_early_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const EARLY_CONTEXT).cast_mut().cast(),
@@ -72,7 +72,7 @@ pub static mut ngx_http_hpkp_early_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// And one for the check of what stands behind `http` in the file, see `late`.
+/// A module for the check of blocks that follow `http` in the file, see `late`.
 #[unsafe(no_mangle)]
 pub static mut ngx_http_hpkp_late_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const LATE_CONTEXT).cast_mut().cast(),
@@ -81,7 +81,7 @@ pub static mut ngx_http_hpkp_late_module: ngx_module_t = ngx_module_t {
     ..ngx_module_t::default()
 };
 
-/// And one within `stream`, see `outside`. Where there is no such block, nginx calls nothing of it.
+/// A module in `stream`, see `outside`. Without a `stream` block, nginx does not call it.
 #[unsafe(no_mangle)]
 pub static mut ngx_stream_hpkp_module: ngx_module_t = ngx_module_t {
     ctx: (&raw const outside::STREAM_CONTEXT).cast_mut().cast(),
@@ -147,7 +147,7 @@ pub static ngx_modules: Table<[*const ngx_module_t; 6]> = Table([
     ptr::null(),
 ]);
 
-/// Their names.
+/// The names of these modules.
 #[unsafe(no_mangle)]
 pub static ngx_module_names: Table<[*const c_char; 6]> = Table([
     c"ngx_http_hpkp_early_module".as_ptr(),
@@ -158,9 +158,9 @@ pub static ngx_module_names: Table<[*const c_char; 6]> = Table([
     ptr::null(),
 ]);
 
-/// Their places: each is put before the first that follows it here and is there already. The gate
-/// stands before all filters. The filter stands before `headers` in the list, which is after it on
-/// the way of a response: it sees what `add_header` and an upstream put there.
+/// The order of the modules: nginx puts each before the first module that follows it here and is already loaded. The
+/// gate precedes all filters. The filter precedes `headers` in the list, so it runs after `headers` for a response,
+/// and sees the fields of `add_header` and of an upstream.
 #[unsafe(no_mangle)]
 pub static ngx_module_order: Table<[*const c_char; 7]> = Table([
     c"ngx_http_hpkp_early_module".as_ptr(),

@@ -1,4 +1,4 @@
-//! nginx's error log.
+//! Writes to nginx's error log.
 
 use hpkp_core::finding::Location;
 use hpkp_server::failure::{Answer, LogLine};
@@ -7,7 +7,7 @@ use nginx_sys::{
     ngx_log_error_core, ngx_log_t, ngx_uint_t,
 };
 
-/// Writes `text`, and behind it in parentheses where the directive stands.
+/// Writes `text`, followed by the place of the directive in parentheses.
 ///
 /// # Safety
 /// `log` is a live log.
@@ -35,7 +35,7 @@ pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
     let level = match line.answer {
         Answer::Refuse => NGX_LOG_EMERG,
         Answer::Alarm => NGX_LOG_ALERT,
-        // nginx's log has `error` as its lowest level where nothing else is said.
+        // By default nginx logs no level below `error`.
         Answer::Withhold => NGX_LOG_ERR,
         Answer::Warn => NGX_LOG_WARN,
     };
@@ -43,7 +43,7 @@ pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
     unsafe { write(log, level, &line.text, line.at.as_ref()) };
 }
 
-/// Writes an error about the directive being read; nginx adds where it stands.
+/// Writes an error about the directive being read; nginx adds its place.
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.

@@ -1,5 +1,5 @@
-//! nginx's containers, strings and configuration slots as Rust sees them. All code that follows raw
-//! pointers of nginx's data structures for more than one module is here.
+//! Access to nginx's containers, strings and configuration slots. Code that follows raw pointers in nginx's data
+//! structures for more than one module is here.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
@@ -37,7 +37,7 @@ pub(crate) fn text(string: &ngx_str_t) -> String {
     String::from_utf8_lossy(string.as_bytes()).into_owned()
 }
 
-/// An array's elements; none where the pointer is null.
+/// An array's elements; none if the pointer is null.
 ///
 /// # Safety
 /// `array` is null or a live array of `T`, which does not change while the slice is used.
@@ -49,7 +49,7 @@ pub(crate) unsafe fn elements<'a, T>(array: *const ngx_array_t) -> &'a [T] {
     unsafe { (*array).as_slice() }
 }
 
-/// The texts of an array of strings; none where the pointer is null.
+/// The texts of an array of strings; none if the pointer is null.
 ///
 /// # Safety
 /// As for [`elements`].
@@ -58,7 +58,7 @@ pub(crate) unsafe fn texts(array: *const ngx_array_t) -> Vec<String> {
     unsafe { elements::<ngx_str_t>(array) }.iter().map(text).collect()
 }
 
-/// Where the directive being read stands.
+/// The place of the directive being read.
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
@@ -73,7 +73,7 @@ pub(crate) unsafe fn location(cf: *const ngx_conf_t) -> Location {
     }
 }
 
-/// The words of the directive being read, its name first; none where one is not UTF-8.
+/// The words of the directive being read, its name first; none if a word is not UTF-8.
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
@@ -83,7 +83,7 @@ pub(crate) unsafe fn words(cf: *const ngx_conf_t) -> Option<Vec<String>> {
     words.iter().map(|word| word.to_str().ok().map(str::to_owned)).collect()
 }
 
-/// A path as nginx itself makes it absolute: from the directory of the configuration file.
+/// The absolute form of a path, as nginx makes it: relative to the directory of the configuration file.
 ///
 /// # Safety
 /// `cycle` is the cycle being configured.
@@ -136,7 +136,7 @@ pub(crate) const fn own_module() -> *const ngx_module_t {
     &raw const crate::ngx_http_hpkp_module
 }
 
-/// The main configuration of `module` in `cycle`; null where there is no `http` block.
+/// The main configuration of `module` in `cycle`; null if there is no `http` block.
 ///
 /// # Safety
 /// `cycle` is live, its configuration has been read, and `module` is an HTTP module loaded in it.
@@ -155,7 +155,7 @@ pub(crate) unsafe fn http_main_conf<T>(
     }
 }
 
-/// What `http` itself says for its servers in `module`; null where there is no `http` block.
+/// The server configuration of `module` in `http` itself; null if there is no `http` block.
 ///
 /// # Safety
 /// As for [`http_main_conf`].

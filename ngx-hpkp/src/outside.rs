@@ -1,9 +1,9 @@
-//! The TLS servers outside `http`: those of `stream` and `mail`, which the same nginx loads. They
-//! send no header, but clients may hold pins of their keys all the same (TLSA records, apps).
+//! The TLS servers outside `http`: those of `stream` and `mail` in the same nginx. They send no header, but clients may
+//! hold pins of their keys (TLSA records, apps).
 //!
-//! No symbol of these modules is linked, or the module could not be loaded without them: they are
-//! found by their names among the modules of the cycle. Their structures are those of the headers
-//! that this module is built with, and nginx loads no module that was built for another version.
+//! This module links no symbol of these modules, since it could not be loaded without them. It finds them by name
+//! among the modules of the cycle. Their structures are those in the headers with which this module is built, and
+//! nginx loads no module that was built for another version.
 
 mod bindings;
 mod chosen;
@@ -24,7 +24,7 @@ pub(crate) use servers::Outside;
 /// The core modules whose blocks have servers.
 const BLOCKS: [&CStr; 2] = [c"ngx_stream_module", c"ngx_mail_module"];
 
-/// How many blocks with such servers have not been met, and may still follow in the file.
+/// How many blocks with such servers have not been read yet, and may still follow in the file.
 ///
 /// # Safety
 /// `cycle` is the cycle whose configuration is being read.

@@ -1,4 +1,4 @@
-//! The phase of nginx's life, from its globals.
+//! Determines the phase of nginx's life from its global variables.
 
 use std::ffi::CStr;
 use std::fs;
@@ -14,14 +14,13 @@ use nginx_sys::{
 /// Whether this process is the child of a rehearsal.
 static REHEARSING: AtomicBool = AtomicBool::new(false);
 
-/// The phase in which the configuration is being read, or `None` in a process that only sends a
-/// signal which stops or reopens: what it reads is of no consequence, and nothing of ours may keep
-/// a server from being stopped.
+/// The phase in which the configuration is being read. `None` in a process that only sends a signal to stop a server
+/// or to reopen logs: the configuration does not matter there, and this module must not prevent the stop.
 pub(crate) fn current() -> Option<Phase> {
     // SAFETY: nginx sets these before it reads any configuration, and one thread reads it.
     let (process, testing, cycle) = unsafe { (ngx_process, ngx_test_config, ngx_cycle) };
     if process == NGX_PROCESS_SIGNALLER as usize {
-        // `-s reload` sends its signal only when this configuration is accepted: a test.
+        // `-s reload` sends its signal only if this configuration is accepted, so this is a test.
         return is_reload_signal().then_some(Phase::Test);
     }
     if testing != 0 {
@@ -30,7 +29,7 @@ pub(crate) fn current() -> Option<Phase> {
     // nginx's own `ngx_is_init_cycle`: the cycle before the first has no configuration.
     // SAFETY: `ngx_cycle` is null or points to a live cycle.
     let first = unsafe { cycle.is_null() || (*cycle).conf_ctx.is_null() };
-    // A new master that takes over from one which goes on serving may be refused like a reload.
+    // A new master that takes over from one that still serves may be refused like a reload.
     Some(if first && !is_successor() { Phase::Start } else { Phase::Reload })
 }
 
@@ -39,25 +38,24 @@ fn is_successor() -> bool {
     upgraded_from().is_some()
 }
 
-/// That other master.
+/// The process of that other master.
 fn upgraded_from() -> Option<libc::pid_t> {
     // SAFETY: nginx sets these when it starts.
     let (inherited, parent) = unsafe { (ngx_inherited, ngx_parent) };
-    // Sockets may be handed over by a supervisor as well, and a parent that ends is replaced by
-    // another.
+    // A supervisor may hand over sockets as well, and if a parent ends, the process gets another parent.
     // SAFETY: takes nothing and cannot fail.
     let is_its_child = inherited != 0 && unsafe { libc::getppid() } == parent;
     (is_its_child && is_nginx(parent)).then_some(parent)
 }
 
-/// Whether a process runs what this one runs.
+/// Whether a process runs the same program as this one.
 fn is_nginx(process: libc::pid_t) -> bool {
     let name = |process: &str| fs::read(format!("/proc/{process}/comm")).ok();
     let own = name("self");
     own.is_some() && name(&process.to_string()) == own
 }
 
-/// Whether another master serves the same sockets, before or after this one (USR2).
+/// Another master that serves the same sockets, started before or after this one (USR2).
 pub(crate) fn predecessor() -> Predecessor {
     // SAFETY: nginx changes it in the one thread of its master.
     let new = unsafe { ngx_new_binary };
@@ -65,7 +63,7 @@ pub(crate) fn predecessor() -> Predecessor {
     other.map_or(Predecessor::None, Predecessor::Runs)
 }
 
-/// Whether this process serves for a master, which goes on.
+/// Whether this process is a worker of a master that still runs.
 pub(crate) fn has_master() -> bool {
     // SAFETY: nginx sets it before it calls any hook of a process.
     let process = unsafe { ngx_process };
@@ -85,15 +83,15 @@ pub(crate) fn is_test() -> bool {
     unsafe { ngx_test_config != 0 }
 }
 
-/// Whether the command line says `-s reload`. nginx keeps the word to itself, so this follows its
-/// own reading of the options: letters may be joined, and the value may follow `s` directly.
+/// Whether the command line has `-s reload`. nginx does not export the signal, so this repeats its parsing of the
+/// options: letters may be joined, and the value may follow `s` directly.
 fn is_reload_signal() -> bool {
     let mut options = arguments().skip(1);
     let mut signal = None;
     while let Some(word) = options.next() {
         let Some(letters) = word.strip_prefix(b"-") else { continue };
         for (at, letter) in letters.iter().enumerate() {
-            // The options that take a value; it ends the word.
+            // These options take a value, which ends the word.
             if b"pecgs".contains(letter) {
                 let rest = &letters[at + 1..];
                 let value = if rest.is_empty() { options.next() } else { Some(rest) };
@@ -116,12 +114,13 @@ fn arguments() -> impl Iterator<Item = &'static [u8]> {
     })
 }
 
-/// Whether this process is the child of a rehearsal: what is accepted there is logged by the master.
+/// Whether this process is the child of a rehearsal. If it accepts the configuration, only the master logs the
+/// findings.
 pub(crate) fn is_rehearsal() -> bool {
     REHEARSING.load(Ordering::Relaxed)
 }
 
-/// This process is such a child from now on.
+/// Marks this process as the child of a rehearsal.
 pub(crate) fn begin_rehearsal() {
     REHEARSING.store(true, Ordering::Relaxed);
 }

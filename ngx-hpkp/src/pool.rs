@@ -7,8 +7,8 @@ use nginx_sys::{ngx_pool_cleanup_add, ngx_pool_t};
 
 use crate::boundary;
 
-/// Moves `value` to where it lives as long as `pool`, and is dropped with it. Null where nginx has
-/// no memory.
+/// Moves `value` into memory that lives as long as `pool`, with which the value is dropped. Null if nginx has no
+/// memory.
 ///
 /// # Safety
 /// `pool` is a live pool.

@@ -1,10 +1,10 @@
-//! The rehearsal of a reload: a child of the master reads the rest of the file and checks all, before the
-//! master continues.
+//! The rehearsal of a reload: a child of the master reads the rest of the file and checks the whole configuration,
+//! before the master continues.
 //!
-//! If `stream` or `mail` comes after `http`, their certificates are not loaded yet when `http` ends, so
-//! the whole check waits until all has been read, see `late`. By then nginx has rebuilt its chain of
-//! filters, and a refusal would leave it in the master of a running server (see `gate`). If the child
-//! refuses, the master refuses at the first gate, where nothing has been touched.
+//! If `stream` or `mail` comes after `http`, their certificates are not loaded yet when `http` ends, so the whole
+//! check waits until the file has been read, see `late`. By then nginx has rebuilt its chain of filters, and a refusal
+//! would leave the new chain in the master of a running server (see `gate`). So if the child refuses, the master
+//! refuses at the first gate, where nothing has been changed.
 
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,12 +18,12 @@ use crate::conf::MainConf;
 use crate::ngx::{self, own_module};
 use crate::{log, outside, phase, rest};
 
-/// How the child of a rehearsal ends.
+/// The exit status of a child that accepts the configuration.
 pub(crate) const ACCEPTED: c_int = 0;
 pub(crate) const REFUSED: c_int = 3;
-/// It did not get as far as the check. The master will see why for itself.
+/// The child ended before the check. The master will find the reason by itself.
 pub(crate) const UNKNOWN: c_int = 4;
-/// A hook has failed. The child has said so, and the master can still refuse.
+/// A hook has failed in the child, which has logged it. The master can still refuse.
 pub(crate) const BROKEN: c_int = 5;
 
 /// How long a rehearsal may take. Reading tens of thousands of certificates takes seconds.
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The level of the log before the child was silenced.
 static LEVEL: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether the check has to wait for blocks that have not been read.
+/// Whether the check must wait for blocks that have not been read yet.
 ///
 /// # Safety
 /// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
@@ -49,7 +49,7 @@ pub(crate) unsafe fn is_needed(cf: *const ngx_conf_t) -> bool {
     }
 }
 
-/// Puts the check off until all has been read; whether nginx may go on reading.
+/// Defers the check until the whole file has been read. Returns whether nginx may continue to read.
 ///
 /// # Safety
 /// `cycle` is the cycle whose block `http` has just been read.
@@ -59,7 +59,7 @@ pub(crate) unsafe fn defer(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
         if let Some(main) = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() {
             main.is_deferred = true;
         }
-        // Where this process serves nothing yet, it ends when it is refused.
+        // A process that serves nothing yet may be refused later: it then exits.
         if phase != Phase::Reload || !is_serving() {
             return true;
         }
@@ -73,7 +73,7 @@ pub(crate) fn is_serving() -> bool {
     unsafe { !ngx_cycle.is_null() && !(*ngx_cycle).conf_ctx.is_null() }
 }
 
-/// Has the child log again, for the check.
+/// Enables the child's log again, for the check.
 ///
 /// # Safety
 /// `cycle` is live and has a log.
@@ -82,15 +82,15 @@ pub(crate) unsafe fn end_silence(cycle: *mut ngx_cycle_t) {
     unsafe { (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed) };
 }
 
-/// Has a child go on with reading `cycle`; how it has ended, if it has by itself. The child returns
-/// from here too, with `None`.
+/// Forks a child that continues to read `cycle`. Returns the child's exit status, if it has exited by itself. The child
+/// returns from here as well, with `None`.
 ///
 /// # Safety
 /// As for [`is_needed`].
 unsafe fn rehearse(cycle: *mut ngx_cycle_t) -> Option<c_int> {
     // SAFETY: an empty set of signals is a valid one; the calls fill it in.
     unsafe {
-        // nginx's own handler would learn how the child has ended, in our place.
+        // Otherwise nginx's own signal handler would collect the child's status.
         let mut children: libc::sigset_t = mem::zeroed();
         let mut before: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut children);
@@ -115,8 +115,8 @@ unsafe fn rehearse(cycle: *mut ngx_cycle_t) -> Option<c_int> {
     }
 }
 
-/// Makes sure that this process ends with the reading of `cycle`, whatever becomes of that: it must
-/// never go on as a second master.
+/// Ensures that this process ends when the reading of `cycle` ends, with or without success: it must never continue as
+/// a second master.
 ///
 /// # Safety
 /// `cycle` is being read, in a process that has just been forked from `master`.
@@ -135,20 +135,20 @@ unsafe fn become_child(cycle: *mut ngx_cycle_t, master: libc::pid_t) {
             end(UNKNOWN);
         }
         (*cleanup).handler = Some(give_up);
-        // What is wrong with the rest of the file, the master will say itself.
+        // The master itself will log errors in the rest of the file.
         let log = (*cycle).log;
         LEVEL.store((*log).log_level, Ordering::Relaxed);
         (*log).log_level = 0;
     }
 }
 
-/// Ends the child, and runs nothing that the master has registered for its own end.
+/// Ends the child without running the exit handlers that the master has registered.
 pub(crate) fn end(status: c_int) -> ! {
     // SAFETY: ends the process at once; the child has nothing to keep.
     unsafe { libc::_exit(status) }
 }
 
-/// How a child has ended, if it has by itself and in time.
+/// The exit status of a child, if it has exited by itself and in time.
 fn wait_for(child: libc::pid_t) -> Option<c_int> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);

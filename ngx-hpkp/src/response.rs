@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hpkp_core::check::NameSet;
 use hpkp_core::header::Kind;
 use hpkp_server::openssl::{CertificateAddress, OpenSsl};
-use hpkp_server::presented::{Presented, PresentedId, Seen};
+use hpkp_server::presented::{Presented, PresentedId, SessionData};
 use hpkp_server::sending::{ContextAddress, Field};
 use nginx_sys::ngx_table_elt_t;
 
@@ -18,17 +18,17 @@ pub(crate) struct Response {
     pub(crate) openssl: OpenSsl,
     pub(crate) enforced: Option<Prepared>,
     pub(crate) report_only: Option<Prepared>,
-    /// The hosts for which the enforced policy may be sent, where others come here too.
+    /// The hosts for which the enforced policy may be sent, if clients also reach the server by other names.
     pub(crate) names: Option<Arc<NameSet>>,
-    /// Sorted by their contexts.
+    /// The contexts whose certificates other code can replace, sorted.
     pub(crate) replaceable: Rc<[Replaceable]>,
-    /// Counts where the enforced policy is withheld from connections, where that is told.
+    /// Counts responses without the enforced policy's header, if they are counted.
     pub(crate) withheld: Option<Withheld>,
 }
 
 impl Response {
-    /// None where no field is ever to be sent or withheld. `own` is the server's own context and what it
-    /// presents, `names` the hosts for which the enforced policy may be sent.
+    /// None if the server never sends or withholds a field. `own` is the server's own context and its session data,
+    /// `names` the hosts for which the enforced policy may be sent.
     pub(crate) fn new(
         openssl: OpenSsl,
         fields: Vec<Field>,
@@ -42,11 +42,12 @@ impl Response {
         for field in fields {
             match field.kind() {
                 Kind::Enforced => {
-                    let mut satisfying = presents.iter().map(Presented::seen);
-                    let usual = satisfying.find(|seen| field.is_sent_with(*seen));
-                    // Where others come here too, what was presented is not all that decides.
+                    let mut satisfying = presents.iter().map(Presented::session_data);
+                    let usual = satisfying.find(|data| field.is_sent_with(*data));
+                    // If clients also reach the server by other names, the host decides as well.
                     let usual = usual.filter(|_| response.names.is_none());
-                    let usual = usual.and_then(Seen::id).map_or(Usual::None, Usual::Presented);
+                    let usual =
+                        usual.and_then(SessionData::id).map_or(Usual::None, Usual::Presented);
                     response.enforced = Some(Prepared::new(field, usual));
                 }
                 Kind::ReportOnly => {
@@ -60,18 +61,18 @@ impl Response {
     }
 }
 
-/// On what connections a field is sent most: looked at before the tables.
+/// The connections on which a field is sent most often. They are tested first, before the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Usual {
-    /// Nothing is looked at first.
+    /// No connections are tested first.
     None,
-    /// On those that have presented this.
+    /// Connections whose session data have this id.
     Presented(PresentedId),
-    /// On those that use this context.
+    /// Connections that use this context.
     Context(ContextAddress),
 }
 
-/// A field and what puts it into a response, made once.
+/// A field and its element for nginx's header list, made once.
 pub(crate) struct Prepared {
     pub(crate) field: Field,
     pub(crate) usual: Usual,
@@ -88,7 +89,7 @@ impl Prepared {
         let element = ngx_table_elt_t {
             hash: 1,
             key: string(field.kind().field_name()),
-            // A field that is withheld is never put in.
+            // A withheld field is never added to a response.
             value: string(field.value().unwrap_or_default()),
             lowcase_key: lower_case.as_ptr().cast_mut(),
             #[cfg(ngx_table_elt_next)]
@@ -98,11 +99,11 @@ impl Prepared {
     }
 }
 
-/// A context whose certificates other code can replace on a connection, and what was loaded for it.
+/// A context whose certificates other code can replace on a connection, and the certificates that were loaded for it.
 pub(crate) struct Replaceable {
     pub(crate) context: ContextAddress,
     pub(crate) loaded: Vec<CertificateAddress>,
-    /// Whether that code does not run when a session is resumed, so that the connection says nothing
-    /// of the certificate that its client has seen.
+    /// Whether that code does not run when a session is resumed, so that the connection does not tell which
+    /// certificate its client got.
     pub(crate) unseen: bool,
 }

@@ -1,20 +1,20 @@
-//! The rest of the configuration file after the block `http`: whether other blocks may follow.
+//! Searches the rest of the configuration file after `http` for other blocks.
 //!
-//! Only words are looked for, so quotes and blocks need not be understood. What looks like a comment
-//! and is none, in a text over several lines, may hide a block; `late` sees then that there is one.
+//! The search only looks for words, so it need not parse quotes and blocks. In a quoted text over several lines, a `#`
+//! may look like a comment and hide a block; `late` then finds that there is one.
 
 use std::ptr;
 
 use nginx_sys::{ngx_buf_t, ngx_conf_file_t, ngx_conf_t};
 
-/// How much of the file is read; where it goes on for longer, anything may follow.
+/// How many bytes of the file are read. In a longer file, any block may follow.
 const LIMIT: usize = 1 << 18;
 
 /// Directives that make servers outside `http` or may lead to them.
 const WORDS: [&[u8]; 3] = [b"stream", b"mail", b"include"];
 
-/// Whether one of the directives may follow. It may where the words are in the rest of the file, even
-/// in another sense, and where the block does not stand in the main file.
+/// Whether one of the directives may follow: one of the words is in the rest of the file, in any sense, or the block is
+/// not in the main file.
 ///
 /// # Safety
 /// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
@@ -35,7 +35,7 @@ pub(crate) unsafe fn may_have_servers(cf: *const ngx_conf_t) -> bool {
         .any(|line| WORDS.iter().any(|word| has(line, word)))
 }
 
-/// What nginx has not read yet of a file; none where that is too much, or cannot be read.
+/// The part of a file that nginx has not read yet; none if it is too long or cannot be read.
 ///
 /// # Safety
 /// nginx is reading `file`.

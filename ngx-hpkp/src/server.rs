@@ -30,7 +30,7 @@ pub(crate) type Servers = nginx::Servers<Handle>;
 /// A server block.
 pub(crate) type Server = nginx::Server<Handle>;
 
-/// What nginx has of a server.
+/// nginx's data about a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Handle {
     /// Null outside `http`.
@@ -40,7 +40,7 @@ pub(crate) struct Handle {
 }
 
 impl Handle {
-    /// Where its fields are to be written, and its own context.
+    /// The object into which its fields are written, and its own context.
     pub(crate) fn sending(&self) -> (*mut ServerConf, Option<*mut SslCtx>) {
         (self.conf, self.own.map(|own| own.context))
     }
@@ -94,8 +94,8 @@ impl OwnContext {
         named.collect()
     }
 
-    /// What the directives name as keys. A certificate without one has it in its own file, which nginx
-    /// demands to be named.
+    /// The key files that the directives name. nginx requires a key file for each certificate, even if it is the same
+    /// file.
     ///
     /// # Safety
     /// The context belongs to a configuration that has been read.
@@ -106,7 +106,7 @@ impl OwnContext {
     }
 }
 
-/// The server blocks of a configuration; none where it has no `http`.
+/// The server blocks of a configuration; none if it has no `http` block.
 ///
 /// # Safety
 /// `cycle` is the cycle whose configuration has just been read.
@@ -156,21 +156,21 @@ unsafe fn address(
     })
 }
 
-/// Where `cycle` is going to listen, as far as that has been read. A Unix socket can be listened at only
-/// once.
+/// The addresses on which `cycle` will listen, as far as they have been read. Unix sockets are left out, because two
+/// servers cannot listen on the same one.
 ///
 /// # Safety
 /// `cycle` is the cycle whose configuration has just been read.
 pub(crate) unsafe fn addresses(servers: &Servers, cycle: *const ngx_cycle_t) -> Vec<SocketAddr> {
     let own = servers.all.iter().flat_map(|server| &server.addresses).cloned();
-    // What stands before the http block. SAFETY: by the caller's promise.
+    // The addresses of blocks before `http`. SAFETY: by the caller's promise.
     let others: &[ngx_listening_t] = unsafe { ngx::elements(&raw const (*cycle).listening) };
     own.chain(others.iter().map(|other| ngx::text(&other.addr_text)))
         .filter_map(|text| text.parse().ok())
         .collect()
 }
 
-/// Whether HTTP/3 is spoken there.
+/// Whether the address is for HTTP/3.
 fn is_quic(address: &ngx_http_conf_addr_t) -> bool {
     #[cfg(ngx_quic)]
     return address.opt.quic() != 0;
@@ -272,7 +272,7 @@ fn patterns(_: &[ngx_http_server_name_t]) -> Vec<Rc<dyn NamePattern>> {
     Vec::new()
 }
 
-/// A server's names; `~` stands before a regular expression.
+/// A server's names; `~` precedes a regular expression.
 pub(crate) fn names(names: &[ngx_http_server_name_t]) -> Vec<String> {
     names
         .iter()

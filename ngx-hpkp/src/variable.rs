@@ -14,7 +14,7 @@ use crate::ngx::{ERROR, OK, c_string};
 pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
     // SAFETY: nginx hands every hook a live `cf`.
     let make = || unsafe { add_all(cf) };
-    // A log format that names the variables would be refused by nginx without them.
+    // Without the variables nginx would refuse a log format that uses them.
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ERROR,
         OnPanic::Continue => make(),
@@ -31,7 +31,7 @@ unsafe fn add_all(cf: *mut ngx_conf_t) -> ngx_int_t {
         (c_string(c"hpkp_withheld"), Some(hpkp_withheld)),
     ];
     for (mut name, handler) in variables {
-        // What is sent is known only once the header filter has run, so nothing may be kept.
+        // The value is known only after the header filter has run, so nginx must not cache an earlier one.
         let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
         // SAFETY: by the caller's promise; the name is static, nginx copies it.
         let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };

@@ -1,7 +1,6 @@
-//! Headers that an unguarded host withholds: counted over all workers, and logged once an hour.
+//! Counts the responses for which a host withholds its header, over all workers, and logs them once an hour.
 //!
-//! The counters are in memory that the master shares with all its workers, so they continue over
-//! reloads.
+//! The counters are in memory that the master shares with all its workers, so they survive reloads.
 
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
@@ -9,28 +8,28 @@ use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
 use hpkp_core::finding::Code;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Fingerprint;
-use hpkp_server::presented::Seen;
+use hpkp_server::presented::SessionData;
 use nginx_sys::{NGX_LOG_ERR, ngx_cached_time, ngx_http_request_t};
 
 use crate::log;
 
-/// Seconds between two lines about one host.
+/// The least number of seconds between two log lines about one host.
 const INTERVAL: i64 = 3600;
 
-/// How many hosts are counted by themselves; more share counters.
+/// How many hosts have a counter of their own; if there are more, some share counters.
 const SLOTS: usize = 256;
 
-/// Of one host.
+/// The counter of one host.
 struct Slot {
     count: AtomicU64,
-    /// When it was last logged, in seconds since 1970 UTC; 0 where it has not been.
+    /// When it was last logged, in seconds since 1970 UTC; 0 if never.
     logged_at: AtomicI64,
 }
 
 /// The first of all slots; null until a configuration needs them.
 static SHARED: AtomicPtr<Slot> = AtomicPtr::new(ptr::null_mut());
 
-/// What a host withholds.
+/// The withheld headers of a host.
 pub(crate) struct Withheld {
     code: Code,
     slot: usize,
@@ -39,8 +38,7 @@ pub(crate) struct Withheld {
 }
 
 impl Withheld {
-    /// Of the host that messages call `label`, with this policy. Called by the master, before it starts
-    /// workers.
+    /// The counter for the host with this label and policy. The master calls this before it starts workers.
     pub(crate) fn new(code: Code, label: &str, policy: &str) -> Self {
         prepare();
         let [first, ..] = Fingerprint::of([label.as_bytes()]).bytes();
@@ -52,8 +50,8 @@ impl Withheld {
         }
     }
 
-    /// How many responses have gone out without the header since the master was started. None where
-    /// there was no memory to count.
+    /// How many responses were sent without the header since the master was started. None if there was no memory for
+    /// the counters.
     pub(crate) fn count(&self) -> Option<u64> {
         self.slot().map(|slot| slot.count.load(Ordering::Relaxed))
     }
@@ -67,17 +65,17 @@ impl Withheld {
         unsafe { first.add(self.slot).as_ref() }
     }
 
-    /// The header is withheld from a response on a connection that has presented this.
+    /// Counts a response without the header, on a connection with these session data.
     ///
     /// # Safety
     /// `r` is a live request.
-    pub(crate) unsafe fn note(&self, r: *const ngx_http_request_t, seen: Option<Seen<'_>>) {
+    pub(crate) unsafe fn note(&self, r: *const ngx_http_request_t, data: Option<SessionData<'_>>) {
         let Some(slot) = self.slot() else { return };
         let count = slot.count.fetch_add(1, Ordering::Relaxed) + 1;
         // SAFETY: nginx keeps its time there from the start on.
         let now = unsafe { (*ngx_cached_time).sec };
         let logged_at = slot.logged_at.load(Ordering::Relaxed);
-        // A clock that was put back must not silence it for longer.
+        // If the clock was set back, the line is logged, not suppressed for longer.
         if logged_at != 0 && (logged_at..logged_at.saturating_add(INTERVAL)).contains(&now) {
             return;
         }
@@ -86,18 +84,18 @@ impl Withheld {
             .compare_exchange(logged_at, now, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
         if is_ours {
-            let text = self.text(count, seen);
+            let text = self.text(count, data);
             // SAFETY: by the caller's promise, a request has a connection, which has a log.
             unsafe { log::write((*(*r).connection).log, NGX_LOG_ERR, &text, None) };
         }
     }
 
-    fn text(&self, count: u64, seen: Option<Seen<'_>>) -> String {
-        let why = match seen.and_then(|seen| seen.pins().next()) {
+    fn text(&self, count: u64, data: Option<SessionData<'_>>) -> String {
+        let why = match data.and_then(|data| data.pins().next()) {
             Some(leaf) => {
                 let mut bytes = [0; Pin::BYTES];
                 bytes[..leaf.len()].copy_from_slice(leaf);
-                // Sixteen bytes are known, of which fifteen are twenty characters.
+                // Only 16 bytes of the pin are known. Of these, 15 bytes are 20 characters of base64.
                 let pin = Pin::from_bytes(bytes).to_string();
                 format!(
                     "the connection presented a certificate (key sha256/{}...) that fails policy \"{}\"",
@@ -114,7 +112,7 @@ impl Withheld {
     }
 }
 
-/// Maps the counters, once in the life of a master.
+/// Maps the memory for the counters, once in the life of a master.
 fn prepare() {
     if !SHARED.load(Ordering::Relaxed).is_null() {
         return;

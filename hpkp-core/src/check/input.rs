@@ -86,7 +86,7 @@ pub struct NotServedHere {
     pub port: Option<u16>,
     /// Whether only pins of clients that come over UDP are concerned.
     pub udp: bool,
-    /// Where the directive stands.
+    /// The place of the directive.
     pub at: Location,
 }
 
@@ -239,9 +239,9 @@ pub struct Serving {
 pub struct PolicyUse {
     /// The policy's name.
     pub policy: String,
-    /// Where the directive stands.
+    /// The place of the directive.
     pub at: Location,
-    /// Whether it is in this very server block, not inherited.
+    /// Whether it is in the server block itself, not inherited.
     pub own: bool,
 }
 

@@ -134,8 +134,8 @@ pub struct Published {
     pub origin: Origin,
     /// When the pins were first published, if that is not the time of the event.
     pub since: Option<i64>,
-    /// The client configuration to which this entry belongs. Without one, the entry stands alone,
-    /// and a certificate must match it.
+    /// The client configuration to which this entry belongs. An entry without one is independent, and a certificate
+    /// must match it.
     pub configuration: Option<Configuration>,
     /// Hosts for which the same configuration has a more specific entry.
     pub exempt: Vec<Exempt>,

@@ -68,7 +68,7 @@ impl fmt::Display for HostName {
     }
 }
 
-/// Takes a name in any case and with a trailing dot; gives it in its canonical form.
+/// Reads a name in any case, with or without a trailing dot, and returns it in canonical form.
 impl FromStr for HostName {
     type Err = HostNameError;
 

@@ -202,7 +202,7 @@ impl Files {
         if metadata.len() > MAX {
             return Err(io::Error::other(format!("larger than {MAX} bytes")));
         }
-        // With room for all: a buffer that grows leaves a copy of itself behind.
+        // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
         file.take(metadata.len()).read_to_end(&mut text)?;
         Ok(text)

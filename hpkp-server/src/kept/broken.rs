@@ -1,4 +1,4 @@
-//! The last good certificate of a server that cannot load the files that its directives name.
+//! The last good certificate for a server that cannot load the files that its directives name.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::loader::now;
 use crate::openssl::OpenSsl;
 use crate::setting::KeepSetting;
 
-/// The certificate that was kept for one of the names of a server that cannot load the files that its
-/// directives name, if it can be presented at this time. The port is not known yet.
+/// The certificate that was kept for one of the names of a server that cannot load the files that its directives name,
+/// if it can be presented now. The port of the server is not known yet.
 ///
 /// # Errors
 /// Why nothing is presented.

@@ -1,9 +1,8 @@
-//! The directory of last good certificates: only root may use it, and all files that it lists are
-//! on the disk.
+//! The directory of last good certificates. Only root may use it, and all files that it lists are on the disk.
 //!
-//! Each server has a directory of its own in it, by the name under which it writes its records. Files of
-//! certificates are named by their content and written before the list that names them; the list takes the
-//! place of the one before it at once. So whenever the machine stops, a list names whole files.
+//! Each server has a subdirectory with its writer name. Files of certificates are named by their content and written
+//! before the list that names them, and a new list replaces the old one atomically. So whenever the machine stops, the
+//! list names only complete files.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -37,15 +36,15 @@ const MAX_FILE: usize = 1 << 20;
 /// Why a directory is not used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// It is not there.
+    /// The directory does not exist.
     Missing(String),
-    /// It cannot be opened, or is none.
+    /// It cannot be opened, or is not a directory.
     Open(String, io::Error),
-    /// It belongs to somebody else.
+    /// It belongs to another user; the user's id.
     Owner(String, u32),
     /// Other users may read it; its mode.
     Mode(String, u32),
-    /// What it lists is damaged: the file, and the line.
+    /// Its list is damaged; the file and the line.
     Damaged(String, usize),
 }
 
@@ -91,19 +90,19 @@ impl Unusable {
 /// The name of a file to be written, and its text.
 pub(super) type NewFile = (String, Zeroizing<Vec<u8>>);
 
-/// The part of a directory that is one server's.
+/// The subdirectory of one server.
 #[derive(Debug)]
 pub struct Directory {
     /// Its path.
     path: PathBuf,
-    /// None where nothing has been kept yet.
+    /// The open subdirectory; none if nothing has been kept yet.
     own: Option<File>,
-    /// The one that the configuration names.
+    /// The directory that the configuration names.
     above: File,
 }
 
 impl Directory {
-    /// Opens the directory that the configuration names, and what `writer` has in it.
+    /// Opens the directory that the configuration names, and the subdirectory of `writer`, if it exists.
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -118,19 +117,19 @@ impl Directory {
         Ok(Self { path: own_path, own, above })
     }
 
-    /// The path of a file of it.
+    /// The path of a file in the subdirectory.
     #[must_use]
     pub fn path_of(&self, file: &str) -> PathBuf {
         self.path.join(file)
     }
 
-    /// The directory itself, if something was kept in it.
+    /// The subdirectory, if something was kept in it.
     #[must_use]
     pub fn own(&self) -> Option<&File> {
         self.own.as_ref()
     }
 
-    /// The directory itself, made where it is not there.
+    /// The subdirectory, which is created if it does not exist.
     ///
     /// # Errors
     /// The system's.
@@ -139,7 +138,7 @@ impl Directory {
         self.own.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
-    /// The list; an empty one where nothing was kept.
+    /// The list; empty if nothing was kept.
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -161,7 +160,7 @@ impl Directory {
         let wrong = |why: &str| {
             format!("cannot use \"{}\": {why}", Excerpt::new(&*shown.to_string_lossy()))
         };
-        // The key stands there too.
+        // The file also contains the key.
         let text = self.read(file, MAX_FILE).map_err(|error| wrong(&reason(&error)))?;
         let mut chain = Vec::new();
         for block in pem::blocks(&text) {
@@ -178,7 +177,7 @@ impl Directory {
         self.read(file, MAX_FILE).ok()
     }
 
-    /// A file, unless somebody else may have read or written it.
+    /// Reads a file, unless another user may have read or written it.
     fn read(&self, name: &str, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
         let own = self.own.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -190,17 +189,17 @@ impl Directory {
         if metadata.len() > limit as u64 {
             return Err(io::Error::other(format!("larger than {limit} bytes")));
         }
-        // With room for all: a buffer that grows leaves a copy of itself behind.
+        // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
         let mut text = Zeroizing::new(Vec::with_capacity(metadata.len() as usize + 1));
         file.take(metadata.len()).read_to_end(&mut text)?;
         Ok(text)
     }
 
-    /// Writes the files that are not there yet, then the list, and removes the files that no list names.
+    /// Writes the files that do not exist yet, then the list, and removes the files that the list does not name.
     /// `files` are names and texts.
     ///
     /// # Errors
-    /// The system's; then the list is the one before, and the files that it names are there.
+    /// The system's. The earlier list and the files that it names are then unchanged.
     pub fn write(
         &mut self,
         files: &[NewFile],
@@ -213,13 +212,13 @@ impl Directory {
         lock(own).map_err(|error| reason(&error))?;
         let before = match self.index() {
             Ok(index) => index,
-            // What cannot be read is written anew.
+            // A damaged list is replaced.
             Err(Unusable::Damaged(..)) => Index::default(),
             Err(error) => return Err(wrong(&error.text().what)),
         };
         let index = change(&before);
         let written = self.write_all(files, &before, &index).map_err(|error| reason(&error));
-        // Where the disk is full, this makes room.
+        // Also after a failed write: if the disk is full, this makes room.
         let keep = if written.is_ok() { &index } else { &before };
         let tidied = self.remove_others(&keep.files());
         let _ = rustix::fs::flock(own, FlockOperation::Unlock);
@@ -242,7 +241,7 @@ impl Directory {
             put(own, name, text)?;
             is_changed = true;
         }
-        // Before the list that names them.
+        // The files must be on the disk before the list that names them.
         if is_changed {
             own.sync_all()?;
         }
@@ -253,7 +252,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes this server's part.
+    /// Creates the subdirectory of this server.
     fn make(&mut self) -> io::Result<()> {
         if self.own.is_some() {
             return Ok(());
@@ -272,7 +271,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes what is not listed, and what was never finished.
+    /// Removes files that are not listed, and unfinished files.
     fn remove_others(&self, listed: &BTreeSet<&str>) -> io::Result<()> {
         let Some(own) = &self.own else { return Ok(()) };
         let mut others = Vec::new();
@@ -291,7 +290,7 @@ impl Directory {
     }
 }
 
-/// A directory into which nobody but its owner looks, and that is root or this user.
+/// Checks that a directory is private: it belongs to root or this user, and no other user may read it.
 fn private(path: &str, opened: Result<File, Errno>) -> Result<File, Unusable> {
     let path = path.to_owned();
     let directory = match opened {
@@ -329,7 +328,7 @@ mod tests {
         Directory::open(directory.path().to_str().unwrap(), &"web-1".parse().unwrap())
     }
 
-    /// A list with one host and a file with this content.
+    /// A list with one host, and its file with this content.
     fn listed(content: u8) -> (Vec<NewFile>, Index) {
         let chain = [vec![content]];
         let name = file_of(&chain);
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_may_use_is_none() {
+    fn a_directory_that_others_may_use_is_refused() {
         for mode in [0o755, 0o750, 0o710, 0o704, 0o702, 0o701] {
             assert!(matches!(open(&made(mode)), Err(Unusable::Mode(..))), "{mode:o}");
         }
@@ -368,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_its_owners_alone_and_replaces_what_was_there() {
+    fn written_files_are_private_and_replace_earlier_ones() {
         let directory = made(0o700);
         let (files, index) = listed(1);
         open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
@@ -386,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_changes_nothing() {
+    fn a_failed_write_changes_nothing() {
         let directory = made(0o700);
         let (files, index) = listed(1);
         open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();
@@ -396,7 +395,7 @@ mod tests {
         open(&directory).unwrap().write(&larger, |_| other).unwrap_err();
         assert_eq!(names(&directory), before);
         assert_eq!(open(&directory).unwrap().index().unwrap(), index);
-        // What was begun and what nobody lists is removed; other files are left alone.
+        // Unfinished files and files that are not listed are removed; files with other names stay.
         let own = directory.path().join("web-1");
         for name in [NEW, &larger[0].0, "notes"] {
             std::fs::write(own.join(name), "x").unwrap();
@@ -406,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_may_use_is_not_read_and_is_written_anew() {
+    fn a_file_that_others_may_use_is_not_read_and_is_replaced() {
         let directory = made(0o700);
         let (files, index) = listed(1);
         open(&directory).unwrap().write(&files, |_| index.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! Writes files with private keys to a disk.
+//! Writes files that contain private keys.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-/// What files are called while they are written.
+/// The name of a file while it is written.
 pub(crate) const NEW: &str = ".new";
 
-/// How long another process may write.
+/// How long to wait for another process that writes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Opens a directory.
@@ -36,9 +36,9 @@ pub(crate) fn lock(directory: &File) -> io::Result<()> {
     }
 }
 
-/// Writes a file in the place of the one that has its name; only the owner may use it, whatever the umask
-/// is. If that fails, no part of the file stays: it would be part of a key, and take the room that the next
-/// attempt needs.
+/// Writes a file, which replaces an earlier one with the same name. Only the owner may use it, whatever the umask is.
+/// If the write fails, no part of the file stays: it would be part of a key, and take the room that the next attempt
+/// needs.
 pub(crate) fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
     let remove = || match rustix::fs::unlinkat(directory, NEW, AtFlags::empty()) {
         Err(error) if error != Errno::NOENT => Err(error),
@@ -50,7 +50,7 @@ pub(crate) fn put(directory: &File, name: &str, text: &[u8]) -> io::Result<()> {
         Ok(())
     });
     if written.is_err() {
-        // What went wrong first is what there is to say.
+        // The first error is the one to report.
         let _ = remove();
     }
     written

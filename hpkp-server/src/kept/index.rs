@@ -1,33 +1,33 @@
-//! The list of a directory of last good certificates: which files a server presented, and for which hosts.
+//! The list in a directory of last good certificates: which files a server presented for which hosts.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use hpkp_core::published::Fingerprint;
 
-/// How a list begins.
+/// The first line of a list.
 const HEAD: &str = "hpkp-kept 1";
 
-/// How the names of files with a certificate and its key end.
+/// The ending of the names of files with a certificate and its key.
 const SUFFIX: &str = ".pem";
 
 /// The list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Index {
-    /// In the order in which they are written.
+    /// Its entries, in the order in which they are written.
     pub entries: Vec<Entry>,
 }
 
-/// What one server presented.
+/// The certificates that one server presented.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// The names of the files, one for each kind of key.
     pub files: Vec<String>,
-    /// The hosts that were presented it.
+    /// The hosts for which they were presented.
     pub hosts: BTreeSet<HostPort>,
 }
 
-/// A name of a server as its configuration has it, and a port on which it answers.
+/// A configured name of a server, and a port on which it answers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
     /// In lower case.
@@ -37,7 +37,7 @@ pub struct HostPort {
 }
 
 impl HostPort {
-    /// As one word.
+    /// The name and the port as one word.
     pub(crate) fn escaped(&self) -> String {
         format!("{}:{}", escaped(&self.name), self.port)
     }
@@ -55,7 +55,7 @@ pub fn file_of(chain: &[Vec<u8>]) -> String {
     format!("{}{SUFFIX}", Fingerprint::of(chain.iter().map(Vec::as_slice)))
 }
 
-/// Whether a name is one that [`file_of`] makes: nothing else is opened or removed.
+/// Whether a name has the form of [`file_of`]. No other files are opened or removed.
 #[must_use]
 pub fn is_file(name: &str) -> bool {
     name.strip_suffix(SUFFIX).is_some_and(|name| name.parse::<Fingerprint>().is_ok())
@@ -84,7 +84,7 @@ impl Index {
             text.push_str(&entry.files.join(" "));
             text.push_str(" |");
             for host in &entry.hosts {
-                // Writing to a text cannot fail.
+                // Writing to a String cannot fail.
                 let _ = write!(text, " {}", host.escaped());
             }
             text.push('\n');
@@ -92,8 +92,8 @@ impl Index {
         text
     }
 
-    /// What was presented to one of these hosts, first where most of them are alike. A name that has
-    /// come to another port is the same name still.
+    /// The entries with one of these hosts; those with the most of them come first. A name counts even if its port has
+    /// changed.
     #[must_use]
     pub fn candidates(&self, hosts: &BTreeSet<HostPort>) -> Vec<&Entry> {
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
@@ -109,8 +109,8 @@ impl Index {
         all.into_iter().map(|(_, entry)| entry).collect()
     }
 
-    /// The list after a configuration was accepted: `kept` is what its servers present now; the hosts
-    /// in `withheld` go on with what was kept for them before, and all others are gone.
+    /// The list after a configuration was accepted. `kept` are the certificates that its servers present now. The
+    /// hosts in `withheld` keep their earlier entries, and all other hosts are removed.
     #[must_use]
     pub fn followed_by(&self, kept: Vec<Entry>, withheld: &BTreeSet<HostPort>) -> Self {
         let mut entries: Vec<Entry> =
@@ -148,13 +148,13 @@ fn entry(line: &str) -> Option<Entry> {
     files.iter().all(|file| is_file(file)).then_some(Entry { files, hosts })
 }
 
-/// A name without blanks and line ends: a regular expression may have them.
+/// Escapes blanks and line ends in a name, which may be a regular expression.
 fn escaped(name: &str) -> String {
     let mut text = String::new();
     for byte in name.bytes() {
         match byte {
             b'%' | 0..=b' ' | 0x7f.. => {
-                // Writing to a text cannot fail.
+                // Writing to a String cannot fail.
                 let _ = write!(text, "%{byte:02x}");
             }
             _ => text.push(char::from(byte)),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_read_as_it_was_written() {
+    fn a_written_list_is_read_back() {
         let odd = "~^(a b|100%\u{fc}\n)$";
         let index = Index {
             entries: vec![of(1, &[("a.example", 443), (odd, 0)]), of(2, &[("b.example", 8443)])],
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_damaged_is_none() {
+    fn a_damaged_list_is_refused() {
         let whole = Index { entries: vec![of(1, &[("a.example", 443)])] }.text();
         for end in 0..whole.len() {
             let cut = Index::parse(&whole.as_bytes()[..end]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_found_by_its_name_and_better_by_its_port() {
+    fn a_host_is_found_by_its_name_and_first_with_its_port() {
         let index = Index {
             entries: vec![
                 of(1, &[("a.example", 8443)]),
@@ -230,9 +230,9 @@ mod tests {
         assert!(index.candidates(&hosts(&[("d.example", 443)])).is_empty());
     }
 
-    /// A stolen key that was replaced must not come back, and neither must that of a host that is gone.
+    /// A stolen key that was replaced must not be presented again, nor the key of a removed host.
     #[test]
-    fn what_was_replaced_is_forgotten_and_what_is_in_doubt_is_not() {
+    fn replaced_entries_are_removed_and_those_of_withheld_hosts_stay() {
         let before = Index {
             entries: vec![
                 of(1, &[("a.example", 443)]),

@@ -10,22 +10,23 @@ use super::index::{Entry, HostPort, file_of};
 use super::{Directory, Keeping, held, hosts_of, is_pinned, pair, users};
 use crate::openssl::LoadedPair;
 
-/// What is to be written.
+/// The files and the list to write.
 #[derive(Default)]
 struct Wanted {
     files: Vec<NewFile>,
     entries: Vec<Entry>,
-    /// Hosts with a lock-out or an unsure answer: what was kept for them stays.
+    /// Hosts with a lock-out or an unsure answer: their earlier entries stay.
     withheld: BTreeSet<HostPort>,
-    /// What cannot be kept: the host and why.
+    /// The hosts whose certificates cannot be kept, and why.
     not_kept: Vec<(String, String)>,
-    /// What is presented where the configured certificate cannot be kept: it stays if it is what was kept.
+    /// The presented certificates of hosts whose certificates cannot be kept: an earlier entry stays if it has the same
+    /// certificates.
     presented: Vec<Entry>,
 }
 
 impl Keeping {
-    /// Keeps what the hosts present for which nothing was found, and forgets what was kept before;
-    /// `pairs` gives what a context has loaded. Gives what there is to say.
+    /// Keeps the certificates of hosts without a lock-out, and forgets the earlier ones. `pairs` returns the
+    /// certificates and keys that a context has loaded. Returns findings about certificates that cannot be kept.
     #[must_use]
     pub fn keep(
         &self,
@@ -42,7 +43,7 @@ impl Keeping {
             finding.add_host(host);
             findings.push(finding);
         }
-        // A directory that cannot be used was found before.
+        // A directory that cannot be used has been reported already.
         let Ok(mut directory) = Directory::open(&self.setting.path, writer) else {
             return findings;
         };
@@ -94,7 +95,7 @@ impl Keeping {
             if good.is_empty() || !is_loaded {
                 continue;
             }
-            // Why it cannot be kept was found before.
+            // The obstacle has been reported already.
             if self.obstacle(context).is_some() {
                 let files: Vec<String> =
                     pairs(context).iter().map(|pair| file_of(&pair.chain)).collect();
@@ -142,7 +143,7 @@ impl Keeping {
     }
 }
 
-/// The files of what a context presents: their names and texts.
+/// The files for the pairs of a context: their names and texts.
 fn files(pairs: Vec<LoadedPair>) -> Result<Vec<NewFile>, String> {
     let file = |loaded: LoadedPair| {
         let key = loaded.key.ok_or("OpenSSL does not export its private key")?;

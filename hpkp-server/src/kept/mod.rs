@@ -1,11 +1,10 @@
-//! The last good certificates: what each pinned host presented in the configuration that was accepted last,
-//! with its key, to be presented again where the certificate on disk would lock clients out.
+//! The last good certificates: the certificate and key that each pinned host presented in the last accepted
+//! configuration. The server presents them again if the certificate on disk would lock clients out.
 //!
-//! Data flow: when a configuration has been accepted and recorded, `keeping` has the pairs of its contexts
-//! written into a `directory`, whose list is an `index`. Where the check of a later configuration finds a
-//! lock-out, `replacing` tries what is kept in the place of what is loaded, by the same check, and the
-//! module puts what passes into the server; `broken` finds what is kept for a server whose certificate cannot
-//! be loaded. `pair` is the form of a file.
+//! Data flow: when a configuration has been accepted and recorded, `keeping` writes the pairs of its contexts into a
+//! `directory`, whose list is an `index`. If the check of a later configuration finds a lock-out, `replacing` checks
+//! the kept certificates in place of the loaded ones, and the module puts those that pass into the server. `broken`
+//! finds the kept certificate for a server whose certificate cannot be loaded. `pair` is the form of a file.
 
 mod broken;
 mod directory;
@@ -34,17 +33,17 @@ pub use broken::{broken_finding, in_place_of_broken, not_replaced_finding};
 pub use directory::{Directory, Unusable};
 pub use replacing::Replacement;
 
-/// What decides whether the certificates of a context are kept.
+/// Whether the certificates of a context are kept, and why not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeptContext {
-    /// Whether its server wants them kept.
+    /// Whether its server is configured to keep them.
     pub is_kept: bool,
-    /// Whether it has no certificate yet, and its server would present one that it has made up: mod_md
-    /// does, of a domain that is not in its store.
+    /// Whether it has no certificate yet, so that its server would present a temporary one: mod_md does this for a
+    /// domain that is not in its store.
     pub is_awaited: bool,
-    /// What its directives name as keys.
+    /// The keys that its directives name.
     pub keys: Vec<String>,
-    /// Why they cannot be kept, as its directives say.
+    /// Why they cannot be kept, according to its directives.
     pub obstacle: Option<String>,
 }
 
@@ -55,15 +54,15 @@ pub struct Keeping {
     pub setting: KeepSetting,
     /// The name of the directive.
     pub directive: &'static str,
-    /// Under which name this server writes its records; none where it writes none.
+    /// The writer name of this server; none if it writes no records.
     pub writer: Option<WriterName>,
-    /// Where the records are.
+    /// The directories with records.
     pub published: Vec<RecordsSetting>,
-    /// For each context of the deployment.
+    /// The settings for each context of the deployment.
     pub contexts: Vec<KeptContext>,
-    /// For each host, what its configuration says is done about a lock-out.
+    /// For each host, the configured answer to a lock-out.
     pub checks: Vec<Check>,
-    /// What is done about a directory that cannot be used.
+    /// The answer to a directory that cannot be used.
     pub check: Check,
     /// Whether this is a start, or the test before one: then a certificate that would lock clients
     /// out is replaced. Otherwise the operator decides that ([`Check::Keep`]).
@@ -94,8 +93,7 @@ impl Keeping {
         Directory::open(&self.setting.path, writer).map_err(|error| unusable(error.text()))
     }
 
-    /// Why the certificates of a context cannot be kept. Nothing is asked of one whose server does not
-    /// want it.
+    /// Why the certificates of a context cannot be kept; none if its server is not configured to keep them.
     fn obstacle(&self, context: usize) -> Option<String> {
         let context = self.contexts.get(context).filter(|context| context.is_kept)?;
         context.obstacle.clone().or_else(|| context.keys.iter().find_map(|key| obstacle_of(key)))
@@ -110,7 +108,7 @@ impl Keeping {
     }
 }
 
-/// What the directive names as a key and cannot be kept.
+/// Why a key, as its directive names it, cannot be kept.
 fn obstacle_of(key: &str) -> Option<String> {
     let in_token = ["engine:", "store:", "pkcs11:"].iter().find(|scheme| key.starts_with(**scheme));
     if let Some(scheme) = in_token {
@@ -126,7 +124,7 @@ fn obstacle_of(key: &str) -> Option<String> {
     })
 }
 
-/// The largest file that is looked at for a pass phrase.
+/// The largest key file that is examined for a pass phrase, in bytes.
 const MAX_KEY: u64 = 1 << 20;
 
 fn is_encrypted(path: &str) -> Option<bool> {
@@ -135,7 +133,7 @@ fn is_encrypted(path: &str) -> Option<bool> {
     }
     let file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len().min(MAX_KEY);
-    // With room for all: a buffer that grows leaves a copy of itself behind.
+    // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
     let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(length).ok()? + 1));
     file.take(length).read_to_end(&mut text).ok()?;
     let has = |mark: &[u8]| text.windows(mark.len()).any(|bytes| bytes == mark);
@@ -167,28 +165,28 @@ fn hosts_of(deployment: &Deployment, position: usize) -> BTreeSet<HostPort> {
     names.iter().flat_map(each).collect()
 }
 
-/// The pins that clients may hold, as the records have them.
+/// The pins that clients may hold, according to the records.
 fn held(deployment: &Deployment) -> Vec<&Published> {
     let records = deployment.records.iter();
     records.flat_map(|records| records.state.live(now())).map(|live| &live.record.body).collect()
 }
 
-/// Whether clients may hold pins for a host: those of its policies, or those that are on record.
+/// Whether clients may hold pins for a host, from its policies or from the records.
 fn is_pinned(host: &Host, verdict: &HostVerdict, held: &[&Published]) -> bool {
     host.enforced.is_some()
         || host.report_only.is_some()
         || held.iter().any(|held| {
-            verdict.names.iter().any(|seen| {
+            verdict.names.iter().any(|name| {
                 let is_on =
-                    seen.ports.is_empty() || seen.ports.iter().any(|port| held.is_on(*port));
-                let is_below = || held.host.parents().any(|parent| parent == seen.host.as_str());
-                let is_it = || held.binds(&seen.host) || held.host == seen.host || is_below();
+                    name.ports.is_empty() || name.ports.iter().any(|port| held.is_on(*port));
+                let is_below = || held.host.parents().any(|parent| parent == name.host.as_str());
+                let is_it = || held.binds(&name.host) || held.host == name.host || is_below();
                 is_on && (held.ignores_names() || is_it())
             })
         })
 }
 
-/// The paths of files, as OpenSSL and the servers take them.
+/// The paths of files that OpenSSL and the servers load.
 pub type Paths = Vec<PathBuf>;
 
 /// For each context, the hosts (by position) that present it.

@@ -1,4 +1,4 @@
-//! The file of a certificate with what is sent above it and its key, as both servers load it.
+//! The file with a certificate, its chain and its key, in the form that both servers load.
 
 use std::borrow::Borrow;
 
@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 /// The object identifier of the extension that demands a stapled OCSP response (RFC 7633), in DER.
 const TLS_FEATURE: &[u8] = &[0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x18];
 
-/// The text of the file: the certificates in DER, the leaf first, and the key as PKCS #8 has it.
+/// The text of the file. `chain` are the certificates in DER, the leaf first; `key` is the key in PKCS #8.
 #[must_use]
 pub fn text(chain: &[Vec<u8>], key: &[u8]) -> Zeroizing<Vec<u8>> {
-    // With room for all: a buffer that grows leaves a copy of itself behind.
+    // The buffer has its full size from the start: one that grows leaves a copy of the key in memory.
     let blocks = chain.iter().map(|der| ("CERTIFICATE", &der[..])).chain([("PRIVATE KEY", key)]);
     let room = blocks.clone().map(|(label, der)| pem::length(label, der.len())).sum();
     let mut text = Zeroizing::new(Vec::with_capacity(room));
@@ -28,7 +28,7 @@ pub fn demands_staple(leaf: &[u8]) -> bool {
     leaf.windows(TLS_FEATURE.len()).any(|bytes| bytes == TLS_FEATURE)
 }
 
-/// Why a kept chain is not to be presented, at `now` in seconds since 1970 UTC.
+/// Why a kept chain must not be presented at `now`, in seconds since 1970 UTC.
 #[must_use]
 pub fn why_not<C: Borrow<Certificate>>(
     chain: &[C],
@@ -61,7 +61,7 @@ mod tests {
     use hpkp_core::published::{Body, Compromised, Event};
 
     #[test]
-    fn a_file_has_the_chain_and_the_key_and_never_grows() {
+    fn a_file_has_the_chain_and_the_key_and_its_buffer_never_grows() {
         for length in [1, 47, 48, 49, 4_000] {
             let (leaf, above, key) = (vec![1; length], vec![2; 48], vec![3; length]);
             let text = text(&[leaf.clone(), above.clone()], &key);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_or_is_compromised_is_not_presented() {
+    fn an_expired_or_compromised_chain_is_not_presented() {
         let leaf = || Certificate::from_der(include_bytes!("silent/ec.der")).unwrap();
         let until = leaf().not_after();
         let chain = [leaf()];

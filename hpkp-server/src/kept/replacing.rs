@@ -1,4 +1,4 @@
-//! Presents a last good certificate in the place of one that would lock clients out.
+//! Presents a last good certificate in place of one that would lock clients out.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -19,10 +19,10 @@ use crate::openssl::OpenSsl;
 /// The most sets of kept certificates that are tried for one server.
 const MAX_CANDIDATES: usize = 8;
 
-/// How many lines of a kind a finding has at most.
+/// The most lines of one kind in a finding.
 const MAX_DETAILS: usize = 8;
 
-/// Why nothing is presented, where that is all.
+/// Why nothing is presented, if there is no other reason.
 pub(super) const NONE_KEPT: &str = "none was kept for this host";
 
 /// Kept certificates of one server, one for each kind of key.
@@ -30,16 +30,16 @@ pub(super) const NONE_KEPT: &str = "none was kept for this host";
 pub struct Replacement {
     /// The files.
     pub paths: Vec<PathBuf>,
-    /// In DER, each with the leaf first.
+    /// The chains in DER, each with the leaf first.
     pub chains: Vec<Vec<Vec<u8>>>,
     leaves: Vec<Certificate>,
 }
 
 impl Replacement {
-    /// Reads what is kept.
+    /// Reads the kept certificates of an entry.
     ///
     /// # Errors
-    /// Why it is not to be presented.
+    /// Why they must not be presented.
     pub(super) fn read(
         directory: &Directory,
         entry: &Entry,
@@ -71,7 +71,7 @@ impl Replacement {
         self.leaves.iter().map(Certificate::der).collect()
     }
 
-    /// Whether OpenSSL can load the files, tried where nothing can be lost by it.
+    /// Tests whether OpenSSL can load the files, in a context that no server uses.
     ///
     /// # Errors
     /// Why it cannot.
@@ -83,15 +83,15 @@ impl Replacement {
         })
     }
 
-    /// When the first of them expires.
+    /// When the first of its certificates expires.
     #[must_use]
     pub(super) fn expires(&self) -> &str {
         let first = self.leaves.iter().min_by_key(|leaf| leaf.not_after());
         first.map_or("", Certificate::not_after_text)
     }
 
-    /// Adds the certificates to a finding, and what to do if others may have a key. Without that, a key
-    /// that was replaced for that reason would come back.
+    /// Adds the certificates to a finding, and the advice to record a key as compromised if others may have it.
+    /// Otherwise a key that was replaced for that reason would be presented again.
     pub(super) fn described(&self, text: Text, records: &str) -> Text {
         let pins = self.leaves.iter().filter_map(Certificate::pin);
         let pins: Vec<String> = pins.map(|pin| format!("sha256/{pin}")).collect();
@@ -117,7 +117,7 @@ impl Replacement {
         loader.chains(self.chains.iter().map(|chain| (chain.clone(), None)).collect())
     }
 
-    /// Whether it is what is loaded already, with the same certificates above it.
+    /// Whether these certificates, including their chains, are already loaded.
     fn is_loaded(&self, loaded: &Certificates) -> bool {
         let Certificates::Loaded(chains) = loaded else { return false };
         let own: BTreeSet<Vec<&[u8]>> =
@@ -136,18 +136,18 @@ struct Wanted {
     users: Vec<usize>,
     /// Whether it has no certificate yet.
     is_awaited: bool,
-    /// What would be presented, while something else is tried or presented.
+    /// The loaded certificates, while a kept one is tried or presented in their place.
     loaded: Option<Certificates>,
     candidates: Vec<Replacement>,
-    /// Which of them is tried; none of them where the number is that of all.
+    /// The position of the candidate that is tried; the number of candidates if all have failed.
     tried: usize,
-    /// Why others were not.
+    /// Why the other candidates were not presented.
     reasons: Vec<String>,
 }
 
 impl Keeping {
-    /// Checks `deployment` again with what is kept in the place of what would lock clients out, and adds
-    /// to the verdict what there is to say. `put` has a context present a replacement.
+    /// Checks `deployment` again with kept certificates in place of those that would lock clients out, and adds
+    /// findings about them to the verdict. `put` makes a context present a replacement.
     #[must_use]
     pub fn replace(
         &self,
@@ -180,7 +180,7 @@ impl Keeping {
                     let failed = self.put_all(deployment, &mut wanted, &mut put);
                     if failed { check(deployment, loader) } else { verdict }
                 });
-                findings.extend(self.told(deployment, &before, &wanted));
+                findings.extend(self.results(deployment, &before, &wanted));
                 verdict
             }
         }
@@ -190,7 +190,7 @@ impl Keeping {
         verdict
     }
 
-    /// Reads the records anew where what is kept has names for which those that were read may not be all.
+    /// Reads the records again if kept certificates have names whose records may not have been read.
     fn read_more(&self, deployment: &mut Deployment, wanted: &[Wanted]) {
         let read = journal::concern_of_kept(deployment);
         let mut needed = read.clone();
@@ -211,7 +211,7 @@ impl Keeping {
         }
     }
 
-    /// Whether what a host presents may be replaced.
+    /// Whether the certificates of a host may be replaced.
     fn may_replace(&self, host: usize) -> bool {
         match self.checks.get(host).copied().unwrap_or_default() {
             Check::Warn => false,
@@ -220,8 +220,8 @@ impl Keeping {
         }
     }
 
-    /// Those of the hosts that present a context for which something was found that may be replaced.
-    /// What the server makes up where it has no certificate lets nobody in.
+    /// The hosts of a context with an alarm and whose certificates may be replaced. If the context has no certificate
+    /// yet, all of them count as alarmed: no client accepts the server's temporary certificate.
     fn alarmed(&self, verdict: &Verdict, context: usize, users: &[usize]) -> Vec<usize> {
         let is_awaited = self.is_awaited(context);
         let is_alarmed = |position: &usize| {
@@ -262,7 +262,8 @@ impl Keeping {
                     Err(why) => reasons.push(why),
                 }
             }
-            // What is configured is what was kept, or nothing was there so far.
+            // If the configured certificate is the kept one, or nothing was kept before the first certificate arrived,
+            // there is nothing to report.
             let is_settled = is_same || is_awaited;
             if is_settled && candidates.is_empty() && reasons.is_empty() {
                 continue;
@@ -280,7 +281,7 @@ impl Keeping {
         all
     }
 
-    /// Has the server present what has passed; whether something could not be done.
+    /// Makes the server present the candidates that have passed. Returns whether one could not be presented.
     fn put_all(
         &self,
         deployment: &mut Deployment,
@@ -300,8 +301,13 @@ impl Keeping {
         failed
     }
 
-    /// What there is to say, for each context.
-    fn told(&self, deployment: &Deployment, before: &Verdict, wanted: &[Wanted]) -> Vec<Finding> {
+    /// A finding for each context: which certificate is presented, or why none is.
+    fn results(
+        &self,
+        deployment: &Deployment,
+        before: &Verdict,
+        wanted: &[Wanted],
+    ) -> Vec<Finding> {
         let records = deployment.records.as_ref().map(Records::options).unwrap_or_default();
         let one = |one: &Wanted| {
             let alarmed = self.alarmed(before, one.context, &one.users);
@@ -322,7 +328,7 @@ impl Keeping {
     }
 }
 
-/// Tries what is kept, for all contexts at once, until what remains helps somebody and harms nobody.
+/// Tries candidates for all contexts at once, until each remaining one helps a host and harms none.
 fn try_all(
     deployment: &mut Deployment,
     before: &Verdict,
@@ -360,15 +366,15 @@ fn try_all(
     }
 }
 
-/// Puts back what a context would present by itself.
+/// Restores the loaded certificates of a context.
 fn restore(deployment: &mut Deployment, one: &mut Wanted) {
     if let Some(loaded) = one.loaded.take() {
         deployment.contexts[one.context].certificates = loaded;
     }
 }
 
-/// Whether a lock-out is gone for one of the hosts that present a context, or a certificate is there, and no
-/// lock-out is new.
+/// Whether the candidate of a context removes the lock-out of a host, or gives it its first certificate, and causes no
+/// new lock-out.
 fn helps((before, after): (&Verdict, &Verdict), one: &Wanted) -> bool {
     let mut helps = one.is_awaited;
     for position in &one.users {

@@ -1,4 +1,5 @@
-//! What may change the certificate of a server during the handshake, and how findings speak of it.
+//! Directives of other modules that may change the certificate of a server during the handshake, and their texts in
+//! findings.
 
 use std::borrow::Cow;
 
@@ -17,23 +18,23 @@ pub struct Chooser {
 /// What a directive of another module does to the certificates of its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It is there to choose them.
+    /// Its purpose is to choose the certificates.
     Chooses,
-    /// It is there for something else, but it can replace them.
+    /// It has another purpose, but can replace the certificates.
     MayReplace,
 }
 
 /// Which directives of other modules choose or replace the certificates of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Choosers {
-    /// The one that chooses the certificate during the handshake.
+    /// The directive that chooses the certificate during the handshake.
     pub chosen_by: Option<Chooser>,
-    /// One that is there for something else and can replace the certificate.
+    /// A directive with another purpose that can replace the certificate.
     pub replaced_by: Option<Chooser>,
 }
 
 impl Choosers {
-    /// Another module's directive in the block around holds for the servers that have none of their own.
+    /// Inherits the directives of the enclosing block, unless the server has its own.
     pub fn inherit(&mut self, outer: &Self) {
         if self.chosen_by.is_none() {
             self.chosen_by.clone_from(&outer.chosen_by);
@@ -52,18 +53,18 @@ impl Choosers {
     }
 }
 
-/// The beginnings of the names of such directives; how they go on says where the code stands.
+/// The beginnings of the names of such directives. The ending tells whether the code is in a file or a block.
 const DIRECTIVES: [(&[u8], Effect); 2] =
     [(b"ssl_certificate_by_", Effect::Chooses), (b"ssl_client_hello_by_", Effect::MayReplace)];
 
-/// What the directive of this name does to the certificates, if it does something.
+/// The effect of the directive with this name on the certificates, if it has one.
 #[must_use]
 pub fn effect(directive: &[u8]) -> Option<Effect> {
     let mut known = DIRECTIVES.iter();
     known.find(|(start, _)| directive.starts_with(start)).map(|(_, effect)| *effect)
 }
 
-/// A server whose `ssl_certificate` has variables.
+/// The certificates of a server whose `ssl_certificate` has variables.
 pub const CHOSEN_LATER: Certificates = Certificates::NotKnown {
     why: Cow::Borrowed(
         "the certificate is chosen during the handshake (a variable in ssl_certificate)",
@@ -71,7 +72,7 @@ pub const CHOSEN_LATER: Certificates = Certificates::NotKnown {
     remedy: "give ssl_certificate a file name without variables",
 };
 
-/// The certificates of a server for which another module chooses them.
+/// The certificates of a server if another module chooses them.
 pub(super) fn chosen_by(chooser: &Chooser) -> Certificates {
     let Chooser { directive, at } = chooser;
     Certificates::NotKnown {

@@ -1,5 +1,5 @@
-//! The values of nginx's directives (`docs/reference/directives.md`), with nginx's own phrases for what
-//! is wrong with them. nginx itself counts their arguments and knows where they may stand.
+//! The values of nginx's directives (`docs/reference/directives.md`), with errors in nginx's own phrases. nginx itself
+//! checks the number of arguments and where a directive is allowed.
 
 use hpkp_core::finding::Location;
 use hpkp_core::policy::PolicySpec;
@@ -10,7 +10,7 @@ use crate::setting::{
     self, GlobalSettings, PolicyDirective, ServerSettings, SettingError, UseSetting,
 };
 
-/// A directive's error in nginx's own phrases, which stand alone as those of its own directives do.
+/// A directive's error in nginx's own phrases.
 fn phrase(error: SettingError, words: &[String]) -> String {
     match error {
         SettingError::Duplicate => format!("\"{}\" directive is duplicate", words[0]),
@@ -38,11 +38,11 @@ fn set_choice<T: Copy>(
     Ok(())
 }
 
-/// Handles a directive of `http` and `server`. `words` are its name and its arguments, of which nginx
-/// has seen to it that there is one; `full_path` makes a path absolute as nginx does.
+/// Handles a directive of `http` and `server`. `words` are its name and its arguments, of which there is at least one
+/// (nginx has checked that); `full_path` makes a path absolute as nginx does.
 ///
 /// # Errors
-/// What is wrong, as nginx says it.
+/// The error in nginx's phrases.
 pub fn set_in_server(
     settings: &mut ServerSettings,
     words: &[String],
@@ -83,10 +83,10 @@ pub fn set_in_server(
     }
 }
 
-/// Handles a directive of `http` alone, other than a policy's block.
+/// Handles a directive that is only allowed in `http`, other than a policy's block.
 ///
 /// # Errors
-/// What is wrong, as nginx says it.
+/// The error in nginx's phrases.
 pub fn set_global(
     settings: &mut GlobalSettings,
     words: &[String],
@@ -111,10 +111,10 @@ pub fn set_global(
     done.map_err(|error| phrase(error, words))
 }
 
-/// Handles the directive for last good certificates. `global` is there where it stands in `http` itself.
+/// Handles the directive for last good certificates. `global` is given if the directive is in `http` itself.
 ///
 /// # Errors
-/// What is wrong, as nginx says it.
+/// The error in nginx's phrases.
 pub fn set_keep(
     global: Option<&mut GlobalSettings>,
     server: &mut ServerSettings,
@@ -129,11 +129,11 @@ pub fn set_keep(
     setting::set_keep(global, server, value, at, full_path).map_err(|error| phrase(error, words))
 }
 
-/// Handles the directive that guards a certificate which is chosen during the handshake. What its values
-/// mean is nginx's to know; here they may not be those that the guard gives.
+/// Handles the directive that guards a certificate which is chosen during the handshake. Its values must not be the
+/// variables that the guard itself sets; otherwise nginx evaluates them.
 ///
 /// # Errors
-/// What is wrong, as nginx says it.
+/// The error in nginx's phrases.
 pub fn set_guard(
     settings: &mut ServerSettings,
     words: &[String],
@@ -162,7 +162,7 @@ pub fn set_guard(
 /// Begins the block of a policy.
 ///
 /// # Errors
-/// What is wrong, as nginx says it.
+/// The error in nginx's phrases.
 pub fn define(settings: &mut GlobalSettings, words: &[String], at: Location) -> Result<(), String> {
     let [_, name] = words else { return Err(wrong_number(words)) };
     setting::define(settings, name, at).map_err(|error| phrase(error, words))
@@ -171,7 +171,7 @@ pub fn define(settings: &mut GlobalSettings, words: &[String], at: Location) -> 
 /// Handles a directive inside a policy, other than nginx's own `include`.
 ///
 /// # Errors
-/// What is wrong, as nginx says it.
+/// The error in nginx's phrases.
 pub fn set_in_policy(
     policy: &mut PolicySpec,
     words: &[String],

@@ -9,31 +9,31 @@ pub const CERTIFICATE: &str = "hpkp_certificate";
 /// The variable with its key.
 pub const KEY: &str = "hpkp_certificate_key";
 
-/// The directive, as a server has it.
+/// The directive of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardSetting {
     /// Its place in the configuration.
     pub at: Location,
-    /// Whether it stands in this very server block, not in the one around it.
+    /// Whether it is in the server block itself, not inherited.
     pub own: bool,
 }
 
-/// Whether the certificates of a server are those that a guard gives, as their names say.
+/// Whether a server uses the variables of the guard as its certificates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum GuardUse {
-    /// None of them is.
+    /// The variables are not used.
     #[default]
     None,
-    /// The only one is.
+    /// The only certificate and its key are the variables.
     Whole,
     /// The variables are used where they have no value.
     Misplaced,
-    /// They are used beside other certificates.
+    /// The variables are used beside other certificates.
     Beside,
 }
 
 impl GuardUse {
-    /// Of what `ssl_certificate` and `ssl_certificate_key` say.
+    /// Determines the use from the values of `ssl_certificate` and `ssl_certificate_key`.
     #[must_use]
     pub fn of<T: AsRef<str>>(certificates: &[T], keys: &[T]) -> Self {
         let is = |names: &[T], variable: &str| match names {
@@ -43,7 +43,7 @@ impl GuardUse {
                 .is_some_and(|name| name == variable || name == format!("{{{variable}}}")),
             _ => false,
         };
-        // Both names begin so.
+        // The names of both variables begin with this one.
         let has = |names: &[T]| {
             let variable = |text: &str| {
                 text.contains(&format!("${CERTIFICATE}"))
@@ -61,7 +61,7 @@ impl GuardUse {
     }
 }
 
-/// Why the certificates of a guarded server are not known, and what there is to do.
+/// The certificates of a guarded server: why they are not known, and the remedy.
 pub(super) fn guarded(is_kept: bool) -> Certificates {
     Certificates::NotKnown {
         why: "the certificate is chosen during the handshake (hpkp_guard)".into(),
@@ -75,7 +75,7 @@ pub(super) fn guarded(is_kept: bool) -> Certificates {
     }
 }
 
-/// The variables are interchanged, or part of a longer text.
+/// The text if the variables are interchanged, or part of a longer value.
 pub(super) fn misplaced() -> Text {
     Text::new(
         "ssl_certificate and ssl_certificate_key must each be exactly their own variable of hpkp_guard; as \
@@ -84,7 +84,7 @@ pub(super) fn misplaced() -> Text {
     .fix(USE)
 }
 
-/// The variables are used beside other certificates.
+/// The text if the variables are used beside other certificates.
 pub(super) fn beside() -> Text {
     Text::new(
         "this server has another certificate beside that of hpkp_guard, and nothing would guard it: \
@@ -94,7 +94,7 @@ pub(super) fn beside() -> Text {
     .fix(USE)
 }
 
-/// The variables are used, and nothing gives them a value.
+/// The text if the variables are used without the directive, so that they have no value.
 pub(super) fn missing() -> Text {
     Text::new(
         "ssl_certificate has the variable of hpkp_guard, and there is no hpkp_guard in this server or in \
@@ -103,13 +103,13 @@ pub(super) fn missing() -> Text {
     .fix("name the certificate and its key here: hpkp_guard $certificate $certificate_key;")
 }
 
-/// The directive has no effect.
+/// The text if the directive has no effect.
 pub(super) fn not_used() -> Text {
     Text::new("this hpkp_guard guards no certificate, because no ssl_certificate has its variable")
         .fix(USE)
 }
 
-/// How the variables are used.
+/// How to use the variables.
 const USE: &str = "use both, and no other certificate: ssl_certificate $hpkp_certificate; \
                    ssl_certificate_key $hpkp_certificate_key;";
 
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_the_variables_stand() {
+    fn each_use_of_the_variables_is_recognised() {
         let (certificate, key) = ("$hpkp_certificate", "$hpkp_certificate_key");
         for (certificates, keys, expected) in [
             (&[certificate][..], &[key][..], GuardUse::Whole),

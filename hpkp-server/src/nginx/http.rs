@@ -1,4 +1,4 @@
-//! The server blocks of `http`, what each address says of them, and which of them clients see.
+//! The server blocks of `http`, their addresses, and which of them clients can reach.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,14 +17,14 @@ use crate::loader::Loader;
 use crate::public_port::PublicPorts;
 use crate::setting::{GlobalSettings, ServerSettings};
 
-/// All server blocks and what each address says of them.
+/// All server blocks and their addresses.
 #[derive(Debug)]
 pub struct Servers<H> {
-    /// In the order of the configuration.
+    /// The servers in the order of the configuration.
     pub all: Vec<Server<H>>,
-    /// The addresses on TLS, by the ports by which clients reach them.
+    /// The addresses on TLS, with the ports by which clients reach them.
     pub listeners: Vec<Listener>,
-    /// The numbers and texts of these addresses.
+    /// The port numbers and texts of these addresses.
     pub listening: Vec<(u16, String)>,
 }
 
@@ -35,32 +35,32 @@ pub struct Server<H> {
     pub handle: H,
     /// Its names.
     pub names: Vec<String>,
-    /// The names by which nginx finds it, that of requests without a host (empty) included.
+    /// The names by which nginx finds it, including the empty name of requests without a host.
     claims: Vec<String>,
     patterns: Vec<Rc<dyn NamePattern>>,
-    /// Where it listens.
+    /// The addresses on which it listens.
     pub addresses: Vec<String>,
     /// Its name in messages.
     pub label: String,
-    /// Whether it is reached on TLS.
+    /// Whether clients reach it on TLS.
     pub tls: bool,
-    /// What is done when the answer is a lock-out or unsure.
+    /// What the server does about a lock-out or an unsure answer.
     pub check: Check,
-    /// Where its block begins, where its reader says so.
+    /// Where its block begins, if its reader knows it.
     pub at: Option<Location>,
-    /// What its directives say.
+    /// Its directives.
     pub settings: ServerSettings,
     /// Directives of other modules that choose or replace the certificate.
     pub choosers: Choosers,
     /// Its own certificates, if it has some.
     pub own: Option<Own>,
-    /// The servers (by position) whose certificates its clients may see: itself, or the default
-    /// servers of its addresses where it has none.
+    /// The servers (by position) whose certificates its clients may get: itself, or if it has no certificates, the
+    /// default servers of its addresses.
     pub presents: Vec<usize>,
 }
 
 impl<H> Servers<H> {
-    /// Servers that listen nowhere yet.
+    /// Servers without addresses.
     #[must_use]
     pub fn new(all: Vec<Server<H>>) -> Self {
         Self { all, listeners: Vec::new(), listening: Vec::new() }
@@ -86,8 +86,8 @@ impl<H> Servers<H> {
         }
         let mut claimed = HashSet::new();
         for position in hosts.iter().copied() {
-            // nginx asks the first block of a name; one whose names all have others is never asked,
-            // unless it is the default.
+            // nginx chooses the first block that has a name. A block whose names all belong to earlier blocks is never
+            // chosen, unless it is the default.
             let names = self.all[position].claims.iter().filter(|name| Choice::Nginx.finds(name));
             let is_asked =
                 names.filter(|name| claim(&mut claimed, name)).count() > 0 || position == *default;
@@ -116,7 +116,7 @@ impl<H> Servers<H> {
         self.all.iter().any(|server| server.settings.uses_policy())
     }
 
-    /// Whether a server presents what a guard gives.
+    /// Whether a server presents the certificates of a guard.
     #[must_use]
     pub fn any_guard(&self) -> bool {
         self.all.iter().any(|server| {
@@ -125,7 +125,7 @@ impl<H> Servers<H> {
         })
     }
 
-    /// Adds the hosts and what they present.
+    /// Adds the hosts and their certificates.
     pub(super) fn add_to<'a, 'l>(
         &'a self,
         built: &mut Built<'a, H>,
@@ -172,8 +172,8 @@ impl<H> Servers<H> {
         }
     }
 
-    /// The servers where code of another module can replace the certificate, a finding for each place of
-    /// such code. What is loaded is compared nevertheless: that code has other purposes.
+    /// Findings about servers where code of another module can replace the certificate, one for each place of such
+    /// code. The loaded certificate is checked nevertheless, because that code has other purposes.
     pub(super) fn may_be_replaced(
         &self,
         global: &GlobalSettings,
@@ -217,8 +217,8 @@ impl<H> Servers<H> {
         findings.into_iter().map(|(finding, _)| finding).collect()
     }
 
-    /// What is wrong with the use of guards: variables that give nothing, and guards whose variables
-    /// nobody uses. `around` is what stands in `http`.
+    /// Findings about guards that are used wrongly: variables without a value, and guards whose variables are not used.
+    /// `around` are the settings of `http`.
     pub(super) fn misused_guards(&self, around: &ServerSettings) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut find = |code, at: &Location, label: &str, text: Text| {
@@ -262,8 +262,8 @@ fn claim(claimed: &mut HashSet<String>, name: &str) -> bool {
 }
 
 impl<H> Server<H> {
-    /// A server with these names, as nginx has them: `~` stands before a regular expression, and one of
-    /// requests without a host is empty. It listens nowhere yet.
+    /// A server with these names, in nginx's form: `~` precedes a regular expression, and the name for requests
+    /// without a host is empty. It has no addresses yet.
     #[must_use]
     pub fn new(
         handle: H,
@@ -290,36 +290,36 @@ impl<H> Server<H> {
         }
     }
 
-    /// Whether it has certificates that are those that have been loaded, as far as its directives say.
+    /// Whether it presents the certificates that were loaded, according to its directives.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         let own = self.own.filter(|own| !own.variables && !own.rejects);
         own.is_some() && self.choosers.chosen_by.is_none()
     }
 
-    /// What it is known by.
+    /// The key that identifies it.
     #[must_use]
     pub fn key(&self) -> ServerKey {
-        // nginx sorts its lists of addresses when it has read `http` to the end.
+        // nginx sorts its lists of addresses at the end of `http`, so their order may change.
         let mut addresses = self.addresses.clone();
         addresses.sort();
         ServerKey { names: self.names.clone(), addresses }
     }
 
-    /// Whether there is something that its certificates are compared with.
+    /// Whether its certificates are compared with pins.
     #[must_use]
     pub fn is_checked(&self, global: &GlobalSettings) -> bool {
         self.settings.uses_policy() || !global.published.is_empty()
     }
 
-    /// Why its certificates cannot be known when the configuration is read, if that is so.
+    /// The certificates of the server if they are not known when the configuration is read.
     fn chosen_later(&self, own: Own, is_kept: bool) -> Option<Certificates> {
         let chooser = self.choosers.chosen_by.as_ref();
         let guarded = self.is_guarded().then(|| guard::guarded(is_kept));
         chooser.map(chosen_by).or(guarded).or(own.variables.then_some(CHOSEN_LATER))
     }
 
-    /// Whether it presents what a guard gives and nothing else.
+    /// Whether it presents only the certificates of a guard.
     #[must_use]
     pub fn is_guarded(&self) -> bool {
         self.choosers.chosen_by.is_none()

@@ -1,5 +1,5 @@
-//! The TLS servers outside `http`: those of `stream` and `mail`, which the same nginx loads. They send
-//! no header, but clients may hold pins of their keys all the same (TLSA records, apps).
+//! The TLS servers outside `http`: those of `stream` and `mail` in the same nginx. They send no header, but clients may
+//! hold pins of their keys (TLSA records, apps).
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt as _;
@@ -20,7 +20,7 @@ use crate::loader::Loader;
 use crate::public_port::PublicPorts;
 use crate::setting::ServerSettings;
 
-/// What `http` says for all servers.
+/// The settings of `http` for all servers.
 pub(super) struct Settings<'a> {
     pub(super) check: Check,
     pub(super) around: &'a ServerSettings,
@@ -32,11 +32,11 @@ pub(super) struct Settings<'a> {
 pub struct Outside<H> {
     /// The servers.
     pub servers: Vec<OutsideServer<H>>,
-    /// Where they listen.
+    /// The addresses on which they listen.
     pub addresses: Vec<Address>,
     /// Modules that may have servers of a kind that is not known here.
     pub strangers: Vec<String>,
-    /// The files of other modules that can choose certificates in `stream` in a way that nothing shows.
+    /// The files of other modules that can choose certificates in `stream` without a directive.
     pub unseen_choosers: Vec<PathBuf>,
 }
 
@@ -58,13 +58,13 @@ pub struct OutsideServer<H> {
     pub handle: H,
     /// The block around it.
     pub kind: &'static str,
-    /// Its names, where several servers share an address.
+    /// Its names, which count if several servers share an address.
     pub names: Vec<String>,
-    /// Those that are regular expressions.
+    /// Its names that are regular expressions.
     pub patterns: Vec<Rc<dyn NamePattern>>,
     /// Its own certificates, if it has some.
     pub own: Option<Own>,
-    /// Whether it hands TLS on unopened.
+    /// Whether it passes TLS on without terminating it.
     pub passes_on: bool,
     /// Which directives of other modules choose or replace its certificates.
     pub choosers: Choosers,
@@ -73,13 +73,13 @@ pub struct OutsideServer<H> {
 }
 
 impl<H> Outside<H> {
-    /// The numbers and texts of the addresses on TLS.
+    /// The port numbers and texts of the addresses on TLS.
     pub fn listening(&self) -> impl Iterator<Item = (u16, String)> + '_ {
         let on_tls = self.addresses.iter().filter(|address| address.tls);
         on_tls.map(|address| (address.port, address.text.clone()))
     }
 
-    /// Adds the servers behind the hosts of `http`, and what they present.
+    /// Adds the servers after the hosts of `http`, with their certificates.
     pub(super) fn add_to<'a, 'l>(
         &'a self,
         built: &mut Built<'a, H>,
@@ -90,8 +90,8 @@ impl<H> Outside<H> {
         let context_of = self.add_contexts(built, settings, loader, certificates);
         let Built { deployment, keys: all_keys, .. } = built;
         let mut keys = Vec::new();
-        // A server has one host for the addresses that it has alone, and one for those that it
-        // shares: there its names decide.
+        // A server becomes one host for the addresses that it has alone, and another one for the addresses that it
+        // shares, where its names decide.
         let mut hosts: HashMap<(usize, bool), usize> = HashMap::new();
         for address in self.addresses.iter().filter(|address| address.tls) {
             let alone = address.servers.len() == 1;
@@ -137,7 +137,7 @@ impl<H> Outside<H> {
         self.report(deployment, &context_of);
     }
 
-    /// Adds what the servers present; gives the positions of their contexts.
+    /// Adds the certificates of the servers, and returns the positions of their contexts.
     fn add_contexts<'a, 'l>(
         &'a self,
         built: &mut Built<'a, H>,
@@ -187,7 +187,7 @@ impl<H> Outside<H> {
         Host { check: settings.check, ..Host::new(label, names, Vec::new()) }
     }
 
-    /// What cannot be looked at.
+    /// Reports servers that cannot be checked.
     fn report(&self, deployment: &mut Deployment, context_of: &HashMap<usize, usize>) {
         let mut first: HashMap<usize, &str> = HashMap::new();
         for address in &self.addresses {
@@ -212,7 +212,7 @@ impl<H> Outside<H> {
         deployment.noticed.extend(noticed);
     }
 
-    /// The servers whose certificates are not known.
+    /// Findings about servers whose certificates are not known.
     fn unlooked_at(
         &self,
         deployment: &Deployment,
@@ -233,7 +233,7 @@ impl<H> Outside<H> {
                 _ => continue,
             };
             let on = first.get(&position).copied().unwrap_or("-");
-            // As its host is called.
+            // The same label as that of its host.
             let is_shared = self.addresses.iter().any(|a| a.text == on && a.servers.len() > 1);
             let label = match server.names.first().filter(|_| is_shared) {
                 Some(name) => format!("{name} ({} {on})", server.kind),
@@ -255,7 +255,7 @@ impl<H> Outside<H> {
         noticed
     }
 
-    /// The servers whose certificates other code can replace.
+    /// Findings about servers whose certificates other code can replace.
     fn replaced(
         &self,
         deployment: &Deployment,

@@ -1,7 +1,7 @@
-//! Private keys: read out of a context to be kept, and the files of a pair put into one.
+//! Private keys: reads them from a context to keep them, and loads the files of a kept pair into a context.
 //!
-//! A key leaves OpenSSL's memory in one place, [`OpenSsl::pairs`], in a buffer that is overwritten when it
-//! is given up. What is put into a context is a file, which OpenSSL reads by itself.
+//! A key leaves OpenSSL's memory in only one function, [`OpenSsl::pairs`], in a buffer that is overwritten when it is
+//! dropped. The files of a kept pair are read by OpenSSL itself.
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::fmt;
@@ -14,16 +14,16 @@ use zeroize::Zeroizing;
 
 use super::{ErrorMark, OpenSsl, SslCtx};
 
-/// A certificate with what is sent above it, and its key.
+/// A certificate with its chain and its key.
 pub struct LoadedPair {
-    /// In DER, the leaf first.
+    /// The chain in DER, the leaf first.
     pub chain: Vec<Vec<u8>>,
-    /// In DER, as PKCS #8 has it. None where the key does not leave its token.
+    /// The key in PKCS #8, in DER. None if the key does not leave its token.
     pub key: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl fmt::Debug for LoadedPair {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadedPair").finish_non_exhaustive()
     }
@@ -32,10 +32,10 @@ impl fmt::Debug for LoadedPair {
 /// Why OpenSSL does not load a certificate and its key from their files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {
-    /// It cannot read the certificate.
+    /// OpenSSL cannot read the certificate.
     #[error("OpenSSL cannot read the certificate")]
     Certificate,
-    /// It cannot read the key.
+    /// OpenSSL cannot read the key.
     #[error("OpenSSL cannot read the private key")]
     Key,
     /// The key needs a pass phrase.
@@ -49,7 +49,7 @@ pub enum PairError {
 /// OpenSSL's number for PEM.
 const PEM: c_int = 1;
 
-/// Certificates of keys that were thrown away, one for each kind of key that a server is given.
+/// Certificates whose keys were thrown away, one for each kind of key that servers use.
 const SILENT: [&[u8]; 5] = [
     include_bytes!("../kept/silent/rsa.der"),
     include_bytes!("../kept/silent/rsa-pss.der"),
@@ -58,16 +58,16 @@ const SILENT: [&[u8]; 5] = [
     include_bytes!("../kept/silent/ed448.der"),
 ];
 
-/// Whether OpenSSL has asked for a pass phrase. One thread reads configurations.
+/// Whether OpenSSL has asked for a pass phrase. Only one thread reads configurations.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// OpenSSL would ask at the terminal.
+/// Gives no pass phrase. Without this callback OpenSSL would ask at the terminal.
 unsafe extern "C" fn no_pass_phrase(_: *mut c_char, _: c_int, _: c_int, _: *mut c_void) -> c_int {
     ASKED.store(true, Ordering::Relaxed);
     -1
 }
 
-/// Gives the pass phrase to which `phrase` points, a `&[u8]`, as far as there is room.
+/// Gives the pass phrase to which `phrase` points, a `&[u8]`, if there is room for it.
 unsafe extern "C" fn pass_phrase(
     place: *mut c_char,
     room: c_int,
@@ -88,7 +88,7 @@ fn c_path(path: &Path) -> Option<CString> {
 }
 
 impl OpenSsl {
-    /// The certificates of every key of `context` with their keys. The context is left as it was found.
+    /// The certificates of every key of `context` with their keys. The context is not changed.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
@@ -130,18 +130,18 @@ impl OpenSsl {
         }
     }
 
-    /// Whether OpenSSL can load a certificate and its key from these files, as a server would.
+    /// Tests whether OpenSSL can load a certificate and its key from these files, as a server would.
     ///
     /// # Errors
-    /// See [`PairError`]. With a pass phrase, nobody knows what is in the file.
+    /// See [`PairError`]. A key with a pass phrase cannot be tested.
     pub fn try_pair(&self, certificate: &Path, key: &Path) -> Result<(), PairError> {
         self.try_pair_with(certificate, key, None)
     }
 
-    /// As [`OpenSsl::try_pair`], with a pass phrase.
+    /// [`OpenSsl::try_pair`] with a pass phrase.
     ///
     /// # Errors
-    /// See [`PairError`]; a key that cannot be read with it is [`PairError::Key`].
+    /// See [`PairError`]; if the key cannot be read with the pass phrase, the error is [`PairError::Key`].
     pub fn try_pair_with(
         &self,
         certificate: &Path,
@@ -159,7 +159,7 @@ impl OpenSsl {
             if context.is_null() {
                 return Err(PairError::Certificate);
             }
-            // What a server takes depends on its own level.
+            // The level must refuse nothing here: servers have security levels of their own.
             (self.SSL_CTX_set_security_level)(context, 0);
             (self.SSL_CTX_set_default_passwd_cb)(context, no_pass_phrase);
             if let Some(phrase) = &mut phrase {
@@ -172,7 +172,7 @@ impl OpenSsl {
                 if (self.SSL_CTX_use_certificate_chain_file)(context, certificate.as_ptr()) != 1 {
                     Err(PairError::Certificate)
                 } else if (self.SSL_CTX_use_PrivateKey_file)(context, key.as_ptr(), PEM) == 1 {
-                    // A key of another kind has taken a place of its own.
+                    // A key of another kind than the certificate's got a slot of its own.
                     match (self.SSL_CTX_check_private_key)(context) {
                         1 => Ok(()),
                         _ => Err(PairError::Mismatch),
@@ -189,7 +189,7 @@ impl OpenSsl {
         }
     }
 
-    /// Whether the key in a PEM text is that of a certificate in DER.
+    /// Tests whether the key in a PEM text belongs to a certificate in DER.
     ///
     /// # Errors
     /// See [`PairError`].
@@ -218,7 +218,7 @@ impl OpenSsl {
         }
     }
 
-    /// Whether OpenSSL can read the key in a file, whatever it belongs to.
+    /// Whether OpenSSL can read the key in a file, regardless of a certificate.
     fn has_key(&self, key: &CString) -> bool {
         // SAFETY: as for `try_pair`; without a certificate every key fits.
         unsafe {
@@ -233,8 +233,8 @@ impl OpenSsl {
         }
     }
 
-    /// Has `context` present what is in these files, each with a certificate, what is sent above it,
-    /// and its key, and nothing else. Whether it does so now.
+    /// Makes `context` present only the certificates in these files, each of which has a certificate, its chain and its
+    /// key. Returns whether that succeeded.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].
@@ -247,7 +247,7 @@ impl OpenSsl {
         let _errors = ErrorMark::set(self);
         for file in files {
             let Some(file) = c_path(file) else { return false };
-            // The certificate first: with it OpenSSL gives up a key that does not fit it.
+            // The certificate must come first: OpenSSL then drops an earlier key that does not fit it.
             // SAFETY: by the caller's promise; the string is terminated.
             let is_loaded = unsafe {
                 (self.SSL_CTX_use_certificate_chain_file)(context, file.as_ptr()) == 1
@@ -261,9 +261,9 @@ impl OpenSsl {
         unsafe { self.silence_others(context, leaves) }
     }
 
-    /// Takes out of `context` what it presents besides `leaves`: OpenSSL has no function for it, but
-    /// gives up a key when a certificate of its kind that does not fit it takes the place of its own, and
-    /// never presents a certificate without a key.
+    /// Makes `context` present no other certificates than `leaves`. OpenSSL has no function to remove one. But it
+    /// drops a key when its certificate is replaced by one of the same kind that does not fit the key, and never
+    /// presents a certificate without a key.
     ///
     /// # Safety
     /// As for [`OpenSsl::chains`].

@@ -1,4 +1,4 @@
-//! Appending to a writer's own file: all or nothing, and on the disk when it has been acknowledged.
+//! Appends to a writer's own file: all events or none, and on the disk before they are acknowledged.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -11,28 +11,28 @@ use super::own::{
 };
 use super::{Directory, DirectoryError, claim, sys};
 
-/// Appends the events of one writer to its file in `directory`. They follow each other in number, and
-/// the first follows the last that the file had when it was read. When this returns without an
-/// error, they are on the disk; else, none of them counts.
+/// Appends the events of one writer to its file in `directory`. Their numbers are consecutive, and the first follows
+/// the last event that the file had when it was read. If this returns without an error, they are on the disk;
+/// otherwise none of them counts.
 ///
-/// A new file begins with a line that says which machine it belongs to.
+/// A new file begins with a line that identifies the machine.
 ///
 /// # Errors
-/// See [`DirectoryError`]. After [`DirectoryError::Changed`] the directory may be read anew, the
-/// events worked out anew, and appended.
+/// See [`DirectoryError`]. After [`DirectoryError::Changed`] the caller may read the directory again, derive the events
+/// again, and append them.
 pub fn append(directory: &Directory, events: &[Event]) -> Result<(), DirectoryError> {
     append_when(directory, events, |_| Ok(()))
 }
 
-/// As [`append`], where no successor of this server has claimed the file.
+/// [`append`], unless a successor of this server has claimed the file.
 ///
 /// # Errors
-/// [`DirectoryError::Taken`] where one has; see [`append`] for the others.
+/// [`DirectoryError::Taken`] if a successor has; see [`append`] for the others.
 pub fn append_alone(directory: &Directory, events: &[Event]) -> Result<(), DirectoryError> {
     append_when(directory, events, claim::has_no_successor)
 }
 
-/// `allowed` is asked under the file's lock.
+/// `allowed` is called while the file is locked.
 fn append_when(
     directory: &Directory,
     events: &[Event],
@@ -41,10 +41,10 @@ fn append_when(
     let Some(first) = events.first() else { return Ok(()) };
     let writer = first.writer();
     let name = Directory::own(writer);
-    let path = directory.shown(&name);
+    let path = directory.path_text(&name);
     let write = |error| DirectoryError::Write(path.clone(), error);
 
-    // What could not be read again would keep every configuration from being accepted.
+    // An event that cannot be read again would prevent every later configuration from being accepted.
     for event in events {
         if let Err(error) = Event::from_line(event.line().as_bytes()) {
             return Err(DirectoryError::NoRecord(path, error));
@@ -55,7 +55,7 @@ fn append_when(
     let machine = machine(directory);
     let end = whole_lines(&mut file).map_err(write)?;
     if file.metadata().map_err(write)?.len() > end {
-        // What was never finished was never acknowledged.
+        // An incomplete last line was never acknowledged, so it is removed.
         file.set_len(end).map_err(write)?;
     }
     let mut lines = String::new();
@@ -79,8 +79,8 @@ fn append_when(
     }
     let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = written {
-        // Where this fails too, what stands there is torn or unacknowledged: the next append, or
-        // the next configuration, finds it.
+        // If this fails as well, the rest in the file is incomplete or not acknowledged: the next append or the next
+        // configuration finds it.
         let _ = file.set_len(end).and_then(|()| file.sync_all());
         return Err(write(error));
     }
@@ -90,14 +90,14 @@ fn append_when(
     Ok(())
 }
 
-/// Whether the file of `writer` is one that this process would append to, without a lock and without
-/// making it: a configuration test writes nothing.
+/// Tests whether this process could append to the file of `writer`, without locking or creating it: a config test
+/// writes nothing.
 ///
 /// # Errors
 /// See [`DirectoryError`].
 pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
     let name = Directory::own(writer);
-    let path = directory.shown(&name);
+    let path = directory.path_text(&name);
     let can_write = || {
         sys::is_writable(&directory.file)
             .map_err(|error| DirectoryError::Write(path.clone(), error))
@@ -115,13 +115,13 @@ pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), Dire
     can_write()
 }
 
-/// The number of the last event in the file of `writer`; 0 where it has none.
+/// The number of the last event in the file of `writer`; 0 if it has none.
 ///
 /// # Errors
 /// See [`DirectoryError`].
 pub fn last_seq(directory: &Directory, writer: &WriterName) -> Result<u64, DirectoryError> {
     let name = Directory::own(writer);
-    let path = directory.shown(&name);
+    let path = directory.path_text(&name);
     let failed = |error| DirectoryError::File(path.clone(), error);
     let mut file: File = sys::open_at(&directory.file, &name).map_err(failed)?.into();
     let end = whole_lines(&mut file).map_err(failed)?;

@@ -1,16 +1,16 @@
-//! A writer's file belongs to one running server. A second one under the same name would end what
-//! the first has published and still publishes.
+//! The claim of a running server to its writer's file. Without it, a second server under the same name would end the
+//! pins that the first one still publishes.
 //!
-//! The claim is a lock of an open file, so it outlives the fork that puts a server into the
-//! background, and ends with the process, however that ends. Children that serve give their copy
-//! back: else orphans would keep the claim of a master that was killed.
+//! The claim is a lock of an open file description, so it survives the fork that puts a server into the background, and
+//! ends with the process in any case. Worker processes close their copy; otherwise orphans would keep the claim of a
+//! master that was killed.
 //!
-//! What is locked is a place in the directory's marker, which each writer has to itself. The writer's
-//! own file would not do: another one takes its place when it is compacted, or restored.
+//! The lock is on a range of the directory's marker that only this writer uses. The writer's own file is not suitable,
+//! because compacting or restoring replaces it.
 //!
-//! A server that has been told to stop and answers its last requests keeps its claim, since nothing
-//! calls a module when nginx begins to stop. It has closed its listening sockets: by that its
-//! successor knows it, and claims the file beside it.
+//! A server that is stopping and finishes its last requests keeps its claim, since nginx calls no module when it
+//! begins to stop. Such a server has closed its listening sockets, by which its successor recognises it and makes a
+//! claim of its own.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -28,29 +28,29 @@ use super::place::place;
 use super::{Directory, DirectoryError, MARKER, held, sys};
 use crate::living::{self, Pid};
 
-/// What this process, or the one that it was forked from, has claimed. The file stays open as long as
-/// they live, over all reloads.
+/// The claim of this process, or of the one from which it was forked. The file stays open as long as they live, over
+/// all reloads.
 static CLAIMED: Mutex<Option<Lockable>> = Mutex::new(None);
 
-/// The descriptor of that file, for a child that must not wait for the lock: see [`close_in_child`].
-/// -1 where there is none.
+/// The descriptor of that file, for a child that must not wait for the mutex: see [`close_in_child`]. -1 if there is
+/// none.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
 /// A file that is locked for the claim to a writer's file.
 struct Lockable {
     file: File,
     name: String,
-    /// Where the claims of this writer begin in it.
+    /// The offset at which the claims of this writer begin.
     first: libc::off_t,
-    /// How `/proc` shows it when another file has been put in its place.
+    /// The path of the file in `/proc` after another file has replaced it.
     replaced: PathBuf,
 }
 
-/// Where the claims are: beyond the end of whatever is written.
+/// The offset of the claims, beyond the end of any data.
 const CLAIMS: libc::off_t = 1 << 62;
 
 impl Lockable {
-    /// The marker; where this user may not write to it, the file of `writer` itself.
+    /// Opens the marker, or if this user may not write to it, the file of `writer` itself.
     fn open(directory: &Directory, writer: &WriterName) -> io::Result<Self> {
         match sys::change_at(&directory.file, MARKER) {
             Ok(file) => Ok(Self::of(directory, writer, MARKER, file)),
@@ -76,12 +76,12 @@ impl Lockable {
     }
 }
 
-/// Who has the claim to a file and serves.
+/// Another process that has the claim to a file and serves clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claimant {
-    /// This process.
+    /// The process with this id.
     Process(Pid),
-    /// One that cannot be seen or looked at: in another container, or another user's.
+    /// A process that is not visible here: in another container, or another user's.
     Unseen,
 }
 
@@ -96,32 +96,31 @@ impl fmt::Display for Claimant {
     }
 }
 
-/// Claims the file of `writer` in `directory` for this server, until it ends or claims another one.
-/// The file is made where it is missing. `beside` is a process that may have it as well: the master
-/// that this one takes over from (or hands over to) in a binary upgrade. Gives whether the file was
-/// not this server's before.
+/// Claims the file of `writer` in `directory` for this server, until it ends or claims another file. The file is
+/// created if it is missing. `beside` is a process that may have the claim as well: the master from which this one
+/// takes over (or to which it hands over) in a binary upgrade. Returns whether the claim is new.
 ///
-/// # Errors
-/// [`DirectoryError::Taken`] where another server has it, [`DirectoryError::Copied`] where it was
-/// made on another machine; see [`DirectoryError`] for the others.
+/// # Errors [`DirectoryError::Taken`] if another server has the claim, [`DirectoryError::Copied`] if the file was made
+/// on another machine; see [`DirectoryError`] for the others.
 pub fn claim(
     directory: &Directory,
     writer: &WriterName,
     beside: Option<Pid>,
 ) -> Result<bool, DirectoryError> {
     let name = Directory::own(writer);
-    let path = directory.shown(&name);
+    let path = directory.path_text(&name);
     let failed = |error| DirectoryError::Write(path.clone(), error);
     let open = || sys::append_at(&directory.file, &name);
     let mut file: File = open().map_err(failed)?.into();
-    // Also where nothing is to be appended.
+    // The file is also checked if nothing will be appended.
     is_own(directory, &mut file, &path)?;
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut wanted = Lockable::open(directory, writer).map_err(failed)?;
     if claimed.as_ref().map_or(Ok(false), |claimed| claimed.is(&wanted)).map_err(failed)? {
         return Ok(false);
     }
-    // Of two that start at once the second sees the first; and the file cannot be replaced now.
+    // If two servers start at the same time, the second one notices the first. The lock also prevents that the file is
+    // replaced now.
     let _locked = locked(&path, open)?;
     wanted = Lockable::open(directory, writer).map_err(failed)?;
     if !sys::claim(&wanted.file, wanted.first).map_err(failed)? {
@@ -135,11 +134,11 @@ pub fn claim(
     Ok(true)
 }
 
-/// Whether a successor has claimed the file that this server has, and serves: then it is the
-/// successor's to say what has ended.
+/// Fails if a successor has claimed this server's file and serves clients: only the successor then records what has
+/// ended.
 ///
 /// # Errors
-/// [`DirectoryError::Taken`] where one has.
+/// [`DirectoryError::Taken`] if a successor has.
 pub(super) fn has_no_successor(path: &str) -> Result<(), DirectoryError> {
     let claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(claimed) = claimed.as_ref() else { return Ok(()) };
@@ -148,10 +147,10 @@ pub(super) fn has_no_successor(path: &str) -> Result<(), DirectoryError> {
     claimant.map_or(Ok(()), |it| Err(DirectoryError::Taken(path.to_owned(), it)))
 }
 
-/// Who else has the claim to the file of `writer` and serves.
+/// The other process that has the claim to the file of `writer` and serves clients.
 ///
 /// # Errors
-/// The system's, where the file cannot be opened.
+/// The system's, if the file cannot be opened.
 pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option<Claimant>> {
     for name in [MARKER, &Directory::own(writer)] {
         let file = sys::open_at(&directory.file, name)?;
@@ -176,25 +175,24 @@ pub(crate) fn rival(
     matches!(claimant, Claimant::Process(pid) if living::runs(pid, programs)).then_some(claimant)
 }
 
-/// Gives back, in a child that has just been forked, what it has of its parent's claim. It allocates
-/// nothing and waits for no lock: a thread of the parent that is not in the child may have had it.
+/// Closes, in a child that has just been forked, its copies of the descriptors of its parent's claim. It allocates
+/// nothing and waits for no mutex, because a thread of the parent that does not exist in the child may have held it.
 ///
 /// # Safety
-/// The child claims nothing, records nothing and gives nothing back another time.
+/// The child claims nothing, records nothing, and does not call this again.
 pub unsafe fn close_in_child() {
     // SAFETY: by the caller's promise.
     unsafe { held::close_in_child() };
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
     if descriptor >= 0 {
-        // SAFETY: `claim` opened it. Its owner is a static that is never dropped, and by the caller's
-        // promise nobody looks at it any more.
+        // SAFETY: `claim` opened the descriptor. Its owner is a static that is never dropped, and by the caller's
+        // promise nothing uses it any more.
         unsafe { libc::close(descriptor) };
     }
 }
 
-/// Gives it back, in a child, where an upgrade of the package may have put another build of the module in the place of
-/// the one that claimed the file. That stays loaded with its descriptor open, and nobody calls it in
-/// the child any more.
+/// Closes, in a child, the descriptors of all builds of the module: after an upgrade of the package, another build may
+/// have made the claim. That build stays loaded with its descriptor open, and nothing calls it in the child any more.
 pub fn leave_to_parent_for_all_builds() {
     held::release();
     let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -203,12 +201,12 @@ pub fn leave_to_parent_for_all_builds() {
     let Ok(wanted) = identity(&file) else { return };
     drop(file);
     for number in own_descriptors(&name, wanted) {
-        // SAFETY: its owner is in a build of the module that never runs in this process again.
+        // SAFETY: the owner of the descriptor is in a build of the module that never runs in this process again.
         unsafe { libc::close(number) };
     }
 }
 
-/// Who else has a claim by this file, or by one that was in its place before, and serves.
+/// The other process that has a claim by this file, or by a file that it has replaced, and serves clients.
 fn claimant_of(lockable: &Lockable, beside: Option<Pid>) -> io::Result<Option<Claimant>> {
     let Lockable { file, name, first, replaced } = lockable;
     let wanted = identity(file)?;
@@ -226,7 +224,7 @@ fn claimant_of(lockable: &Lockable, beside: Option<Pid>) -> io::Result<Option<Cl
                 && fs::metadata(format!("/proc/{pid}/fd/{number}"))
                     .is_ok_and(|found| (found.dev(), found.ino()) == wanted)
         });
-        // It may have ended meanwhile.
+        // The process with the claim may have ended meanwhile.
         if holders.is_empty() && sys::next_claim(file, *first, claim)? == Some(claim) {
             return Ok(Some(Claimant::Unseen));
         }
@@ -235,7 +233,7 @@ fn claimant_of(lockable: &Lockable, beside: Option<Pid>) -> io::Result<Option<Cl
         }
         from = claim + 1;
     }
-    // A file that was restored from a backup has no locks, and the one before it still has.
+    // A file that was restored from a backup has no locks, but the file that it replaced still has them.
     let before = living::with_file(name, |pid, number, locks| {
         !claims(locks).is_empty()
             && fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok_and(|it| it == *replaced)
@@ -243,12 +241,12 @@ fn claimant_of(lockable: &Lockable, beside: Option<Pid>) -> io::Result<Option<Cl
     Ok(before.into_iter().find(is_rival).map(Claimant::Process))
 }
 
-/// What tells a file from others.
+/// The device and inode number of a file.
 fn identity(file: &File) -> io::Result<(u64, u64)> {
     file.metadata().map(|found| (found.dev(), found.ino()))
 }
 
-/// The descriptors of this process for a file.
+/// The descriptors of this process for the file with this name and identity.
 fn own_descriptors(name: &str, wanted: (u64, u64)) -> Vec<RawFd> {
     let entries = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     let named = entries.filter(|entry| {
@@ -275,9 +273,8 @@ mod tests {
     /// In the environment of a child: the directory in which it claims the file of `web-1`.
     const CHILD: &str = "HPKP_TEST_CLAIM";
 
-    /// What the tests below start this program for. It listens, says whether it has the file, closes
-    /// its listening socket at the first line that it reads, tries to append an event at the second,
-    /// and ends at the end of its input.
+    /// The server that the tests below start. It listens, prints whether it has the claim, closes its listening socket
+    /// at the first line that it reads, tries to append an event at the second, and ends at the end of its input.
     #[test]
     #[ignore = "what other tests start this program for"]
     fn child() {
@@ -315,25 +312,26 @@ mod tests {
             let mut child = command.spawn().unwrap();
             let out = BufReader::new(child.stdout.take().unwrap());
             let mut server = Self(child, out);
-            let said = server.said(&["claimed", "taken by"]);
-            (server, said)
+            let answer = server.answer(&["claimed", "taken by"]);
+            (server, answer)
         }
 
-        fn said(&mut self, wanted: &[&str]) -> String {
+        /// The next line that begins with one of `wanted`.
+        fn answer(&mut self, wanted: &[&str]) -> String {
             let mut lines = self.1.by_ref().lines().map(Result::unwrap);
             lines.find(|line| wanted.iter().any(|wanted| line.starts_with(wanted))).unwrap()
         }
 
-        /// It only answers its last requests from now on.
+        /// Makes the server close its listening socket, as if it were stopping.
         fn close(&mut self) {
             self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-            self.said(&["closed"]);
+            self.answer(&["closed"]);
         }
 
-        /// It records its end.
+        /// Makes the server append an event.
         fn append(&mut self) -> String {
             self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
-            self.said(&["appended", "left"])
+            self.answer(&["appended", "left"])
         }
 
         fn taken(&self) -> String {
@@ -354,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_that_of_one_server_as_long_as_it_serves() {
+    fn a_claim_lasts_as_long_as_its_server_serves() {
         let (_dir, path) = directory();
         let directory = Directory::open(&path).unwrap();
         let (one, two) = ("web-1".parse().unwrap(), "web-2".parse().unwrap());
         let serving = TcpListener::bind("127.0.0.1:0").unwrap();
 
-        let (first, said) = Server::start(&path);
-        assert_eq!(said, "claimed");
+        let (first, answer) = Server::start(&path);
+        assert_eq!(answer, "claimed");
         let error = claim(&directory, &one, None).unwrap_err();
         let pid = Pid::try_from(first.0.id()).unwrap();
         assert!(
@@ -370,62 +368,62 @@ mod tests {
         );
         assert!(error.to_string().contains(&format!("process {pid};")), "{error}");
         assert_eq!(claimant(&directory, &one).unwrap(), Some(Claimant::Process(pid)));
-        let (second, said) = Server::start(&path);
-        assert_eq!(said, first.taken());
+        let (second, answer) = Server::start(&path);
+        assert_eq!(answer, first.taken());
         second.end();
         first.end();
         assert_eq!(claimant(&directory, &one).unwrap(), None);
 
-        // Over reloads, and until another one is claimed.
+        // A claim lasts over reloads, until another file is claimed.
         assert!(claim(&directory, &one, None).unwrap());
         assert!(!claim(&directory, &one, None).unwrap());
         let own = format!("taken by {}", living::own_pid());
-        let (third, said) = Server::start(&path);
-        assert_eq!(said, own);
+        let (third, answer) = Server::start(&path);
+        assert_eq!(answer, own);
         third.end();
         assert!(claim(&directory, &two, None).unwrap());
-        let (fourth, said) = Server::start(&path);
-        assert_eq!(said, "claimed");
+        let (fourth, answer) = Server::start(&path);
+        assert_eq!(answer, "claimed");
         fourth.end();
 
-        // By another build of the module in this process.
+        // Another build of the module in this process has a claim.
         let other = Lockable::open(&directory, &one).unwrap();
         assert!(sys::claim(&other.file, other.first).unwrap());
         assert!(claim(&directory, &one, None).unwrap());
-        let (fifth, said) = Server::start(&path);
-        assert_eq!(said, own);
+        let (fifth, answer) = Server::start(&path);
+        assert_eq!(answer, own);
         fifth.end();
         drop((other, serving));
     }
 
     #[test]
-    fn a_server_that_no_longer_listens_makes_room_for_its_successor_alone() {
+    fn a_server_that_no_longer_listens_makes_room_for_one_successor() {
         let (_dir, path) = directory();
         let directory = Directory::open(&path).unwrap();
         let one = "web-1".parse().unwrap();
         let claimant = || claimant(&directory, &one).unwrap();
-        let (mut first, said) = Server::start(&path);
-        assert_eq!(said, "claimed");
+        let (mut first, answer) = Server::start(&path);
+        assert_eq!(answer, "claimed");
         first.close();
         assert_eq!(claimant(), None);
-        let (mut second, said) = Server::start(&path);
-        assert_eq!(said, "claimed");
-        // Whoever ends first, the third one meets the second.
-        let (third, said) = Server::start(&path);
-        assert_eq!(said, second.taken());
+        let (mut second, answer) = Server::start(&path);
+        assert_eq!(answer, "claimed");
+        // The third server meets the second one, whichever of the first two ends earlier.
+        let (third, answer) = Server::start(&path);
+        assert_eq!(answer, second.taken());
         third.end();
-        // What is published is the second's now.
+        // The second server publishes the pins now.
         assert_eq!(first.append(), "left to the successor");
         first.end();
-        let (fourth, said) = Server::start(&path);
-        assert_eq!(said, second.taken());
+        let (fourth, answer) = Server::start(&path);
+        assert_eq!(answer, second.taken());
         fourth.end();
         second.close();
         assert_eq!(claimant(), None);
         assert_eq!(second.append(), "appended");
         second.end();
     }
-    /// Puts a copy of a file in its place, as `hpkp published compact`, rsync and tar do.
+    /// Replaces a file by a copy, as `hpkp published compact`, rsync and tar do.
     fn replace(path: &str, name: &str) {
         let (file, copy) = (format!("{path}/{name}"), format!("{path}/.copy"));
         fs::copy(&file, &copy).unwrap();
@@ -433,11 +431,11 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_outlives_the_files() {
+    fn a_claim_lasts_although_the_files_are_replaced() {
         let (dir, path) = directory();
         let one = "web-1".parse().unwrap();
-        let (first, said) = Server::start(&path);
-        assert_eq!(said, "claimed");
+        let (first, answer) = Server::start(&path);
+        assert_eq!(answer, "claimed");
         let pid = Pid::try_from(first.0.id()).unwrap();
         let is_taken = || {
             let directory = Directory::open(&path).unwrap();
@@ -452,7 +450,7 @@ mod tests {
             assert_eq!(claimant(&directory, &"web-2".parse().unwrap()).unwrap(), None);
         };
         is_taken();
-        // The old one keeps a name, and then it does not.
+        // The old file still has a name at first, and then none.
         fs::rename(format!("{path}/web-1.jsonl"), format!("{path}/old")).unwrap();
         fs::copy(format!("{path}/old"), format!("{path}/web-1.jsonl")).unwrap();
         is_taken();

@@ -1,4 +1,4 @@
-//! Making a writer's own file smaller: another one takes its place, whole and on the disk, or none.
+//! Compacts a writer's own file: a new file replaces it, complete and on the disk, or nothing changes.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -8,21 +8,21 @@ use hpkp_core::published::{Event, WriterName, file};
 use super::own::{is_of_this_machine, locked, machine};
 use super::{Directory, DirectoryError, sys};
 
-/// What became of a file.
+/// The result of compacting a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compacted {
-    /// How many lines it had.
+    /// The number of lines before.
     pub before: usize,
-    /// How many it has now.
+    /// The number of lines now.
     pub after: usize,
 }
 
-/// Takes out of the file of `writer` in `directory` the events that `needed` says no to: it is
-/// called under the file's lock, with its events, and gives an entry for each. The first line, which
-/// says whose the file is, stays. With `dry_run` nothing is written.
+/// Removes from the file of `writer` in `directory` the events that are not needed. `needed` is called with the events
+/// while the file is locked, and returns for each whether it is needed. The first line, which identifies the file,
+/// stays. With `dry_run` nothing is written.
 ///
 /// # Errors
-/// See [`DirectoryError`]; then the file is as it was.
+/// See [`DirectoryError`]; the file is then unchanged.
 pub fn compact(
     directory: &Directory,
     writer: &WriterName,
@@ -30,10 +30,10 @@ pub fn compact(
     needed: impl FnOnce(&[Event]) -> Vec<bool>,
 ) -> Result<Compacted, DirectoryError> {
     let name = Directory::own(writer);
-    let path = directory.shown(&name);
+    let path = directory.path_text(&name);
     let write = |error| DirectoryError::Write(path.clone(), error);
 
-    // Read from the locked file itself, not by its name.
+    // The events are read from the locked file itself, not by its name.
     let mut own = locked(&path, || sys::open_at(&directory.file, &name))?;
     let mut bytes = Vec::new();
     let most = file::MAX_FILE as u64 + 1;
@@ -57,7 +57,7 @@ pub fn compact(
         lines.push_str(event.line());
         lines.push('\n');
     }
-    // Readers pass it over. What is left of an attempt that was cut off is nobody's.
+    // Readers ignore a file with this name. One that is left from an interrupted attempt is overwritten.
     let new = format!(".{name}.new");
     let replaced = sys::remove_at(&directory.file, &new)
         .and_then(|()| sys::append_at(&directory.file, &new))

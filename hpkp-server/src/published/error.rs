@@ -14,23 +14,23 @@ use crate::file::reason;
 /// Why a directory with records cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// It cannot be opened, or is a symbolic link or no directory.
+    /// The directory cannot be opened, or is a symbolic link or not a directory.
     #[error("{}", cannot_open(.0))]
     Open(io::Error),
-    /// It belongs to a user, held here, who is neither root nor the one that runs this.
+    /// The directory belongs to a user who is neither root nor the user of this process; the user's id.
     #[error("the directory belongs to user {0}, not to root or the user of the server")]
     Owner(u32),
-    /// It cannot be made.
+    /// The directory cannot be created.
     #[error("{}", reason(.0))]
     Init(io::Error),
-    /// Others may write to it: its path and mode.
+    /// Other users may write to the directory; its path and mode.
     #[error(
         "other users can write to the directory (mode {:o}); to fix: chmod go-w {}; if a volume is \
          always mounted so, make a directory inside it, as the user of the server: hpkp published init {}",
         .1, ShellWord::new(.0), ShellWord::new(&inside(.0))
     )]
     Mode(String, u32),
-    /// It has no marker, so it may be the mount point of a volume that is missing.
+    /// The directory has no marker, so it may be the mount point of a volume that is missing.
     #[error(
         "no file \"{MARKER}\", so a volume may not be mounted there; only for a new installation: hpkp published init"
     )]
@@ -38,25 +38,25 @@ pub enum DirectoryError {
     /// Its marker cannot be read.
     #[error("cannot read the file \"{MARKER}\": {}", reason(.0))]
     Marker(io::Error),
-    /// It is of another version of the format, held here as the marker has it.
+    /// The directory has another version of the format; the version in the marker.
     #[error("unsupported format version \"{}\", update this software", Excerpt::new(.0))]
     Version(String),
-    /// A file cannot be read: which, and why.
+    /// A file cannot be read; its path and the reason.
     #[error("cannot read \"{}\": {}", Excerpt::new(.0), reason(.1))]
     File(String, io::Error),
-    /// A file holds something that is no record: which, and what.
+    /// A file contains something that is not a record; its path and the error.
     #[error("cannot use the records in \"{}\": {}", Excerpt::new(.0), .1)]
     Records(String, FileError),
     /// A file with records whose name is not that of a writer.
     #[error("\"{}\" does not have the name of a writer (WRITER.jsonl)", Excerpt::new(.0))]
     Unnamed(String),
-    /// A directory, held here, has more files than so many, which are read as a whole.
+    /// A directory has too many files that are read as a whole; its path and the limit.
     #[error("\"{}\" has more than {} files with records that are not indexed", Excerpt::new(.0), .1)]
     TooManyFiles(String, usize),
-    /// More bytes than so many are to be read in a directory, held here.
+    /// The records to read in a directory have too many bytes; its path and the limit.
     #[error("the records in \"{}\" that are to be read have more than {} bytes", Excerpt::new(.0), .1)]
     TooLarge(String, usize),
-    /// The file of the writer is not its own: what it is instead.
+    /// The file of the writer is not a file of its own; its path and what is wrong.
     #[error("cannot append to \"{}\": {}", Excerpt::new(.0), .1)]
     NotOwn(String, &'static str),
     /// The file of the writer was made on another machine: it is a copy.
@@ -66,45 +66,45 @@ pub enum DirectoryError {
         Excerpt::new(.0)
     )]
     Copied(String),
-    /// Somebody has appended to the file of the writer since it was read.
+    /// Another process has appended to the file of the writer since it was read.
     #[error(
         "another process has appended to \"{}\"; each server needs a writer name of its own (writer=)",
         Excerpt::new(.0)
     )]
     Changed(String),
-    /// Somebody else holds the lock of the writer's file, and does not let it go.
+    /// Another process holds the lock of the writer's file for too long.
     #[error("another process has locked \"{}\"", Excerpt::new(.0))]
     Locked(String),
-    /// A record that could not be read again is not written: for which file, and what is wrong.
+    /// A record was not written, because it could not be read again; the file and the error.
     #[error("cannot append to \"{}\": the new record would be unreadable: {}", Excerpt::new(.0), .1)]
     NoRecord(String, LineError),
-    /// The file of the writer would become larger than one that can be read.
+    /// The file of the writer would become too large to be read.
     #[error(
         "cannot append to \"{}\": it would exceed {MAX_FILE} bytes; remove records that have expired: hpkp published \
          -d {} compact",
         Excerpt::new(.0), ShellWord::new(directory(.0))
     )]
     Full(String),
-    /// The file of the writer is that of another server which serves: whose.
+    /// The file of the writer belongs to another running server; its path and that server.
     #[error(
         "\"{}\" is in use by another running server, {}; if that is an earlier instance of this server, stop it and \
          reload this one; if it is another server, give one of the two another name (writer=)",
         Excerpt::new(.0), .1
     )]
     Taken(String, Claimant),
-    /// The records could not be written: to which file, and why.
+    /// The records could not be written; the file and the reason.
     #[error("cannot write \"{}\": {}", Excerpt::new(.0), reason(.1))]
     Write(String, io::Error),
 }
 
 impl DirectoryError {
-    /// Whether the file of the writer has another server's records.
+    /// Whether the file of the writer contains another server's records.
     #[must_use]
     pub fn is_of_another_server(&self) -> bool {
         matches!(self, Self::Copied(_) | Self::Taken(..))
     }
 
-    /// The file that is wrong, or the directory of those that were not read.
+    /// The file with the error, or the directory whose files were not read.
     #[must_use]
     pub fn file(&self) -> Option<&str> {
         match self {
@@ -117,7 +117,7 @@ impl DirectoryError {
         }
     }
 
-    /// What is wrong with the directory at `path`, and how it is put right.
+    /// The text of the error for the directory at `path`, with its remedy.
     #[must_use]
     pub fn text(&self, path: &str) -> Text {
         let excerpt = Excerpt::new(path);
@@ -161,7 +161,7 @@ impl DirectoryError {
             Self::Unnamed(file) => {
                 text.fix(format!("move the file out of the directory: {}", ShellWord::new(file)))
             }
-            // What cannot be read cannot be compacted either.
+            // Compacting is no remedy for files that cannot be read.
             Self::TooManyFiles(directory, _) | Self::TooLarge(directory, _) => text
                 .fix(format!(
                     "for copies of other machines' records in peers/: let hpkp sync index them: hpkp sync -d {} STORE",
@@ -177,7 +177,7 @@ impl DirectoryError {
     }
 }
 
-/// A directory in the one at `path`.
+/// A directory inside the one at `path`.
 fn inside(path: &str) -> String {
     format!("{}/hpkp", path.trim_end_matches('/'))
 }
@@ -224,7 +224,7 @@ mod tests {
         }
         let text = DirectoryError::File("/srv/a".into(), missing()).text("/srv");
         assert_eq!(text.what, "cannot read \"/srv/a\": no such file or directory");
-        // What only reads repairs nothing.
+        // A server that only reads the directory cannot repair it.
         assert_eq!(text.fix[0], "restore the file from a backup");
     }
 }

@@ -11,16 +11,16 @@ use super::{Directory, MAX_NAMES, PEERS, is_of_records, sys, writer_of};
 use crate::file::{if_there, reason};
 
 impl Directory {
-    /// The path of the file that says when other machines were last heard from.
+    /// The path of the file of heartbeats.
     #[must_use]
     pub fn heard_path(&self) -> String {
-        self.shown(FILE)
+        self.path_text(FILE)
     }
 
     /// When other machines were last heard from.
     #[must_use]
     pub fn heard(&self) -> HeardFile {
-        // Whoever can write it can make a silent machine seem to speak.
+        // A user who can write the file can make a silent machine seem alive.
         match self.trusted(FILE, MAX_FILE) {
             Ok(bytes) => match heard::read(&bytes) {
                 Ok(all) => HeardFile::Read(all),
@@ -31,7 +31,7 @@ impl Directory {
         }
     }
 
-    /// The other machines' writers of whom there is a copy.
+    /// The writers of other machines with a copy in this directory.
     ///
     /// # Errors
     /// The system's.

@@ -1,8 +1,9 @@
-//! What a server serves and can write nowhere, not even into the reserve: on a file system that is read-only.
+//! The digest of a configuration that a server cannot write anywhere, not even into the reserve, because the file
+//! system is read-only.
 //!
-//! The running server says it by locks on the directory's marker, which need neither room nor the right to write:
-//! there is one for each four digits of the digest, at a place that says what these are. They end with the server. By
-//! then nothing tells what it served last, but that is what the next start is asked about, which refuses nothing.
+//! The running server publishes the digest by locks on the directory's marker, which need neither room nor write
+//! permission: one lock for each four digits of the digest, at an offset that encodes these digits. The locks end with
+//! the server. After that the digest is lost, but then only a start follows, and a start refuses nothing.
 
 use std::fs::File;
 use std::io;
@@ -16,23 +17,23 @@ use hpkp_core::published::WriterName;
 use super::place::place;
 use super::{Directory, MARKER, sys};
 
-/// What this server holds. The file stays open as long as it does.
+/// The locks that this server holds. The file stays open as long as they are held.
 static HELD: Mutex<Option<Held>> = Mutex::new(None);
 
-/// The descriptor of that file, for a child that must not wait for the lock. -1 where there is none.
+/// The descriptor of that file, for a child that must not wait for the mutex. -1 if there is none.
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 
-/// Where the places are: before those of claims, which are before the end of what a file may have.
+/// The offset of the locks, before those of claims, which are below the largest offset of a file.
 const FIRST: libc::off_t = 1 << 61;
 
-/// How many writers have places of their own.
+/// How many writers have ranges of their own.
 const WRITERS: libc::off_t = 1 << 40;
 
 /// How many parts a digest has, and of how many values each is one.
 const PARTS: libc::off_t = 8;
 const VALUES: libc::off_t = 1 << 16;
 
-/// Locks that say what is served.
+/// The locks that publish a digest.
 pub(super) struct Held(File);
 
 impl Held {
@@ -52,13 +53,13 @@ impl Held {
     }
 }
 
-/// Where the values of a part begin.
+/// The offset at which the values of a part begin.
 fn first(writer: &WriterName, part: libc::off_t) -> libc::off_t {
     FIRST + (place(writer) % WRITERS * PARTS + part) * VALUES
 }
 
 impl Directory {
-    /// Says, as long as this server runs, what it serves and can write nowhere.
+    /// Publishes the digest of the served configuration by locks, while this server runs.
     ///
     /// # Errors
     /// The system's.
@@ -70,8 +71,8 @@ impl Directory {
         Ok(())
     }
 
-    /// What a running server of this name serves and could write nowhere. Where several say different things, nobody
-    /// knows which is the last: it is no configuration.
+    /// The digest that a running server with this writer name publishes by locks. If several servers publish different
+    /// digests, it is not known which is the last, so the result is the digest of no configuration.
     ///
     /// # Errors
     /// The system's.
@@ -91,22 +92,22 @@ impl Directory {
     }
 }
 
-/// What is served is on record, or in the reserve.
+/// Releases the locks, because the served configuration is on record or in the reserve.
 pub fn release() {
     let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
     DESCRIPTOR.store(-1, Ordering::Relaxed);
     *held = None;
 }
 
-/// Closes, in a child that has just been forked, what it has of its parent's.
+/// Closes, in a child that has just been forked, its copy of the descriptor of its parent's locks.
 ///
 /// # Safety
 /// As for [`close_in_child`](super::close_in_child).
 pub(super) unsafe fn close_in_child() {
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
     if descriptor >= 0 {
-        // SAFETY: `hold` opened it. Its owner is a static that is never dropped, and by the caller's promise
-        // nobody looks at it any more.
+        // SAFETY: `hold` opened the descriptor. Its owner is a static that is never dropped, and by the caller's
+        // promise nothing uses it any more.
         unsafe { libc::close(descriptor) };
     }
 }

@@ -1,8 +1,8 @@
-//! The copies of other machines' files, read by the index that `hpkp sync` keeps: the lines alone that concern what
-//! is served here.
+//! Reads the copies of other machines' files by the index that `hpkp sync` writes: only the lines that concern the
+//! hosts that are served here.
 //!
-//! A copy that does not look as it did when it was indexed is read as a whole, and so are all where there is no index
-//! or it cannot be used. The result for the check is the same: the index makes it faster, and nothing else.
+//! A copy that has changed since it was indexed is read as a whole. All copies are read as a whole if there is no
+//! index or it cannot be used. The result of the check is the same; the index only makes it faster.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -17,7 +17,7 @@ use hpkp_core::published::index::{
 use super::{Directory, DirectoryError, PIECE, Reading, regular, sys};
 use crate::file::{if_there, reason};
 
-/// How a file looks.
+/// The state of a file, to compare with that in the index.
 #[must_use]
 pub fn stamp(metadata: &Metadata) -> Stamp {
     Stamp {
@@ -32,20 +32,20 @@ impl Directory {
     /// The path of the index.
     #[must_use]
     pub fn index_path(&self) -> String {
-        self.shown(FILE)
+        self.path_text(FILE)
     }
 
-    /// The index; none where there is none.
+    /// The content of the index; `None` if it does not exist.
     ///
     /// # Errors
-    /// Why it is not to be used.
+    /// Why it must not be used.
     pub(super) fn index(&self) -> Result<Option<Vec<u8>>, String> {
-        // Whoever can write it can leave records out.
+        // A user who can write the index can leave records out.
         if_there(self.trusted(FILE, MAX_FILE)).map_err(|error| reason(&error))
     }
 }
 
-/// The copies that are read by the index, while the others are read.
+/// The copies that will be read by the index, while the others are read as a whole.
 pub(super) struct Listed<'i> {
     index: Index<'i>,
     stamps: HashMap<WriterName, Stamp>,
@@ -61,7 +61,7 @@ impl<'i> Listed<'i> {
         Ok(Self { index, stamps, concern, files: Vec::new() })
     }
 
-    /// Whether a copy is one of those.
+    /// Whether a copy is unchanged since it was indexed, so that it can be read by the index.
     pub(super) fn takes(&mut self, file: &File, name: &str, writer: &WriterName) -> bool {
         let looks = file.metadata().ok().map(|metadata| stamp(&metadata));
         let is_it = looks.is_some() && looks.as_ref() == self.stamps.get(writer);
@@ -72,7 +72,7 @@ impl<'i> Listed<'i> {
     }
 }
 
-/// What keeps copies from being read by the index.
+/// Why copies cannot be read by the index.
 pub(super) enum Trouble {
     Index(IndexError),
     Directory(DirectoryError),
@@ -91,7 +91,7 @@ impl From<DirectoryError> for Trouble {
 }
 
 impl Reading<'_> {
-    /// Reads the lines of `listed`, once all others have been read.
+    /// Reads the lines of `listed`, after all other copies have been read.
     pub(super) fn read_listed(
         &mut self,
         directory: &File,
@@ -103,7 +103,7 @@ impl Reading<'_> {
             let Listed { index, concern, .. } = &mut listed;
             concern.complete(&self.contents.state, *index)?;
             let mut sections = index.read(|host, by_port| concern.has(host, by_port))?;
-            // Once: events that come twice look as if a clock had gone back.
+            // The summaries are added only once: repeated events would look as if a clock had gone back.
             if std::mem::replace(&mut is_first, false) {
                 for (_, writer) in &listed.files {
                     let Some(section) = sections.get(writer) else { continue };
@@ -116,7 +116,7 @@ impl Reading<'_> {
                 })?;
             if changed.is_empty() {
                 let known = self.contents.state.prefixes();
-                // What became of records is of use where these are read alone.
+                // Events that end or waive other writers' records are needed only if these records were read.
                 let foreign = |section: &mut Section| match section.speaks_of(&known) {
                     true => std::mem::take(&mut section.rest),
                     false => Vec::new(),
@@ -124,12 +124,12 @@ impl Reading<'_> {
                 self.take_all(directory, path, &listed.files, &mut sections, foreign)?;
                 return Ok(());
             }
-            // What has been read as a whole meanwhile may have named other hosts.
+            // The copies that were read as a whole meanwhile may contain other hosts.
             listed.files.retain(|file| !changed.contains(file));
         }
     }
 
-    /// Reads some lines of each copy; gives those that had to be read as a whole.
+    /// Reads some lines of each copy, and returns the copies that had to be read as a whole.
     fn take_all(
         &mut self,
         directory: &File,
@@ -165,7 +165,7 @@ impl Reading<'_> {
         Ok(changed)
     }
 
-    /// Reads lines of a copy; none where it is another one than was indexed.
+    /// Reads lines of a copy; `None` if it is not the copy that was indexed.
     fn take_lines(
         &mut self,
         file: &File,
@@ -179,7 +179,7 @@ impl Reading<'_> {
         }
         let mut rest = places;
         while let [first, ..] = rest {
-            // Lines that follow each other are read at once.
+            // Consecutive lines are read at once.
             let mut end = first.start;
             let follow = rest.iter().take_while(|place| {
                 let follows = place.start == end && end - first.start < PIECE as u64;

@@ -1,5 +1,5 @@
-//! The directory with the records of published pins. What stands in it is the core's matter; that it
-//! is the right one, and that what was acknowledged is on the disk, is this module's.
+//! The directory with the records of published pins. The core interprets the records; this module ensures that the
+//! directory is the right one, and that acknowledged events are on the disk.
 
 mod append;
 mod claim;
@@ -39,7 +39,7 @@ pub use reserve::{RESERVE, Reserved};
 use crate::owner::Unsafe;
 use index::{Listed, Trouble};
 
-/// The file that says that a directory is one for records, and in which version of the format.
+/// The file that marks a directory for records and contains the version of the format.
 pub const MARKER: &str = "hpkp-records";
 
 /// The version of the format.
@@ -48,63 +48,63 @@ const VERSION: &str = "1";
 /// The directory with copies of other machines' files.
 pub const PEERS: &str = "peers";
 
-/// How the names of files with records end.
+/// The ending of the names of files with records.
 pub const SUFFIX: &str = ".jsonl";
 
-/// The most files with records of one directory that a server reads as a whole, and of its `peers`.
+/// The most files with records that a server reads as a whole in one directory, and the most in its `peers`.
 pub const MAX_FILES: usize = 1_000;
 
-/// The most names of files for records in either, those included that have none.
+/// The most file names in either of them, including files without records.
 pub const MAX_NAMES: usize = 100_000;
 
-/// The most bytes that a server reads of all files of one directory, and of its `peers`.
+/// The most bytes that a server reads from all files of one directory, and the most from its `peers`.
 pub const MAX_BYTES: usize = 512 << 20;
 
-/// How much is read.
+/// The limits for reading.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     files: usize,
     bytes: usize,
 }
 
-/// What a server reads: while it does, nothing is decided.
+/// The limits for servers, which do nothing else while they read.
 const OF_SERVERS: Limits = Limits { files: MAX_FILES, bytes: MAX_BYTES };
 
-/// What a command reads, which somebody waits for who may wait.
+/// The limits for commands, whose user can wait.
 const OF_COMMANDS: Limits = Limits { files: MAX_NAMES, bytes: 2_000_000_000 };
 
-/// A directory with records, held open: what is read and written is in it, whatever becomes of its
-/// path.
+/// An open directory with records. Everything is read and written in this directory, even if its path changes.
 #[derive(Debug)]
 pub struct Directory {
     path: String,
     file: File,
 }
 
-/// What the files of a directory say.
+/// The content of the files of a directory.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// What their events come to.
+    /// The state that follows from their events.
     pub state: State,
-    /// Files whose last line was never finished, and how many bytes it has.
+    /// Files with an incomplete last line, and the number of its bytes.
     pub torn: Vec<(String, usize)>,
-    /// Copies under the name of a writer of this machine. They are not read: they would speak for it.
+    /// Copies with the name of a writer of this machine. They are ignored, because another machine must not write in
+    /// its name.
     pub in_our_name: Vec<(String, WriterName)>,
-    /// Files of this machine that somebody else may have changed, and why.
+    /// Files of this machine that another user may have changed, and why.
     pub unsafe_files: Vec<(String, Unsafe)>,
     /// Indexes of copies that cannot be used, and why.
     pub unusable_indexes: Vec<(String, String)>,
 }
 
-/// Makes a directory for records at `path`, with its marker and its `peers`. What exists of it
-/// already stays; where it fails, or a server would not use it, nothing is left of what it has made.
+/// Creates a directory for records at `path`, with its marker and its `peers`. Existing parts stay. If this fails, or
+/// if a server would not use the directory, everything that was created is removed again.
 ///
 /// # Errors
-/// [`DirectoryError::Init`] where it cannot be made; see [`Directory::read`] for the others.
+/// [`DirectoryError::Init`] if it cannot be created; see [`Directory::read`] for the others.
 pub fn init(path: &str) -> Result<(), DirectoryError> {
     let mut made = Made::default();
     let done = made.init(Path::new(path)).map_err(DirectoryError::Init);
-    // What stood there before may be something else.
+    // Existing parts may be unsuitable, so the directory is read.
     let done = done.and_then(|()| Directory::open(path)?.read().map(drop));
     if done.is_err() {
         made.remove();
@@ -112,7 +112,7 @@ pub fn init(path: &str) -> Result<(), DirectoryError> {
     done
 }
 
-/// What has been made of a directory.
+/// The parts of a directory that were created.
 #[derive(Default)]
 struct Made {
     files: Vec<PathBuf>,
@@ -125,7 +125,7 @@ impl Made {
         let directory = sys::open_directory(&path.to_string_lossy())?;
         self.directory(&path.join(PEERS))?;
         self.file(&directory, path, RESERVE, &reserve::empty())?;
-        // Last: what lacks it is none.
+        // The marker comes last: a directory without it is not used.
         self.file(&directory, path, MARKER, format!("{VERSION}\n").as_bytes())?;
         directory.sync_all()
     }
@@ -150,7 +150,7 @@ impl Made {
             }
             Err(error) => return Err(error),
         };
-        // One that is empty could not be written to its end the last time.
+        // An empty file is left from an earlier attempt that could not write it.
         if file.metadata()?.len() == 0 {
             file.write_all(text)?;
             file.sync_all()?;
@@ -169,9 +169,9 @@ impl Made {
 }
 
 impl Directory {
-    /// Opens the directory at `path`: no symbolic link, owned by root or by this user, writable by
-    /// nobody else, and marked as one for records. An unmounted volume or a typing error must not
-    /// read as "nobody holds pins".
+    /// Opens the directory at `path`. It must not be a symbolic link, must belong to root or this user, must not be
+    /// writable by others, and must have the marker. Otherwise an unmounted volume or a typing error would read as "no
+    /// client holds pins".
     ///
     /// # Errors
     /// See [`DirectoryError`].
@@ -199,13 +199,13 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Its path, as the configuration has it.
+    /// Its configured path.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What is in a file that nobody else may have changed, up to one byte more than `limit`.
+    /// The content of a file that no other user may have changed, up to one byte more than `limit`.
     fn trusted(&self, name: &str, limit: usize) -> io::Result<Vec<u8>> {
         let file = regular(sys::open_at(&self.file, name)?)?;
         let metadata = file.metadata()?;
@@ -217,25 +217,22 @@ impl Directory {
         Ok(bytes)
     }
 
-    /// Reads all its files: those of the writers of this machine, and the copies of others'.
+    /// Reads all its files: those of this machine's writers, and the copies of other machines' files.
     ///
-    /// # Errors
-    /// See [`DirectoryError`]. One file that cannot be used makes the whole directory so, since what
-    /// it lacks may be what locks somebody out.
+    /// # Errors See [`DirectoryError`]. One unusable file makes the whole directory unusable, since a missing record
+    /// may be the one that shows a lock-out.
     pub fn read(&self) -> Result<Contents, DirectoryError> {
         let mut contents = Contents::default();
         self.read_each(&mut contents).into_iter().next().map_or(Ok(contents), Err)
     }
 
-    /// Adds what its files say to what other directories say, past files that cannot be used; gives what is
-    /// wrong with those.
+    /// Adds the events of its files to `contents`. Skips files that cannot be used, and returns their errors.
     pub fn read_each(&self, contents: &mut Contents) -> Vec<DirectoryError> {
         let ours = self.writers().unwrap_or_default();
         self.read_beside(contents, &ours)
     }
 
-    /// As [`Directory::read_each`], where `ours` are all writers of this machine, also those of other
-    /// directories.
+    /// [`Directory::read_each`], where `ours` are all writers of this machine, including those of other directories.
     pub fn read_beside(
         &self,
         contents: &mut Contents,
@@ -246,7 +243,7 @@ impl Directory {
         errors
     }
 
-    /// Adds what the copies of others' files say, as far as it concerns a server.
+    /// Adds the events of the copies that are in `concern`.
     pub fn read_peers(
         &self,
         contents: &mut Contents,
@@ -266,9 +263,9 @@ impl Directory {
         let peers = match sys::open_directory_at(&self.file, PEERS) {
             Ok(peers) => peers,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-            Err(error) => return vec![DirectoryError::File(self.shown(PEERS), error)],
+            Err(error) => return vec![DirectoryError::File(self.path_text(PEERS), error)],
         };
-        let path = self.shown(PEERS);
+        let path = self.path_text(PEERS);
         let unusable = |why: String| (self.index_path(), why);
         let bytes = if concern.is_all() { Ok(None) } else { self.index() };
         let mut reading = Reading::new(contents, (Standing::Peer, ours), limits);
@@ -299,7 +296,7 @@ impl Directory {
         reading.errors
     }
 
-    /// As [`Directory::read_each`], of the writers of this machine alone.
+    /// [`Directory::read_each`], only for this machine's writers.
     pub fn read_own(&self, contents: &mut Contents) -> Vec<DirectoryError> {
         self.read_own_within(contents, OF_SERVERS)
     }
@@ -322,10 +319,10 @@ impl Directory {
         Ok(names.iter().filter_map(|name| writer_of(name)).collect())
     }
 
-    /// The path of a writer's own file, as errors name it.
+    /// The path of a writer's own file, as in errors.
     #[must_use]
     pub fn own_path(&self, writer: &WriterName) -> String {
-        self.shown(&Self::own(writer))
+        self.path_text(&Self::own(writer))
     }
 
     /// The name of a writer's own file.
@@ -333,12 +330,12 @@ impl Directory {
         format!("{writer}{SUFFIX}")
     }
 
-    fn shown(&self, name: &str) -> String {
+    fn path_text(&self, name: &str) -> String {
         format!("{}/{name}", self.path)
     }
 }
 
-/// Whether a file of this name has records. Names that begin with a dot are of copies under way.
+/// Whether a file with this name has records. Names that begin with a dot belong to copies in progress.
 fn is_of_records(name: &str) -> bool {
     name.ends_with(SUFFIX) && !name.starts_with('.')
 }
@@ -347,22 +344,23 @@ fn writer_of(name: &str) -> Option<WriterName> {
     name.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// How much is read of a file at once.
+/// How many bytes are read from a file at once.
 const PIECE: usize = 1 << 20;
 
-/// Files while they are read.
+/// The state of reading files.
 struct Reading<'a> {
     contents: &'a mut Contents,
     standing: Standing,
-    /// Writers of this machine, for whom no copy speaks.
+    /// Writers of this machine; copies with their names are ignored.
     ours: &'a HashSet<WriterName>,
     limits: Limits,
     files: usize,
     bytes: usize,
     piece: Vec<u8>,
-    /// How many files with a torn line, and in our name, there were before.
+    /// The numbers of files with an incomplete line, and with the name of a writer of this machine, before this
+    /// reading.
     before: (usize, usize),
-    /// Of single files.
+    /// The errors of single files.
     errors: Vec<DirectoryError>,
 }
 
@@ -377,7 +375,7 @@ impl<'a> Reading<'a> {
         Self { contents, standing, ours, limits, files, bytes, piece, before, errors }
     }
 
-    /// Forgets what was counted and found.
+    /// Resets the counts and the problems found.
     fn begin_anew(&mut self) {
         (self.files, self.bytes) = (0, 0);
         self.errors.clear();
@@ -385,7 +383,7 @@ impl<'a> Reading<'a> {
         self.contents.in_our_name.truncate(self.before.1);
     }
 
-    /// An error is one after which the others are not read. What `listed` takes is read later.
+    /// Reads files. After an error the others are not read. Copies that `listed` takes are read later.
     fn read(
         &mut self,
         directory: &File,
@@ -447,7 +445,7 @@ impl<'a> Reading<'a> {
                     return Ok(());
                 }
             };
-            // One that is empty has no records: a copy that is under way.
+            // An empty file does not count: it is a copy in progress.
             self.files += usize::from(std::mem::replace(&mut is_first, false));
             if self.files > self.limits.files {
                 return Err(DirectoryError::TooManyFiles(path.to_owned(), self.limits.files));
@@ -474,7 +472,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Who else may have written to a file of this machine.
+    /// Notes a file of this machine that another user may have written.
     fn look_at(&mut self, file: &File, file_path: &str) {
         let Ok(metadata) = file.metadata() else { return };
         let is_unsafe = Unsafe::of(&metadata).map(|why| (file_path.to_owned(), why));
@@ -482,7 +480,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// A file that is nothing else.
+/// The file, if it is a regular file.
 fn regular(file: OwnedFd) -> io::Result<File> {
     let file = File::from(file);
     if file.metadata()?.is_file() {

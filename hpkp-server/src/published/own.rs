@@ -1,4 +1,4 @@
-//! A writer's own file: locked, told from a copy, and read from both ends.
+//! A writer's own file: locks it, distinguishes it from a copy, and reads its first and last line.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -13,10 +13,10 @@ use hpkp_core::published::{Body, Event, Identity};
 use super::{Directory, DirectoryError, MARKER, sys};
 use crate::owner::effective_user;
 
-/// How long to wait for the lock of a file. A server must not stand still for it.
+/// How long to wait for the lock of a file. A server must not wait long for it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a file is none to append to.
+/// Why it is not allowed to append to a file.
 pub(super) fn not_own(metadata: &Metadata) -> Option<&'static str> {
     match () {
         () if !metadata.is_file() => Some("not a regular file"),
@@ -26,8 +26,8 @@ pub(super) fn not_own(metadata: &Metadata) -> Option<&'static str> {
     }
 }
 
-/// A writer's own file, locked. Whoever has the lock may put another file in its place; then it is
-/// opened anew.
+/// Opens and locks a writer's own file. The previous holder of the lock may have replaced the file; it is then opened
+/// again.
 pub(super) fn locked(
     path: &str,
     open: impl Fn() -> io::Result<OwnedFd>,
@@ -51,7 +51,7 @@ pub(super) fn locked(
     }
 }
 
-/// Fails where a file was made on another machine; an empty one has yet to be.
+/// Fails if a file was made on another machine. An empty file is new.
 pub(super) fn is_own(
     directory: &Directory,
     file: &mut File,
@@ -78,7 +78,7 @@ pub(super) fn is_of_this_machine(
     }
 }
 
-/// Where the last whole line ends.
+/// The offset at which the last complete line ends.
 pub(super) fn whole_lines(file: &mut File) -> io::Result<u64> {
     let len = file.metadata()?.len();
     let tail = tail(file, len)?;
@@ -89,7 +89,7 @@ pub(super) fn whole_lines(file: &mut File) -> io::Result<u64> {
     }
 }
 
-/// The bytes before `end`, as many as one record may have and a line feed on either side.
+/// The bytes before `end`: at most the longest record and a line feed on either side.
 fn tail(file: &mut File, end: u64) -> io::Result<Vec<u8>> {
     let start = end.saturating_sub(MAX_LINE as u64 + 2);
     file.seek(SeekFrom::Start(start))?;
@@ -108,7 +108,8 @@ pub(super) fn first_event(file: &mut File) -> io::Result<Option<Event>> {
 
 pub(super) fn last_event(file: &mut File, end: u64) -> io::Result<Option<Event>> {
     let tail = tail(file, end)?;
-    let line = tail.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|o| *o == b'\n').next());
+    let line =
+        tail.strip_suffix(b"\n").and_then(|lines| lines.rsplit(|byte| *byte == b'\n').next());
     Ok(line.and_then(|line| Event::from_line(line).ok()))
 }
 
@@ -116,9 +117,9 @@ fn damaged(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// What tells this machine from others. Machines made from one image that have the same id count as
-/// one. Without an id, as in most containers, the place of the directory is what stays when the container
-/// is made anew: its marker has another number where the directory was copied.
+/// The identification of this machine. Machines from one image with the same machine id count as one. Most containers
+/// have no machine id; then the directory identifies the machine, since it stays when the container is replaced. If
+/// the directory is copied, its marker has another inode number.
 pub(super) fn machine(directory: &Directory) -> String {
     let ids = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
     let id = ids.iter().find_map(|path| {
@@ -129,7 +130,7 @@ pub(super) fn machine(directory: &Directory) -> String {
     Identity::machine_of(&id.unwrap_or_else(|| place(directory)))
 }
 
-/// What tells the directory from its copies.
+/// An identification that distinguishes the directory from its copies.
 fn place(directory: &Directory) -> Vec<u8> {
     let marker = sys::open_at(&directory.file, MARKER).map(File::from);
     let metadata = marker.and_then(|marker| marker.metadata());
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_told_from_its_copies() {
+    fn a_directory_is_distinguished_from_its_copies() {
         let dir = tempfile::tempdir().unwrap();
         let [one, two] = ["one", "two"].map(|name| {
             let path = dir.path().join(name).to_str().unwrap().to_owned();

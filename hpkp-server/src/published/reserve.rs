@@ -1,8 +1,8 @@
-//! What is served and could not be recorded, so that a later test does not take an older configuration
-//! for the last one.
+//! The reserve: a file that notes the digest of the served configuration. If a configuration could not be recorded, a
+//! later config test does not take the last recorded one for the served one.
 //!
-//! The file has its whole length from the beginning, and a slot for each writer. A slot is overwritten in
-//! place, which needs no room: the disk may be full.
+//! The file has its full length from the beginning, and a slot for each writer. A slot is overwritten in place, which
+//! needs no room on the disk: the disk may be full.
 
 use std::fs::File;
 use std::io;
@@ -19,45 +19,45 @@ use crate::file::if_there;
 /// The name of the file.
 pub const RESERVE: &str = "hpkp-reserve";
 
-/// How many writers it has room for.
+/// The number of writers for which the file has room.
 const SLOTS: usize = 64;
 
 /// Bytes of a slot: the name, whether it is on record, the digest, the number of the last event, blanks, and a line
 /// feed.
 const SLOT: usize = 128;
 
-/// What stands before the digest of what is on record.
+/// The word before the digest of a configuration that is on record.
 const RECORDED: &str = "recorded";
 
-/// How long to wait for the lock. A server must not stand still for it.
+/// How long to wait for the lock. A server must not wait long for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the slot of a writer says.
+/// The content of a writer's slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reserved {
-    /// It has none: it has never recorded anything here.
+    /// The writer has no slot: it has never recorded anything here.
     None,
-    /// What it served last is on record; what tells it from others, where the slot says it.
+    /// The configuration that was served last is on record; its digest, if the slot has it.
     Recorded(Option<Digest>),
-    /// What it serves is not on record; what tells it from others.
+    /// The served configuration is not on record; its digest.
     Unrecorded(Digest),
-    /// It cannot be read.
+    /// The slot cannot be read.
     Damaged,
 }
 
 impl Reserved {
-    /// What tells the configuration that was served last from others.
+    /// The digest of the configuration that was served last.
     #[must_use]
     pub fn digest(self) -> Digest {
         match self {
             Self::Recorded(Some(digest)) | Self::Unrecorded(digest) => digest,
-            // It may have been anything.
+            // The configuration is not known, so none counts as unchanged.
             _ => Digest::NONE,
         }
     }
 }
 
-/// The file of a new directory.
+/// The content of the file in a new directory.
 pub(super) fn empty() -> Vec<u8> {
     slot("").repeat(SLOTS)
 }
@@ -67,14 +67,14 @@ fn slot(text: &str) -> Vec<u8> {
 }
 
 impl Directory {
-    /// What the slot of `writer` says.
+    /// The content of the slot of `writer`.
     ///
     /// # Errors
     /// The system's.
     pub fn reserved(&self, writer: &WriterName) -> io::Result<Reserved> {
         let Some(slots) = self.slots()? else { return Ok(Reserved::None) };
         let own = slots.iter().find(|slot| name_of(slot) == Some(writer.as_str()));
-        // One that is damaged may have been this writer's.
+        // A damaged slot may have been this writer's.
         let is_whole = slots.iter().all(|slot| name_of(slot).is_some() || is_blank(slot));
         Ok(match own {
             Some(slot) => read(slot),
@@ -83,7 +83,7 @@ impl Directory {
         })
     }
 
-    /// What the slot of each writer says, and how many slots are damaged.
+    /// The content of the slot of each writer, and the number of damaged slots.
     ///
     /// # Errors
     /// The system's.
@@ -95,8 +95,8 @@ impl Directory {
         Ok((named.collect(), damaged.count()))
     }
 
-    /// The number of the last event that `writer` is known to have written, 0 where it has written none;
-    /// `None` where it is not known. A file that ends before it has gone back to an earlier state.
+    /// The number of the last event that `writer` is known to have written, 0 if it has written none; `None` if it is
+    /// not known. If the writer's file ends before that event, it has gone back to an earlier state.
     #[must_use]
     pub fn noted(&self, writer: &WriterName) -> Option<u64> {
         let slots = self.slots().ok()??;
@@ -104,17 +104,17 @@ impl Directory {
         own.and_then(|slot| last_of(slot))
     }
 
-    /// All slots; `None` where there is no such file.
+    /// All slots; `None` if the file does not exist.
     fn slots(&self) -> io::Result<Option<Vec<Vec<u8>>>> {
         let file = if_there(sys::open_at(&self.file, RESERVE).and_then(regular))?;
         file.as_ref().map(slots).transpose()
     }
 
-    /// Writes into the slot of `writer` what it serves. `last` is the number of its last event, `None` where that
-    /// is not known. The file is made where it is missing.
+    /// Writes the state of the served configuration into the slot of `writer`. `last` is the number of its last event,
+    /// `None` if that is not known. The file is created if it is missing.
     ///
     /// # Errors
-    /// The system's; [`io::ErrorKind::StorageFull`] where all slots are taken.
+    /// The system's; [`io::ErrorKind::StorageFull`] if all slots are taken.
     pub fn reserve(
         &self,
         writer: &WriterName,
@@ -137,15 +137,15 @@ impl Directory {
             _ => RECORDED.to_owned(),
         };
         let own = slots.iter().position(|slot| name_of(slot) == Some(writer.as_str()));
-        // What is lost stays so, whatever is written after it.
-        // Of a slot without a number it is not known whether anything was written.
+        // The number never goes back, so that lost events stay noticeable. A slot without a number does not tell
+        // whether anything was written.
         let last = match own.map(|at| last_of(&slots[at])) {
             None => last,
             Some(known) => known.max(last.filter(|last| *last > 0)),
         };
         let last = last.map_or_else(String::new, |last| last.to_string());
         let new = slot(format!("{writer} {digest} {last}").trim_end());
-        // One that is damaged is used last: whoever looks for what it said finds it damaged until then.
+        // A damaged slot is used last: until it is overwritten, readers notice that a slot is damaged.
         let blank = || slots.iter().position(|slot| is_blank(slot));
         let damaged = || slots.iter().position(|slot| name_of(slot).is_none());
         let Some(at) = own.or_else(blank).or_else(damaged) else {
@@ -159,7 +159,7 @@ impl Directory {
     }
 }
 
-/// All slots. Those that a file which was cut off lacks are damaged: of null bytes.
+/// All slots. If the file is truncated, the missing slots count as damaged: they have null bytes.
 fn slots(file: &File) -> io::Result<Vec<Vec<u8>>> {
     let mut slots = Vec::new();
     for at in 0..SLOTS {
@@ -177,7 +177,7 @@ fn is_blank(slot: &[u8]) -> bool {
     slot.iter().all(|byte| matches!(byte, b' ' | b'\n'))
 }
 
-/// The writer whose slot it is; none where it is blank or damaged.
+/// The writer of a slot; none if the slot is blank or damaged.
 fn name_of(slot: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(slot).ok()?;
     let (name, more) = text.strip_suffix('\n')?.trim_end_matches(' ').split_once(' ')?;
@@ -188,7 +188,7 @@ fn name_of(slot: &[u8]) -> Option<&str> {
     is_whole.then_some(name)
 }
 
-/// The number of the last event in a slot that is whole, if it has one.
+/// The number of the last event in a valid slot, if it has one.
 fn last_of(slot: &[u8]) -> Option<u64> {
     std::str::from_utf8(slot).ok()?.split_ascii_whitespace().nth(2)?.parse().ok()
 }
@@ -198,7 +198,7 @@ fn read(slot: &[u8]) -> Reserved {
     text.split_ascii_whitespace().nth(1).and_then(served).unwrap_or(Reserved::Damaged)
 }
 
-/// What is served, as a slot says it.
+/// Reads the state in a slot.
 fn served(text: &str) -> Option<Reserved> {
     match text.strip_prefix(RECORDED) {
         None => text.parse().ok().map(Reserved::Unrecorded),

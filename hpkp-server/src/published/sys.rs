@@ -1,4 +1,4 @@
-//! Files relative to an open directory, and locks.
+//! Operations on files relative to an open directory, and on locks.
 
 use std::fs::File;
 use std::io;
@@ -7,45 +7,45 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
-/// A directory, unless its path ends in a symbolic link.
+/// Opens a directory, unless its path ends in a symbolic link.
 pub(super) fn open_directory(path: &str) -> io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
 }
 
-/// A directory in a directory.
+/// Opens a directory in a directory.
 pub(super) fn open_directory_at(directory: &File, name: &str) -> io::Result<File> {
     open(directory, name, OFlags::RDONLY | OFlags::DIRECTORY).map(File::from)
 }
 
-/// A file in a directory, to be read. Opening a FIFO does not wait for a writer.
+/// Opens a file in a directory for reading. Opening a FIFO does not wait for a writer.
 pub(super) fn open_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
     open(directory, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
 }
 
-/// A file in a directory, to be read and appended to; it is made where it is missing.
+/// Opens a file in a directory for reading and appending; it is created if it is missing.
 pub(super) fn append_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
     let access = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
     open(directory, name, access | OFlags::NONBLOCK | OFlags::NOCTTY)
 }
 
-/// A file of a directory, to be read and written in place.
+/// Opens a file in a directory for reading and writing in place.
 pub(super) fn change_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
     open(directory, name, OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY)
 }
 
-/// A new file of a directory; an error where there is one of that name.
+/// Creates a file in a directory; an error if it exists.
 pub(super) fn new_at(directory: &File, name: &str) -> io::Result<OwnedFd> {
     open(directory, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOCTTY)
 }
 
 fn open(directory: &File, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
-    // Of a file that is made.
+    // The mode of a file that is created.
     let mode = Mode::from_raw_mode(0o644);
     Ok(rustix::fs::openat(directory, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?)
 }
 
-/// Removes a file of a directory, where there is one.
+/// Removes a file from a directory, if it exists.
 pub(super) fn remove_at(directory: &File, name: &str) -> io::Result<()> {
     match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
         Err(error) if error != Errno::NOENT => Err(error.into()),
@@ -53,12 +53,12 @@ pub(super) fn remove_at(directory: &File, name: &str) -> io::Result<()> {
     }
 }
 
-/// Gives a file of a directory another name there; a file of that name is gone then.
+/// Renames a file in a directory; a file with the new name is replaced.
 pub(super) fn rename_at(directory: &File, from: &str, to: &str) -> io::Result<()> {
     Ok(rustix::fs::renameat(directory, from, directory, to)?)
 }
 
-/// Whether the lock for writing could be had; it ends with the descriptor.
+/// Takes the lock for writing, which ends with the descriptor. Returns whether that succeeded.
 pub(super) fn lock(file: &File) -> io::Result<bool> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
@@ -67,14 +67,14 @@ pub(super) fn lock(file: &File) -> io::Result<bool> {
     }
 }
 
-/// How many servers may have a claim to one writer's file at a time: one that serves, and those before it that
-/// only answer their last requests.
+/// How many servers may have a claim to one writer's file at a time: one that serves clients, and earlier ones that
+/// finish their last requests.
 pub(super) const CLAIMS: libc::off_t = 64;
 
-// rustix has no locks of an open file for a part of it.
+// rustix has no locks of open file descriptions for a range of a file, so these functions call libc.
 
-/// Takes the first free claim from the place `first` of a file on. It is of the open file, so that
-/// processes made by a fork have it too, until all of them have closed it.
+/// Takes the first free claim from the offset `first` of a file. The lock belongs to the open file description, so that
+/// forked processes have it too, until all of them have closed it.
 pub(super) fn claim(file: &File, first: libc::off_t) -> io::Result<bool> {
     for claim in 0..CLAIMS {
         let range = claims(first, claim, 1);
@@ -90,7 +90,7 @@ pub(super) fn claim(file: &File, first: libc::off_t) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The first claim from `from` on that is another's: of whoever has not opened the very `file`.
+/// The first claim from `from` on that belongs to another open file description than `file`.
 pub(super) fn next_claim(
     file: &File,
     first: libc::off_t,
@@ -99,7 +99,7 @@ pub(super) fn next_claim(
     Ok(next_lock(file, first + from, CLAIMS - from)?.map(|at| at - first))
 }
 
-/// The first place from `first` on, of `count`, that somebody has locked who has not opened the very `file`.
+/// The first of `count` bytes from `first` on that is locked by another open file description than `file`.
 pub(super) fn next_lock(
     file: &File,
     first: libc::off_t,
@@ -117,8 +117,8 @@ pub(super) fn next_lock(
     Ok((!is_free).then(|| range.l_start.clamp(first, first + count - 1)))
 }
 
-/// Locks a place of a file for reading, which its right to be written to is not needed for. The lock is of the open
-/// file, and others may have it as well.
+/// Locks a byte of a file for reading, which needs no write permission. The lock belongs to the open file description,
+/// and others may have it as well.
 pub(super) fn share(file: &File, at: libc::off_t) -> io::Result<()> {
     let mut range = claims(at, 0, 1);
     range.l_type = libc::F_RDLCK as libc::c_short;
@@ -129,7 +129,7 @@ pub(super) fn share(file: &File, at: libc::off_t) -> io::Result<()> {
     }
 }
 
-/// Which claim `/proc` shows in a line about a descriptor, if that is a lock for one.
+/// The claim in a line of `/proc` about a descriptor, if the line is about such a lock.
 pub(super) fn claim_in(line: &str, first: libc::off_t) -> Option<libc::off_t> {
     if !line.starts_with("lock:") || !line.contains(" OFDLCK ") {
         return None;
@@ -139,9 +139,9 @@ pub(super) fn claim_in(line: &str, first: libc::off_t) -> Option<libc::off_t> {
     (0..CLAIMS).contains(&claim).then_some(claim)
 }
 
-/// Locks of `count` claims.
+/// The structure for locks of `count` claims.
 fn claims(first: libc::off_t, claim: libc::off_t, count: libc::off_t) -> libc::flock {
-    // SAFETY: a plain structure, of which all that is not set below is to be null.
+    // SAFETY: a plain structure, whose other fields must be zero.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = libc::F_WRLCK as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;
@@ -150,7 +150,7 @@ fn claims(first: libc::off_t, claim: libc::off_t, count: libc::off_t) -> libc::f
     range
 }
 
-/// An error where the file system is read-only.
+/// Fails if the file system is read-only.
 pub(super) fn is_writable(directory: &File) -> io::Result<()> {
     match rustix::fs::fstatvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
         true => Err(Errno::ROFS.into()),
@@ -158,8 +158,8 @@ pub(super) fn is_writable(directory: &File) -> io::Result<()> {
     }
 }
 
-/// The names in a directory that `is_wanted` says yes to, at most `limit` of them. What is not UTF-8 in a
-/// name is replaced, which makes it none of a writer's.
+/// The names in a directory for which `is_wanted` is true, at most `limit`. Bytes that are not UTF-8 are replaced, so
+/// that such a name is not that of a writer.
 pub(super) fn names(
     directory: &File,
     limit: usize,

@@ -1,4 +1,4 @@
-//! The directive, and the values that it names.
+//! The directive `hpkp_guard` and its values.
 
 use std::mem;
 
@@ -9,15 +9,15 @@ use nginx_sys::{
 
 use crate::ngx::{self, OK};
 
-/// What the directive names: a certificate and its key, mostly variables.
+/// The values of the directive: a certificate and its key, mostly variables.
 #[derive(Clone, Copy)]
 pub(crate) struct GivenValues {
     certificate: ngx_http_complex_value_t,
     key: ngx_http_complex_value_t,
 }
 
-/// What the directive that is read names. Nothing of this may be left out where the module fails: the server
-/// would have no certificate.
+/// Reads the values of the directive. This must not be skipped after a failure of the module, since the server would
+/// have no certificate.
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
@@ -52,7 +52,7 @@ unsafe fn compiled(
 }
 
 impl GivenValues {
-    /// What the two come to for a request; none where nginx has no memory.
+    /// Evaluates both values for a request; none if nginx has no memory.
     ///
     /// # Safety
     /// `r` is a live request.

@@ -1,4 +1,4 @@
-//! The variables. They have values only during a handshake: the key must not get into logs and
+//! The variables of the guard. They have values only during a handshake, because the key must not get into logs and
 //! headers.
 
 use std::rc::Rc;
@@ -17,13 +17,13 @@ use crate::conf::{MainConf, ServerConf};
 use crate::ngx::{self, ERROR, OK, own_module, string};
 use crate::{active, boundary, pool};
 
-/// What one handshake presents, kept for the request that nginx makes for it: both variables are of one
-/// moment.
+/// The certificate and key of one handshake, kept in the request that nginx makes for it, so that both variables have
+/// values of the same time.
 struct Presented {
-    /// None where nginx gets what was given.
+    /// The chosen pair; none if nginx uses the given values.
     pair: Option<Rc<Pair>>,
     given: [ngx_str_t; 2],
-    /// Whether the key that was given lies in memory of the request.
+    /// Whether the given key is in memory of the request.
     is_copied: bool,
 }
 
@@ -107,7 +107,7 @@ unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a ServerCon
     }
 }
 
-/// What the handshake of a request presents, found out once.
+/// The certificate and key for the handshake of a request, chosen once.
 ///
 /// # Safety
 /// `r` is a live request that nginx has made for a handshake.
@@ -116,7 +116,7 @@ unsafe fn presented(r: *mut ngx_http_request_t, conf: &ServerConf) -> Option<*co
     unsafe {
         let place = (*r).ctx.add((*own_module()).ctx_index);
         if (*place).is_null() {
-            // Where the check has failed, what was given is better than nothing.
+            // If the check has failed, the given certificate is better than none.
             let guarded = conf.guarded.as_ref();
             let values = guarded.map(|guarded| guarded.values).or(conf.given)?;
             let given = values.of(r)?;

@@ -1,5 +1,5 @@
-//! The object with which a worker guards certificates: made by the master when a configuration takes
-//! effect, and inherited by each worker as a copy of its own.
+//! The object with which a worker guards certificates. The master makes it when a configuration takes effect, and each
+//! worker inherits a copy.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -45,7 +45,7 @@ pub(crate) fn of_deployment(
         let listeners = listeners.filter(|listener| listener.hosts.contains(&position));
         let policy =
             host.enforced.as_ref().and_then(|policy_use| policies.get(policy_use.policy.as_str()));
-        // Pins that follow the loaded certificate have nothing to follow.
+        // Keywords have no pins here, because no certificate is loaded.
         let is_compared = policy.is_some_and(|policy| !policy.has_keywords());
         Some(GuardedHost {
             label: host.label.clone(),
@@ -62,7 +62,7 @@ pub(crate) fn of_deployment(
 }
 
 impl Worker {
-    /// What workers of `cycle` need, and what there is to say about it.
+    /// The guard for workers of `cycle`, and log lines about it.
     ///
     /// # Safety
     /// `cycle` is about to take effect, and `zone` is that of its configuration.
@@ -88,7 +88,7 @@ impl Worker {
         (Some(Self { openssl, guard, zone, files }), lines)
     }
 
-    /// What a handshake presents.
+    /// Chooses the certificate of a handshake.
     pub(super) fn choose(&self, question: Question<'_>) -> Chosen {
         let now = question.now;
         let chosen = self.guard.borrow_mut().choose(question, &self.zone);
@@ -126,15 +126,15 @@ impl Worker {
         }
     }
 
-    /// Has the files contain what the shared memory does.
+    /// Writes the content of the shared memory to the files.
     fn write(&self) {
         let Some(files) = &self.files else { return };
         if let Err(why) = files.write(|| self.zone.texts()) {
-            self.tell_of_files(&why);
+            self.report_files(&why);
         }
     }
 
-    fn tell_of_files(&self, why: &str) {
+    fn report_files(&self, why: &str) {
         // SAFETY: nginx keeps its time there from the start on.
         let now = unsafe { (*ngx_cached_time).sec };
         if let Some(notice) = self.guard.borrow().not_written(why) {
@@ -142,25 +142,25 @@ impl Worker {
         }
     }
 
-    /// A worker begins: what was kept before the start is there, too.
+    /// Called when a worker begins: loads the certificates that were kept before the start.
     pub(crate) fn begin(&self) {
         let Some(files) = &self.files else { return };
         match files.read() {
             Ok(texts) => self.zone.load(&texts),
-            Err(why) => return self.tell_of_files(&why),
+            Err(why) => return self.report_files(&why),
         }
         self.write();
     }
 }
 
-/// The directory for workers; none where none is named, or this server writes no records.
+/// The directory for workers; none if none is configured, or if this server writes no records.
 fn prepare(
     global: &GlobalSettings,
     owner: Option<(u32, u32)>,
     before: &[Text],
 ) -> Option<Result<Files, Finding>> {
     let setting = global.keep.as_ref()?;
-    // Found by the check.
+    // The check has reported a directory that cannot be used.
     let writer = journal::writer_of(&global.published)?;
     let prepared = Files::prepare(setting, &writer, owner)
         .and_then(|files| files.adopt(before, owner).map(|()| files));
@@ -175,8 +175,8 @@ fn prepare(
     }))
 }
 
-/// What was kept of the guarded hosts while their certificates were loaded with the configuration. It is read
-/// before it is removed, since these hosts present nothing any more that the master knows.
+/// The certificates that were kept for the guarded hosts while their certificates were loaded with the configuration.
+/// They must be read before they are removed: the master does not know any more what these hosts present.
 pub(crate) fn kept_before(guarded: &[(usize, GuardedHost)], global: &GlobalSettings) -> Vec<Text> {
     let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
     else {
@@ -188,7 +188,7 @@ pub(crate) fn kept_before(guarded: &[(usize, GuardedHost)], global: &GlobalSetti
     if hosts.is_empty() { Vec::new() } else { guard::kept_before(setting, &writer, &hosts) }
 }
 
-/// Nothing is guarded any more: what was kept of it is removed. Gives what there is to say.
+/// Removes the kept certificates of workers if no host is guarded any more. Returns log lines about it.
 pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
     let (Some(setting), Some(writer)) = (&global.keep, journal::writer_of(&global.published))
     else {
@@ -203,7 +203,7 @@ pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
     failure::lines_of_alarm(&finding).collect()
 }
 
-/// The user and group of workers, where they are not those of the master.
+/// The user and group of workers, if they differ from those of the master.
 ///
 /// # Safety
 /// `cycle` is live.
@@ -215,6 +215,6 @@ unsafe fn owner(cycle: *const ngx_cycle_t) -> Option<(u32, u32)> {
     // SAFETY: by the caller's promise; the core module always has a configuration.
     let core: &ngx_core_conf_t =
         unsafe { &*(*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() };
-    // One process, which stays what it is.
+    // Without a master process there is one process, which keeps its user.
     (core.master != 0).then_some((core.user, core.group))
 }

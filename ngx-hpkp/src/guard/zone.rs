@@ -1,5 +1,5 @@
-//! The last good certificates in memory that all workers share, over reloads. nginx frees the lock if
-//! the worker that holds it is killed; so each change is one pointer, written last.
+//! The last good certificates in shared memory of all workers, which survives reloads. nginx releases the lock if the
+//! worker that holds it is killed, so each change is made by writing one pointer last.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -16,20 +16,20 @@ use nginx_sys::{
 use crate::boundary;
 use crate::ngx::{ERROR, OK, own_module, string};
 
-/// In bytes: room for some hundred certificates with their chains and keys. Only what is used is taken from
-/// the machine.
+/// The size in bytes: room for some hundred certificates with their chains and keys. The system provides only the
+/// memory that is used.
 const SIZE: usize = 4 << 20;
 
-/// How many things can be said by themselves; more share their times.
+/// How many messages have a slot of their own; if there are more, some share slots.
 const ALARMS: usize = 1024;
 
 /// The most hosts of one certificate.
 const MAX_HOSTS: usize = 256;
 
-/// Seconds between two lines about one thing, whatever has changed.
+/// The least number of seconds between two messages about one subject, even if it has changed.
 const PAUSE: i64 = 10;
 
-/// What stands in the shared memory.
+/// The head of the shared memory.
 #[repr(C)]
 struct Head {
     first: *mut Node,
@@ -37,23 +37,23 @@ struct Head {
     alarms: [Alarm; ALARMS],
 }
 
-/// When something was said last.
+/// When a message was logged last.
 #[repr(C)]
 struct Alarm {
-    /// 0 where there is nothing to say.
+    /// The tag of the message; 0 if there is nothing to report.
     tag: AtomicU64,
-    /// In seconds since 1970 UTC.
+    /// The time in seconds since 1970 UTC.
     logged_at: AtomicI64,
 }
 
-/// An entry, whose text follows.
+/// The head of an entry, followed by its text.
 #[repr(C)]
 struct Node {
     next: *mut Self,
     length: usize,
 }
 
-/// Asks nginx for the memory; the same for every directive.
+/// Asks nginx for the shared memory, which is the same for every directive.
 ///
 /// # Safety
 /// `cf` is what nginx hands to a directive's handler.
@@ -70,7 +70,7 @@ pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, Str
     }
 }
 
-/// nginx has mapped the memory, or goes on with that of the configuration before.
+/// Called when nginx has mapped the memory, or reuses that of the earlier configuration.
 unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx_int_t {
     boundary::catch_request_hook("guard_zone", OK, || {
         // SAFETY: nginx hands over the zone that `add` asked for, with a slab pool at its start, and what
@@ -85,9 +85,9 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx
             if head.is_null() {
                 return ERROR;
             }
-            // Zeros are no entry, and nothing that was said.
+            // Zeros mean no entries and no messages.
             ptr::write_bytes(head, 0, 1);
-            // What does not fit is said by the guard itself.
+            // The guard itself reports a lack of room.
             (*pool).set_log_nomem(0);
             (*zone).data = head.cast();
         }
@@ -113,7 +113,7 @@ impl Drop for Locked {
 }
 
 impl Zone {
-    /// None where nginx has not mapped it.
+    /// None if nginx has not mapped the memory.
     ///
     /// # Safety
     /// `zone` is null or one that [`add`] gave, of a configuration that takes effect.
@@ -137,7 +137,7 @@ impl Zone {
         unsafe { &*self.head }
     }
 
-    /// Whether it is time to say something; where there is nothing to say, whether there was.
+    /// Whether a message is due. If there is nothing to report any more (tag 0), whether there was a message before.
     pub(super) fn is_due(self, about: &str, tag: u64, interval: i64, now: i64) -> bool {
         let [.., high, low] = Fingerprint::of([about.as_bytes()]).bytes();
         let index = usize::from(u16::from_be_bytes([high, low])) % ALARMS;
@@ -152,7 +152,7 @@ impl Zone {
             same if same == tag => interval,
             _ => PAUSE,
         };
-        // A clock that was put back must not silence it for longer.
+        // If the clock was set back, the message is due, not suppressed for longer.
         if (before..before.saturating_add(pause)).contains(&now) {
             return false;
         }
@@ -171,7 +171,7 @@ impl Zone {
             entry.kept.hosts.retain(|host| !known.contains(host));
             let pair = entry.pair(text).filter(|_| !entry.kept.hosts.is_empty());
             if let Some(pair) = pair {
-                // Without room the file is still there.
+                // If there is no room, the certificate is still in its file.
                 let _ = locked.insert(&Entry::text(&entry.kept, &pair));
             }
         }
@@ -185,7 +185,7 @@ impl Zone {
 }
 
 impl Locked {
-    /// Where the first node of the list stands, which the lock lets nobody else change.
+    /// The address of the pointer to the first node. While the lock is held, no other process changes it.
     fn first(&self) -> *mut *mut Node {
         // SAFETY: the memory stays mapped; only an address is computed.
         unsafe { &raw mut (*self.0.head).first }
@@ -227,7 +227,7 @@ impl Locked {
             }
             node.write(Node { next: *self.first(), length: text.len() });
             node.add(1).cast::<u8>().copy_from_nonoverlapping(text.as_ptr(), text.len());
-            // A worker that is killed here leaves the list as it was.
+            // A worker that is killed before this write leaves the list unchanged.
             *self.first() = node;
         }
         self.changed();
@@ -255,12 +255,12 @@ impl Locked {
         self.0.head().generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Writes an entry anew with these hosts, or removes it where there are none.
+    /// Replaces an entry by one with these hosts, or removes it if there are none.
     fn rewrite(&self, node: *mut Node, entry: &Entry, hosts: Vec<HostPort>) {
         let pair = entry.pair(self.bytes(node)).filter(|_| !hosts.is_empty());
         if let Some(pair) = pair {
             let kept = Kept { hosts, ..entry.kept.clone() };
-            // Without room it stays as it was.
+            // If there is no room, the entry stays unchanged.
             if self.insert(&Entry::text(&kept, &pair)).is_err() {
                 return;
             }
@@ -295,7 +295,8 @@ impl Store for Zone {
             let others = own.kept.hosts.iter().filter(|other| *other != host).cloned();
             kept.hosts.extend(others.take(MAX_HOSTS - 1));
         }
-        // The new one first: a worker that is killed meanwhile leaves one too many.
+        // The new entry is inserted first: a worker that is killed meanwhile leaves a superfluous entry, not a missing
+        // one.
         locked.insert(&Entry::text(&kept, &pair.text))?;
         for (node, entry) in &entries {
             if entry.kept.id == pair.id {

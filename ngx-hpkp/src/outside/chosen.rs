@@ -1,6 +1,6 @@
 //! Certificates that other modules choose during the handshake in `stream`, such as Lua's
-//! `ssl_certificate_by_lua_block`: what [`crate::chosen`] does in `http`. That one cannot do it here: the
-//! block may stand before `http` in the file, so a module of this kind looks at its begin.
+//! `ssl_certificate_by_lua_block`: the counterpart of [`crate::chosen`] for `http`. The `stream` block may precede
+//! `http` in the file, so a module of this kind must act at its beginning.
 
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -14,7 +14,7 @@ use crate::chosen::{self, Found};
 use crate::ngx::{CONF_ERROR, CONF_OK, ERROR, OK};
 use crate::pool;
 
-/// What nginx calls where there is a block `stream`; nothing else knows the kind of this module.
+/// The hooks that nginx calls if there is a `stream` block; only the `stream` module knows modules of this kind.
 pub(crate) static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
     preconfiguration: Some(watch),
     postconfiguration: None,
@@ -24,7 +24,7 @@ pub(crate) static CONTEXT: ngx_stream_module_t = ngx_stream_module_t {
     merge_srv_conf: Some(merge_server),
 };
 
-/// The number that nginx knows the kind by.
+/// nginx's number for this kind of module.
 pub(crate) const KIND: ngx_uint_t = NGX_STREAM_MODULE as ngx_uint_t;
 
 fn own_module() -> *const ngx_module_t {
@@ -68,14 +68,14 @@ unsafe extern "C" fn merge_server(
     })
 }
 
-/// `preconfiguration`: every module is there, and nothing within `stream` has been read.
+/// `preconfiguration`: all modules are loaded, and nothing in `stream` has been read.
 unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook_late("watch_stream", after, || {
         // SAFETY: nginx hands over a live `cf`, whose context is that of `stream`.
         unsafe {
             let cycle = (*cf).cycle;
-            // It is there, since it has called this.
+            // The `stream` module is loaded, since it has called this.
             let block =
                 super::modules::module(cycle, c"ngx_stream_module", NGX_CORE_MODULE as usize);
             let Some(block) = block else { return OK };
@@ -87,7 +87,7 @@ unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     })
 }
 
-/// In place of another module's handler of its directive within `stream`.
+/// Replaces another module's handler of its directive in `stream`.
 unsafe extern "C" fn directive(
     cf: *mut ngx_conf_t,
     command: *mut ngx_command_t,
@@ -114,10 +114,10 @@ unsafe extern "C" fn directive(
     }
 }
 
-/// What was found at the begin of the block.
+/// The modules that were found at the beginning of the block.
 ///
 /// # Safety
-/// `cf` is live, and stands within `stream`.
+/// `cf` is live, and its context is that of `stream`.
 unsafe fn main_conf(cf: *const ngx_conf_t) -> *mut Found {
     // SAFETY: by the caller's promise; the slot holds what `create_main` made.
     unsafe {

@@ -1,4 +1,4 @@
-//! The servers of `mail`. Each has its addresses alone, and TLS at once or after STARTTLS.
+//! The servers of `mail`. Each has addresses of its own, and TLS either at once or after STARTTLS.
 
 use hpkp_server::nginx::{Address, Choosers};
 use nginx_sys::{ngx_cycle_t, ngx_inet_get_port};
@@ -44,7 +44,7 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
                 servers: vec![outside.servers.len()],
                 default: outside.servers.len(),
             });
-            // One for each address: what is alike is recorded once.
+            // A server for each address; equal ones are recorded once.
             outside.servers.push(Server {
                 kind: "mail",
                 names: Vec::new(),

@@ -38,7 +38,7 @@ pub(super) unsafe fn module<'a>(
     })
 }
 
-/// The configuration of a block of the core module `name`, once it has been met.
+/// The configuration of a block of the core module `name`, once it has been read.
 ///
 /// # Safety
 /// `cycle` is live, and the configuration of that module is a `C` or null.
@@ -50,7 +50,7 @@ pub(super) unsafe fn block<'a, C>(cycle: *const ngx_cycle_t, name: &CStr) -> Opt
     }
 }
 
-/// The configuration of a module within the block.
+/// The configuration of a module in the block.
 ///
 /// # Safety
 /// `slots` are those of a block of the module's kind, and the configuration is a `C` or null.
@@ -62,7 +62,7 @@ pub(super) unsafe fn within<'a, C>(
     unsafe { (*slots.add(module?.ctx_index)).cast::<C>().as_ref() }
 }
 
-/// Where a server stands.
+/// The place of a server in the configuration.
 ///
 /// # Safety
 /// `file` is null or a string of nginx with its terminating null byte.

@@ -11,7 +11,7 @@ pub(crate) type Outside = nginx::Outside<Handle>;
 
 pub(super) type Server = nginx::OutsideServer<Handle>;
 
-/// What nginx has of a server outside `http`.
+/// nginx's data about a server outside `http`.
 pub(super) fn handle(own: Option<OwnContext>) -> Handle {
     Handle { conf: ptr::null_mut(), own }
 }

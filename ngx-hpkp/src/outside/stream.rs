@@ -1,5 +1,5 @@
-//! The servers of `stream`. Before nginx 1.25.5 each has its addresses alone; from then on several
-//! may share one, and the name that a client sends (SNI) decides.
+//! The servers of `stream`. Before nginx 1.25.5 each has addresses of its own. From then on several servers may share
+//! an address, and the name that a client sends (SNI) decides.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::chosen::Found;
 use crate::ngx::{self, elements};
 use crate::server::OwnContext;
 
-/// Where the modules have their configurations.
+/// The modules of `stream` whose configurations are read.
 struct Modules<'a> {
     core: Option<&'a ngx_module_t>,
     ssl: Option<&'a ngx_module_t>,
@@ -71,7 +71,7 @@ unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> O
             rejects: false,
             files: [ssl.certificates, ssl.certificate_keys],
         });
-        // nginx keeps this structure to itself; its one field is the flag, in all versions.
+        // No header of nginx has this structure; in all versions its only field is the flag.
         let preread = within::<ngx_flag_t>(context.srv_conf, modules.preread);
         Some(Server {
             kind: "stream",
@@ -88,7 +88,7 @@ unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> O
     }
 }
 
-/// The servers by what `listen` refers to.
+/// The positions of servers, by the context to which `listen` refers.
 type Positions = HashMap<*mut ngx_stream_conf_ctx_t, usize>;
 
 #[cfg(not(ngx_stream_names))]
