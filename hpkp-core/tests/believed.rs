@@ -148,7 +148,7 @@ fn an_overreach_of_a_copy_ends_once_this_machine_records_the_same() {
 }
 
 #[test]
-fn a_copy_counts_wherever_it_was_read_first() {
+fn an_event_read_as_own_and_as_a_copy_counts_in_either_order() {
     let event = Event::new(THEN, 1, writer("web-2"), published(Origin::Header));
     let end = ended(&[event.id()], Why::Other("x".to_owned()));
     let end = Event::new(THEN, 1, writer("apps"), end);

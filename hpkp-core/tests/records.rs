@@ -205,7 +205,7 @@ fn bodies() -> impl Strategy<Value = Body> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(body in bodies(), at in times(), seq in any::<u64>()) {
+    fn every_written_event_is_read_back(body in bodies(), at in times(), seq in any::<u64>()) {
         let event = Event::new(at, seq, "web-1".parse().unwrap(), body);
         prop_assert!(!event.line().contains('\n'));
         prop_assert_eq!(Event::from_line(event.line().as_bytes()), Ok(event));
@@ -384,13 +384,13 @@ fn every_fixture_is_read() {
         .map(|path| (path, 1))
         .chain(fixtures("v2").into_iter().map(|path| (path, 2)))
     {
-        let shown = path.display();
+        let file = path.display();
         let text = std::fs::read_to_string(&path).unwrap();
-        let contents = file::read(text.as_bytes()).unwrap_or_else(|e| panic!("{shown}: {e}"));
-        assert_eq!((contents.events.len(), contents.torn), (text.lines().count(), 0), "{shown}");
+        let contents = file::read(text.as_bytes()).unwrap_or_else(|e| panic!("{file}: {e}"));
+        assert_eq!((contents.events.len(), contents.torn), (text.lines().count(), 0), "{file}");
         for (event, line) in contents.events.iter().zip(text.lines()) {
             assert!(
-                line.contains(&format!("\"v\":{version}")) || shown.to_string().contains("foreign")
+                line.contains(&format!("\"v\":{version}")) || file.to_string().contains("foreign")
             );
             let body = event.body().clone();
             let written = Event::new(event.at(), event.seq(), event.writer().clone(), body);
@@ -398,10 +398,10 @@ fn every_fixture_is_read() {
             let of_today = line
                 .replace("\"v\":1,", "\"v\":2,")
                 .replace(&event.id().to_string(), &written.id().to_string());
-            if shown.to_string().contains("foreign") {
-                assert_ne!(written.line(), of_today, "{shown} is there to differ");
+            if file.to_string().contains("foreign") {
+                assert_ne!(written.line(), of_today, "{file} is there to differ");
             } else {
-                assert_eq!(written.line(), of_today, "{shown}");
+                assert_eq!(written.line(), of_today, "{file}");
             }
         }
     }

@@ -474,7 +474,7 @@ fn a_certificate_without_names_is_known_by_its_port() {
 }
 
 #[test]
-fn a_configuration_that_is_not_on_record_has_no_predecessor_but_itself() {
+fn an_unrecorded_configuration_is_unchanged_only_if_it_is_the_same() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
     let block = |certificate| named(&["www.example.com"], certificate);
     world.import("www.example.com", Matching::Exact, Scope::Leaf, "backup");

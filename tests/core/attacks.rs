@@ -48,7 +48,7 @@ fn on_443(world: &mut World, host: &str, key: &str) {
 }
 
 #[test]
-fn names_are_one_in_every_spelling() {
+fn all_spellings_of_a_name_are_equal() {
     let mut world = World::new(&[("a", HOST), ("b", HOST)]);
     world.import("A.Example.COM.", Matching::Exact, Scope::Leaf, "a");
     world.accept(&[named(&["A.example.com."], "a")]);
@@ -140,8 +140,11 @@ fn all_patterns_of_okhttp_that_fit_a_host_unite() {
         ("example.com", Matching::OneLabel, "w1"),
         ("example.com", Matching::AnyDepth, "w2"),
     ] {
-        let said = entry(&world, host, matching, &[key]);
-        world.add("apps", Body::Published(Published { configuration: of(Client::OkHttp), ..said }));
+        let published = entry(&world, host, matching, &[key]);
+        world.add(
+            "apps",
+            Body::Published(Published { configuration: of(Client::OkHttp), ..published }),
+        );
     }
     for (certificate, is_met) in [("w1", true), ("w2", true), ("w3", false)] {
         let found = world.codes(&[named(&["*.example.com"], certificate)]);
@@ -168,13 +171,13 @@ fn the_nearest_domain_of_an_android_configuration_counts_alone() {
         ("example.com", "p", exempt("api.example.com", true)),
         ("api.example.com", "c", exempt("x.api.example.com", false)),
     ] {
-        let said = Published {
+        let published = Published {
             configuration: of(Client::Android),
             include_subdomains: true,
             exempt: vec![exempt],
             ..entry(&world, host, Matching::Exact, &[key])
         };
-        world.add("apps", Body::Published(said));
+        world.add("apps", Body::Published(published));
     }
     for (name, good, bad) in
         [(WWW, "p", "c"), ("api.example.com", "c", "p"), ("v1.api.example.com", "c", "p")]
@@ -193,9 +196,9 @@ fn both_kinds_of_pins_of_an_apple_configuration_must_hold_and_one_of_dns_over_tl
     let mut world = World::new(&[("a", HOST), ("b", HOST)]);
     world.accept(&[a("a")]);
     for (scope, key) in [(Scope::Leaf, "a"), (Scope::PathCa, "ca")] {
-        let said = entry(&world, HOST, Matching::Exact, &[key]);
+        let published = entry(&world, HOST, Matching::Exact, &[key]);
         let configuration = of(Client::Apple);
-        world.add("apps", Body::Published(Published { scope, configuration, ..said }));
+        world.add("apps", Body::Published(Published { scope, configuration, ..published }));
     }
     assert_eq!(world.codes(&[a("a")]), []);
     assert_eq!(world.codes(&[a("b")]), [UNMET]);
@@ -212,10 +215,10 @@ fn both_kinds_of_pins_of_an_apple_configuration_must_hold_and_one_of_dns_over_tl
     let before = dot(&world, &["a"]);
     world.accept_deployment(&before);
     for (scope, key) in [(Scope::Leaf, "a"), (Scope::SentCa, "ca")] {
-        let said = entry(&world, HOST, Matching::Exact, &[key]);
+        let published = entry(&world, HOST, Matching::Exact, &[key]);
         let configuration = of(Client::DnsOverTls);
-        let said = Published { scope, configuration, port: Some(853), ..said };
-        world.add("apps", Body::Published(said));
+        let published = Published { scope, configuration, port: Some(853), ..published };
+        world.add("apps", Body::Published(published));
     }
     assert_eq!(codes_of(&world, &dot(&world, &["a"])), []);
     assert_eq!(codes_of(&world, &dot(&world, &["b"])), [UNMET], "its CA is not sent");
@@ -227,8 +230,8 @@ fn pins_end_at_the_very_second() {
     let mut world = World::new(&[("a", HOST), ("b", HOST)]);
     world.accept(&[a("a")]);
     let lifetime = Lifetime::ExpiresAt(world.now + 5);
-    let said = Published { lifetime, ..entry(&world, HOST, Matching::Exact, &["a"]) };
-    world.add("apps", Body::Published(said));
+    let published = Published { lifetime, ..entry(&world, HOST, Matching::Exact, &["a"]) };
+    world.add("apps", Body::Published(published));
     world.now += 4;
     assert_eq!(world.codes(&[a("b")]), [UNMET]);
     world.now += 1;
@@ -308,7 +311,7 @@ fn a_cross_sign_that_changes_with_the_key() {
 fn pins_of_a_domain_above_that_another_server_publishes_and_their_waiver() {
     let mut world = World::new(&[("a", HOST), ("b", HOST), ("p", "example.com")]);
     world.accept(&[a("a")]);
-    let said = Published {
+    let published = Published {
         include_subdomains: true,
         origin: Origin::Header,
         lifetime: Lifetime::MaxAge("1d".parse().expect("an age")),
@@ -316,7 +319,7 @@ fn pins_of_a_domain_above_that_another_server_publishes_and_their_waiver() {
     };
     // The peer's clock is years ahead.
     let writer = "web-9".parse().expect("a name");
-    let event = Event::new(world.now + 4_000 * DAY, 1, writer, Body::Published(said));
+    let event = Event::new(world.now + 4_000 * DAY, 1, writer, Body::Published(published));
     world.state.take(event.clone(), Standing::Peer);
     let above = |class| [(Code::SuperdomainPinsUnmet, class)];
     assert_eq!(world.codes(&[a("a")]), above(WARNING));
@@ -330,7 +333,7 @@ fn pins_of_a_domain_above_that_another_server_publishes_and_their_waiver() {
 }
 
 #[test]
-fn a_policy_that_was_withheld_is_published_once_it_is_met() {
+fn a_withheld_policy_is_published_once_it_matches() {
     let mut world = World::new(&[("a", HOST), ("b", HOST)]);
     let block = |certificate| Block { pins: &["b", "backup"], ..a(certificate) };
     world.accept(&[block("a")]);

@@ -27,7 +27,7 @@ fn pattern<'a>(names: &'a [&'a str], certificate: &'a str) -> [Block<'a>; 2] {
 }
 
 #[test]
-fn a_pattern_with_a_certificate_of_another_host_leads_those_who_ignore_names() {
+fn a_pattern_with_another_hosts_certificate_counts_for_clients_that_ignore_names() {
     let names: [&[&str]; 3] = [&["*.example.com"], &[".example.com"], &["www.*"]];
     for names in names {
         let mut world = World::new(&OTHER);
@@ -46,7 +46,7 @@ fn a_pattern_with_a_certificate_of_another_host_leads_those_who_ignore_names() {
 }
 
 #[test]
-fn a_pattern_of_a_server_spans_several_labels_for_those_who_ignore_names() {
+fn a_pattern_spans_several_labels_for_clients_that_ignore_names() {
     let mut world = World::new(&OTHER);
     let names: &[&str] = &["*.example.com"];
     world.accept(&pattern(names, "a"));
@@ -56,7 +56,7 @@ fn a_pattern_of_a_server_spans_several_labels_for_those_who_ignore_names() {
 }
 
 #[test]
-fn clients_of_a_pattern_are_led_by_the_pattern_above_it() {
+fn clients_of_a_pattern_reach_the_server_of_the_pattern_above() {
     let mut world = World::new(&OTHER);
     let names: &[&str] = &["*.example.com"];
     world.accept(&pattern(names, "a"));
@@ -83,7 +83,7 @@ fn clients_that_check_names_ignore_a_certificate_for_other_names() {
 }
 
 #[test]
-fn a_default_server_that_takes_the_place_of_another_locks_out_those_who_ignore_names() {
+fn another_default_server_locks_out_clients_that_ignore_names() {
     let mut world = World::new(&OTHER);
     let (first, other) = (|| named(&["first.test"], "f"), || named(&["other.test"], "a"));
     world.accept(&[first(), other()]);
@@ -155,7 +155,7 @@ fn two_addresses_of_a_port_that_swap_their_certificates_lock_clients_out() {
 }
 
 #[test]
-fn default_servers_of_two_addresses_that_swap_lock_out_those_who_ignore_names() {
+fn swapped_default_servers_of_two_addresses_lock_out_clients_that_ignore_names() {
     let mut world = World::new(&OTHER);
     let of = |world: &World, first, second| {
         let blocks = [named(&["first.test"], first), named(&["other.test"], second)];

@@ -642,7 +642,7 @@ fn a_pattern_that_another_hides_is_not_asked() {
 }
 
 #[test]
-fn blocks_of_one_name_and_blocks_below_are_held_against_a_policy() {
+fn blocks_of_the_same_name_and_below_are_compared_with_a_policy() {
     let mut world = World::new(&[("a", "example.com"), ("b", "example.com")]);
     let policy = |include_subdomains| Block {
         names: &["example.com"],

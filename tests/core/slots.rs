@@ -88,7 +88,7 @@ fn a_certificate_of_a_kind_that_is_new_is_judged() {
 }
 
 #[test]
-fn the_first_of_a_kind_is_another_path_to_clients_that_prefer_it() {
+fn a_first_certificate_of_a_kind_is_a_new_path_for_clients_that_prefer_it() {
     let mut world = crossed();
     world.import(WWW, Matching::Exact, Scope::Chain, "other");
     world.pki.key("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
@@ -110,7 +110,7 @@ fn the_first_of_a_kind_is_another_path_to_clients_that_prefer_it() {
 }
 
 #[test]
-fn clients_of_a_certificate_that_is_gone_get_one_of_those_that_are_left() {
+fn clients_of_a_removed_certificate_get_one_of_the_others() {
     assert_change(&["rsa-old", "ec-good"], &["rsa-old"], &[UNMET]);
     assert_change(&["rsa-good", "ec-old"], &["ec-old"], &[UNMET]);
     // No client accepted the removed certificate.
@@ -190,7 +190,7 @@ fn pins_that_another_block_never_satisfied_let_its_other_certificate_change() {
 }
 
 #[test]
-fn a_certificate_that_is_not_for_a_name_refuses_nobody_for_its_pins() {
+fn a_certificate_for_another_name_is_not_compared_with_pins_of_this_name() {
     let mut world = with(WWW, &["ec-good"]);
     world.pki.key("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);
     world.pki.sign("rsa", "/CN=b.test", "ca", &leaf_extensions("b.test"));
@@ -238,7 +238,7 @@ fn a_name_that_falls_to_a_certificate_without_it_is_reported() {
 }
 
 #[test]
-fn a_virtual_host_that_no_name_leads_to_locks_nobody_out() {
+fn an_unreachable_virtual_host_refuses_nothing() {
     let mut world = World::new(&[("wild", "*.example.com"), ("own", WWW)]);
     let deployment = |world: &World, certificate| {
         let mut deployment = world.deployment(&[

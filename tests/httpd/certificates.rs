@@ -216,7 +216,7 @@ fn certificates_that_openssl_commands_load() {
         httpd.configure(&configuration(&live, more));
         httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
     }
-    // It stands beside a certificate of another key type.
+    // A certificate of another key type stays beside it.
     httpd.configure(&configuration(&other, &pairs(&["rsa"])));
     let outcome = httpd.test();
     outcome.refused("no-pin-in-chain", httpd.line("HPKPUse site"));
@@ -315,7 +315,7 @@ fn chains_that_openssl_completes() {
 
 /// A chain of any length has the same result at a config test and at a start.
 #[test]
-fn long_chains_have_one_verdict() {
+fn long_chains_have_the_same_result_at_test_and_start() {
     let mut httpd = prepared();
     let (pki, port) = (httpd.pki(), free_port());
     pki.intermediate("between", "ca");
@@ -486,13 +486,13 @@ fn a_chain_that_openssl_completes() {
         httpd.start();
         assert_eq!(asked(&httpd, port), (200, 1), "{directive}");
         let address = format!("127.0.0.1:{port}");
-        let shown = succeed(
+        let output = succeed(
             Command::new("openssl")
                 .args(["s_client", "-connect", &address, "-showcerts"])
                 .stdin(std::process::Stdio::null()),
         );
-        let shown = String::from_utf8_lossy(&shown).matches("BEGIN CERTIFICATE").count();
-        assert_eq!(shown, 3, "{directive}");
+        let count = String::from_utf8_lossy(&output).matches("BEGIN CERTIFICATE").count();
+        assert_eq!(count, 3, "{directive}");
         httpd.stop();
     }
 }

@@ -71,10 +71,10 @@ fn a_host_other_than_the_one_named_in_the_handshake() {
         let nameless = ask(&httpd, port, "127.0.0.1", "a.example", "--http1.1");
         assert_eq!((nameless.status, nameless.pins().len()), (200, 1), "{nameless:?}");
 
-        let told = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
-        assert!(wait(|| told().lines().count() >= 10), "{}", told());
-        assert!(told().contains("b.example 200 sent\n"), "{}", told());
-        assert!(told().contains(&format!(" {status} withheld\n")), "{}", told());
+        let log = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
+        assert!(wait(|| log().lines().count() >= 10), "{}", log());
+        assert!(log().contains("b.example 200 sent\n"), "{}", log());
+        assert!(log().contains(&format!(" {status} withheld\n")), "{}", log());
         httpd.stop();
     }
 }

@@ -217,7 +217,7 @@ fn a_missing_file_named_in_a_macro_is_replaced_by_the_kept_one() {
 
 /// A key with a pass phrase cannot be kept; the certificate presented in its place stays kept.
 #[test]
-fn a_kept_certificate_beside_one_that_cannot_be_kept() {
+fn a_kept_certificate_stays_when_the_configured_one_cannot_be_kept() {
     let mut site = Site::running();
     site.httpd.expect_in_log(&["hpkp: [certificate-cannot-be-kept]"]);
     site.httpd.install("other", "other");

@@ -102,14 +102,14 @@ fn enabled_and_disabled_as_debian_does_it() {
                 </VirtualHost>\n";
     pki.write("sites-enabled/site.conf", site);
     let example = example(&packaged);
-    let shown: Vec<&str> =
+    let examples: Vec<&str> =
         example.split_whitespace().filter(|w| w.starts_with("sha256/")).collect();
-    assert_eq!(shown.len(), 2, "{example}");
+    assert_eq!(examples.len(), 2, "{example}");
     pki.write("mods-available/hpkp.conf", &example);
     test(dir).refused_for("hpkp: [no-pin-in-chain]", "sites-enabled/site.conf", 6);
     let ours = example
-        .replace(shown[0], &format!("sha256/{}", pki.pin("live.pem")))
-        .replace(shown[1], &format!("sha256/{B}"));
+        .replace(examples[0], &format!("sha256/{}", pki.pin("live.pem")))
+        .replace(examples[1], &format!("sha256/{B}"));
     pki.write("mods-available/hpkp.conf", ours);
     test(dir).accepted(&[]);
 

@@ -228,13 +228,13 @@ fn exactly_one_field_of_each_kind() {
     let (https, http) = (site.https.to_string(), site.http.to_string());
     // httpd escapes quotation marks in the access log.
     let sent = site.enforced.replace('"', "\\\"");
-    let told = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
+    let log = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
     assert!(
-        wait(|| told().contains(&format!("/file.txt {https} \"sent\" \"{sent}\""))),
+        wait(|| log().contains(&format!("/file.txt {https} \"sent\" \"{sent}\""))),
         "{}",
-        told()
+        log()
     );
-    assert!(told().contains(&format!("/file.txt {http} \"off\" \"-\"")), "{}", told());
+    assert!(log().contains(&format!("/file.txt {http} \"off\" \"-\"")), "{}", log());
     httpd.stop();
 }
 
@@ -289,9 +289,9 @@ fn a_program_that_writes_the_head_itself_gets_no_field() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(count(&answer, "Public-Key-Pins"), 0, "{answer}");
     assert!(answer.ends_with("Connection: close\r\n\r\nx"), "{answer}");
-    let told = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
+    let log = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
     let expected = format!("/nph-cgi {} \"withheld\" \"-\"", site.https);
-    assert!(wait(|| told().contains(&expected)), "{}", told());
+    assert!(wait(|| log().contains(&expected)), "{}", log());
     httpd.stop();
 }
 
@@ -320,10 +320,10 @@ fn a_foreign_field_is_kept_where_hpkp_is_off() {
     assert!(on.pins()[0].contains(&live));
     let off = curl.get(&format!("https://off.localhost:{https}/one"));
     assert_eq!(off.pins(), [FOREIGN]);
-    let told = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
-    assert!(wait(|| told().lines().count() >= 2));
-    assert!(told().contains("localhost sent\n"), "{}", told());
-    assert!(told().contains("off.localhost off\n"), "{}", told());
+    let log = || fs::read_to_string(httpd.path("told.log")).unwrap_or_default();
+    assert!(wait(|| log().lines().count() >= 2));
+    assert!(log().contains("localhost sent\n"), "{}", log());
+    assert!(log().contains("off.localhost off\n"), "{}", log());
     httpd.stop();
 }
 

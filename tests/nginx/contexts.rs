@@ -52,9 +52,9 @@ fn a_host_other_than_the_one_named_in_the_handshake() {
             assert_eq!((response.status, response.pins().len()), (200, 0), "{version}");
         }
     }
-    let told = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
-    assert!(hpkp_tests::nginx::wait(|| told().lines().count() >= 8));
-    assert!(told().contains("b.example withheld\n") && told().contains("b.example sent\n"));
+    let log = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
+    assert!(hpkp_tests::nginx::wait(|| log().lines().count() >= 8));
+    assert!(log().contains("b.example withheld\n") && log().contains("b.example sent\n"));
     nginx.stop();
 }
 

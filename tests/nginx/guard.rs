@@ -840,7 +840,7 @@ fn each_name_of_a_certificate_is_compared_with_its_own_pins() {
 }
 
 #[test]
-fn what_the_directive_takes() {
+fn invalid_arguments_of_the_directive_are_refused() {
     let site = Site::new();
     let port = site.port;
     for (directive, error) in [

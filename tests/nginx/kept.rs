@@ -287,7 +287,7 @@ fn a_chain_without_its_pinned_intermediate_is_replaced_at_a_start() {
 
 /// A new certificate of another key type beside the kept one would lock out clients that prefer that type.
 #[test]
-fn other_kinds_of_keys_are_not_presented_beside_it() {
+fn a_new_key_type_is_not_presented_beside_a_kept_certificate() {
     let mut site = Site::new();
     let pki = site.nginx.pki();
     pki.key("rsa", RSA);

@@ -282,7 +282,7 @@ fn configure_with(nginx: &Nginx, place: Place, module: &str, is_first: bool, blo
 }
 
 #[test]
-fn what_another_module_chooses_in_stream_is_not_known() {
+fn a_certificate_chosen_in_stream_is_not_known_at_load() {
     if std::env::var_os("HPKP_NGINX").is_some() {
         eprintln!("not tested: the module is for Debian's nginx");
         return;

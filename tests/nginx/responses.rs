@@ -109,12 +109,12 @@ pub fn site() -> (Nginx, Site) {
 fn exactly_one_field_of_each_kind() {
     let (mut nginx, site) = site();
     site.exactly_one_field_of_each_kind();
-    let told = std::fs::read_to_string(nginx.path("told.log")).expect("an access log");
+    let log = std::fs::read_to_string(nginx.path("told.log")).expect("an access log");
     let (https, http) = (site.https.to_string(), site.http.to_string());
     // nginx escapes quotation marks in the access log.
     let sent = site.enforced.replace('"', "\\x22");
-    assert!(told.contains(&format!("/file.txt {https} \"sent\" \"{sent}\"")), "{told}");
-    assert!(told.contains(&format!("/file.txt {http} \"off\" \"-\"")), "{told}");
+    assert!(log.contains(&format!("/file.txt {https} \"sent\" \"{sent}\"")), "{log}");
+    assert!(log.contains(&format!("/file.txt {http} \"off\" \"-\"")), "{log}");
     nginx.stop();
 }
 
@@ -145,9 +145,9 @@ fn malformed_requests_get_the_field() {
     // receive error (56).
     let code = curl.exit_code(&site.url("/return444"));
     assert!([Some(52), Some(56)].contains(&code), "{code:?}");
-    let told = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
-    assert!(wait(|| told().contains("/return444")));
-    assert!(told().contains(&format!("/return444 {} \"withheld\" \"-\"", site.https)));
+    let log = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
+    assert!(wait(|| log().contains("/return444")));
+    assert!(log().contains(&format!("/return444 {} \"withheld\" \"-\"", site.https)));
     nginx.stop();
 }
 
@@ -179,9 +179,9 @@ fn a_foreign_field_is_kept_where_hpkp_is_off() {
     assert!(on.pins()[0].contains(&live));
     let off = curl.get(&format!("https://off.localhost:{https}/one"));
     assert_eq!(off.pins(), [FOREIGN]);
-    let told = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
-    assert!(wait(|| told().lines().count() >= 2));
-    assert!(told().contains("localhost sent\n") && told().contains("off.localhost off\n"));
+    let log = || std::fs::read_to_string(nginx.path("told.log")).unwrap_or_default();
+    assert!(wait(|| log().lines().count() >= 2));
+    assert!(log().contains("localhost sent\n") && log().contains("off.localhost off\n"));
     nginx.stop();
 }
 

@@ -163,11 +163,11 @@ fn after_a_hello_retry_request(nginx: &mut Nginx, more: &str, source: &Source) {
     begin(nginx, port, &format!("{more} ssl_ecdh_curve secp384r1;"), source);
     for (number, address) in ADDRESSES.into_iter().enumerate() {
         let arguments = ["-tls1_3", "-groups", "X25519:P-384", "-bind", address];
-        let mut shown = Command::new("openssl");
-        shown.args(["s_client", "-msg", "-servername", "localhost"]).args(arguments);
-        shown.args(["-connect", &format!("127.0.0.1:{port}")]).stdin(Stdio::null());
-        let shown = String::from_utf8_lossy(&output(&mut shown).stdout).into_owned();
-        assert_eq!(shown.matches(", ClientHello").count(), 2, "{shown}");
+        let mut openssl = Command::new("openssl");
+        openssl.args(["s_client", "-msg", "-servername", "localhost"]).args(arguments);
+        openssl.args(["-connect", &format!("127.0.0.1:{port}")]).stdin(Stdio::null());
+        let messages = String::from_utf8_lossy(&output(&mut openssl).stdout).into_owned();
+        assert_eq!(messages.matches(", ClientHello").count(), 2, "{messages}");
         let client = SessionClient::new(&nginx.path("retried"), &arguments);
         let answer = client.begin(port, "localhost", "localhost");
         assert_eq!((answer.resumed, answer.sent()), (false, 1 - number), "{address}");

@@ -99,7 +99,7 @@ fn variables_that_change_in_running_workers() {
 }
 
 #[test]
-fn what_is_presented_must_satisfy_the_policy_and_leave_a_backup() {
+fn a_presented_certificate_must_satisfy_the_policy_and_leave_a_backup() {
     let mut nginx = furnished();
     let pki = nginx.pki();
     let (one, between, port) = (pki.pin("one.pem"), pki.pin("between.pem"), free_port());
@@ -194,7 +194,7 @@ fn pins_of_an_unguarded_host_are_recorded() {
 }
 
 #[test]
-fn what_the_directive_takes() {
+fn invalid_arguments_of_the_directive_are_refused() {
     let nginx = furnished();
     let (one, port) = (nginx.pki().pin("one.pem"), free_port());
     present(&nginx, &["one"]);

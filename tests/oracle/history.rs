@@ -137,7 +137,7 @@ pub struct Others {
 pub trait Site {
     /// The present time, if it cannot be chosen.
     fn now(&self) -> Option<i64>;
-    /// The real port that stands for one of this world's.
+    /// The real port for a port of this world.
     fn port(&self, port: u16) -> u16;
     /// Takes over the events that others have written.
     fn learn(&mut self, others: &Others);

@@ -13,16 +13,16 @@ use hpkp_tests::outcome::Kind;
 use hpkp_tests::site::B;
 
 /// Clients that connected once each, one after every step, and keep the pins that they noted then.
-struct Visitors {
+struct Clients {
     url: String,
     ca: PathBuf,
     stores: Vec<PathBuf>,
 }
 
-impl Visitors {
+impl Clients {
     /// A new client connects; the server must answer it and send it `pins`.
     #[track_caller]
-    fn come(&mut self, pins: &[&str]) {
+    fn connect(&mut self, pins: &[&str]) {
         let store = self.ca.with_file_name(format!("visitor-{}", self.stores.len()));
         let wget2 = Wget2::new(&self.ca, store.clone());
         assert_eq!(wget2.get(&self.url), Some(0));
@@ -31,7 +31,7 @@ impl Visitors {
     }
 
     /// wget2's exit code for each client, as if it came back only now: what it notes goes into a copy of its store.
-    fn come_back(&self) -> Vec<Option<i32>> {
+    fn reconnect(&self) -> Vec<Option<i32>> {
         let copy = self.ca.with_file_name("again");
         let again = |store| {
             fs::copy(store, &copy).expect("a store");
@@ -65,7 +65,7 @@ fn rotation<S: Site>() {
         ("second", &[second, third, B]),
     ];
     let url = format!("https://localhost:{port}/");
-    let mut visitors = Visitors { url, ca: site.path("ca.pem"), stores: Vec::new() };
+    let mut clients = Clients { url, ca: site.path("ca.pem"), stores: Vec::new() };
     for (step, (certificate, pins)) in steps.into_iter().enumerate() {
         lay_out(&site, certificate, pins, "refuse");
         if step == 0 {
@@ -73,8 +73,8 @@ fn rotation<S: Site>() {
         } else {
             assert_eq!(site.reload_tested(), Reload::Accepted, "step {step}");
         }
-        assert_eq!(visitors.come_back(), vec![Some(0); step]);
-        visitors.come(pins);
+        assert_eq!(clients.reconnect(), vec![Some(0); step]);
+        clients.connect(pins);
     }
     let all_served = [Some(0); 4];
 
@@ -83,7 +83,7 @@ fn rotation<S: Site>() {
     lay_out(&site, "third", wrong, "refuse");
     let Reload::Refused(outcome) = site.reload_tested() else { panic!("accepted") };
     assert_eq!(codes(&outcome), ["published-pins-unmet"], "{outcome}");
-    assert_eq!(visitors.come_back(), all_served);
+    assert_eq!(clients.reconnect(), all_served);
     // The operator forces it: nginx refuses a reload without a test before it as well, httpd cannot.
     let check = match S::KIND {
         Kind::Nginx => "warn",
@@ -92,12 +92,12 @@ fn rotation<S: Site>() {
     site.expect_in_log(&["hpkp: [published-pins-unmet]"]);
     lay_out(&site, "third", wrong, check);
     assert_eq!(site.reload_forced(), Reload::Accepted);
-    assert_eq!(visitors.come_back(), [Some(5), Some(0), Some(0), Some(0)]);
+    assert_eq!(clients.reconnect(), [Some(5), Some(0), Some(0), Some(0)]);
 
     // The second key again: all clients are served again.
     lay_out(&site, "second", wrong, "refuse");
     assert_eq!(site.reload_tested(), Reload::Accepted);
-    assert_eq!(visitors.come_back(), all_served);
+    assert_eq!(clients.reconnect(), all_served);
     site.down();
 }
 

@@ -185,12 +185,12 @@ fn unreadable<S: Site>() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_under_nginx() {
+fn nginx_continues_while_its_directory_is_unusable() {
     unreadable::<Nginx>();
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_under_httpd() {
+fn httpd_continues_while_its_directory_is_unusable() {
     unreadable::<Httpd>();
 }
 
@@ -252,7 +252,7 @@ fn read_only<S: Site>() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to() {
+fn new_pins_are_withheld_while_the_directory_is_read_only() {
     read_only::<Nginx>();
     read_only::<Httpd>();
 }
@@ -334,7 +334,7 @@ fn two_writers<S: Site>() {
 }
 
 #[test]
-fn two_servers_that_write_under_two_names() {
+fn two_servers_with_two_writer_names_share_a_directory() {
     two_writers::<Nginx>();
     two_writers::<Httpd>();
 }
@@ -372,13 +372,13 @@ fn one_writer<S: Site>(alike: bool) {
 }
 
 #[test]
-fn two_nginx_that_write_under_one_name() {
+fn a_second_nginx_with_the_same_writer_name_sends_no_header() {
     one_writer::<Nginx>(false);
     one_writer::<Nginx>(true);
 }
 
 #[test]
-fn two_httpd_that_write_under_one_name() {
+fn a_second_httpd_with_the_same_writer_name_sends_no_header() {
     one_writer::<Httpd>(false);
     one_writer::<Httpd>(true);
 }
@@ -453,7 +453,7 @@ fn copied<S: Site>() {
 }
 
 #[test]
-fn a_file_copied_from_another_machine() {
+fn a_file_copied_from_another_machine_is_not_written() {
     copied::<Nginx>();
     copied::<Httpd>();
 }
@@ -501,7 +501,7 @@ fn clock<S: Site>() {
 }
 
 #[test]
-fn a_clock_that_is_set() {
+fn a_clock_set_back_or_forward_ends_no_pins_early() {
     clock::<Nginx>();
     clock::<Httpd>();
 }
@@ -555,7 +555,7 @@ fn garbage<S: Site>() {
 }
 
 #[test]
-fn a_hundred_megabytes_of_garbage() {
+fn a_peer_file_of_100_megabytes_of_garbage_is_reported() {
     garbage::<Nginx>();
     garbage::<Httpd>();
 }
@@ -608,11 +608,11 @@ fn killed<S: Site>() {
 }
 
 #[test]
-fn nginx_killed_while_it_reloads() {
+fn pins_sent_before_a_kill_of_nginx_are_recorded() {
     killed::<Nginx>();
 }
 
 #[test]
-fn httpd_killed_while_it_reloads() {
+fn pins_sent_before_a_kill_of_httpd_are_recorded() {
     killed::<Httpd>();
 }

@@ -121,13 +121,13 @@ fn beside_a_draining_one<S: Site>(mut pinned: PinnedSite<S>) {
 }
 
 #[test]
-fn nginx_beside_one_that_answers_its_last_requests() {
+fn nginx_starts_beside_one_that_answers_its_last_requests() {
     beside_a_draining_one(PinnedSite::<Nginx>::running());
 }
 
 /// With mod_cgid: its daemon is a fork of the parent, listens on a socket of its own, and runs until httpd ends.
 #[test]
-fn httpd_beside_one_that_answers_its_last_requests() {
+fn httpd_starts_beside_one_that_answers_its_last_requests() {
     let mut httpd = Httpd::furnished(Module::Shipped, Mpm::ALL[0]);
     httpd.load(&["dir", "cgid"]);
     httpd.pki().records("records");
@@ -226,7 +226,7 @@ fn ending(pinned: &mut PinnedSite<Nginx>) -> Child {
 
 /// A stop and a start at once, on another port: only the writer's name makes the start wait.
 #[test]
-fn nginx_beside_one_that_is_ending() {
+fn nginx_starts_beside_one_that_is_stopping() {
     let mut pinned = sharing(&["records writer=web-1"]);
     let old = ending(&mut pinned);
     pinned.port = free_port();
@@ -267,7 +267,7 @@ fn beside_a_living_one(published: &[&str]) {
 }
 
 #[test]
-fn nginx_beside_one_that_goes_on() {
+fn nginx_with_a_lock_out_is_refused_beside_a_running_one() {
     beside_a_living_one(&["records writer=web-1"]);
     beside_a_living_one(&[]);
 }
@@ -275,7 +275,7 @@ fn nginx_beside_one_that_goes_on() {
 /// The writer's name identifies the server, also when its files have been replaced, by
 /// `hpkp published compact` or by a backup.
 #[test]
-fn nginx_beside_one_of_the_same_name_at_another_port() {
+fn nginx_with_a_lock_out_is_refused_beside_one_of_the_same_name() {
     let mut pinned = sharing(&["records writer=web-1"]);
     shared(&pinned, "other", free_port(), &["records writer=web-1"]);
     refused(&pinned);
@@ -292,7 +292,7 @@ fn nginx_beside_one_of_the_same_name_at_another_port() {
 }
 
 #[test]
-fn httpd_beside_one_that_goes_on() {
+fn httpd_with_a_lock_out_is_refused_beside_a_running_one() {
     let mut pinned = PinnedSite::<Httpd>::new();
     pinned.site.pki().leaf("other", "localhost", "ca");
     let lay_out = |pinned: &PinnedSite<Httpd>, certificate: &str, pid_file: &str| {
@@ -319,7 +319,7 @@ fn httpd_beside_one_that_goes_on() {
 
 /// The master was killed: its workers continue to serve, and no signal can reload them.
 #[test]
-fn nginx_beside_orphans() {
+fn nginx_starts_beside_orphaned_workers() {
     for (certificate, asked) in [("live", SENT), ("other", WITHHELD)] {
         let mut pinned = sharing(&["records writer=web-1"]);
         let workers = pinned.site.workers();
@@ -339,7 +339,7 @@ fn nginx_beside_orphans() {
 
 /// During a binary upgrade the new master already holds the claim before the old master has ended.
 #[test]
-fn an_upgraded_nginx_has_its_name_at_once() {
+fn an_upgraded_nginx_holds_the_claim_at_once() {
     let mut pinned = PinnedSite::<Nginx>::new();
     pinned.site.pki().leaf("other", "localhost", "ca");
     shared(&pinned, "live", pinned.port, &["records writer=web-1"]);
@@ -373,7 +373,7 @@ fn an_upgraded_nginx_has_its_name_at_once() {
 
 /// Another program has the port: the failed start records nothing, and the next start succeeds.
 #[test]
-fn nginx_where_another_program_listens() {
+fn nginx_records_nothing_where_another_program_listens() {
     let mut pinned = PinnedSite::<Nginx>::new();
     pinned.publish(&[A]);
     pinned.site.expect_in_log(&["bind() to", "still could not bind()"]);

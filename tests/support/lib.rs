@@ -90,8 +90,8 @@ pub fn bound(port: u16) -> Option<std::os::fd::OwnedFd> {
         sin_zero: [0; 8],
     };
     let reuse: libc::c_int = 1;
-    // SAFETY: asks for a new descriptor, which is nobody else's; the option and the address are as long as
-    // the calls are told.
+    // SAFETY: creates a new descriptor, which this function owns; the option and the address have the lengths that are
+    // passed.
     unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
         if socket < 0 {

@@ -50,7 +50,7 @@ fn numbers(file: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn what_is_appended_is_read() {
+fn appended_events_are_read() {
     let fresh = Fresh::new();
     let directory = fresh.open();
     append(&directory, &[]).unwrap();

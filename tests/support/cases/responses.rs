@@ -292,14 +292,14 @@ impl Site {
             for answer in [first, resumed] {
                 assert_eq!(count(&answer, "Public-Key-Pins"), 1, "{version}: {answer}");
             }
-            let shown = succeed(
+            let output = succeed(
                 Command::new("openssl")
                     .args(["s_client", "-connect", &format!("127.0.0.1:{}", self.https)])
                     .args([version, "-sess_in", session])
                     .stdin(Stdio::null()),
             );
-            let shown = String::from_utf8_lossy(&shown);
-            assert!(shown.contains("Reused, "), "no session was resumed");
+            let output = String::from_utf8_lossy(&output);
+            assert!(output.contains("Reused, "), "no session was resumed");
         }
     }
 
