@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &AnalyzeArguments) -> Exit {
     }
 }
 
-/// A target as it was given; none where it is no target.
+/// A target as the user wrote it. `None` if the text is no host and no URL.
 type Named = (String, Option<Target>);
 
 fn prepare(arguments: &AnalyzeArguments) -> Result<(Vec<Named>, Anchored, CaTable), Failure> {
@@ -78,7 +78,7 @@ fn prepare(arguments: &AnalyzeArguments) -> Result<(Vec<Named>, Anchored, CaTabl
     Ok((targets, anchored, table))
 }
 
-/// The targets of the command line, and those on standard input.
+/// The targets of the command line and of standard input.
 fn targets(arguments: &AnalyzeArguments) -> Result<Vec<Named>, Failure> {
     let protocol = match arguments.starttls {
         Some(starttls) => Protocol::Starttls(starttls),
@@ -96,7 +96,7 @@ fn targets(arguments: &AnalyzeArguments) -> Result<Vec<Named>, Failure> {
             let list = String::from_utf8_lossy(&bytes);
             let lines = list.lines().map(str::trim);
             let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-            // One bad line of a list is not the end of the others.
+            // An invalid line is reported; the other lines are still analyzed.
             targets.extend(lines.map(|line| (line.to_owned(), target(line, protocol))));
             continue;
         }
@@ -116,7 +116,7 @@ fn targets(arguments: &AnalyzeArguments) -> Result<Vec<Named>, Failure> {
     Ok(targets)
 }
 
-/// A target; a URL says itself how its server is spoken to, but for `--no-http`.
+/// Parses a target. A URL contains its protocol; `--no-http` overrides it.
 fn target(text: &str, protocol: Protocol) -> Option<Target> {
     let mut target = Target::parse(text, protocol)?;
     if protocol != Protocol::Https && target.site.protocol == Protocol::Https {
@@ -125,7 +125,7 @@ fn target(text: &str, protocol: Protocol) -> Option<Target> {
     Some(target)
 }
 
-/// Looks at all targets, some of them at a time; the reports are in their order.
+/// Analyzes the targets, several at a time. The reports have the order of the targets.
 fn analyze(
     targets: &[Named],
     arguments: &AnalyzeArguments,

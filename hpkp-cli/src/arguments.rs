@@ -1,5 +1,5 @@
-//! Command line: one definition, of which help, man pages and completions are made. The help texts
-//! are the comments here.
+//! The command line. Help texts, man pages and shell completions are generated from one definition. The doc
+//! comments of arguments are the help texts.
 
 mod acme;
 mod analyze;

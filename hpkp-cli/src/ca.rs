@@ -1,4 +1,4 @@
-//! `hpkp ca`: what is known of the keys of certificate authorities.
+//! `hpkp ca`: prints the table of CA keys.
 
 mod table;
 
@@ -15,12 +15,13 @@ use crate::output::{self, JSON_VERSION};
 pub(crate) use table::{CaKey, CaTable};
 use table::{CaRole, CaStatus};
 
-/// A key as `--json` prints it.
+/// A key in the JSON output.
 #[derive(Debug, Serialize)]
 struct KeyView<'a> {
     #[serde(flatten)]
     key: &'a CaKey,
-    /// The other keys of its rotation that issue certificates or may begin to at any time.
+    /// The other keys of the same rotation with which the CA issues certificates or may begin to at any
+    /// time.
     siblings: Vec<String>,
 }
 

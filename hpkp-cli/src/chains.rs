@@ -1,4 +1,4 @@
-//! Certificate chains that a command is asked about: those in files, and those that a server presents.
+//! The certificate chains that a command checks: from files, or from a server.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{encoded, output};
 /// Certificate chains with the name of the file or server that each came from.
 pub(crate) type Chains = Vec<(String, Vec<Arc<Certificate>>)>;
 
-/// The certificates in a file that somebody named, in order; at least one.
+/// The certificates in a file that the user named, in order; at least one.
 pub(crate) fn of_file(file: &str) -> Result<Vec<Arc<Certificate>>, Failure> {
     let shown = output::path(Path::new(file));
     let bytes =
@@ -41,7 +41,7 @@ pub(crate) fn of_files(files: &[String]) -> Result<Vec<Vec<Arc<Certificate>>>, F
     files.iter().map(|file| of_file(file)).collect()
 }
 
-/// Why the file that somebody named cannot be read.
+/// The failure for a file that the user named and that cannot be read.
 pub(crate) fn unread(file: &str, error: &InputError) -> Failure {
     let hint = match file.parse::<Pin>() {
         Ok(_) => "; this is a pin, and a file is expected here",
@@ -53,11 +53,11 @@ pub(crate) fn unread(file: &str, error: &InputError) -> Failure {
     }
 }
 
-/// What a server presents.
+/// The chains that a server presents.
 #[derive(Debug)]
 pub(crate) struct OfServer {
     pub(crate) chains: Chains,
-    /// What could not be asked, in sentences: there may be more certificates.
+    /// The queries that failed, as sentences. If there are any, the server may have more certificates.
     pub(crate) unknown: Vec<String>,
 }
 

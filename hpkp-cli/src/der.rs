@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 /// The tag of a SEQUENCE.
 pub(crate) const SEQUENCE: u8 = 0x30;
 
-/// The tag, the content and what follows of the element that `der` begins with, for tags of one byte.
+/// The tag, the content, and the rest after the element that `der` begins with. Only one-byte tags are
+/// supported.
 pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -22,7 +23,7 @@ pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, content, rest))
 }
 
-/// An element with this content.
+/// The encoding of an element with this content.
 pub(crate) fn written(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len().to_be_bytes();
     let significant = &length[length.iter().take_while(|byte| **byte == 0).count()..];
@@ -38,17 +39,17 @@ pub(crate) fn written(tag: u8, content: &[u8]) -> Vec<u8> {
     der
 }
 
-/// A SEQUENCE of these elements.
+/// The encoding of a SEQUENCE of these elements.
 pub(crate) fn sequence(parts: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let content: Vec<u8> = parts.iter().flat_map(|part| part.as_ref()).copied().collect();
     written(SEQUENCE, &content)
 }
 
-/// A block in PEM (RFC 7468), in a buffer that is wiped.
+/// A PEM block (RFC 7468), in a buffer that is wiped.
 pub(crate) fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(Vec::with_capacity(pem::length(label, der.len())));
     pem::append(&mut text, label, der);
-    // It is ASCII; the buffer changes hands and is not copied.
+    // The text is ASCII. The conversion takes over the buffer without copying it.
     Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).unwrap_or_default())
 }
 

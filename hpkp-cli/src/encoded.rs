@@ -1,4 +1,4 @@
-//! The certificates in a file, for their descriptions beside the pins.
+//! Parses the certificates and keys in a file, and describes them.
 
 use hpkp_core::certificate::Certificate;
 use hpkp_core::pem::{self, PemError};
@@ -6,22 +6,22 @@ use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind, SpkiError};
 use serde::Serialize;
 
-/// A key with what it was found in.
+/// A key, and the kind of file content that contains it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Described {
     /// `sha256/` and base64.
     pub(crate) pin: String,
     /// `certificate`, `certificate signing request`, `public key` or `private key`.
     pub(crate) found_in: String,
-    /// Of a certificate, as are the others.
+    /// The subject of the certificate. This and the following members exist for certificates only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) subject: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) issuer: Option<String>,
-    /// The DNS names in it.
+    /// The DNS names in the certificate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) dns_names: Vec<String>,
-    /// When it expires, RFC 3339.
+    /// The expiry of the certificate, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) not_after: Option<String>,
 }
@@ -38,7 +38,7 @@ impl Described {
         }
     }
 
-    /// A private key: its pin, and nothing else of it.
+    /// Describes a private key by its pin alone.
     pub(crate) fn of_private_key(pin: Pin) -> Self {
         Self {
             pin: format!("sha256/{pin}"),
@@ -50,7 +50,7 @@ impl Described {
         }
     }
 
-    /// One line that begins with the pin.
+    /// The description as one line that begins with the pin.
     pub(crate) fn line(&self) -> String {
         let mut line = format!("{}  {}", self.pin, self.found_in);
         if let (Some(subject), Some(issuer), Some(not_after)) =
@@ -68,7 +68,7 @@ impl Described {
     }
 }
 
-/// The keys of a file, described, in order.
+/// Describes the keys of a file, in order.
 ///
 /// # Errors
 /// As [`spki::read`].
@@ -84,8 +84,8 @@ pub(crate) fn describe(file: &[u8]) -> Result<Vec<Described>, SpkiError> {
     Ok(described.collect())
 }
 
-/// The certificates in a file, in order: one in DER, or those of all PEM blocks that have one,
-/// whatever else stands between them. For what is none of either, the reason.
+/// The certificates in a file, in order: one in DER, or those of all PEM blocks; text between the blocks is
+/// ignored. An invalid certificate gives the reason.
 pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certificate, String>> {
     let (der, pem) = if file.first() == Some(&0x30) { (Some(file), &[][..]) } else { (None, file) };
     let blocks = pem::blocks(pem).filter_map(|block| match block {
@@ -101,12 +101,13 @@ pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certifica
     })
 }
 
-/// Whether `hash` is that of a certificate as a whole, which is no pin of its key.
+/// Whether `hash` is the hash of the whole certificate, and thus not the pin of its key.
 pub(crate) fn is_whole(certificate: &Certificate, hash: Pin) -> bool {
     openssl::sha::sha256(certificate.der()) == *hash.bytes()
 }
 
-/// Whether a PEM block has a private key, which a certificate file was mistaken for.
+/// Whether a PEM block contains a private key. The user then has named a key file instead of a certificate
+/// file.
 pub(crate) fn has_private_key(file: &[u8]) -> bool {
     pem::blocks(file).flatten().any(|block| block.is_private_key())
 }

@@ -8,9 +8,9 @@ pub enum Exit {
     /// 0: all is well.
     #[default]
     Fine,
-    /// 1: the answer is no, or what was given is wrong.
+    /// 1: the answer is no, or the input is invalid.
     No,
-    /// 2: the command was called in a wrong way. clap's own number.
+    /// 2: wrong usage. clap uses the same number.
     Usage,
     /// 3: the answer could not be determined.
     Undetermined,
@@ -28,8 +28,8 @@ impl Exit {
         }
     }
 
-    /// The code for two answers together: a negative answer comes before an unknown one, because
-    /// more knowledge would not make it positive.
+    /// Combines the codes of two answers: "no" takes precedence over "undetermined", because more knowledge
+    /// would not turn it into "yes".
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let gravity = |exit| match exit {

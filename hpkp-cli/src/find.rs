@@ -1,4 +1,4 @@
-//! `hpkp find`: the file with the private key that belongs to a pin or a certificate.
+//! `hpkp find`: finds the file with the private key that belongs to a pin or a certificate.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -22,23 +22,23 @@ use crate::progress::Progress;
 use crate::usage;
 use crate::walk::{self, Reached};
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
     pin: String,
     found: Vec<Found>,
-    /// Files with a certificate whose hash as a whole is what was looked for: it is no pin.
+    /// Files with a certificate whose hash equals the given pin. The hash of a certificate is no pin.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificate_hash_of: Vec<String>,
-    /// What might hold the key and could not be looked into.
+    /// Files and directories that may contain the key and could not be searched.
     not_looked_into: Vec<Closed>,
-    /// File systems of the kernel.
+    /// File systems of the kernel, which were not searched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<String>,
 }
 
-/// A file with the key in it.
+/// A file that contains the key.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Found {
     path: String,
@@ -84,7 +84,7 @@ struct Closed {
 /// Runs the command.
 pub(crate) fn run(arguments: &FindArguments) -> Exit {
     let FindArguments { key, directory, passphrase_file, json } = arguments;
-    // The order that `grep` has is the other one in `find`.
+    // `grep` has the reverse order of arguments, so users may give the directory first.
     if Path::new(key).is_dir() && directory.to_str().is_some_and(|text| text.parse::<Pin>().is_ok())
     {
         return usage::wrong("the pin comes before the directory: hpkp find PIN DIR");
@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: &FindArguments) -> Exit {
     search.end()
 }
 
-/// A search for a key. What it finds is printed at once.
+/// A search for a key. Results are printed immediately.
 struct Search {
     pin: Pin,
     passphrase: Option<Passphrase>,
@@ -123,7 +123,7 @@ struct Search {
     files: u64,
     written: io::Result<()>,
     found: Vec<Found>,
-    /// Files with a certificate of which the pin is the hash.
+    /// Files with a certificate whose hash equals the pin.
     whole: Vec<String>,
     not_searched: Vec<Closed>,
     skipped: Vec<String>,
@@ -190,7 +190,7 @@ impl Search {
         if self.written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    /// Says what there is to say at the end.
+    /// Prints the summary, and determines the exit code.
     fn end(mut self) -> Exit {
         self.progress = Progress::default();
         self.passphrase = None;
@@ -202,8 +202,8 @@ impl Search {
         } else {
             Exit::Undetermined
         };
-        // The search has stopped there, so nothing is known of what it would have found. A reader that has gone
-        // is not interested.
+        // The search stopped when its output failed, so the rest was not searched. If the reader of the
+        // output has gone, this is no error.
         if self.written.is_err() {
             return output::ended(Exit::Fine, self.written);
         }
@@ -239,7 +239,7 @@ impl Search {
         output::ended(exit, output::json(&report))
     }
 
-    /// Where to look next.
+    /// A hint where to search next.
     fn nothing_found(&self) -> String {
         let Self { pin, files, .. } = self;
         let files = output::counted(usize::try_from(*files).unwrap_or(usize::MAX), "file");
@@ -263,9 +263,9 @@ impl Found {
     }
 }
 
-/// What could not be searched, each reason once, with the first paths.
+/// The paths that could not be searched, grouped by reason, with the first paths of each group.
 fn summarised(closed: &[Closed]) -> Vec<String> {
-    /// How many paths a line names.
+    /// The most paths in a line.
     const NAMED: usize = 5;
     let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
     for Closed { path, why } in closed {
@@ -288,7 +288,7 @@ fn summarised(closed: &[Closed]) -> Vec<String> {
     lines.collect()
 }
 
-/// Looks for the key `pin` in a file.
+/// Searches a file for the key `pin`.
 fn look(
     path: &Path,
     bytes: &[u8],
@@ -327,13 +327,13 @@ fn look(
     }
 }
 
-/// Whether `hash` is that of a certificate in a file, of all its bytes.
+/// Whether `hash` is the hash of a whole certificate in a file.
 fn is_whole_certificate(bytes: &[u8], hash: Pin) -> bool {
     encoded::certificates(bytes).flatten().any(|certificate| encoded::is_whole(&certificate, hash))
 }
 
-/// The public keys in a file: each object by itself, so that one that is damaged, or a private key
-/// beside them, hides no other.
+/// The public keys in a file. Each object is parsed by itself, so that a damaged object, or a private key,
+/// does not hide the others.
 fn public_keys(bytes: &[u8]) -> Vec<spki::Key> {
     if bytes.first() == Some(&0x30) {
         return spki::read(bytes).unwrap_or_default();
@@ -344,7 +344,7 @@ fn public_keys(bytes: &[u8]) -> Vec<spki::Key> {
         .filter_map(|block| {
             let der = block.decode().ok()?;
             match block.label {
-                // What stands behind such a certificate is OpenSSL's own.
+                // OpenSSL's own trust settings follow the certificate.
                 b"TRUSTED CERTIFICATE" => {
                     let certificate = Certificate::from_der(&der).ok()?;
                     Some(vec![spki::Key { kind: Kind::Certificate, pin: certificate.pin()? }])

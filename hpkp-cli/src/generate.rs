@@ -1,4 +1,4 @@
-//! `hpkp generate`: shell completions and man pages, from the definition of the command line.
+//! `hpkp generate`: writes shell completions and man pages, from the definition of the command line.
 
 use std::io::{self, Write as _};
 

@@ -9,17 +9,17 @@ use crate::output;
 
 /// The largest configuration file, in bytes.
 const MAX_FILE: usize = 1 << 20;
-/// How many certificates of one client are looked at.
+/// The most certificates of one client that are read.
 const MAX_CERTIFICATES: usize = 10_000;
 
-/// With which key the next certificate comes.
+/// The key of the next certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NextKey {
-    /// The one in this file: the same, or one that lies ready.
+    /// The key in this file: the key in use, or a key that the client has made for the renewal.
     Kept(PathBuf),
-    /// One that does not exist yet.
+    /// A key that the client will make.
     New,
-    /// That depends on how the client is called.
+    /// Options of the client's command decide, and the command is in no file that is read here.
     Unknown,
 }
 
@@ -31,29 +31,29 @@ pub(super) struct Managed {
     /// The certificate, followed by its chain.
     pub(super) certificate: PathBuf,
     pub(super) next_key: NextKey,
-    /// Where the client has its key. None where it takes none from outside.
+    /// The file from which the client takes its key. `None` if the client always makes the key itself.
     pub(super) key: Option<PathBuf>,
-    /// The key that the client itself has made for the next renewal, where it does so.
+    /// The file with the key that the client has already made for the next renewal.
     pub(super) waiting: Option<PathBuf>,
-    /// Which setting says so.
+    /// The setting that decides about the next key.
     pub(super) because: String,
-    /// How to keep the key.
+    /// How to make the client keep its key.
     pub(super) fix: String,
-    /// When it renews, in days before the certificate expires; a third of its lifetime where none.
+    /// How many days before the expiry the client renews. `None` for a third of the certificate's lifetime.
     pub(super) days: Option<i64>,
-    /// When it renews, in seconds since 1970 UTC, where the client has decided it.
+    /// When the client renews, in seconds since 1970 UTC, if its configuration contains the time.
     pub(super) at: Option<i64>,
 }
 
-/// What was found in a directory.
+/// What a directory of an ACME client contains.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) managed: Vec<Managed>,
-    /// What could not be read.
+    /// Files and directories that could not be read, with the reason.
     pub(super) unread: Vec<String>,
 }
 
-/// The directories that clients use by themselves.
+/// The default directories of the clients, as far as they exist.
 pub(super) fn usual() -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let in_home = home.into_iter().flat_map(|home| [home.join(".acme.sh"), home.join(".lego")]);
@@ -72,7 +72,8 @@ pub(super) fn usual() -> Vec<PathBuf> {
     system.into_iter().map(PathBuf::from).chain(in_home).filter(|path| path.is_dir()).collect()
 }
 
-/// The certificates of whichever client has this directory; none where none has.
+/// The certificates of the client to which this directory belongs. `None` if its layout is of no known
+/// client.
 pub(super) fn in_directory(directory: &Path) -> Option<Found> {
     let mut found = Found::default();
     let is = |name: &str| directory.join(name).exists();
@@ -109,7 +110,7 @@ impl Found {
         paths
     }
 
-    /// Assignments `NAME=VALUE` of a file, the last of each name.
+    /// The assignments `NAME=VALUE` of a file; the last one of each name counts.
     fn settings(&mut self, file: &Path) -> BTreeMap<String, String> {
         match input::found(file, MAX_FILE) {
             Ok(bytes) => settings(&String::from_utf8_lossy(&bytes)),
@@ -121,7 +122,7 @@ impl Found {
     }
 }
 
-/// `NAME=VALUE` and `NAME = VALUE`, in quotation marks or without.
+/// The assignments `NAME=VALUE` and `NAME = VALUE` of a text, without their quotation marks.
 fn settings(text: &str) -> BTreeMap<String, String> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';', '[']));
     let pairs = lines.filter_map(|line| line.split_once('='));

@@ -21,14 +21,14 @@ use clients::{Managed, NextKey};
 
 pub(crate) use of_host::{OfHost, of_host};
 
-/// What is printed as JSON.
+/// The JSON output.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     v: u32,
     certificates: Vec<View>,
-    /// What could not be read.
+    /// Files and directories that could not be read, with the reason.
     unread: Vec<String>,
-    /// Directories of no known client.
+    /// Directories that belong to no known client.
     unknown: Vec<String>,
 }
 
@@ -40,11 +40,11 @@ struct View {
     /// `kept`, `new` or `unknown`.
     next_key: &'static str,
     because: String,
-    /// When the client renews it, about.
+    /// The approximate time of the renewal.
     renews: String,
     /// Whether clients of the host accept the renewed certificate: `yes`, `no` or `unknown`.
     answer: &'static str,
-    /// The hosts whose clients may not.
+    /// The hosts whose clients may refuse the renewed certificate.
     hosts: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fix: Option<String>,
@@ -67,7 +67,8 @@ fn doctor(arguments: &DoctorArguments) -> Result<Exit, Failure> {
     let mut exit = Exit::Fine;
     for place in &places {
         let Some(found) = clients::in_directory(place) else {
-            // A usual directory may be that of a client that was never used.
+            // A default directory exists also if its client was never used, so it is no finding. A
+            // directory that the operator named is.
             report.unknown.extend(arguments.acme.contains(place).then(|| output::path(place)));
             continue;
         };
@@ -88,7 +89,7 @@ fn doctor(arguments: &DoctorArguments) -> Result<Exit, Failure> {
     Ok(output::ended(exit, print(&report, arguments.records.json)))
 }
 
-/// What becomes of a certificate at its next renewal.
+/// The next key of a certificate, and whether clients accept it.
 fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), Failure> {
     let file = managed.certificate.to_string_lossy().into_owned();
     let present = vec![(file.clone(), chains::of_file(&file)?)];
@@ -107,7 +108,7 @@ fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), Failure> {
             hosts.push(judgement.host);
         }
     }
-    // Whether it makes a new key is not known.
+    // The client may keep its key, so the answer is not certain.
     if managed.next_key == NextKey::Unknown && exit == Exit::No {
         exit = Exit::Undetermined;
     }
@@ -133,7 +134,7 @@ fn view(managed: &Managed, judge: &Judge) -> Result<(View, Exit), Failure> {
     Ok((view, exit))
 }
 
-/// About when the client renews, in seconds since 1970 UTC.
+/// The approximate time of the renewal, in seconds since 1970 UTC.
 fn renews(managed: &Managed, leaf: &Certificate) -> i64 {
     const DAY: i64 = 86_400;
     let lifetime = leaf.not_after() - leaf.not_before();

@@ -10,17 +10,18 @@ use crate::chains;
 pub(crate) struct OfHost {
     pub(crate) client: &'static str,
     pub(crate) names: Vec<String>,
-    /// Where the client has its key. None where it takes none from outside.
+    /// The file from which the client takes its key. `None` if the client always makes the key itself.
     pub(crate) key: Option<PathBuf>,
-    /// The key that the client itself has made for the next renewal.
+    /// The file with the key that the client has already made for the next renewal.
     pub(crate) waiting: Option<PathBuf>,
-    /// How to have the client keep its key, where it would make a new one.
+    /// How to make the client keep its key, if the client would make a new one.
     pub(crate) makes_new: Option<String>,
-    /// Whether that depends on how the client is called.
+    /// Whether options of the client's command decide if it makes a new key.
     pub(crate) is_uncertain: bool,
 }
 
-/// Those of the clients in these directories, or in the usual ones, and what could not be read.
+/// The certificates of the host in these directories, or in the default ones, and the files that could not
+/// be read.
 pub(crate) fn of_host(directories: &[PathBuf], host: &str) -> (Vec<OfHost>, Vec<String>) {
     let usual = clients::usual();
     let places = if directories.is_empty() { &usual } else { directories };

@@ -1,4 +1,4 @@
-//! A chain as it was presented: whether clients accept it, and the paths that they may take.
+//! A presented chain: whether clients accept it, and the certificate paths that they may build.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::failure::Failure;
 use crate::presented::Presented;
 use crate::published::{OpenSsl, trust};
 
-/// Whom clients trust, for the core and for OpenSSL.
+/// The trust anchors, in the form of the core and in that of OpenSSL.
 pub(super) struct Anchored {
     pub(super) setting: Arc<TrustSetting>,
     store: X509Store,
-    /// The same, blind to dates.
+    /// The same anchors for a verification that ignores the validity dates.
     timeless: X509Store,
 }
 
 impl Anchored {
-    /// The system's roots and those in a file.
+    /// Reads the system's trust anchors and those in a file.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -48,12 +48,14 @@ impl Anchored {
 fn store(trust: &Trust, is_timeless: bool) -> Result<X509Store, ErrorStack> {
     let mut builder = X509StoreBuilder::new()?;
     for certificate in trust.certificates() {
-        // What OpenSSL cannot parse the core has skipped or passed; it vouches for nobody.
+        // The core has skipped or reported a certificate that OpenSSL cannot parse. Such a certificate
+        // verifies no chain.
         if let Ok(certificate) = X509::from_der(certificate.der()) {
             builder.add_cert(certificate)?;
         }
     }
-    // Clients accept an intermediate as an anchor where the operator gave it as one.
+    // The operator may give an intermediate certificate as a trust anchor, which OpenSSL accepts with this
+    // flag only.
     let mut flags = X509VerifyFlags::PARTIAL_CHAIN;
     if is_timeless {
         flags |= X509VerifyFlags::NO_CHECK_TIME;
@@ -62,41 +64,42 @@ fn store(trust: &Trust, is_timeless: bool) -> Result<X509Store, ErrorStack> {
     Ok(builder.build())
 }
 
-/// What is wrong with a chain, as clients see it who verify it.
+/// Something for which clients that verify the chain refuse it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) code: Code,
     pub(super) text: String,
 }
 
-/// A chain, judged.
+/// A chain and the result of its verification.
 pub(super) struct Judged {
     pub(super) chain: Chain,
     pub(super) faults: Vec<Fault>,
-    /// What can be reached from the leaf.
+    /// The certificates that a path from the leaf can contain.
     pub(super) path: Vec<PathCertificate>,
-    /// Sent, and on no path.
+    /// The sent certificates that are on no path.
     pub(super) superfluous: Vec<Arc<Certificate>>,
-    /// The chain that OpenSSL validates; empty where it does not.
+    /// The pins of the chain that OpenSSL validates; empty if it validates none.
     pub(super) validated: Vec<Pin>,
 }
 
 impl Judged {
-    /// The pins of what is sent.
+    /// The pins of the sent certificates.
     pub(super) fn sent(&self) -> Vec<Pin> {
         self.chain.certificates().iter().filter_map(|one| one.pin()).collect()
     }
 
-    /// What clients compare: the validated chain, or without one what is sent.
+    /// The pins that clients compare: those of the validated chain, or those of the sent certificates if
+    /// none is valid.
     pub(super) fn compared(&self) -> Vec<Pin> {
         if self.validated.is_empty() { self.sent() } else { self.validated.clone() }
     }
 }
 
-/// Judges what was presented for `host`.
+/// Verifies the chain that was presented for `host`.
 ///
 /// # Errors
-/// It cannot be parsed.
+/// A certificate cannot be parsed.
 pub(super) fn judge(
     presented: &Presented,
     host: &Host,
@@ -122,7 +125,7 @@ pub(super) fn judge(
     })
 }
 
-/// The pins of the chain that OpenSSL builds, and what is wrong with it.
+/// The pins of the chain that OpenSSL validates. Adds to `faults` why OpenSSL validates none.
 fn validate(
     chain: &Chain,
     anchored: &Anchored,
@@ -147,7 +150,7 @@ fn validate(
     }
     faults.extend(time_faults(chain, now));
     if faults.is_empty() {
-        // The anchor itself.
+        // All sent certificates are valid now, so the dates of the trust anchor are at fault.
         faults.push(Fault {
             code: Code::CertificateExpired,
             text: "a trusted root of the chain is not valid at this time".to_owned(),
@@ -156,7 +159,7 @@ fn validate(
     Ok(Vec::new())
 }
 
-/// What is wrong with the dates of what is sent.
+/// The sent certificates that are not valid now.
 fn time_faults(chain: &Chain, now: i64) -> impl Iterator<Item = Fault> {
     (1..).zip(chain.certificates()).filter_map(move |(place, certificate)| {
         let (code, what) = if certificate.not_after() < now {
@@ -176,7 +179,7 @@ fn time_faults(chain: &Chain, now: i64) -> impl Iterator<Item = Fault> {
     })
 }
 
-/// The pins of the chain, or why there is none.
+/// The pins of the chain that OpenSSL validates, or its error text.
 fn verify(
     store: &X509Store,
     leaf: &X509,
@@ -201,7 +204,7 @@ fn verify(
     })
 }
 
-/// Whether the leaf is for the host.
+/// The fault that the leaf is not for the host.
 fn name_fault(chain: &Chain, presented: &Presented, host: &Host) -> Option<Fault> {
     let leaf = chain.leaf();
     let is_for = match host {

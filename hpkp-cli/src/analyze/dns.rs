@@ -14,16 +14,16 @@ use hpkp_core::published::tlsa::{MAX_RECORDS, Tlsa};
 use crate::output;
 use crate::timed::{Timed, left, timed_out};
 
-/// How many aliases (CNAME) are followed.
+/// The most aliases (CNAME) that are followed.
 const MAX_ALIASES: usize = 8;
 
-/// What a datagram may carry; what is larger comes over TCP (RFC 6891, RFC 9715).
+/// The largest UDP response that the client announces. A larger one arrives over TCP (RFC 6891, RFC 9715).
 const MAX_DATAGRAM: u16 = 1_232;
 
 /// How often a query is sent over UDP within the time limit.
 const ATTEMPTS: u32 = 3;
 
-/// The most answers to other queries that are ignored.
+/// The most responses to other queries that are ignored.
 const MAX_STRAY: usize = 100;
 
 /// A DNS server.
@@ -33,29 +33,29 @@ pub(super) struct Resolver {
     pub(super) timeout: Duration,
 }
 
-/// What it answers of one name.
+/// The response for one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer<T> {
     pub(super) records: Vec<T>,
-    /// Whether the server says that it has validated them with DNSSEC.
+    /// Whether the server claims to have validated the records with DNSSEC.
     pub(super) authentic: bool,
-    /// The least time to live, in seconds.
+    /// The smallest time to live of the records, in seconds.
     pub(super) ttl: Option<u32>,
     /// Whether the name exists.
     pub(super) exists: bool,
 }
 
-/// Why there is no answer.
+/// Why a query has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum DnsError {
     #[error("{}", output::os(.0))]
     Io(#[from] io::Error),
-    /// Nothing came; so many answers to other queries, or none at all, came in its place.
+    /// The time limit passed. `stray` counts the responses that belonged to other queries.
     #[error("{}", silence(*.stray))]
     Silent { stray: usize },
     #[error("the answer is malformed")]
     Malformed,
-    /// The server refuses or fails.
+    /// The server's response has an error code.
     #[error("{}", refusal(*.0))]
     Code(ResponseCode),
     #[error("more than {MAX_ALIASES} aliases (CNAME), or a circle of them")]
@@ -115,7 +115,7 @@ impl Resolver {
         })
     }
 
-    /// The records of one kind; where an answer is an alias alone, its target is asked for.
+    /// The records of one type. If a response contains only an alias, the alias is queried in turn.
     fn ask<T: PartialEq>(
         &self,
         name: &str,
@@ -165,7 +165,7 @@ impl Resolver {
             .set_id(u16::from_be_bytes(id))
             .set_message_type(MessageType::Query)
             .set_recursion_desired(true)
-            // Asks for what the server knows of signatures (RFC 6840 section 5.7).
+            // Requests the AD bit in the response (RFC 6840 section 5.7).
             .set_authentic_data(true)
             .add_query(question)
             .set_edns(edns);
@@ -184,7 +184,7 @@ impl Resolver {
             SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
         };
         let socket = UdpSocket::bind((any, 0))?;
-        // What others send is not received then.
+        // A connected socket receives datagrams from this server alone.
         socket.connect(self.server)?;
         let mut buffer = [0; u16::MAX as usize];
         let mut stray = 0;
@@ -201,7 +201,8 @@ impl Resolver {
                 };
                 match Message::from_vec(&buffer[..length]) {
                     Ok(answer) if is_answer(asked, &answer) => return Ok(answer),
-                    // Its sender knows the id, so it is the server's own.
+                    // Only the queried server knows the id of the query, so the malformed response is its
+                    // own.
                     Err(_) if buffer[..length].starts_with(&asked.id().to_be_bytes()) => {
                         return Err(DnsError::Malformed);
                     }
@@ -231,7 +232,7 @@ impl Resolver {
     }
 }
 
-/// Whether it is an answer to this very question.
+/// Whether the response is to this query.
 fn is_answer(asked: &Message, answer: &Message) -> bool {
     answer.message_type() == MessageType::Response
         && answer.id() == asked.id()
@@ -241,14 +242,14 @@ fn is_answer(asked: &Message, answer: &Message) -> bool {
                     && asked.query_class() == answered.query_class()
                     && asked.name().eq_ignore_root(answered.name())
             }
-            // Some servers leave it out of an error.
+            // Some servers omit the question in an error response.
             (_, []) => answer.response_code() != ResponseCode::NoError,
             _ => false,
         }
 }
 
-/// The records of `kind` that belong to `name`, or to what it is an alias of; and the last alias. What an
-/// answer has besides was not asked for.
+/// The records of `kind` that belong to `name` or to its alias, and the last alias. Other records of the
+/// response are ignored, since nothing asked for them.
 fn belonging<'a>(
     name: &Name,
     kind: RecordType,

@@ -1,4 +1,4 @@
-//! Findings as they are collected: the same of several addresses is one.
+//! Collects findings. A finding that several addresses have in common appears once.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use hpkp_core::finding::{Class, Code};
 
 use super::report::FindingView;
 
-/// A finding before it is known which addresses share it.
+/// A finding, before the addresses that have it are known.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Found {
     pub(super) class: Class,
@@ -41,7 +41,7 @@ impl Found {
 /// All findings of a site.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// The addresses of each; none where it is of the site as a whole.
+    /// Each finding with its addresses; without addresses if it is about the whole site.
     all: BTreeMap<Found, Vec<String>>,
 }
 
@@ -61,7 +61,7 @@ impl Findings {
         }
     }
 
-    /// The most serious first. A finding that all of the `count` addresses share names none.
+    /// The findings, the most serious first. A finding that all `count` addresses have names no address.
     pub(super) fn finish(self, count: usize) -> Vec<FindingView> {
         let views = self.all.into_iter().map(|(found, addresses)| FindingView {
             code: found.code.as_str(),

@@ -1,4 +1,4 @@
-//! A request and the header section of its final response: HTTP/1.1, and nothing of the body.
+//! An HTTP/1.1 request and the header section of its final response. The body is not read.
 
 use std::io::{self, Read, Write};
 
@@ -7,7 +7,7 @@ use hpkp_core::ua::{FieldKind, MAX_FIELD};
 use super::target::Target;
 use crate::output;
 
-/// The largest header section that is read, in bytes: what Chromium reads.
+/// The largest header section, in bytes: the limit of Chromium.
 const MAX_SECTION: usize = MAX_FIELD;
 
 /// The most header fields in one response.
@@ -16,7 +16,7 @@ const MAX_FIELDS: usize = 4_096;
 /// The most interim responses (1xx) before the final one.
 const MAX_INTERIM: usize = 16;
 
-/// What is read of a response.
+/// The parts of a response that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Response {
     pub(super) status: u16,
@@ -33,14 +33,14 @@ impl Response {
         }
     }
 
-    /// Where a redirect leads.
+    /// The target of a redirect.
     pub(super) fn redirect(&self) -> Option<&str> {
         let is_redirect = matches!(self.status, 301 | 302 | 303 | 307 | 308);
         self.location.as_deref().filter(|_| is_redirect)
     }
 }
 
-/// Why there is no response.
+/// Why a request has no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("{}", not_read(.0))]
@@ -57,7 +57,7 @@ pub(super) enum HttpError {
     NotHttp(httparse::Error),
 }
 
-/// Why nothing was read.
+/// The text of a read error.
 fn not_read(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "no HTTP response within the time limit (--timeout)".to_owned(),
@@ -65,7 +65,7 @@ fn not_read(error: &io::Error) -> String {
     }
 }
 
-/// Asks for `target` over `stream`.
+/// Sends a GET request for `target` over `stream`.
 pub(super) fn get(stream: impl Read + Write, target: &Target) -> Result<Response, HttpError> {
     let request = format!(
         "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: hpkp/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
@@ -114,7 +114,7 @@ fn exchange(mut stream: impl Read + Write, request: &str) -> Result<Response, Ht
     Err(HttpError::TooManyInterim)
 }
 
-/// Reads until `bytes` has a header section; where it ends.
+/// Reads until `bytes` contains a header section, and gives the position of its end.
 fn section(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, HttpError> {
     let mut buffer = [0; 8_192];
     let mut seen = 0;
@@ -132,7 +132,7 @@ fn section(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, HttpErr
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(HttpError::Io(error)),
         }
-        // What is no status line needs no waiting for its end.
+        // If the first bytes are not those of a status line, waiting for the rest is useless.
         let begin = &bytes[..bytes.len().min(5)];
         if !b"HTTP/".starts_with(begin) {
             return Err(HttpError::NotHttp(httparse::Error::Version));
@@ -140,7 +140,7 @@ fn section(stream: &mut impl Read, bytes: &mut Vec<u8>) -> Result<usize, HttpErr
     }
 }
 
-/// Where the empty line ends, with a carriage return or without.
+/// The position behind the empty line, which ends with LF or CR LF.
 fn end_of_section(bytes: &[u8], from: usize) -> Option<usize> {
     let lines = bytes.iter().enumerate().skip(from).filter(|(_, byte)| **byte == b'\n');
     for (at, _) in lines {
@@ -155,7 +155,7 @@ fn end_of_section(bytes: &[u8], from: usize) -> Option<usize> {
 
 fn parse(bytes: &[u8]) -> Result<Response, HttpError> {
     let mut config = httparse::ParserConfig::default();
-    // Browsers read such responses too.
+    // Browsers accept such responses too.
     config
         .allow_obsolete_multiline_headers_in_responses(true)
         .allow_spaces_after_header_name_in_responses(true)
@@ -182,8 +182,8 @@ fn parse(bytes: &[u8]) -> Result<Response, HttpError> {
     }
 }
 
-/// The values of all fields of this name, whatever is in them: the parser leaves out those with bytes that
-/// no field may have, and browsers do not. A folded line counts as one (RFC 9112 section 5.2).
+/// The values of all fields with this name. The parser omits fields with bytes that RFC 9112 does not
+/// allow, but browsers read them. A folded line counts as one (RFC 9112 section 5.2).
 fn values(section: &[u8], name: &str) -> Vec<Vec<u8>> {
     let mut values: Vec<Vec<u8>> = Vec::new();
     let mut is_ours = false;
@@ -211,7 +211,7 @@ mod tests {
     use super::super::target::Protocol;
     use super::*;
 
-    /// A stream that answers what it has, in pieces.
+    /// A stream that returns fixed bytes, in pieces.
     struct Fixed<'a>(&'a [u8], usize);
 
     impl Read for Fixed<'_> {

@@ -1,4 +1,4 @@
-//! A received header against the chains that are presented: the check of the server modules.
+//! Compares a received header with the presented chains, as the server modules compare a policy.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::findings::Found;
 use crate::published::OpenSsl;
 use crate::time::duration;
 
-/// What is wrong with the text of a header, a finding for each code.
+/// The deviations in the text of a header, one finding for each code.
 pub(super) fn text(kind: FieldKind, deviations: &[Deviation]) -> Vec<Found> {
     let name = kind.name();
     let mut found: Vec<Found> = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn text(kind: FieldKind, deviations: &[Deviation]) -> Vec<Found> {
     found
 }
 
-/// The code of a departure from the RFC; none where it has no effect on anybody.
+/// The code of a deviation from RFC 7469; `None` if the deviation changes nothing for any client.
 fn code(situation: &Situation) -> Option<Code> {
     match situation {
         Situation::MalformedPin(_)
@@ -83,7 +83,7 @@ fn meaning(name: &str, deviation: &Deviation) -> String {
     }
 }
 
-/// The policy that a header comes to.
+/// The policy that a header expresses.
 fn policy_of(kind: FieldKind, field: &Field, at: &Location, found: &mut Vec<Found>) -> Policy {
     let mut spec = PolicySpec::new(kind.name().to_owned(), at.clone());
     spec.pins = field
@@ -92,7 +92,7 @@ fn policy_of(kind: FieldKind, field: &Field, at: &Location, found: &mut Vec<Foun
         .map(|pin| PinSetting { source: PinSource::Literal(*pin), at: at.clone() })
         .collect();
     spec.include_subdomains = Some(field.include_subdomains);
-    // More than the modules would send is too long all the same.
+    // A max-age above the modules' limit is reported as too long, like the limit itself.
     let age = |seconds| MaxAge::from_seconds(seconds).unwrap_or(MaxAge::MAX);
     spec.max_age = field.max_age.map(age);
     match field.report_uri.as_ref().map(|uri| uri.as_str().parse::<ReportUri>()) {
@@ -107,7 +107,7 @@ fn policy_of(kind: FieldKind, field: &Field, at: &Location, found: &mut Vec<Foun
     spec.resolve(|_| Err("no files".to_owned()))
 }
 
-/// What the check of the modules finds of a header on these chains of one host.
+/// The findings of the modules' check for a header and these chains of one host.
 pub(super) fn compare(
     kind: FieldKind,
     field: &Field,
@@ -148,11 +148,11 @@ pub(super) fn compare(
     found
 }
 
-/// The finding, in words for somebody who looks at a header and not at a configuration.
+/// The finding, worded for a header instead of a configuration.
 fn in_words(finding: &Finding, kind: FieldKind, field: &Field) -> Option<Found> {
     let name = kind.name();
     let text = match finding.code {
-        // Nothing is recorded here, and nothing is to be.
+        // This command has no records, so findings about them do not apply.
         Code::PublishedPinsNoWriter | Code::KeywordPinWithoutPublishedPins => return None,
         Code::NoPinInChain if kind == FieldKind::ReportOnly => {
             format!("no pin in {name} matches a key in the certificate chain; clients report a violation")
@@ -207,7 +207,7 @@ fn in_words(finding: &Finding, kind: FieldKind, field: &Field) -> Option<Found> 
         _ => finding.text.what.clone(),
     };
     let details = finding.text.details.iter();
-    // Where a directive stands in a configuration that does not exist.
+    // Removes the place of a directive: the header comes from no configuration file.
     let details = details.map(|line| line.replace(&format!(" ({name}:0)"), ""));
     Some(Found::new(finding.code, text).with_class(finding.class).details(details))
 }

@@ -1,4 +1,4 @@
-//! What the next renewal does to the pins of a header.
+//! What the next certificate renewal means for the pins of a header.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +11,8 @@ use super::findings::Found;
 use super::report::Renewal;
 use crate::ca::{CaKey, CaTable};
 
-/// The answer for one header on the chains that are presented, and a finding where the next renewal may
-/// lock clients out without anybody's doing.
+/// The effect of the next renewal for one header and the presented chains, and a finding if the renewal may
+/// lock clients out although nobody changes the pins.
 pub(super) fn next(
     pins: Option<&[Pin]>,
     chains: &[&Judged],
@@ -28,12 +28,12 @@ pub(super) fn next(
         let renewal = Renewal { outcome: "no-pins", not_after, text, missing: Vec::new() };
         return Some((renewal, None));
     };
-    // The answer for the chain that fares worst.
+    // The worst result of all chains counts.
     let answers = chains.iter().map(|one| of_chain(pins, one, table, &not_after));
     answers.max_by_key(|(renewal, _)| gravity(renewal.outcome))
 }
 
-/// The graver of two answers has the larger number.
+/// Ranks the outcomes: the worse one has the larger number.
 pub(super) fn gravity(outcome: &str) -> u8 {
     match outcome {
         "safe" => 0,
@@ -94,7 +94,7 @@ fn of_chain(
     in_rotation(key, pins, leaf, table, answer)
 }
 
-/// The answer where the CA chooses among several intermediates.
+/// The result if the CA issues from one of several intermediates.
 fn in_rotation(
     key: &CaKey,
     pins: &[Pin],

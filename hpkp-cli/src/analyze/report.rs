@@ -1,4 +1,4 @@
-//! What `hpkp analyze --json` prints. Members may be added without a new version.
+//! The JSON output of `hpkp analyze --json`. Members may be added without a new version.
 
 use hpkp_core::finding::Class;
 use serde::Serialize;
@@ -15,17 +15,17 @@ pub(super) struct Report {
     pub(super) targets: Vec<TargetReport>,
 }
 
-/// One target, as it was given.
+/// The result for one target, under the name that the user gave.
 #[derive(Debug, Serialize)]
 pub(super) struct TargetReport {
     pub(super) target: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) url: Option<String>,
-    /// How the command would end for this target alone.
+    /// The exit code if this target were the only one.
     pub(super) exit: u8,
-    /// The responses on the way to the last one.
+    /// All responses of the redirect chain.
     pub(super) hops: Vec<Hop>,
-    /// The servers that were asked, in the order of the redirects.
+    /// The servers of the redirect chain, in its order.
     pub(super) sites: Vec<SiteReport>,
     /// The test reports that were sent (`--test-report`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,14 +36,14 @@ pub(super) struct TargetReport {
     pub(super) ended: Exit,
 }
 
-/// A report that was sent to see whether it arrives.
+/// A report that `--test-report` has sent.
 #[derive(Debug, Serialize)]
 pub(super) struct TestReport {
     pub(super) uri: String,
-    /// What the collector answered.
+    /// The HTTP status of the collector's response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) status: Option<u16>,
-    /// Why there is no answer.
+    /// Why the collector gave no response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) error: Option<String>,
 }
@@ -60,7 +60,7 @@ pub(super) struct Hop {
 pub(super) struct ResponseView {
     pub(super) url: String,
     pub(super) status: u16,
-    /// The values, each byte a character.
+    /// The field values, each byte as one character.
     pub(super) public_key_pins: Vec<String>,
     pub(super) public_key_pins_report_only: Vec<String>,
 }
@@ -72,7 +72,7 @@ pub(super) struct SiteReport {
     pub(super) port: u16,
     pub(super) protocol: &'static str,
     pub(super) addresses: Vec<AddressReport>,
-    /// Each different header of each kind.
+    /// The different headers of each kind.
     pub(super) headers: Vec<HeaderReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tlsa: Option<TlsaReport>,
@@ -91,11 +91,11 @@ pub(super) struct AddressReport {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct ChainReport {
-    /// The handshakes in which it was presented.
+    /// The handshakes in which the server presented the chain.
     pub(super) seen_with: Vec<String>,
-    /// Whether clients that verify it accept it for this host.
+    /// Whether clients that verify the chain accept it for this host.
     pub(super) accepted: bool,
-    /// The leaf first; all that was sent, and the trusted roots that can be reached.
+    /// The sent certificates, the leaf first, and the trusted roots to which a path leads.
     pub(super) certificates: Vec<CertificateReport>,
 }
 
@@ -109,16 +109,16 @@ pub(super) struct CertificateReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) dns_names: Vec<String>,
     pub(super) not_after: String,
-    /// The name that the table of CA keys has for its key.
+    /// The name of the key in the table of CA keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) known_as: Option<String>,
     pub(super) sent: bool,
     pub(super) trusted: bool,
-    /// Whether it is on a path from the leaf to a root.
+    /// Whether the certificate is on a path from the leaf to a root.
     pub(super) on_path: bool,
-    /// Whether a header pins its key.
+    /// Whether a header contains the pin of the certificate's key.
     pub(super) pinned: bool,
-    /// Its possible issuers, by position.
+    /// The possible issuers, by their positions in the list.
     pub(super) issuers: Vec<usize>,
 }
 
@@ -126,18 +126,18 @@ pub(super) struct CertificateReport {
 pub(super) struct HeaderReport {
     #[serde(flatten)]
     pub(super) header: Header,
-    /// The addresses that send it.
+    /// The addresses that send the header.
     pub(super) from: Vec<String>,
     pub(super) pin_roles: Vec<PinReport>,
 }
 
-/// What a pin is.
+/// A pin and the kind of key that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct PinReport {
     pub(super) pin: String,
     /// `leaf`, `intermediate`, `root`, `superfluous`, `known-ca`, `backup` or `unknown`.
     pub(super) role: &'static str,
-    /// Whether no chain has its key, so that it counts as a backup pin.
+    /// Whether no chain contains the key, so that the pin counts as a backup pin.
     pub(super) backup: bool,
     /// The certificate's subject, or the name in the table of CA keys.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +148,8 @@ pub(super) struct PinReport {
 pub(super) struct TlsaReport {
     pub(super) owner: String,
     pub(super) resolver: String,
-    /// What the resolver says of DNSSEC: `validated` or `not-validated`. Nothing is verified here.
+    /// The resolver's DNSSEC status: `validated` or `not-validated`. This command does not verify
+    /// signatures.
     pub(super) dnssec: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ttl: Option<u32>,
@@ -157,22 +158,22 @@ pub(super) struct TlsaReport {
 
 #[derive(Debug, Serialize)]
 pub(super) struct TlsaRecord {
-    /// As a zone has it.
+    /// The record in zone file notation.
     pub(super) record: String,
     pub(super) usable: bool,
-    /// Whether every chain has what it names.
+    /// Whether the record matches every chain.
     pub(super) matches: bool,
 }
 
-/// What the next renewal does.
+/// The effect of the next renewal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Renewal {
     /// `safe`, `same-key`, `depends`, `may-lock-out` or `no-pins`.
     pub(super) outcome: &'static str,
-    /// When the first certificate expires.
+    /// When the certificate that expires first expires.
     pub(super) not_after: String,
     pub(super) text: String,
-    /// Intermediates that the CA may issue from, and that are not pinned.
+    /// Intermediates from which the CA may issue, and whose keys are not pinned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) missing: Vec<String>,
 }
@@ -182,7 +183,7 @@ pub(super) struct FindingView {
     pub(super) code: &'static str,
     pub(super) class: &'static str,
     pub(super) text: String,
-    /// The addresses concerned; none where all are.
+    /// The affected addresses; empty if all are affected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) addresses: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -194,7 +195,7 @@ pub(super) struct FindingView {
 }
 
 impl FindingView {
-    /// How a command ends with this finding. A header that clients ignore is as good as invalid.
+    /// The exit code for this finding. A header that clients ignore counts as invalid.
     pub(super) const fn exit(&self) -> Exit {
         match self.severity {
             Class::Invalid | Class::Lockout | Class::Withhold => Exit::No,

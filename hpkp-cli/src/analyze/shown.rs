@@ -1,4 +1,4 @@
-//! An analysis for people.
+//! Prints an analysis as text.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -52,7 +52,8 @@ fn test_reports(reports: &[TestReport]) -> io::Result<()> {
         };
         output::line(&format!("  test report to {uri}: {answer}"))?;
         match report.status {
-            // hpkp-reports answers strangers alike.
+            // hpkp-reports accepts a report from everybody in the same way, so its status does not show
+            // whether it stored the report.
             Some(200..300) => output::line(
                 "    a collector may accept what it does not store: look for the test report there",
             ),
@@ -98,7 +99,7 @@ fn chain(report: &ChainReport) -> io::Result<()> {
     apart.into_iter().try_for_each(|one| output::line(&format!("      ·  {}", certificate(one))))
 }
 
-/// The paths from the leaf upwards, each certificate once.
+/// Prints the paths from the leaf upwards, each certificate once.
 struct Tree<'a> {
     certificates: &'a [CertificateReport],
     seen: BTreeSet<usize>,
@@ -174,7 +175,7 @@ fn header(report: &HeaderReport) -> io::Result<()> {
     Ok(())
 }
 
-/// A value in printable ASCII; longer than any that makes sense, it is cut.
+/// A value in printable ASCII. A value longer than any useful one is cut.
 fn shortened(value: &str) -> String {
     const MAX: usize = 2_000;
     let more = if value.chars().count() > MAX { "..." } else { "" };

@@ -1,4 +1,4 @@
-//! One server: what its addresses present and answer, judged.
+//! Judges one server by what its addresses present and respond.
 
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -27,30 +27,30 @@ use crate::output;
 use crate::parse::header::{Connection, Header};
 use crate::presented::Presented;
 
-/// What is used to judge.
+/// What a judgement needs besides the server's responses.
 pub(super) struct Knowledge<'a> {
     pub(super) anchored: &'a Anchored,
     pub(super) table: &'a CaTable,
     pub(super) now: i64,
 }
 
-/// What was found out about a server.
+/// Everything that the server's addresses presented and responded.
 pub(super) struct Surveyed {
     pub(super) target: Target,
     /// The name that clients expect in the certificate.
     pub(super) servername: Host,
     pub(super) asked: Vec<Asked>,
-    /// Responses over plain HTTP, of the same host.
+    /// Responses of the same host over plain HTTP.
     pub(super) plain: Vec<Answered>,
     pub(super) tlsa: Option<Result<dane::Asked, Failure>>,
     pub(super) failures: Vec<Failure>,
 }
 
-/// A chain of one address.
+/// A chain that one address presents.
 struct OfAddress {
     address: String,
     judged: Rc<Judged>,
-    /// By position in what was asked.
+    /// The position of the address in `Surveyed::asked`.
     place: usize,
     seen_with: Vec<String>,
 }
@@ -62,13 +62,13 @@ struct Sent<'a> {
 }
 
 impl<'a> Sent<'a> {
-    /// The value that counts.
+    /// The value that clients use: the first one.
     fn value(&self, kind: FieldKind) -> Option<&'a [u8]> {
         self.answered.response.fields(kind).first().map(Vec::as_slice)
     }
 }
 
-/// Judges all of it.
+/// Judges a server.
 pub(super) fn report(surveyed: &Surveyed, knowledge: &Knowledge<'_>) -> SiteReport {
     let Site { protocol, host, port } = &surveyed.target.site;
     let mut findings = Findings::default();
@@ -117,8 +117,8 @@ pub(super) fn report(surveyed: &Surveyed, knowledge: &Knowledge<'_>) -> SiteRepo
     }
 }
 
-/// What the next renewal does, for the header that fares worst. Nothing is known of it where no server has answered
-/// with a header section.
+/// The effect of the next renewal for the header that fares worst. `None` if no response of the server has
+/// a header section, since its header is then unknown.
 fn renewal(
     surveyed: &Surveyed,
     headers: &[HeaderReport],
@@ -140,14 +140,15 @@ fn renewal(
         .or_else(|| renewal::next(None, chains, table))
 }
 
-/// What could not be asked.
+/// Reports what could not be queried.
 fn reach(surveyed: &Surveyed, findings: &mut Findings) {
     let is_answering = surveyed.asked.iter().any(|asked| !asked.chains.is_empty());
     for asked in &surveyed.asked {
         for failure in &asked.failures {
             let mut found = Found::new(failure.code, failure.text.clone());
             if failure.is_unroutable && is_answering {
-                // It says something of this machine.
+                // Another address did respond, so the failure is this machine's: it has no route to this
+                // address family.
                 found.text.push_str("; this machine cannot reach addresses of this kind");
                 found = found.with_class(Class::Warning);
             }
@@ -162,7 +163,7 @@ fn chains(
     findings: &mut Findings,
 ) -> Vec<OfAddress> {
     let mut all = Vec::new();
-    // Most addresses of a host present the same chain.
+    // Most addresses of a host present the same chain, so each chain is judged once.
     let mut known: HashMap<&Presented, Result<Rc<Judged>, Fault>> = HashMap::new();
     for (place, asked) in surveyed.asked.iter().enumerate() {
         for seen in &asked.chains {
@@ -186,9 +187,9 @@ fn chains(
     all
 }
 
-/// What clients find wrong with the chains, besides pins.
+/// Reports why clients refuse the chains, apart from pins.
 fn faults(surveyed: &Surveyed, chains: &[OfAddress], findings: &mut Findings) {
-    // Mail servers encrypt without asking who it is, unless DANE or MTA-STS says otherwise.
+    // Sending mail servers encrypt without verifying the certificate, unless DANE or MTA-STS requires it.
     let protocol = surveyed.target.site.protocol;
     let is_opportunistic =
         matches!(protocol, Protocol::Starttls(Starttls::Smtp | Starttls::XmppServer));
@@ -220,7 +221,8 @@ fn leaf(judged: &Judged) -> String {
     )
 }
 
-/// The headers of both kinds: their text, what clients make of them, and the chains compared.
+/// The headers of both kinds: deviations in the text, each client's reaction, and the comparison with the
+/// chains.
 fn headers(
     surveyed: &Surveyed,
     chains: &[OfAddress],
@@ -259,8 +261,8 @@ fn sent(surveyed: &Surveyed) -> Vec<Sent<'_>> {
         .collect()
 }
 
-/// A header that is sent several times, that some responses have and others not, or that says something
-/// else there.
+/// Reports a header that one response contains several times, that is missing in some responses, or whose
+/// meaning differs between responses.
 fn differences(kind: FieldKind, sent: &[Sent<'_>], findings: &mut Findings) {
     for one in sent {
         let count = one.answered.response.fields(kind).len();
@@ -281,7 +283,8 @@ fn differences(kind: FieldKind, sent: &[Sent<'_>], findings: &mut Findings) {
             meanings.push(meaning);
         }
     }
-    // A redirect may come from something else than the page, so only the same URL is compared.
+    // Another program may generate a redirect than the page, so only responses of the same URL are
+    // compared.
     let has_it =
         |url: &str| sent.iter().any(|one| one.answered.url == url && one.value(kind).is_some());
     let is_lacking = |one: &&Sent<'_>| one.value(kind).is_none() && has_it(&one.answered.url);
@@ -314,7 +317,7 @@ fn difference(kind: FieldKind, sent: &[Sent<'_>], count: usize, without: usize) 
         .details(lines.into_iter().take(SHOWN))
 }
 
-/// What a value says, whatever its spelling.
+/// The meaning of a value, independent of its spelling.
 #[derive(PartialEq, Eq)]
 enum Meaning<'a> {
     Field { pins: BTreeSet<Pin>, max_age: Option<u64>, subdomains: bool, report: Option<String> },
@@ -348,7 +351,7 @@ fn header(
     let host = &surveyed.servername;
     let own = chains.iter().filter(|one| from.contains(&one.address));
     let own: Vec<&OfAddress> = own.collect();
-    // What most clients are presented, or the first that is wrong for somebody.
+    // The chain that most clients get. Headers are judged for a connection with this chain.
     let first = own.first();
     let (validated, sent) =
         first.map(|one| (one.judged.compared(), one.judged.sent())).unwrap_or_default();
@@ -372,7 +375,8 @@ fn header(
     Some(HeaderReport { pin_roles: pin_roles.collect(), header, from })
 }
 
-/// The field against the chains of each address: those that send it, and the others behind the name.
+/// Compares a field with the chains of every address: of those that send the field, and of the others with
+/// the same name.
 fn compared(
     kind: FieldKind,
     field: &Field,
@@ -384,7 +388,8 @@ fn compared(
 ) {
     let Knowledge { anchored, now, .. } = *knowledge;
     let host = &surveyed.servername;
-    // The same chains, compared once; each is judged once, so the place of the judgement tells it.
+    // Equal sets of chains are compared once. Each chain has one `Judged`, so its pointer identifies the
+    // chain.
     let mut known: HashMap<Vec<*const Judged>, Vec<Found>> = HashMap::new();
     for asked in &surveyed.asked {
         let address = asked.address.to_string();
@@ -419,7 +424,7 @@ fn compared(
     }
 }
 
-/// The header over plain HTTP, where no client may look at it.
+/// Reports a header over plain HTTP, which clients must ignore.
 fn plain(surveyed: &Surveyed, findings: &mut Findings) {
     let mut all: Vec<&Answered> = surveyed.plain.iter().collect();
     if surveyed.target.site.protocol == Protocol::Http {
@@ -444,7 +449,7 @@ fn pins_of(header: &Header) -> Vec<Pin> {
     let judgement = if header.rfc7469.valid { &header.rfc7469 } else { &header.tolerant };
     let mut pins: Vec<Pin> = judgement.pins.iter().filter_map(|pin| pin.parse().ok()).collect();
     if pins.is_empty() {
-        // Of a header that is void, the pins that are sound tell what was meant.
+        // If the header is invalid as a whole, its valid pins still show the operator's intention.
         let text = String::from_utf8_lossy(&header.bytes);
         pins.extend(text.split('"').filter_map(|part| Pin::from_base64(part).ok()));
     }
@@ -453,7 +458,7 @@ fn pins_of(header: &Header) -> Vec<Pin> {
     pins
 }
 
-/// What a pin is.
+/// The kind of key that a pin belongs to.
 fn role(pin: Pin, chains: &[OfAddress], table: &CaTable) -> PinReport {
     let known = table.find(pin).map(|key| format!("{} ({})", key.name, key.ca));
     let named = |role, backup, name| PinReport { pin: format!("sha256/{pin}"), role, backup, name };
@@ -525,7 +530,7 @@ fn chain(one: &OfAddress, pinned: &BTreeSet<Pin>, table: &CaTable) -> ChainRepor
     }
 }
 
-/// A response as it is printed.
+/// A response in the form of the report.
 pub(super) fn view(answered: &Answered) -> ResponseView {
     let text = |values: &[Vec<u8>]| -> Vec<String> {
         values.iter().map(|value| value.iter().copied().map(char::from).collect()).collect()
@@ -538,12 +543,12 @@ pub(super) fn view(answered: &Answered) -> ResponseView {
     }
 }
 
-/// Where the TLSA records of a site are.
+/// The name of a site's TLSA records.
 pub(super) fn owner(host: &Host, port: u16) -> String {
     format!("_{port}._{}.{host}", tlsa::Protocol::Tcp.as_str())
 }
 
-/// How many responses a line speaks of.
+/// A count of responses, in words.
 pub(super) fn counted(responses: usize) -> String {
     output::counted(responses, "response")
 }

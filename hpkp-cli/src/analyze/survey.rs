@@ -1,4 +1,4 @@
-//! What the addresses of a server present and answer.
+//! Queries the addresses of a server: certificate chains and HTTP responses.
 
 use std::fmt;
 use std::io;
@@ -17,14 +17,14 @@ use crate::presented::{ConnectError, Hello, KeyKind, Presented};
 use crate::starttls::{self, StarttlsError};
 use crate::timed::Timed;
 
-/// The most addresses of one host that are asked.
+/// The most addresses of one host that are queried.
 pub(super) const MAX_ADDRESSES: usize = 32;
 
 /// How connections are made.
 #[derive(Clone, Debug)]
 pub(super) struct Way {
     pub(super) connect: Option<Connect>,
-    /// The host and port that `connect` stands for.
+    /// The host and port that `connect` replaces.
     pub(super) instead_of: (Host, u16),
     pub(super) servername: Option<Host>,
     pub(super) resolver: Option<Resolver>,
@@ -32,12 +32,12 @@ pub(super) struct Way {
     pub(super) requests: u8,
 }
 
-/// Something that could not be determined.
+/// A query that failed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Failure {
     pub(super) code: Code,
     pub(super) text: String,
-    /// Whether this machine has no way to addresses of this kind, which says nothing of the server.
+    /// Whether this machine has no route to this address family, which says nothing about the server.
     pub(super) is_unroutable: bool,
 }
 
@@ -90,20 +90,20 @@ pub(super) struct Answered {
     pub(super) response: Response,
 }
 
-/// A chain, and in which handshakes it came.
+/// A chain, and the handshakes in which the server presented it.
 #[derive(Clone, Debug)]
-pub(super) struct SeenChain {
+pub(super) struct PresentedChain {
     pub(super) presented: Presented,
     pub(super) seen_with: Vec<String>,
 }
 
-/// What came of one address.
+/// The results of one address.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     pub(super) address: SocketAddr,
-    /// The versions of TLS that it speaks, of those that were tried.
+    /// The TLS versions that the server speaks, of those that were tried.
     pub(super) versions: Vec<String>,
-    pub(super) chains: Vec<SeenChain>,
+    pub(super) chains: Vec<PresentedChain>,
     pub(super) responses: Vec<Answered>,
     pub(super) failures: Vec<Failure>,
 }
@@ -115,7 +115,7 @@ impl Asked {
             Some(seen) if seen.seen_with.iter().any(|other| other == with) => {}
             Some(seen) => seen.seen_with.push(with.to_owned()),
             None => {
-                self.chains.push(SeenChain { presented, seen_with: vec![with.to_owned()] });
+                self.chains.push(PresentedChain { presented, seen_with: vec![with.to_owned()] });
             }
         }
     }
@@ -165,7 +165,7 @@ impl Way {
         Ok(all)
     }
 
-    /// The name that a client expects in the certificate.
+    /// The name that clients expect in the certificate.
     pub(super) fn servername<'a>(&'a self, site: &'a Site) -> &'a Host {
         match &self.servername {
             Some(name) if site.host == self.instead_of.0 => name,
@@ -173,7 +173,7 @@ impl Way {
         }
     }
 
-    /// One request to the first of these addresses that answers.
+    /// Sends one request to the first of these addresses that responds.
     pub(super) fn ask_first(
         &self,
         target: &Target,
@@ -221,7 +221,7 @@ impl Way {
         Ok(hello.greet(stream)?)
     }
 
-    /// Asks one address: as most clients do, with TLS 1.2, and for each kind of key.
+    /// Queries one address: with the handshake of most clients, with TLS 1.2, and for each type of key.
     pub(super) fn ask(&self, target: &Target, address: SocketAddr) -> Asked {
         let mut asked = Asked {
             address,
@@ -240,7 +240,7 @@ impl Way {
             let hello = Hello { kind: Some(other), ..self.hello(&target.site) };
             match self.greet(&target.site, address, hello) {
                 Ok((presented, _)) => asked.add(presented, &format!("{other} only")),
-                // A server that has none of this kind ends the handshake.
+                // A server without a certificate of this key type ends the handshake.
                 Err(Failure { code: Code::TlsHandshakeFailed, .. }) => {}
                 Err(failure) => asked.failures.push(Failure::new(
                     failure.code,
@@ -254,8 +254,8 @@ impl Way {
         asked
     }
 
-    /// The requests, each on a connection of its own. The kind of key that the server prefers; none
-    /// where it presented nothing.
+    /// Sends the requests, each on a connection of its own. Gives the key type that the server prefers;
+    /// `None` if it presented no certificate.
     fn ask_as_most(&self, target: &Target, asked: &mut Asked) -> Option<Option<KeyKind>> {
         let is_http = target.site.protocol == Protocol::Https;
         let mut kind = None;
@@ -302,7 +302,7 @@ impl Way {
                 asked.add(presented, version);
                 asked.add_version(version);
             }
-            // It speaks nothing that old.
+            // The server supports no TLS version up to 1.2, which is no fault.
             Err(Failure { code: Code::TlsHandshakeFailed, .. }) => {}
             Err(failure) => asked.failures.push(Failure::new(
                 failure.code,
@@ -322,7 +322,7 @@ fn is_open(stream: Option<SslStream<Timed>>) -> Result<SslStream<Timed>, Failure
     })
 }
 
-/// The addresses that can be asked, and what is said of the others.
+/// The addresses within the limit, and a failure about the others.
 pub(super) fn limited(mut addresses: Vec<SocketAddr>) -> (Vec<SocketAddr>, Option<Failure>) {
     let more = addresses.len().saturating_sub(MAX_ADDRESSES);
     addresses.truncate(MAX_ADDRESSES);

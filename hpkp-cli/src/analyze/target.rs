@@ -1,4 +1,4 @@
-//! What is to be looked at: a host, a port, a protocol and a path.
+//! A target of the analysis: a host, a port, a protocol and a path.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use hpkp_core::ua::host::Host;
 use crate::arguments::Starttls;
 use crate::presented::Address;
 
-/// How a server is spoken to.
+/// The protocol that a server speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Protocol {
-    /// HTTP without TLS: where an analysis may begin, and what it warns of.
+    /// HTTP without TLS. A target may begin with it, and a header sent over it is reported.
     Http,
     /// HTTP over TLS.
     Https,
-    /// TLS, and nothing is said over it.
+    /// TLS without an application protocol.
     Tls,
-    /// TLS after the plain beginning of another protocol.
+    /// TLS after the plain-text beginning of another protocol.
     Starttls(Starttls),
 }
 
-/// Ports on which TLS begins at once and something else than HTTP is spoken.
+/// Ports on which TLS begins at once, with another application protocol than HTTP.
 const TLS_PORTS: [u16; 9] = [465, 563, 636, 853, 989, 990, 993, 995, 5223];
 
 impl Protocol {
@@ -42,7 +42,7 @@ impl Protocol {
     }
 }
 
-/// A server, as it is named.
+/// A server: protocol, host and port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Site {
     pub(super) protocol: Protocol,
@@ -57,7 +57,7 @@ impl fmt::Display for Site {
     }
 }
 
-/// A host as it stands before a port.
+/// A host in the notation before a port.
 fn bracketed(host: &Host) -> String {
     match host {
         Host::Address(address) if address.contains(':') && !address.starts_with('[') => {
@@ -71,7 +71,7 @@ fn bracketed(host: &Host) -> String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) site: Site,
-    /// With its query, beginning with `/`.
+    /// The path and the query; begins with `/`.
     pub(super) path: String,
 }
 
@@ -84,14 +84,14 @@ impl fmt::Display for Target {
     }
 }
 
-/// Whether a text can stand in the first line of a request.
+/// Whether a text is allowed in the first line of a request.
 fn is_path(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 impl Target {
-    /// Reads `HOST`, `HOST:PORT` or a URL with `http` or `https`. A host or an address has the
-    /// protocol `otherwise`.
+    /// Parses `HOST`, `HOST:PORT` or a URL with `http` or `https`. A host or an address gets the protocol
+    /// `otherwise`.
     pub(super) fn parse(text: &str, otherwise: Protocol) -> Option<Self> {
         let http = Self::after_scheme(text, "http://");
         let (protocol, rest) = match (http, Self::after_scheme(text, "https://")) {
@@ -127,7 +127,7 @@ impl Target {
         Self { site, path: format!("{slash}{path}") }
     }
 
-    /// Its scheme, host and port as a browser shows them: without the port that it has anyway.
+    /// Scheme, host and port in a browser's notation: without the default port of the scheme.
     fn origin(&self) -> String {
         let Site { protocol, host, port } = &self.site;
         match *port == protocol.port() {
@@ -136,14 +136,14 @@ impl Target {
         }
     }
 
-    /// The host as a request names it.
+    /// The value of the `Host` field.
     pub(super) fn authority(&self) -> String {
         let origin = self.origin();
         origin.split_once("://").map_or_else(String::new, |(_, host)| host.to_owned())
     }
 
-    /// Where a `Location` leads from here (RFC 3986 section 5.2, as far as redirects need it).
-    /// `None` for what is no HTTP, or no URL.
+    /// Resolves a `Location` (RFC 3986 section 5.2, as far as redirects need it). `None` if the result is
+    /// no HTTP URL.
     pub(super) fn follow(&self, location: &str) -> Option<Self> {
         let location = location.trim();
         if let Some(rest) = location.strip_prefix("//") {

@@ -1,4 +1,4 @@
-//! `--test-report`: a report to each report URI of a target's headers, to see whether it arrives.
+//! `--test-report`: sends a report to each report URI of a target's headers, to verify that reports arrive.
 
 use std::collections::BTreeSet;
 use std::net::ToSocketAddrs as _;
@@ -18,7 +18,7 @@ use crate::timed::Timed;
 /// The most report URIs of one target.
 const MAX_URIS: usize = 16;
 
-/// Sends the reports, one target after the other: collectors limit what one client may send.
+/// Sends the reports for one target after the other, because collectors limit the rate of one client.
 pub(super) fn send(reports: &mut [TargetReport], arguments: &AnalyzeArguments, now: i64) {
     for target in reports {
         let mut wanted = BTreeSet::new();
@@ -54,7 +54,8 @@ fn test(uri: String, site: &SiteReport, arguments: &AnalyzeArguments, now: i64) 
     }
 }
 
-/// A report of RFC 7469 without certificates, marked as a test. A collector passes over the mark or knows it.
+/// A report of RFC 7469 without certificates, marked as a test. A collector that does not know the mark
+/// ignores it.
 fn body(site: &SiteReport, now: i64) -> String {
     let pins = site.headers.iter().flat_map(|one| &one.header.rfc7469.pins);
     let report = Report {
@@ -98,7 +99,7 @@ fn post(uri: &str, body: &str, arguments: &AnalyzeArguments) -> Result<u16, Stri
     Err(last)
 }
 
-/// TLS as a client that reports has it: with the certificate verified (RFC 7469 section 2.1.4).
+/// A TLS connection with certificate verification, as clients send reports (RFC 7469 section 2.1.4).
 fn secured(
     stream: Timed,
     host: &str,

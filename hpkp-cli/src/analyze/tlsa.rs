@@ -1,4 +1,4 @@
-//! TLSA records against the chains that are presented (RFC 6698, RFC 7671).
+//! Compares TLSA records with the presented chains (RFC 6698, RFC 7671).
 
 use hpkp_core::finding::Code;
 use hpkp_core::published::tlsa::{Combination, Protocol, Rrset, Tlsa, usage};
@@ -8,14 +8,14 @@ use super::dns::{Answer, Resolver};
 use super::findings::{Findings, Found};
 use super::report::{TlsaRecord, TlsaReport};
 
-/// Where the records are, and what the resolver says.
+/// The name of the records, and the resolver's response.
 pub(super) struct Asked {
     pub(super) owner: String,
     pub(super) resolver: Resolver,
     pub(super) answer: Answer<Tlsa>,
 }
 
-/// Judges the records on all chains.
+/// Compares the records with all chains.
 pub(super) fn judge(asked: &Asked, chains: &[&Judged], findings: &mut Findings) -> TlsaReport {
     let Asked { owner, resolver, answer } = asked;
     let records = answer.records.iter().map(|record| TlsaRecord {
@@ -57,7 +57,7 @@ pub(super) fn judge(asked: &Asked, chains: &[&Judged], findings: &mut Findings) 
     report
 }
 
-/// The records that count against one chain.
+/// The finding for one chain that the records do not match.
 fn compare(owner: &str, set: &Rrset, chain: &Judged) -> Option<Found> {
     let counted = set.counted();
     let unmet: Vec<&&Tlsa> = counted.iter().filter(|record| !matches(record, chain)).collect();
@@ -68,7 +68,8 @@ fn compare(owner: &str, set: &Rrset, chain: &Judged) -> Option<Found> {
         );
         return Some(Found::new(Code::PublishedPinsUnmet, text).details(lines));
     }
-    // A kind counts as a whole: a key is changed by way of a record of the same kind for the next key.
+    // Each combination of usage, selector and matching type counts as a whole: during a key change the
+    // record of the next key has the same combination and does not match yet.
     let of_kind =
         |kind: Combination| counted.iter().filter(move |record| record.combination() == kind);
     let is_unmet = |kind: &Combination| {
@@ -91,7 +92,7 @@ fn compare(owner: &str, set: &Rrset, chain: &Judged) -> Option<Found> {
     Some(Found::new(Code::TlsaCombinationUnmet, text).details(lines))
 }
 
-/// Whether the chain has what the record names, at the place that its usage names.
+/// Whether the record matches a certificate of the chain in the position that its usage requires.
 fn matches(record: &Tlsa, chain: &Judged) -> bool {
     let is_of = |certificate| record.is_usable() && record.is_of(certificate);
     let sent = chain.chain.certificates();
@@ -105,7 +106,7 @@ fn matches(record: &Tlsa, chain: &Judged) -> bool {
     }
 }
 
-/// Whether a client that uses DANE accepts the chain without any trusted root.
+/// Whether a client that uses DANE accepts the chain without a trusted root.
 pub(super) fn vouches(asked: &Asked, chain: &Judged) -> bool {
     let is_dane = |record: &&Tlsa| matches!(record.usage, usage::DANE_TA | usage::DANE_EE);
     asked.answer.records.iter().filter(is_dane).any(|record| matches(record, chain))

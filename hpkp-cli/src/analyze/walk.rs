@@ -1,4 +1,4 @@
-//! A target from its first response to its last, and every server on the way.
+//! Follows a target from its first response to the last, and queries every server of the redirect chain.
 
 use std::net::SocketAddr;
 
@@ -17,13 +17,13 @@ use crate::exit::Exit;
 use crate::parallel;
 use crate::parse::header::Header;
 
-/// A response on the way.
+/// A response of the redirect chain.
 struct Step {
     target: Target,
     response: super::http::Response,
 }
 
-/// Everything about one target.
+/// The report about one target.
 pub(super) fn report(
     text: &str,
     target: Option<&Target>,
@@ -96,7 +96,8 @@ fn way(target: &Target, arguments: &AnalyzeArguments) -> Way {
     }
 }
 
-/// Follows redirects: the responses, and each server with the last resource that was asked of it.
+/// Follows redirects. Gives the responses, and each server with the last resource that was requested from
+/// it.
 fn walk(
     first: &Target,
     way: &Way,
@@ -111,7 +112,7 @@ fn walk(
     let mut here = first.clone();
     loop {
         let addresses = way.addresses(&here.site).unwrap_or_default();
-        // What fails here fails again, and is reported, when each address is asked.
+        // The failure is reported later, when each address of the server is queried and fails again.
         let Ok(response) = way.ask_first(&here, &addresses) else {
             return (steps, targets);
         };
@@ -140,7 +141,7 @@ fn walk(
     }
 }
 
-/// Asks every address of a server, its resolver and its plain port.
+/// Queries every address of a server, the DNS resolver, and the server's plain HTTP port.
 fn survey(target: &Target, way: &Way, steps: &[Step], arguments: &AnalyzeArguments) -> Surveyed {
     let mut surveyed = Surveyed {
         target: target.clone(),
@@ -190,7 +191,7 @@ fn ask_tlsa(site: &Site, way: &Way) -> Option<Result<tlsa::Asked, Failure>> {
     })
 }
 
-/// A server without TLS, where a redirect began or ended.
+/// A server without TLS, at the beginning or the end of a redirect chain.
 fn plain_site(
     mut surveyed: Surveyed,
     way: &Way,
@@ -198,7 +199,7 @@ fn plain_site(
     on_the_way: Vec<Answered>,
 ) -> Surveyed {
     if on_the_way.is_empty() {
-        // It was not asked yet, or did not answer.
+        // No redirect has queried this server, or the server did not respond.
         match way.ask_first(&surveyed.target, addresses) {
             Ok(response) => {
                 let url = surveyed.target.to_string();
@@ -211,7 +212,7 @@ fn plain_site(
     surveyed
 }
 
-/// What the same host answers over plain HTTP. Most have nothing there, which is no fault.
+/// The response of the same host over plain HTTP. Many hosts do not listen on that port, which is no fault.
 fn plain_port(
     target: &Target,
     way: &Way,
@@ -230,7 +231,7 @@ fn plain_port(
     let site = Site { protocol: Protocol::Http, host: host.clone(), port };
     let plain = Target { site, path: target.path.clone() };
     let addresses = addresses.iter().map(|address| SocketAddr::new(address.ip(), port));
-    // One answers for all.
+    // One address is queried for all.
     let addresses: Vec<SocketAddr> = addresses.take(1).collect();
     match way.ask_first(&plain, &addresses) {
         Ok(response) => vec![Answered { url: plain.to_string(), response }],

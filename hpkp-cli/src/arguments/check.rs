@@ -114,7 +114,7 @@ pub(crate) struct ConfigurationArguments {
 }
 
 impl CheckArguments {
-    /// A server of another kind, and the file of its configuration.
+    /// The kind of another server, and its configuration file.
     pub(crate) fn other(&self) -> Option<(Kind, &str)> {
         let all = [
             (Kind::Haproxy, &self.haproxy),
@@ -126,7 +126,7 @@ impl CheckArguments {
         all.into_iter().find_map(|(kind, file)| Some((kind, file.as_deref()?)))
     }
 
-    /// The directories with records that are named here; without a configuration, which could name some, the usual one.
+    /// The directories with records. Without a configuration, which could name some, the default directory.
     pub(crate) fn records(&self) -> Vec<String> {
         match self.configuration.config {
             Some(_) => self.published.clone(),
@@ -134,7 +134,7 @@ impl CheckArguments {
         }
     }
 
-    /// How the result is printed.
+    /// The format of the output; `--json` counts as `--format json`.
     pub(crate) const fn report_format(&self) -> ReportFormat {
         if self.json { ReportFormat::Json } else { self.format }
     }
@@ -151,7 +151,7 @@ pub(crate) enum ConfigFormat {
     Httpd,
 }
 
-/// What is done about a lock-out.
+/// What the check does about a lock-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum CheckAnswer {
     /// As configured.

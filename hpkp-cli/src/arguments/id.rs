@@ -1,4 +1,4 @@
-//! Ids of records on the command line: whole or by a prefix that only one record has.
+//! Ids of records on the command line: in full, or as a prefix that only one record has.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use std::str::FromStr;
 pub(crate) struct IdPrefix(String);
 
 impl IdPrefix {
-    /// Fewer digits than these would be a typing error more often than an abbreviation.
+    /// A shorter prefix is more likely a typing error than an abbreviation.
     const MIN: usize = 4;
     const DIGITS: usize = 32;
 
@@ -30,7 +30,7 @@ impl FromStr for IdPrefix {
             Self::DIGITS,
             Self::MIN
         );
-        // A host where an id is expected.
+        // The user has probably written a host instead of an id.
         if text.contains('.') && !text.contains('/') {
             return Err(format!("{expected}; for a host: hpkp published why HOST, or --host HOST"));
         }

@@ -98,13 +98,13 @@ pub(crate) struct InstallArguments {
 }
 
 impl InstallArguments {
-    /// The directories with records; none where they are not to be read.
+    /// The directories with records; empty with `--no-records`.
     pub(crate) fn directories(&self) -> Vec<String> {
         if self.no_records { Vec::new() } else { self.records.directories() }
     }
 }
 
-/// A command for the shell, which an empty text is not.
+/// A command for the shell. An empty text is an error.
 fn command(text: &str) -> Result<String, String> {
     match text.trim().is_empty() {
         true => Err("empty; to run nothing, say so: true".to_owned()),

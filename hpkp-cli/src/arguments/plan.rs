@@ -115,7 +115,7 @@ pub(crate) enum Goal {
 }
 
 impl Goal {
-    /// How the command calls it.
+    /// The name of the goal on the command line.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Backup => "backup",

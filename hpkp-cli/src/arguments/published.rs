@@ -11,7 +11,7 @@ use crate::export;
 use crate::import;
 use crate::time;
 
-/// Where records are, unless a directory is named.
+/// The default directory of records.
 const DEFAULT_DIRECTORY: &str = "/var/lib/hpkp";
 
 /// Where the records are and how the result is printed: valid before and after the command.
@@ -28,13 +28,13 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// The directories that were named, or the usual one.
+    /// The named directories, or the default one.
     pub(crate) fn directories(&self) -> Vec<String> {
         or_default(&self.directory)
     }
 }
 
-/// The directories that were named, or the usual one.
+/// The named directories, or the default one.
 pub(crate) fn or_default(named: &[String]) -> Vec<String> {
     match named {
         [] => vec![DEFAULT_DIRECTORY.to_owned()],
@@ -172,12 +172,12 @@ pub(crate) struct WhyArguments {
     pub(crate) records: Records,
 }
 
-/// As the directive of a server reads it.
+/// Parses the value as the servers' directive does.
 pub(super) fn max_staleness(text: &str) -> Result<i64, String> {
     hpkp_server::setting::max_staleness(text)
 }
 
-/// Who writes a record.
+/// The writer of a record.
 #[derive(Debug, Args)]
 pub(crate) struct Writer {
     /// Name to write under, in the file NAME.jsonl [default: the host name and ".command"].
@@ -250,7 +250,7 @@ pub(crate) struct AddArguments {
     pub(crate) records: Records,
 }
 
-/// A text of the operator, within the limit of records.
+/// Free text from the operator, within the length limit of records.
 fn free_text(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("empty text".to_owned()),
@@ -313,11 +313,11 @@ pub(crate) struct ImportArguments {
     pub(crate) records: Records,
 }
 
-/// The format that is named; none where the text is to tell.
+/// The named format; `None` if the format is to be recognised by the content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Choice(pub(crate) Option<import::format::Format>);
 
-/// Takes the formats that are read, and "auto".
+/// Accepts the formats that can be imported, and "auto".
 fn choice() -> impl TypedValueParser<Value = Choice> {
     let auto = PossibleValue::new("auto").help("Recognised by the content");
     let formats = import::format::Format::value_variants().iter();
@@ -483,7 +483,7 @@ pub(crate) struct VerifyArguments {
 }
 
 impl PublishedArguments {
-    /// The directories and the form of the output, given before or after the command.
+    /// The directories and the output format, whether given before or after the subcommand.
     pub(crate) fn records(&self) -> Records {
         let below = match &self.command {
             PublishedCommand::Init(one) => &one.records,

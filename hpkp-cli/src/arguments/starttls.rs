@@ -18,7 +18,7 @@ pub(crate) enum Starttls {
 }
 
 impl Starttls {
-    /// Its name on the command line.
+    /// The name on the command line.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Smtp => "smtp",
@@ -29,7 +29,7 @@ impl Starttls {
         }
     }
 
-    /// Its port.
+    /// The default port.
     pub(crate) const fn port(self) -> u16 {
         match self {
             Self::Smtp => 25,
@@ -40,7 +40,7 @@ impl Starttls {
         }
     }
 
-    /// The protocol that servers speak on a port before TLS; none where TLS begins at once.
+    /// The protocol that servers usually speak on a port before TLS; `None` if TLS begins at once.
     pub(crate) fn of_port(port: u16) -> Option<Self> {
         const SUBMISSION: u16 = 587;
         match port {
@@ -50,23 +50,23 @@ impl Starttls {
     }
 }
 
-/// What is spoken on a port before TLS.
+/// The protocol on a port before TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PortProtocol {
     port: u16,
-    /// None where TLS begins at once.
+    /// `None` if TLS begins at once.
     starttls: Option<Starttls>,
 }
 
 impl PortProtocol {
-    /// What is spoken on `port`: as `named`, else as is usual.
+    /// The protocol on `port`: the named one, or else the usual one.
     pub(crate) fn of(named: &[Self], port: u16) -> Option<Starttls> {
         let named = named.iter().rev().find(|one| one.port == port);
         named.map_or_else(|| Starttls::of_port(port), |one| one.starttls)
     }
 }
 
-/// Reads `PORT=PROTOCOL`; `none` for TLS at once.
+/// Parses `PORT=PROTOCOL`; the protocol `none` means that TLS begins at once.
 pub(super) fn port_protocol(text: &str) -> Result<PortProtocol, String> {
     let wrong = || {
         let all = Starttls::value_variants().iter().map(|one| one.name());

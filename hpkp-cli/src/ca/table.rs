@@ -1,4 +1,4 @@
-//! The table of CA keys: two built-in files, and one that an operator keeps.
+//! The table of CA keys: two built-in files, and one file of the operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -14,10 +14,10 @@ use crate::output;
 /// The trusted roots of Debian and Mozilla; made by `ci/ca-roots`.
 const ROOTS: &str = include_str!("../../data/ca-roots.json");
 
-/// Intermediates, each with its source; kept by hand.
+/// Intermediates, each with its source; maintained by hand.
 const INTERMEDIATES: &str = include_str!("../../data/ca-intermediates.json");
 
-/// What a file says that is a table.
+/// The value of `format` in a table file.
 const FORMAT: &str = "hpkp-ca-table";
 
 /// The version of the format.
@@ -26,7 +26,7 @@ const VERSION: u32 = 1;
 /// The largest table that is read, in bytes.
 const MAX_TABLE: usize = 4 << 20;
 
-/// A table as a file has it.
+/// A table file.
 #[derive(Debug, Deserialize)]
 struct TableFile {
     format: String,
@@ -37,14 +37,14 @@ struct TableFile {
     keys: Vec<CaKey>,
 }
 
-/// Keys among which a CA chooses for each certificate.
+/// A group of keys from which a CA chooses one for each certificate.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Rotation {
     pub(crate) id: String,
     pub(crate) ca: String,
     /// How the CA chooses.
     pub(crate) text: String,
-    /// Whether the table has all its keys.
+    /// Whether the table contains all keys of the rotation.
     #[serde(default)]
     pub(crate) complete: bool,
     pub(crate) source: String,
@@ -61,27 +61,27 @@ pub(crate) struct CaKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rotation: Option<String>,
     pub(crate) status: CaStatus,
-    /// RFC 3339.
+    /// The validity of the certificate, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) valid_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) valid_to: Option<String>,
-    /// Where the key, and what is said of it, is to be found.
+    /// The document that states the key and its properties.
     pub(crate) source: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changes: Vec<CaChange>,
 }
 
-/// What happened to a key.
+/// A change of a key's status.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct CaChange {
-    /// A day.
+    /// The day, such as 2026-01-01.
     pub(crate) date: String,
     pub(crate) what: CaStatus,
     pub(crate) source: String,
 }
 
-/// What a CA's key does.
+/// The kind of certificate that has the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CaRole {
@@ -98,16 +98,16 @@ impl CaRole {
     }
 }
 
-/// Whether certificates are issued with it.
+/// Whether the CA issues certificates with the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum CaStatus {
     Active,
-    /// Not now, but it may begin without notice.
+    /// The CA does not issue with the key now, but may begin without notice.
     Standby,
-    /// Not any more.
+    /// The CA no longer issues with the key.
     Retired,
-    /// Its certificate was published: how a change may begin.
+    /// The certificate was published. A key of this status may begin to issue.
     Published,
 }
 
@@ -145,17 +145,17 @@ impl TableError {
     }
 }
 
-/// Everything that is known of CA keys.
+/// All known CA keys.
 #[derive(Debug)]
 pub(crate) struct CaTable {
-    /// When the newest of its parts was reviewed.
+    /// The review date of the newest part.
     date: String,
     keys: BTreeMap<String, CaKey>,
     rotations: BTreeMap<String, Rotation>,
 }
 
 impl CaTable {
-    /// The built-in table, and that in a file.
+    /// Reads the built-in table, and the table in a file.
     ///
     /// # Errors
     /// The file cannot be used.
@@ -173,7 +173,8 @@ impl CaTable {
             let table = TableFile::parse(&bytes);
             tables.push(table.map_err(|error| TableError::Invalid(shown, error))?);
         }
-        // What is newer replaces what is older; of the same day, the file does.
+        // A newer table replaces the keys of an older one. The sort is stable, so a file of the same day
+        // replaces the built-in keys.
         tables.sort_by(|a, b| a.date.cmp(&b.date));
         let date = tables.last().map(|table| table.date.clone()).unwrap_or_default();
         let (mut keys, mut rotations) = (BTreeMap::new(), BTreeMap::new());
@@ -200,7 +201,8 @@ impl CaTable {
         self.rotations.get(key.rotation.as_ref()?)
     }
 
-    /// The other keys of its rotation that issue certificates or may begin to at any time.
+    /// The other keys of the same rotation with which the CA issues certificates or may begin to at any
+    /// time.
     pub(crate) fn siblings<'a>(&'a self, key: &'a CaKey) -> impl Iterator<Item = &'a CaKey> {
         let is_sibling = |other: &&CaKey| {
             other.rotation.is_some() && other.rotation == key.rotation && other.pin != key.pin
@@ -223,7 +225,7 @@ impl TableFile {
             key.check(&rotations).map_err(|error| format!("key \"{}\": {error}", key.name))?;
         }
         for key in &mut table.keys {
-            // One spelling, so that it is found.
+            // Keys are looked up by the canonical form of the pin.
             if let Ok(pin) = key.pin.parse::<Pin>() {
                 key.pin = format!("sha256/{pin}");
             }
@@ -274,7 +276,7 @@ mod tests {
         }
     }
 
-    /// The modules have an extract.
+    /// The server modules contain an extract of the table.
     #[test]
     fn the_table_of_the_modules_is_the_same() {
         let table = CaTable::read(None).expect("a table");

@@ -1,4 +1,4 @@
-//! The answer: what a config test of the server does about each finding.
+//! The answer of `hpkp check`: what the server's config test does about each finding.
 
 use hpkp_core::check::{Certificates, Context};
 use hpkp_core::date;
@@ -15,22 +15,22 @@ use crate::exit::Exit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Outcome {
-    /// It would.
+    /// A reload would pass.
     Pass,
-    /// It would be refused: a lock-out, or a text that is wrong.
+    /// The config test would refuse the configuration, because of a lock-out or an invalid directive.
     Refused,
-    /// It would be refused, since something cannot be read.
+    /// The config test would refuse the configuration, because something cannot be read.
     Undetermined,
 }
 
-/// A finding and what is done about it.
+/// A finding, and what the config test does about it.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) finding: Finding,
     /// `refuse`, `alarm`, `withhold` or `warn`.
     pub(super) answer: &'static str,
     pub(super) is_refused: bool,
-    /// As the server logs them, without what becomes of the running server.
+    /// The server's log lines, without the line about the certificate that the running server keeps.
     pub(super) lines: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct ServerView {
     pub(super) hpkp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hpkp_report_only: Option<String>,
-    /// The leaves.
+    /// The leaf certificates.
     pub(super) certificates: Vec<CertificateView>,
 }
 
@@ -59,10 +59,10 @@ pub(super) struct CertificateView {
     pub(super) not_after: String,
 }
 
-/// The answer to the question.
+/// The result of the check.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// What was checked.
+    /// The configuration or the certificates that were checked.
     pub(super) name: String,
     pub(super) outcome: Outcome,
     pub(super) judged: Vec<Judged>,
@@ -71,7 +71,7 @@ pub(super) struct Answer {
     pub(super) has_records: bool,
     /// How many policies are in use.
     pub(super) policies: usize,
-    /// The directories with records, if nothing else was to be compared.
+    /// The directories with records, if the certificates were compared with records alone.
     records_alone: Option<Vec<String>>,
 }
 
@@ -123,7 +123,7 @@ impl Answer {
         Self { name, outcome, judged, servers, has_records, policies, records_alone }
     }
 
-    /// How the command ends.
+    /// The exit code.
     pub(super) fn exit(&self, deny_warnings: bool) -> Exit {
         match self.outcome {
             Outcome::Refused => Exit::No,
@@ -133,7 +133,7 @@ impl Answer {
         }
     }
 
-    /// The servers that were compared with something.
+    /// The servers whose certificates were compared with a policy or with records.
     pub(super) fn compared(&self) -> impl Iterator<Item = &ServerView> {
         self.servers.iter().filter(|server| {
             server.tls
@@ -141,7 +141,7 @@ impl Answer {
         })
     }
 
-    /// One line that says it.
+    /// The result in one line.
     pub(super) fn summary(&self) -> String {
         let count = self.compared().count();
         let servers = crate::output::counted(count, "TLS server");
@@ -150,7 +150,8 @@ impl Answer {
                 return "nothing to check: no policy is in use and no records are named".to_owned();
             }
             (0, true) => match &self.records_alone {
-                // Pins that a configuration has and no record yet would be missed.
+                // Names the directories, because pins that a configuration has and that are not on record
+                // yet are not compared.
                 Some(directories) => format!(
                     "the published pins in {}, and not with the policies of a server",
                     crate::output::printable(&directories.join(", "))
@@ -181,7 +182,7 @@ fn lines(finding: &Finding) -> Vec<String> {
     lines
 }
 
-/// A place for people: what is in no line of a file is named without one.
+/// A place for people. `None` for standard input and for text without a file.
 pub(super) fn place(at: &Location) -> Option<String> {
     match (&*at.file, at.line) {
         ("-" | "", _) => None,

@@ -1,4 +1,4 @@
-//! The result of every reader.
+//! The result that the reader of each kind of configuration returns.
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::Finding;
@@ -7,7 +7,7 @@ use hpkp_server::journal::{Journal, Predecessor};
 
 use super::problem::Problems;
 
-/// What a configuration says, and the core's answer.
+/// The contents of a configuration, and the core's verdict.
 #[derive(Debug)]
 pub(super) struct Checked {
     pub(super) deployment: Deployment,
@@ -16,7 +16,7 @@ pub(super) struct Checked {
 }
 
 impl Checked {
-    /// `problems` are those of reading.
+    /// `problems` are the findings of the reader.
     pub(super) fn new(
         deployment: Deployment,
         mut verdict: Verdict,
@@ -24,7 +24,7 @@ impl Checked {
         problems: Problems,
     ) -> Self {
         verdict.findings.extend(problems.into_findings());
-        // As the core has them: the most serious class first.
+        // The same order as in the core: the most serious class first.
         verdict.findings.sort_by_key(|finding| finding.class);
         Self { deployment, verdict, on_start: on_start.unwrap_or_default() }
     }
@@ -37,8 +37,8 @@ impl Checked {
         })
     }
 
-    /// Records what the server presents from now on, unless a test refuses the configuration. What could
-    /// not be recorded is a finding.
+    /// Records what the server presents from now on, unless a config test refuses the configuration. A
+    /// failed write is a finding.
     pub(super) fn record(&mut self, journal: &Journal) {
         if self.refused().next().is_none() {
             let finding = journal.record(&self.deployment, &mut self.verdict, Predecessor::None);
@@ -52,7 +52,7 @@ impl Checked {
         Self::new(Deployment::default(), verdict, None, problems)
     }
 
-    /// Reading ended early.
+    /// The result if reading stopped at an error.
     pub(super) fn unread(finding: Finding) -> Self {
         let verdict = Verdict { findings: vec![finding], hosts: Vec::new(), paths: Vec::new() };
         let deployment = Deployment::default();

@@ -1,4 +1,4 @@
-//! A configuration before it is parsed.
+//! The text of a configuration before it is parsed.
 
 /// The text of a configuration.
 #[derive(Debug)]

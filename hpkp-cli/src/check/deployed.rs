@@ -1,4 +1,4 @@
-//! A configuration as a server would load it now, for a command that starts from it.
+//! A configuration as the server would load it now. `hpkp plan` starts from it.
 
 use hpkp_core::check::{Deployment, Verdict};
 use hpkp_core::finding::{Class, Finding};
@@ -13,19 +13,19 @@ use crate::arguments::ConfigurationArguments;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// What a configuration says and presents, compared with the records.
+/// The contents of a configuration, compared with the records.
 #[derive(Debug)]
 pub(crate) struct Deployed {
     pub(crate) deployment: Deployment,
     pub(crate) verdict: Verdict,
-    /// What keeps a reload from passing, if anything does.
+    /// Why the config test refuses the configuration, if it does.
     pub(crate) refused: Option<Failure>,
 }
 
 /// Checks a configuration as `hpkp check` does.
 ///
 /// # Errors
-/// What stands in its place cannot be used.
+/// A file that replaces a part of the configuration cannot be used.
 pub(crate) fn deployed(
     arguments: &ConfigurationArguments,
     text: &Text,

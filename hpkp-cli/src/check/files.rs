@@ -1,4 +1,4 @@
-//! The files of a configuration: on the disk, or in a dump that has them all.
+//! The files of a configuration: on the disk, or in a dump that contains all of them.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind::NotFound;
@@ -21,10 +21,10 @@ pub(super) const MAX_FILES: usize = 20_000;
 /// The most bytes of all files together.
 const MAX_TOTAL: usize = 256 << 20;
 
-/// How deep files may include each other, and blocks stand in each other.
+/// How deep files may include each other, and how deep blocks may be nested.
 pub(super) const MAX_DEPTH: usize = 64;
 
-/// As the servers' own `fnmatch`: a star spans no slash and no leading dot.
+/// The rules of the servers' `fnmatch`: a star matches no slash and no leading dot.
 const MATCH: MatchOptions = MatchOptions {
     case_sensitive: true,
     require_literal_separator: true,
@@ -36,27 +36,28 @@ const MATCH: MatchOptions = MatchOptions {
 pub(super) enum Source {
     /// On the disk.
     Disk,
-    /// All in one text, by their names.
+    /// In one text, by their names.
     Dump(BTreeMap<String, Vec<u8>>),
 }
 
 /// Why a file was not read.
 #[derive(Debug)]
 pub(super) struct Unread {
-    /// Whether the server would not take it either: it may read what the command may not.
+    /// Whether the server would not read the file either. If false, the server may have permissions that
+    /// the command lacks.
     is_wrong: bool,
     why: String,
 }
 
 impl Unread {
-    /// The finding, where the file is included or named `at`.
+    /// The finding for the directive at `at`, which includes or names the file.
     pub(super) fn finding(&self, path: &str, at: &Location) -> Box<Finding> {
         let text = format!("cannot include \"{}\": {}", Excerpt::new(path), self.why);
         if self.is_wrong { invalid(at, text) } else { unreadable(at, text) }
     }
 }
 
-/// The files, as they are read.
+/// Reads files, and counts them for the limits.
 #[derive(Debug)]
 pub(super) struct Files {
     source: Source,
@@ -69,7 +70,7 @@ impl Files {
         Self { source, count: 0, total: 0 }
     }
 
-    /// What stands in a file.
+    /// The content of a file.
     pub(super) fn read(&mut self, path: &str) -> Result<Vec<u8>, Unread> {
         let wrong = |why: String| Unread { is_wrong: true, why };
         let unknown = |why: String| Unread { is_wrong: false, why };
@@ -100,7 +101,7 @@ impl Files {
         Ok(bytes)
     }
 
-    /// The files that an argument of `include` means: one, or those that a mask means.
+    /// The files of an `include` argument: one file, or those that match a mask.
     pub(super) fn included(&self, path: String, at: &Location) -> Read<Vec<String>> {
         if !is_mask(&path) {
             return Ok(vec![path]);
@@ -110,7 +111,7 @@ impl Files {
             .map_err(|why| unreadable(at, format!("cannot include \"{shown}\": {why}")))
     }
 
-    /// The files that a mask means, sorted; none where nothing is like it.
+    /// The files that match a mask, sorted; empty if none matches.
     pub(super) fn matching(&self, mask: &str) -> Result<Vec<String>, String> {
         let invalid = |error: glob::PatternError| format!("invalid mask: {}", error.msg);
         match &self.source {
@@ -136,7 +137,7 @@ impl Files {
         }
     }
 
-    /// Whether a path is a directory, whose files are meant then.
+    /// Whether a path is a directory. `Include` of a directory includes the files in it.
     pub(super) fn is_directory(&self, path: &str) -> bool {
         matches!(self.source, Source::Disk) && Path::new(path).is_dir()
     }
@@ -150,7 +151,7 @@ impl Files {
     }
 }
 
-/// A file of a configuration. Nobody asked for a FIFO there.
+/// Reads a file of a configuration. A FIFO is refused, because the command would wait for its writer.
 fn named(path: &str) -> Result<Vec<u8>, InputError> {
     Ok(input::found(Path::new(path), MAX_FILE)?.to_vec())
 }
@@ -160,7 +161,7 @@ pub(super) fn is_mask(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 
-/// A path as it is meant in `directory`.
+/// A path, resolved from `directory`.
 pub(super) fn full_path(directory: &str, path: &str) -> String {
     if path.starts_with('/') {
         return path.to_owned();
@@ -169,7 +170,7 @@ pub(super) fn full_path(directory: &str, path: &str) -> String {
     format!("{directory}/{path}")
 }
 
-/// The directory of a file, in full.
+/// The absolute path of a file's directory.
 pub(super) fn directory_of(path: &str) -> String {
     let full = std::path::absolute(path).unwrap_or_else(|_| path.into());
     let directory = full.parent().unwrap_or(&full);

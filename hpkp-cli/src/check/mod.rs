@@ -1,8 +1,8 @@
-//! `hpkp check`: the check that a server runs, on files.
+//! `hpkp check`: runs a server's check on configuration files.
 //!
-//! Data flow: a reader (`policy_file`, `nginx`, `httpd`) takes directives out of a text and hands them to
-//! the same functions of the server crate that the modules use; these build what the core's check compares,
-//! and the failure table says what a config test does about the answer.
+//! Data flow: a reader (`policy_file`, `nginx`, `httpd`) extracts the directives of a text and passes them
+//! to the functions of the server crate that the modules use too. These functions build the input of the
+//! core's check. The failure table determines what a config test does about the result.
 
 mod answer;
 mod checked;

@@ -1,4 +1,4 @@
-//! The options of the command line besides the configuration.
+//! The options of `hpkp check` besides the configuration.
 
 use hpkp_core::finding::{Check, Location};
 use hpkp_core::published::WriterName;
@@ -10,7 +10,7 @@ use crate::arguments::{CheckArguments, ConfigurationArguments};
 use crate::failure::Failure;
 use crate::published::store;
 
-/// What the command line says.
+/// The options of the command line.
 #[derive(Debug)]
 pub(super) struct Options {
     /// `--prefix`.
@@ -26,7 +26,7 @@ pub(super) struct Options {
     is_recorded: bool,
 }
 
-/// What stands in the place of what a configuration says.
+/// Options that replace parts of a configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct InPlace<'a> {
     /// Certificates, each with its chain.
@@ -85,18 +85,18 @@ impl Options {
         self.is_lenient
     }
 
-    /// Whether what passes is recorded.
+    /// Whether a configuration that passes is recorded.
     pub(super) const fn is_recorded(&self) -> bool {
         self.is_recorded
     }
 
-    /// What is done about a lock-out where the configuration says nothing.
+    /// What the check does about a lock-out if the configuration has no directive for it.
     pub(super) const fn check(&self) -> Check {
         if self.is_lenient { Check::Warn } else { Check::Refuse }
     }
 
-    /// Puts the directories of the command line in the place of the configuration's. Records are compared
-    /// under the name under which the server writes.
+    /// Replaces the configuration's directories of records by those of the command line. Records are
+    /// compared under the writer name of the server.
     pub(super) fn amend(&self, global: &mut GlobalSettings) {
         if let Some(name) = &self.writer {
             let own = global.published.iter_mut().find_map(|setting| setting.writer.as_mut());
@@ -109,7 +109,8 @@ impl Options {
         }
         let writer = global.published.iter().find_map(|setting| setting.writer.clone());
         let mut writer = self.writer.clone().map(Some).or(writer);
-        // The shortest, since nothing tells which directory stands in the place of which.
+        // The shortest limit of all directories, because the replaced directories do not correspond to the
+        // new ones.
         let max_staleness = global.published.iter().filter_map(|one| one.max_staleness).min();
         let setting = |path: &String| RecordsSetting {
             path: path.clone(),
@@ -120,14 +121,14 @@ impl Options {
         global.published = self.published.iter().map(setting).collect();
     }
 
-    /// Puts the trust anchors of the command line in the place of the configuration's.
+    /// Replaces the configuration's trust anchors by those of the command line.
     pub(super) fn amend_server(&self, settings: &mut ServerSettings) {
         if let Some(roots) = &self.roots {
             settings.trusted = Some((roots.clone(), Location { file: "--roots".into(), line: 0 }));
         }
     }
 
-    /// The file of the configuration as the server names it.
+    /// The name of the configuration file in the server's messages.
     pub(super) fn full_name(&self, name: &str) -> String {
         match name {
             "-" => "standard input".to_owned(),
@@ -135,7 +136,7 @@ impl Options {
         }
     }
 
-    /// The directory that relative paths are meant in, unless the configuration says otherwise.
+    /// The directory from which relative paths are resolved, unless the configuration sets another one.
     pub(super) fn directory(&self, name: &str) -> String {
         match (&self.prefix, name) {
             (Some(prefix), _) => prefix.clone(),

@@ -1,5 +1,5 @@
-//! A policy file: TOML with the words of nginx's directives (`docs/reference/command.md`), and the servers
-//! that certificates on the command line stand for.
+//! Reads a policy file: TOML with the names of nginx's directives (`docs/reference/command.md`). Also
+//! builds servers from the certificates of the command line.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -23,10 +23,10 @@ use super::options::Options;
 use super::presented::{Given, of_files, of_group};
 use super::problem::{Problems, Read, invalid, of_directive};
 
-/// The port of a server that names none.
+/// The port of a server without `port`.
 const HTTPS: u16 = 443;
 
-/// What findings call the keys.
+/// The names of the keys in findings.
 const NAMES: check::Names = check::Names {
     max_age: "max_age",
     report_uri: "report_uri",
@@ -37,19 +37,19 @@ const NAMES: check::Names = check::Names {
     same_key: Some("renewal_key = \"same\""),
 };
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, Default)]
 struct PolicyFile {
     global: GlobalSettings,
     settings: ServerSettings,
     servers: Vec<Block>,
-    /// The policies that say of themselves that they are to be used for reports only.
+    /// The policies that are marked for reports only.
     for_reports: Vec<String>,
-    /// The first line, for what the file does not say itself.
+    /// The first line, which is the place of findings about missing settings.
     at: Option<Location>,
 }
 
-/// `[[server]]`.
+/// A `[[server]]` table.
 #[derive(Debug)]
 struct Block {
     at: Location,
@@ -59,11 +59,11 @@ struct Block {
     settings: ServerSettings,
 }
 
-/// How a server's certificates are known.
+/// The source of a server's certificates.
 enum Handle<'a> {
-    /// By their files.
+    /// Files that the policy file names.
     Files { files: &'a [String], names: &'a [String] },
-    /// They were given.
+    /// Certificates of the command line.
     Given(Vec<&'a Given>),
 }
 
@@ -114,8 +114,8 @@ pub(super) fn check(
 }
 
 impl PolicyFile {
-    /// Where the file has no server, each certificate of the command line is one, and a file with one
-    /// policy means it for these.
+    /// If the file has no server, each certificate of the command line counts as a server. If the file has
+    /// one policy, the policy applies to these servers.
     fn use_the_only_policy(&mut self) {
         let UseSetting::Unset = self.settings.enforced else { return };
         let UseSetting::Unset = self.settings.report_only else { return };
@@ -147,7 +147,7 @@ impl PolicyFile {
                 let settings = (self.settings.clone(), Choosers::default());
                 let claims = if names.is_empty() { vec![String::new()] } else { names };
                 all.push(Server::new(Handle::Given(group), claims, Vec::new(), settings, own));
-                // Each has an address for itself: certificates may share names.
+                // Each server gets its own address, because several certificates may have the same names.
                 addresses.push(address(HTTPS, vec![position]));
             }
             return Ok((Servers::new(all), addresses));
@@ -179,17 +179,17 @@ fn address(port: u16, servers: Vec<usize>) -> Address {
     Address { text: format!("*:{port}"), port, tls: true, quic: false, servers, default }
 }
 
-/// Reads the file.
+/// Parses the file.
 struct Reader<'a> {
-    /// As messages name it.
+    /// The name of the file in messages.
     file: &'a str,
-    /// Where relative paths are meant.
+    /// The directory from which relative paths are resolved.
     directory: String,
-    /// Where lines begin.
+    /// The positions of the lines' first bytes.
     starts: Vec<usize>,
 }
 
-/// A key with its value, by their order in the file.
+/// A key with its value.
 type Entry<'a> = (&'a Spanned<Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
 
 impl<'a> Reader<'a> {
@@ -231,7 +231,7 @@ impl<'a> Reader<'a> {
         Ok(file)
     }
 
-    /// `[policy.NAME]`.
+    /// Reads `[policy.NAME]`.
     fn policies(&self, value: &Spanned<DeValue<'_>>, file: &mut PolicyFile) -> Read<()> {
         let DeValue::Table(policies) = value.get_ref() else {
             let text = "a policy is a table with a name, as in [policy.site]".to_owned();
@@ -282,7 +282,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Whether it is a directive of a server.
+    /// Reads a key as a directive of a server, and says whether it was one.
     fn in_server(
         &self,
         key: &Spanned<Cow<'_, str>>,
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// Whether it is a directive for all servers.
+    /// Reads a key as a directive for all servers, and says whether it was one.
     fn global(
         &self,
         key: &Spanned<Cow<'_, str>>,
@@ -331,7 +331,7 @@ impl<'a> Reader<'a> {
         Ok(true)
     }
 
-    /// `[[server]]`.
+    /// Reads `[[server]]`.
     fn servers(&self, value: &Spanned<DeValue<'_>>, file: &mut PolicyFile) -> Read<()> {
         let tables: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
             DeValue::Array(servers) => servers.iter().collect(),
@@ -396,7 +396,7 @@ impl<'a> Reader<'a> {
         Ok(block)
     }
 
-    /// The values of a key, each with its place: one, or where several are allowed an array.
+    /// The values of a key, each with its place: one value, or an array if the key allows several.
     fn texts(
         &self,
         key: &Spanned<Cow<'_, str>>,
@@ -436,8 +436,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The arguments of a directive, as they are written in a configuration: "8443 443", "DIR writer=NAME". A
-/// directory may have blanks.
+/// Splits the value of a directive into arguments: "8443 443", "DIR writer=NAME". The name of a directory
+/// may contain blanks.
 fn arguments(name: &str, text: &str) -> Vec<String> {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     if name != "hpkp_published_pins" {
@@ -458,12 +458,12 @@ fn arguments(name: &str, text: &str) -> Vec<String> {
     std::iter::once(directory.to_owned()).chain(options).collect()
 }
 
-/// A directive's name with or without the prefix of nginx's.
+/// The name of a directive without nginx's prefix.
 fn bare(name: &str) -> &str {
     name.strip_prefix("hpkp_").unwrap_or(name)
 }
 
-/// The entries of a table in the order of the file.
+/// The entries of a table, in the order of the file.
 fn ordered<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
     let mut entries: Vec<Entry<'a>> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);

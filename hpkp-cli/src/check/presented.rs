@@ -1,4 +1,5 @@
-//! The certificates that servers present: those in their files, or those that were given in their place.
+//! The certificates that servers present: those in the configured files, or those of `--cert` in their
+//! place.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use crate::failure::Failure;
 #[derive(Debug)]
 pub(super) struct Given {
     pub(super) file: String,
-    /// In DER, the leaf first.
+    /// The certificates in DER, the leaf first.
     chain: Vec<Vec<u8>>,
     leaf: Arc<Certificate>,
     is_used: Cell<bool>,
@@ -34,12 +35,12 @@ impl Given {
         Ok(Self { file: file.to_owned(), chain, leaf, is_used: Cell::new(false) })
     }
 
-    /// The names in it.
+    /// The DNS names in the certificate.
     pub(super) fn names(&self) -> &[String] {
         self.leaf.dns_names()
     }
 
-    /// Whether a server presents it.
+    /// Whether a server presents the certificate.
     pub(super) fn is_used(&self) -> bool {
         self.is_used.get()
     }
@@ -50,7 +51,7 @@ impl Given {
         (self.chain.clone(), Some(Arc::new(CertificateFile { path: self.file.clone(), keys })))
     }
 
-    /// Whether it is for a name as a server's configuration has it.
+    /// Whether the certificate is for a name in a server's configuration.
     fn is_for(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
         let plain = name.strip_prefix('.').unwrap_or(&name);
@@ -63,14 +64,14 @@ impl Given {
     }
 }
 
-/// All that was given, and what stands in for what.
+/// All certificates of `--cert`.
 #[derive(Debug, Default)]
 pub(super) struct AllGiven(pub(super) Vec<Given>);
 
 impl AllGiven {
-    /// What a server with these names presents, where `own` is what it is configured with. A certificate
-    /// that was given takes the place of the configured one; where there are several, of the one with a
-    /// key of the same type.
+    /// The certificates that a server with these names presents, if its configured ones are `own`. A
+    /// certificate of `--cert` replaces the configured one. If several are configured, it replaces the one
+    /// with the same key type.
     pub(super) fn in_place_of(
         &self,
         names: &[String],
@@ -82,7 +83,7 @@ impl AllGiven {
             _ => &[],
         };
         let is_host = |name: &&String| name.contains('.') && !name.starts_with('~');
-        // A server without a name is known by those in its certificate.
+        // A server without a name is identified by the names in its certificate.
         let certified: Vec<String> = match names.iter().any(|name| is_host(&name)) {
             true => Vec::new(),
             false => chains.iter().flat_map(|chain| chain.leaf().dns_names().to_vec()).collect(),
@@ -112,7 +113,7 @@ impl AllGiven {
         loader.chains(presented.into_iter().map(|(_, chain)| chain).collect())
     }
 
-    /// The certificates as groups: those for the same names are one server's.
+    /// Groups the certificates: those with the same names belong to one server.
     pub(super) fn groups(&self) -> Vec<Vec<&Given>> {
         let mut groups: Vec<(Vec<String>, Vec<&Given>)> = Vec::new();
         for given in &self.0 {
@@ -127,12 +128,13 @@ impl AllGiven {
     }
 }
 
-/// What a group presents.
+/// The certificates that the server of a group presents.
 pub(super) fn of_group(loader: &mut Loader<'_>, group: &[&Given]) -> Certificates {
     loader.chains(group.iter().map(|given| given.named_chain()).collect())
 }
 
-/// What a server presents that loads these files, and the files of their keys, as nginx does.
+/// The certificates that a server presents if it loads these files, and the files of their keys, as nginx
+/// does.
 pub(super) fn of_files(
     loader: &mut Loader<'_>,
     files: &[String],
@@ -160,7 +162,7 @@ fn loaded(loader: &mut Loader<'_>, files: &[String], keys: &[String]) -> Certifi
             }
             Err(other) => return other,
         };
-        // Of several certificates of one type of key, OpenSSL has the last.
+        // Of several certificates with the same key type, OpenSSL uses the last one.
         let rank = Rank::of(&chain[0]);
         by_type.retain(|(earlier, _)| *earlier != rank);
         let key = keys.get(index).unwrap_or(path);
@@ -171,7 +173,7 @@ fn loaded(loader: &mut Loader<'_>, files: &[String], keys: &[String]) -> Certifi
     loader.chains(by_type.into_iter().map(|(_, chain)| chain).collect())
 }
 
-/// The certificates of a file or, behind `data:`, of a text.
+/// The certificates of a file, or of the text after `data:`.
 fn read(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
     let Some(text) = path.strip_prefix("data:") else { return certificates_in(path) };
     certificates_of(text.as_bytes()).map_err(|why| {
@@ -180,13 +182,14 @@ fn read(path: &str) -> Result<Vec<Vec<u8>>, Certificates> {
     })
 }
 
-/// The place of a type of key among those that OpenSSL has.
+/// The position of a key type in OpenSSL's order of certificates.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank(u8, Vec<u8>);
 
 impl Rank {
     fn of(leaf: &[u8]) -> Self {
-        // RSA, RSA-PSS, then elliptic curves: the object identifiers of RFC 3279 and RFC 4055.
+        // RSA and RSA-PSS first, then elliptic curves. The object identifiers are those of RFC 3279 and RFC
+        // 4055.
         const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01];
         const EC: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
         let Ok(leaf) = Certificate::from_der(leaf) else { return Self(9, leaf.to_vec()) };

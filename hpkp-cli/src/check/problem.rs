@@ -1,29 +1,29 @@
-//! What the readers of configurations find: text that the server refuses, and text that only the server
-//! understands. Each is reported.
+//! The findings of the readers: text that the server refuses, and text that this command cannot interpret.
+//! Every such text is reported.
 
 use std::collections::BTreeMap;
 
 use hpkp_core::finding::{CODES, Code, Finding, Location, Text};
 use hpkp_core::text::Excerpt;
 
-/// Reading ends here: the server refuses this text, or nobody can read on.
+/// The error stops reading: the server refuses the text, or the rest cannot be interpreted.
 pub(super) type Read<T> = Result<T, Box<Finding>>;
 
-/// How many different directives are named that the command does not know.
+/// The most unknown directives that are reported by name.
 const MAX_UNKNOWN: usize = 50;
 
-/// What was found while reading went on.
+/// The problems that did not stop reading.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Finding>,
-    /// By name: where it stands first, and how often.
+    /// Unknown directives: the place of the first use, and the number of uses.
     unknown: BTreeMap<String, (Location, usize)>,
-    /// Whether any directive is known.
+    /// Whether the command knows any directive of the configuration.
     is_known: bool,
 }
 
 impl Problems {
-    /// The answer needs something that stands here and is not understood.
+    /// Adds a directive that the check needs and cannot interpret.
     pub(super) fn not_understood(&mut self, at: &Location, text: impl Into<Text>) {
         let finding = Finding::new(Code::ConfigurationNotUnderstood, at.clone(), text.into());
         if !self.found.contains(&finding) {
@@ -31,7 +31,7 @@ impl Problems {
         }
     }
 
-    /// A directive or module that may or may not matter.
+    /// Adds an unknown directive or module, which may affect the check.
     pub(super) fn unknown(&mut self, at: &Location, what: String) {
         self.unknown.entry(what).or_insert_with(|| (at.clone(), 0)).1 += 1;
     }
@@ -41,12 +41,12 @@ impl Problems {
         self.found.is_empty() && self.unknown.is_empty()
     }
 
-    /// A directive is one that the command knows.
+    /// Notes that the command knows a directive.
     pub(super) fn known(&mut self) {
         self.is_known = true;
     }
 
-    /// All that was found.
+    /// All problems as findings.
     pub(super) fn into_findings(mut self) -> Vec<Finding> {
         let first = self.unknown.values().map(|(at, _)| at).min_by_key(|at| at.line).cloned();
         if let Some(at) = first.filter(|_| !self.is_known) {
@@ -76,18 +76,18 @@ impl Problems {
     }
 }
 
-/// The server refuses the configuration for this.
+/// The finding for text that the server refuses.
 pub(super) fn invalid(at: &Location, text: impl Into<Text>) -> Box<Finding> {
     Box::new(Finding::new(Code::InvalidConfiguration, at.clone(), text.into()))
 }
 
-/// Nothing can be said of the configuration for this.
+/// The finding for text after which the configuration cannot be interpreted.
 pub(super) fn unreadable(at: &Location, text: impl Into<Text>) -> Box<Finding> {
     Box::new(Finding::new(Code::ConfigurationNotUnderstood, at.clone(), text.into()))
 }
 
-/// What the reader of a directive says of its value: a finding of its own, or an error in the server's
-/// words.
+/// The finding for an error that the parser of a directive's value has returned: a finding with its own
+/// code, or an error in the server's words.
 pub(super) fn of_directive(at: &Location, error: &str) -> Box<Finding> {
     let coded = error.strip_prefix("hpkp: [").and_then(|rest| rest.split_once("] -: "));
     let found = coded.and_then(|(code, text)| {
@@ -97,13 +97,13 @@ pub(super) fn of_directive(at: &Location, error: &str) -> Box<Finding> {
     found.map_or_else(|| invalid(at, error.to_owned()), Box::new)
 }
 
-/// A directive by its name, for messages.
+/// A directive's name in the form that messages use.
 pub(super) fn directive(name: &str) -> String {
     format!("the directive \"{}\"", Excerpt::new(name))
 }
 
-/// The module refuses words of its directives that are not UTF-8; readers put a mark in the place of what
-/// is none.
+/// Fails if a word was not UTF-8, since the module refuses such words. The readers have replaced invalid
+/// bytes by U+FFFD.
 pub(super) fn is_utf8<'a>(at: &Location, mut words: impl Iterator<Item = &'a String>) -> Read<()> {
     match words.any(|word| word.contains(char::REPLACEMENT_CHARACTER)) {
         true => Err(invalid(at, "invalid UTF-8 in the directive".to_owned())),

@@ -1,4 +1,4 @@
-//! Reads a configuration of any kind.
+//! Reads a configuration of any kind, and recognises its kind.
 
 use hpkp_server::loader::Loader;
 use hpkp_server::openssl::{OpenSsl, OpenSslError};
@@ -14,15 +14,16 @@ use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::output;
 
-/// The OpenSSL that this very program is linked with.
+/// The OpenSSL that this program is linked with.
 pub(super) fn own_openssl() -> Result<OpenSsl, OpenSslError> {
-    // Of a function that is in it.
+    // The address of this function identifies the program's own file.
     OpenSsl::used_by((own_openssl as fn() -> _) as *const _)
 }
 
-/// A certificate that no server has was not checked, which nobody must take for an answer.
+/// Reports certificates of the command line that belong to no server. They were not checked, so the exit
+/// code must not be 0.
 pub(super) fn unused(options: &Options, checked: &Checked) -> Exit {
-    // Where nothing was compared, that is said.
+    // If there is no server at all, the result already reports it.
     let has_servers = !checked.deployment.hosts.is_empty();
     let mut exit = Exit::Fine;
     for given in options.given.0.iter().filter(|given| has_servers && !given.is_used()) {
@@ -78,8 +79,8 @@ pub(crate) fn text(name: &str) -> Result<Text, Failure> {
     Ok(Text { name: name.to_owned(), bytes })
 }
 
-/// The kind of a configuration, by its content: nginx's lines end with semicolons and its blocks are in
-/// braces, httpd's are in angle brackets; what is in square brackets or has an equals sign is a policy file.
+/// Recognises the kind of a configuration by its content. nginx's lines end with semicolons or braces,
+/// httpd's sections have angle brackets, and a policy file has square brackets or equals signs.
 pub(super) fn guessed(text: &Text) -> ConfigFormat {
     if text.name.ends_with(".toml") {
         return ConfigFormat::Toml;

@@ -1,4 +1,4 @@
-//! OkHttp, Android, TrustKit and Apple.
+//! Writes the formats of OkHttp, Android, TrustKit and Apple.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use hpkp_core::sorted::distinct;
 use super::item::{Item, Refusal, day, scope_of};
 use crate::import::{Except, Matching, Scope};
 
-/// Refuses what apps' formats have no place for, but an expiry.
+/// Refuses what the formats of apps cannot express. An expiry is left to each format.
 fn of_apps(item: &Item) -> Result<(), Refusal> {
     if item.set.client == Client::Apple && item.covers_all_below() {
         return item.refuse("subdomains that are one label deep");
@@ -44,7 +44,7 @@ pub(super) fn okhttp(items: &[Item]) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// Hosts that are exempt and have no set of their own: the format wants an entry for each.
+/// Exempt hosts without a set of their own. The format needs an entry for each of them.
 fn exempt(items: &[Item]) -> Vec<&Except> {
     let mut exempt = distinct(items.iter().flat_map(|item| &item.set.except));
     exempt.retain(|one| !items.iter().any(|item| item.set.host == one.host));

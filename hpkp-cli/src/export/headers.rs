@@ -1,4 +1,5 @@
-//! `Public-Key-Pins` as nginx, httpd and HAProxy send it: a comment with the host, then the line.
+//! Writes `Public-Key-Pins` headers for nginx, httpd and HAProxy: a comment with the host, then the
+//! directive.
 
 use std::fmt::Write as _;
 

@@ -4,14 +4,14 @@ use hpkp_core::published::Rrset;
 
 use crate::import::{self, Matching, PinSet, Scope};
 
-/// A pin set to be written.
+/// A pin set to be exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {
-    /// The set. Its client and group say which entries are of one configuration.
+    /// The pin set. Sets with the same client and group belong to one configuration.
     pub set: PinSet,
-    /// For how long clients hold pins that they had with a header.
+    /// The max-age of the header, in seconds, if the pins come from a header.
     pub max_age: Option<u32>,
-    /// The TLSA records that the set stands for, where it does.
+    /// The TLSA records that the set represents, if it comes from DNS.
     pub tlsa: Option<Rrset>,
 }
 
@@ -25,12 +25,13 @@ impl Item {
         Err(Refusal { name: self.name(), what })
     }
 
-    /// Whether the host itself and all hosts below are meant.
+    /// Whether the set applies to the host and to all hosts below it.
     pub(super) fn covers_all_below(&self) -> bool {
         self.set.include_subdomains || self.set.matching == Matching::AnyDepth
     }
 
-    /// Refuses what hardly any format has: a port, exempt hosts, an expiry, a scope besides `scope`.
+    /// Refuses what most formats cannot express: a port, exempt hosts, an expiry, a scope other than
+    /// `scope`.
     pub(super) fn plain(&self, scope: Scope) -> Result<(), Refusal> {
         match () {
             () if self.set.port.is_some() => self.refuse("a port"),
@@ -50,17 +51,17 @@ pub(super) const fn scope_of(scope: Scope) -> &'static str {
     }
 }
 
-/// Something that a format has no place for.
+/// A part of a pin set that a format cannot express.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: this format cannot express {}", .name, .what)]
 pub struct Refusal {
     /// The host, or the pattern of hosts.
     pub name: String,
-    /// What.
+    /// What the format cannot express.
     pub what: &'static str,
 }
 
-/// The day on which pins expire, where the moment is one that a reader makes of a day.
+/// The day on which the pins expire. A time that no day stands for in the format is refused.
 pub(super) fn day(item: &Item) -> Result<Option<String>, Refusal> {
     let Some(time) = item.set.expires_at else { return Ok(None) };
     let text = hpkp_core::date::format(time);

@@ -1,4 +1,4 @@
-//! Lines of JSON, each with one whole set.
+//! Writes lines of JSON, each with one complete set.
 
 use super::item::{Item, Refusal};
 use crate::import::json::Line;

@@ -1,7 +1,7 @@
-//! Pins on record in the formats of other software, so that there is one source of them.
+//! Exports the recorded pins in the formats of other software, so that the pins have one source.
 //!
-//! If a format cannot express something, that is an error, and nothing is left out. Each text is read
-//! back with the reader of its format, and printed only if that gives exactly the requested sets.
+//! A part that a format cannot express is an error; nothing is left out. Each generated text is parsed by
+//! the importer of its format, and printed only if the result equals the requested sets.
 
 mod apps;
 mod headers;
@@ -22,7 +22,7 @@ use crate::import::{self, Certificates, Matching, PinSet, header};
 
 pub use item::{Item, Refusal};
 
-/// A format that is written.
+/// An output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Android: network_security_config.xml
@@ -53,10 +53,10 @@ impl fmt::Display for Format {
     }
 }
 
-/// `items` in `format`.
+/// Writes `items` in `format`.
 ///
 /// # Errors
-/// Where the format has no place for something of them.
+/// The format cannot express a part of an item.
 pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
     let has_age = matches!(format, Format::Haproxy | Format::Httpd | Format::Json | Format::Nginx);
     if let Some(item) = items.iter().find(|item| item.max_age.is_some() && !has_age) {
@@ -92,21 +92,22 @@ pub fn write(format: Format, items: &[Item]) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// Refuses two sets that must both be met where the format makes one of them.
+/// Refuses two sets that a client must both satisfy, if the format would merge them into one.
 fn apart(format: Format, one: &Item, other: &Item) -> Result<(), Refusal> {
     let is_same_place = one.set.host == other.set.host
         && one.set.port == other.set.port
         && (one.set.matching == other.set.matching || format != Format::Okhttp);
     let of_one = (one.set.client, one.set.group) == (other.set.client, other.set.group);
-    // Two kinds of Apple's are both needed.
+    // A client of Apple must satisfy both of its kinds of sets.
     let fits = match format {
         Format::Json => true,
         Format::Ios => one.set.scope != other.set.scope,
-        // Each command is checked by itself.
+        // curl checks each command by itself.
         Format::Curl => true,
         _ => false,
     };
-    // Apple unites what fits a host, so entries of two configurations would weaken one another.
+    // Apple merges all entries that match a host, so an entry of another configuration would weaken the
+    // first.
     let below = |one: &Item, other: &Item| {
         one.covers_all_below() && other.set.host.is_within(&one.set.host)
     };
@@ -122,7 +123,7 @@ fn apart(format: Format, one: &Item, other: &Item) -> Result<(), Refusal> {
     }
 }
 
-/// Sees to it that a reader finds in `text` what was written.
+/// Fails unless the importer finds the exported sets in `text`.
 fn read_back(format: Format, items: &[Item], text: &str) -> Result<(), Refusal> {
     use crate::import::format::Format as Of;
     let format = match format {
@@ -138,7 +139,7 @@ fn read_back(format: Format, items: &[Item], text: &str) -> Result<(), Refusal> 
     let found = format.read(text.as_bytes(), &Certificates::default());
     let import::Imported { sets, mut tlsa, .. } = found.unwrap_or_default();
     let sets = sets.into_iter().enumerate();
-    // Only lines of JSON say that pins are TLSA records.
+    // Only the JSON format states that pins are TLSA records.
     let is_json = format == Of::Json;
     let mut found: Vec<(PinSet, Option<Rrset>)> =
         sets.map(|(at, set)| (comparable(set), tlsa.remove(&at))).collect();
@@ -179,8 +180,8 @@ fn sorted(mut pins: Vec<Pin>) -> Vec<Pin> {
     pins
 }
 
-/// A set without what does not come from the text itself. A host with all below it is written in two
-/// ways that mean the same.
+/// Removes the parts of a set that the exported text does not contain. A host with all hosts below it has
+/// two representations, which become one.
 #[must_use]
 pub fn comparable(set: PinSet) -> PinSet {
     let all_below = set.matching == Matching::AnyDepth
@@ -194,7 +195,7 @@ pub fn comparable(set: PinSet) -> PinSet {
         include_subdomains: set.include_subdomains && set.matching == Matching::OneLabel,
         pins: sorted(set.pins),
         origin: String::new(),
-        // Apple alone has subdomains that are one label deep.
+        // Only Apple's subdomains are limited to one label.
         client: if all_below { client } else { Client::Curl },
         group: 0,
         ..set

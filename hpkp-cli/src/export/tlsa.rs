@@ -1,4 +1,4 @@
-//! TLSA records in the form of a zone file.
+//! Writes TLSA records in zone file notation.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,8 @@ pub(super) fn write(items: &[Item]) -> Result<String, Refusal> {
             None => owners.push(Owner { name, item, set }),
         }
     }
-    // A record without a time to live has that of the one in front of it.
+    // A record without a time to live would inherit that of the previous record, so such records come
+    // first.
     owners.sort_by_key(|owner| owner.set.ttl.is_some());
     let mut text = String::new();
     for Owner { name, set, .. } in &owners {
@@ -39,7 +40,7 @@ pub(super) fn write(items: &[Item]) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// The records of an item, or those that say what its pins do.
+/// The TLSA records of an item, or records with the same effect as its pins.
 fn set_of(item: &Item) -> Result<Rrset, Refusal> {
     let set = &item.set;
     match () {
@@ -81,8 +82,8 @@ fn name_of(item: &Item, set: &Rrset) -> Result<String, Refusal> {
 }
 
 impl Owner<'_> {
-    /// Adds what is of the same name. Two kinds of pins of one configuration are "any of"; all others must
-    /// both be met.
+    /// Adds a set to the records of the same name. A client must match one of two sets of one
+    /// configuration, but both of any other two sets, which TLSA records cannot express.
     fn add(&mut self, item: &Item, set: Rrset) -> Result<(), Refusal> {
         let of = |item: &Item| (item.set.client, item.set.group);
         let is_one = of(self.item) == of(item)
@@ -103,7 +104,7 @@ impl Owner<'_> {
     }
 }
 
-/// Sees to it that a reader finds in `text` what was written.
+/// Fails unless the importer finds the exported sets in `text`.
 fn read_back(owners: &[Owner<'_>], text: &str) -> Result<(), Refusal> {
     let read = Format::Tlsa.read(text.as_bytes(), &Certificates::default());
     let Imported { sets, mut tlsa, .. } = read.unwrap_or_default();

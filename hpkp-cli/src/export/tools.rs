@@ -1,11 +1,11 @@
-//! curl.
+//! Writes commands of curl.
 
 use std::fmt::Write as _;
 
 use super::item::{Item, Refusal, scope_of};
 use crate::import::{Matching, Scope};
 
-/// Refuses what stands for other hosts than the one that is named.
+/// Refuses a set that applies to other hosts than the named one.
 fn of_one_host(item: &Item) -> Result<(), Refusal> {
     match () {
         () if item.set.expires_at.is_some() => item.refuse("an expiry"),

@@ -1,14 +1,14 @@
-//! Android: the Network Security Configuration (`res/xml/network_security_config.xml`).
+//! Reads Android's Network Security Configuration (`res/xml/network_security_config.xml`).
 //!
-//! What Android does with it:
-//! - a host uses the `domain-config` whose `domain` is the longest that is the host itself or, with
-//!   `includeSubdomains="true"`, lies above it;
-//! - a `domain-config` without a `pin-set` has that of the one it stands in; an empty `pin-set`
+//! Android applies these rules:
+//! - a host uses the `domain-config` with the longest `domain` that equals the host or, with
+//!   `includeSubdomains="true"`, is a parent domain of it;
+//! - a `domain-config` without a `pin-set` inherits that of the outer `domain-config`; an empty `pin-set`
 //!   pins nothing;
-//! - after the day in `expiration`, by the device's time zone, nothing is pinned;
-//! - chains that end at a trust anchor with `overridePins="true"` are not held to pins. Which
-//!   anchor a client's chain ends at is not known here, so the pins count as binding;
-//! - `debug-overrides` counts in apps built for debugging only, and is ignored.
+//! - after the day in `expiration`, in the device's time zone, nothing is pinned;
+//! - a certificate chain that ends at a trust anchor with `overridePins="true"` need not match a pin. Which
+//!   anchor a client uses is unknown here, so the pins count as enforced;
+//! - `debug-overrides` applies only to apps built for debugging, and is ignored.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
@@ -58,7 +58,7 @@ struct Pins {
     expires_at: Option<i64>,
 }
 
-/// A `domain` and the pins that hold for it.
+/// A `domain` and its pins.
 struct Domain {
     line: usize,
     host: HostName,
@@ -73,7 +73,7 @@ struct Reader<'c> {
 }
 
 impl Reader<'_> {
-    /// The depth of a document is limited, and with it that of the calls.
+    /// The recursion is bounded, because the parser limits the depth of the document.
     fn domain_config(
         &mut self,
         node: Node<'_, '_>,
@@ -156,7 +156,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Pins that count in apps built for debugging only.
+    /// Notes the pins that apply only to apps built for debugging.
     fn debug_overrides(&mut self, node: Node<'_, '_>) {
         for pin in node.descendants().filter(|node| node.has_tag_name("pin")) {
             let line = xml::line(pin);
@@ -336,7 +336,8 @@ mod tests {
         assert_eq!(read.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [4, 10]);
     }
 
-    /// Such an entry applies to no host, so it neither pins one nor takes one out of its parent's pins.
+    /// An entry with a final dot matches no host, so it neither pins a host nor exempts one from its
+    /// parent's pins.
     #[test]
     fn a_domain_with_a_final_dot_applies_to_nothing() {
         let text = format!(

@@ -1,22 +1,23 @@
-//! Property lists in Apple's binary form, as the XML that `plutil -convert xml1` makes of them.
+//! Converts property lists in Apple's binary form to the XML that `plutil -convert xml1` writes.
 
 use hpkp_core::date;
 
 use super::MAX_TEXT;
 
-/// How such a list begins.
+/// The first bytes of a binary property list.
 pub(super) const MARK: &[u8] = b"bplist00";
 
-/// The most objects that are written. One may be referred to from several places, so that a small file can
-/// stand for a large list.
+/// The most objects that are written. Several references may lead to one object, so that a small file can
+/// expand to a large list.
 const MAX_OBJECTS: usize = 200_000;
 
 /// How deep collections may be nested.
 const MAX_DEPTH: usize = 64;
 
-/// The list in XML; none where it cannot be read, or is larger than a text may be.
+/// The XML of the list; `None` if the list is invalid or larger than a text may be.
 pub(super) fn xml(bytes: &[u8]) -> Option<String> {
-    /// What stands at the end: sizes, the number of objects, the first of them, and where the table is.
+    /// The size of the trailer: field sizes, the number of objects, the first object, and the position of
+    /// the table.
     const TRAILER: usize = 32;
     let trailer = bytes.get(bytes.len().checked_sub(TRAILER)?..)?;
     let (offset_size, reference_size) = (usize::from(trailer[6]), usize::from(trailer[7]));
@@ -34,7 +35,7 @@ pub(super) fn xml(bytes: &[u8]) -> Option<String> {
     Some(list.text)
 }
 
-/// A number, its most significant byte first.
+/// A big-endian number.
 fn number(bytes: &[u8]) -> Option<usize> {
     let number = bytes
         .iter()
@@ -52,7 +53,7 @@ struct List<'a> {
 }
 
 impl List<'_> {
-    /// Writes the object with this number.
+    /// Writes the object with this index.
     fn object(&mut self, index: usize, depth: usize, is_key: bool) -> Option<()> {
         self.objects += 1;
         if self.objects > MAX_OBJECTS || depth > MAX_DEPTH || self.text.len() > MAX_TEXT {
@@ -99,14 +100,14 @@ impl List<'_> {
                 }
                 self.text.push_str("</dict>");
             }
-            // Nothing that a reader of pins looks at.
+            // Other types contain no pins, so their contents are omitted.
             _ => element(&mut self.text, "data", ""),
         }
         self.text.push('\n');
         Some(())
     }
 
-    /// The text of the object at `at`: in ASCII (5) or in UTF-16 (6).
+    /// The string at `at`: kind 5 is ASCII, kind 6 is UTF-16.
     fn string(&self, at: usize, kind: u8, low: usize) -> Option<String> {
         let (count, begin) = self.count(at, low)?;
         if kind == 5 {
@@ -119,7 +120,7 @@ impl List<'_> {
         Some(String::from_utf16_lossy(&units))
     }
 
-    /// How many parts the object at `at` has, and where they begin.
+    /// The number of members of the object at `at`, and the position of the first.
     fn count(&self, at: usize, low: usize) -> Option<(usize, usize)> {
         if low < 15 {
             return Some((low, at + 1));
@@ -136,7 +137,7 @@ impl List<'_> {
     }
 }
 
-/// A time in seconds since 2001.
+/// Formats a time, given in seconds since 2001.
 fn date_of(seconds: f64) -> Option<String> {
     const SINCE_1970: i64 = 978_307_200;
     let whole = format!("{seconds:.0}").parse::<i64>().ok()?;
@@ -157,7 +158,7 @@ mod tests {
     use crate::import::samples::{a, b, set, sets};
     use crate::import::{Certificates, PinSet, day, read_with, trustkit};
 
-    /// A list as Apple's tools write it.
+    /// The list as Apple's tools write it.
     const LIST: &str = "\
         62706c6973743030d2010203045e4f746865722026203c6d6f72653e5f101054534b436f6e666967\
         75726174696f6e1001d2050607125f101054534b50696e6e6564446f6d61696e7362006e00e9d108\
@@ -192,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_small_file_is_no_large_list() {
-        // Each array has the next one sixteen times.
+        // Each array contains the next one sixteen times.
         let mut bytes = b"bplist00".to_vec();
         let mut offsets = Vec::new();
         for level in 0..16_u8 {

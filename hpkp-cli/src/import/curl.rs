@@ -1,8 +1,8 @@
-//! curl: `--pinnedpubkey` in shell commands, or `pinnedpubkey` in a configuration file
-//! (`.curlrc`, `--config`).
+//! Reads curl's `--pinnedpubkey` in shell commands, or `pinnedpubkey` in a configuration file (`.curlrc`,
+//! `--config`).
 //!
-//! curl compares the leaf's key alone, for the URLs of the same command. The hosts are those of the
-//! URLs that name their scheme; a name without one is `http`, which has no TLS.
+//! curl compares only the leaf's key, for the URLs of the same command. A URL without a scheme means
+//! `http`, which has no TLS, so only the hosts of URLs with a scheme get pins.
 
 mod glob;
 mod makefile;
@@ -20,7 +20,7 @@ use super::{
     note_address, shown, text,
 };
 
-/// Reads shell commands, or a configuration file where a line of it sets `pinnedpubkey`.
+/// Reads shell commands, or a configuration file if a line sets `pinnedpubkey`.
 ///
 /// # Errors
 /// See [`Problem`].
@@ -45,7 +45,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     Ok(imported)
 }
 
-/// Whether a line sets the option as only a configuration file has it.
+/// Whether a line sets the option in the syntax of configuration files.
 fn is_configuration(text: &str) -> bool {
     let mut has_dashes = false;
     for line in text.lines() {
@@ -58,11 +58,11 @@ fn is_configuration(text: &str) -> bool {
     has_dashes && !text.contains("curl ")
 }
 
-/// How deep commands may stand within quotation marks of others.
+/// How deep commands may be nested in the quotation marks of other commands.
 const MAX_DEPTH: usize = 4;
 
-/// Reads the commands of a script; whether one pins. What they hold within quotation marks may be a
-/// command again (`ssh HOST "curl ..."`, `run: "curl ..."`).
+/// Reads the commands of a script, and says whether one of them pins. A quoted argument may itself be a
+/// command (`ssh HOST "curl ..."`, `run: "curl ..."`).
 fn script(
     words: Vec<Word>,
     outer: &HashMap<String, Option<Vec<Word>>>,
@@ -75,7 +75,7 @@ fn script(
     let used = shell::used(&words);
     let words = shell::expanded(words, &variables);
     let mut pinned = false;
-    // A variable that is used is read where it is.
+    // The value of a variable is read where the variable is used, so its assignment is skipped.
     let is_used = |word: &Word| shell::assigned(word).is_some_and(|name| used.contains(name));
     for word in words.iter().filter(|word| !word.operator && depth < MAX_DEPTH && !is_used(word)) {
         if word.text.contains("pinnedpubkey") && word.text.contains(char::is_whitespace) {
@@ -85,7 +85,7 @@ fn script(
     }
     for command in commands(words) {
         let Some(at) = command.iter().position(is_curl) else { continue };
-        // As JSON has the words of a command: ["curl", "-f", ...].
+        // The words of a command in a JSON list: ["curl", "-f", ...].
         let is_json = command[at].text.ends_with(',');
         let arguments = command[at + 1..].iter().map(|word| match is_json {
             true => Word {
@@ -100,7 +100,8 @@ fn script(
     Ok(pinned)
 }
 
-/// The commands of a script. A list of several lines is one: `["curl",` and `- curl` go on in the next.
+/// Splits a script into commands. A list over several lines is one command: after `["curl",` and `- curl`,
+/// it continues on the next line.
 fn commands(words: Vec<Word>) -> Vec<Vec<Word>> {
     let mut commands = vec![Vec::new()];
     let mut words = words.into_iter().peekable();
@@ -123,16 +124,16 @@ fn commands(words: Vec<Word>) -> Vec<Vec<Word>> {
     commands
 }
 
-/// Whether a word is the command: by its path, behind what a make recipe or a list in JSON has in
-/// front of it, or as what a name stands for. wget has the option too.
+/// Whether a word is the command: with a path, with the prefix of a make recipe or a JSON list, or as the
+/// value of a variable. wget has the same option.
 fn is_curl(word: &Word) -> bool {
     let name = word.text.rsplit(['/', '=']).next().unwrap_or_default();
     let name = name.trim_matches(['[', ']', ',', '@', '-', '+', '{']);
     !word.operator && ["curl", "wget", "curl.exe"].contains(&name)
 }
 
-/// A configuration file as the words of a command: an option a line, `name value`, `name = value`
-/// or `name: value`, the value perhaps between double quotation marks.
+/// Converts a configuration file to the words of a command. A line has one option:
+/// `name value`, `name = value` or `name: value`; the value may be in double quotation marks.
 fn configuration(text: &str) -> Vec<Word> {
     let mut words = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
@@ -142,7 +143,7 @@ fn configuration(text: &str) -> Vec<Word> {
         }
         let end = content.find(|c: char| c.is_whitespace() || c == '=' || c == ':');
         let (name, value) = content.split_at(end.unwrap_or(content.len()));
-        // One of the short options keeps its single hyphen.
+        // A short option keeps its single hyphen.
         let name = match name.strip_prefix('-') {
             Some(_) => name.to_owned(),
             None => format!("--{name}"),
@@ -161,7 +162,7 @@ fn configuration(text: &str) -> Vec<Word> {
     words
 }
 
-/// What stands before the closing quotation mark.
+/// The text before the closing quotation mark.
 fn unquoted(text: &str) -> String {
     let mut value = String::new();
     let mut characters = text.chars();
@@ -171,7 +172,7 @@ fn unquoted(text: &str) -> String {
     value
 }
 
-/// Long options that take a value (curl(1), version 8), besides those that are looked at.
+/// Long options with a value that do not affect the pins (curl(1), version 8).
 const WITH_VALUE: &str = " abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers \
     config connect-timeout connect-to continue-at cookie cookie-jar create-file-mode crlfile curves \
     data data-ascii data-binary data-raw data-urlencode delegation dns-interface dns-ipv4-addr \
@@ -191,7 +192,7 @@ const WITH_VALUE: &str = " abstract-unix-socket alt-svc aws-sigv4 cacert capath 
     unix-socket upload-file upload-flags url-query user user-agent variable vlan-priority write-out \
     output-document directory-prefix post-data post-file header-file tries timeout ";
 
-/// Short options that take a value.
+/// Short options with a value.
 const SHORT_WITH_VALUE: &str = "AbcCdDeEFHKmoPQrtTuUwxXyYz";
 
 /// Short options in one word.
@@ -202,7 +203,7 @@ struct Letters {
 }
 
 impl Letters {
-    /// Those without a value may stand together; what follows one that has is its value.
+    /// Options without a value may share a word. The text after an option with a value is the value.
     fn of(letters: &str) -> Self {
         let with_value = letters.find(|letter| SHORT_WITH_VALUE.contains(letter));
         let before = &letters[..with_value.unwrap_or(letters.len())];
@@ -214,22 +215,22 @@ impl Letters {
     }
 }
 
-/// What stands in one command, between `--next` and `--next`.
+/// The part of a command between `--next` and `--next`.
 #[derive(Default)]
 struct Transfer {
     pins: Option<(usize, Vec<Pin>)>,
-    /// Whether braces and brackets in a URL stand for themselves.
+    /// Whether curl takes braces and brackets in a URL literally.
     is_literal: bool,
     urls: Vec<(usize, String)>,
-    /// Names without a scheme.
+    /// URLs without a scheme.
     bare: Vec<(usize, String)>,
 }
 
-/// What --location has curl do.
+/// The note about `--location`.
 const FOLLOWS: &str =
     "with --location curl holds the hosts of redirects to the same pins; they are not known here";
 
-/// Reads the options of one command; whether it pins.
+/// Reads the options of one command, and says whether it pins.
 fn options(
     words: &[Word],
     certificates: &Certificates,
@@ -238,7 +239,7 @@ fn options(
     let mut pinned = false;
     let mut transfer = Transfer::default();
     let mut follows = None;
-    // Of the whole command, whatever stands before and behind it.
+    // `--proto-default` applies to the whole command, wherever it is.
     let mut scheme = None;
     let mut words = words.iter();
     while let Some(Word { line, text, .. }) = words.next() {
@@ -297,7 +298,7 @@ fn options(
     Ok(pinned)
 }
 
-/// Accounts for the pins of a proxy.
+/// Marks the pins of a proxy as read. They are not recorded.
 fn pass_over_proxy(
     value: &str,
     line: usize,
@@ -310,9 +311,9 @@ fn pass_over_proxy(
     Ok(())
 }
 
-/// The pins of a `pinnedpubkey`, as every curl reads them: up to 8.17 what parts them is `;sha256//` as a
-/// whole, so that anything behind a pin spoils it; from 8.18 on the list ends with what does not begin
-/// with `sha256//`.
+/// The pins of a `pinnedpubkey` that every version of curl accepts. Up to 8.17, curl splits the value at
+/// `;sha256//`, so other text after a pin becomes a part of the pin. From 8.18 on, the list ends at the
+/// first element that does not begin with `sha256//`.
 fn pins(
     value: &str,
     line: usize,
@@ -351,7 +352,7 @@ fn pins(
             }
         }
     }
-    // Where no curl takes another, the newer ones take these.
+    // If older versions accept no pin, newer versions accept these.
     if pins.is_empty() {
         if !spoilt.is_empty() {
             let text = "curl before 8.18 takes the text after a pin for a part of the pin, so no key \
@@ -372,12 +373,13 @@ fn pins(
     Ok(distinct(pins))
 }
 
-/// The advice about a variable.
+/// The advice about a variable without a known value.
 const NOT_FOUND: &str = "it is a variable, and this text does not show its only value; write the pin and \
                          the host in their places, or record them with: hpkp published add HOST --scope \
                          leaf --port 443 --pin PIN --origin TEXT";
 
-/// Whether a word stands for another: `$PIN`, `%s`, `{{ pin }}`, `PIN`. A file has a dot or a slash in its name.
+/// Whether a word is a placeholder: `$PIN`, `%s`, `{{ pin }}`, `PIN`. The name of a file contains a dot or
+/// a slash.
 fn is_placeholder(word: &str) -> bool {
     word.contains(['$', '%', '{', '}'])
         || word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
@@ -388,7 +390,7 @@ fn pin_with_prefix(base64: &str) -> String {
 }
 
 impl Transfer {
-    /// Takes the value of a `pinnedpubkey`, none where it lacks.
+    /// Reads the value of a `pinnedpubkey`; `value` is `None` if it is missing.
     fn bind(
         &mut self,
         line: usize,
@@ -414,8 +416,8 @@ impl Transfer {
         }
     }
 
-    /// Adds a set for each URL; whether there are pins. Names without a scheme have that of
-    /// `--proto-default`.
+    /// Adds a set for each URL, and says whether the transfer has pins. URLs without a scheme have the one
+    /// of `--proto-default`.
     fn finish(
         mut self,
         scheme: Option<&str>,
@@ -490,7 +492,7 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
     imported.push(line, PinSet { scope: Scope::Leaf, port: Some(port), ..set })
 }
 
-/// The port of a scheme with TLS, or one that may change to TLS (`--ssl-reqd`).
+/// The default port of a scheme that uses TLS or can switch to it (`--ssl-reqd`).
 fn default_port(scheme: &str) -> Option<u16> {
     Some(match scheme {
         "https" | "wss" => 443,

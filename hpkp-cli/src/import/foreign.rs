@@ -1,15 +1,15 @@
-//! Ways of pinning that have no reader: how to recognise them in a text, and what to do instead.
+//! Recognises methods of pinning that cannot be imported, with advice for each.
 
 use super::residue::{Comments, Places};
 use super::{ImportError, Imported, Problem};
 
-/// A way of pinning.
+/// A method of pinning.
 struct Kind {
-    /// What only texts with it have, in lower case.
+    /// Texts that occur only in files with this method, in lower case.
     marks: &'static [&'static str],
     what: &'static str,
     advice: &'static str,
-    /// Whether its pins need not be in the text.
+    /// Whether the pins may be outside of the text.
     is_hidden: bool,
 }
 
@@ -111,7 +111,7 @@ const KINDS: [Kind; 10] = [
     },
 ];
 
-/// The first of these ways that `text` has outside its comments.
+/// The first of these methods that occurs in `text`, outside of comments.
 fn find(text: &str, of: impl Fn(&Kind) -> bool) -> Option<ImportError> {
     let lower = text.to_ascii_lowercase();
     let comments = Comments::of(text);
@@ -126,15 +126,16 @@ fn find(text: &str, of: impl Fn(&Kind) -> bool) -> Option<ImportError> {
     Some(ImportError { column: Some(column), ..error })
 }
 
-/// What `text` looks like that nothing of a known format is found in.
+/// The method of pinning that `text` seems to use. For texts in which no known format was found.
 pub(super) fn of(text: &str) -> Option<ImportError> {
     find(text, |_| true)
 }
 
-/// Names a way of pinning whose pins need not be in the text, where others were read beside it.
+/// Notes a method of pinning whose pins may be outside of the text, if the text has other pins that were
+/// read.
 ///
 /// # Errors
-/// [`Problem::Foreign`] where nothing else was read.
+/// [`Problem::Foreign`] if nothing else was read.
 pub(super) fn check(text: &str, imported: &mut Imported) -> Result<(), ImportError> {
     match find(text, |kind| kind.is_hidden || imported.sets.is_empty()) {
         None => Ok(()),
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use crate::import::{Certificates, format::Format};
 
-    /// What an import of `text` says, by the format that is found in it.
+    /// The error of an import of `text` in the recognised format.
     fn error(text: &str) -> ImportError {
         let format = Format::of(text.as_bytes()).unwrap_or(Format::Hosts);
         format.read(text.as_bytes(), &Certificates::default()).unwrap_err()

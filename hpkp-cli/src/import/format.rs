@@ -1,4 +1,4 @@
-//! Which format a text has.
+//! Recognises the format of a text.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::{
     read_with, stubby, tlsa, trustkit, utf8,
 };
 
-/// A format that is read.
+/// An input format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Android: network_security_config.xml
@@ -41,7 +41,8 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// The format of a text, by what only texts of that format have; none where nothing tells.
+    /// The format of a text, by characteristics that only this format has; `None` if no format is
+    /// recognised.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let bytes = utf8(bytes);
@@ -64,7 +65,7 @@ impl Format {
         })
     }
 
-    /// Reads a text of this format; every pin in it is accounted for.
+    /// Reads a text of this format. Every pin in the text is recorded or reported.
     ///
     /// # Errors
     /// See [`Problem`].
@@ -83,7 +84,7 @@ impl Format {
         read_with(reader, bytes, certificates)
     }
 
-    /// Where a text is not of this format, what it looks like.
+    /// The name of the format that the text probably has, if it is not this one.
     #[must_use]
     pub fn instead(self, bytes: &[u8], error: &ImportError) -> Option<String> {
         if let Some(format) = self.other(bytes, error) {
@@ -105,10 +106,10 @@ impl Format {
     }
 }
 
-/// Which way of pinning a text looks like that is not read, where `error` does not say so.
+/// The method of pinning that the text probably uses, if `error` does not already name one.
 #[must_use]
 pub fn looks_like(bytes: &[u8], error: &ImportError) -> Option<String> {
-    // What is said of the pin does not say what it is a pin of.
+    // Errors about a single pin do not reveal the method of pinning.
     if !matches!(error.problem, Problem::NotRead | Problem::Unexpected { .. }) {
         return None;
     }

@@ -1,8 +1,7 @@
-//! The value of a `Public-Key-Pins` field out of the text in which a configuration has it.
+//! Extracts the value of a `Public-Key-Pins` field from configuration text.
 //!
-//! Operators copy such a value from a configuration: with the directive around it, in quotation
-//! marks, with the escapes of that configuration, over several lines. A message says what was
-//! removed.
+//! Operators copy the value from a configuration: with the directive around it, in quotation marks, with
+//! the escapes of that configuration, over several lines. A message lists what was removed.
 
 use std::fmt;
 
@@ -13,19 +12,19 @@ use super::residue;
 /// The field that clients enforce.
 const FIELD: &str = "public-key-pins";
 
-/// What follows its name where clients only report.
+/// The suffix of the field name that clients do not enforce but only report.
 const REPORT_ONLY: &str = "-report-only";
 
-/// The value of a field, and what was taken off to get it.
+/// The value of a field, and what was removed around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwrapped {
     /// The value as a server sends it.
     pub value: String,
-    /// What stood around it, in the order in which it was taken off; empty where nothing did.
+    /// What was removed, in this order; empty if nothing was.
     pub taken_off: Vec<Wrapping>,
 }
 
-/// Something around a value.
+/// A kind of text around a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrapping {
     /// Line ends: a value over several lines, or one at its end.
@@ -52,21 +51,21 @@ impl fmt::Display for Wrapping {
     }
 }
 
-/// Why a text has no value that clients enforce.
+/// Why a text contains no value that clients enforce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderTextError {
-    /// It is `Public-Key-Pins-Report-Only`.
+    /// The field is `Public-Key-Pins-Report-Only`.
     #[error(
         "this is Public-Key-Pins-Report-Only: clients report by it and refuse nothing, so there is nothing to \
         record"
     )]
     ReportOnly,
-    /// It is several lines with fields of their own.
+    /// The text has several fields.
     #[error("there is more than one Public-Key-Pins field here; record each by itself")]
     SeveralFields,
 }
 
-/// The value in `text`.
+/// Extracts the value from `text`.
 ///
 /// # Errors
 /// See [`HeaderTextError`].
@@ -86,7 +85,7 @@ pub fn unwrap(text: &str) -> Result<Unwrapped, HeaderTextError> {
         }
         None => one_line,
     };
-    // Quotation marks that are themselves escaped are seen once they are not.
+    // Escaped quotation marks are recognised only after the escapes are removed.
     for _ in 0..2 {
         let inner = quoted(&value).to_owned();
         note(Wrapping::Quotes, &value, &inner);
@@ -104,7 +103,7 @@ pub fn unwrap(text: &str) -> Result<Unwrapped, HeaderTextError> {
     Ok(Unwrapped { value: plain.trim().trim_end_matches(';').trim_end().to_owned(), taken_off })
 }
 
-/// The pins in a text outside its comments and outside fields by which clients only report.
+/// The pins in a text, without those in comments and in report-only fields.
 #[must_use]
 pub fn pins_in(text: &str) -> Vec<Pin> {
     let text = without_comments(text);
@@ -114,11 +113,11 @@ pub fn pins_in(text: &str) -> Vec<Pin> {
     residue::pins_in(&lines.join("\n"))
 }
 
-/// One line: a line that ends with a backslash goes on, and so does one with another behind it.
+/// Joins the lines of a text.
 fn joined(text: &str) -> String {
     let lines = text.lines().map(|line| {
         let line = line.trim();
-        // Two backslashes are one of the value.
+        // A line that ends with one backslash continues; two backslashes are an escaped one.
         let goes_on = line.ends_with('\\') && !line.ends_with("\\\\");
         line.strip_suffix('\\').filter(|_| goes_on).map_or(line, str::trim_end)
     });
@@ -126,7 +125,7 @@ fn joined(text: &str) -> String {
     lines.join(" ")
 }
 
-/// A text of several lines without those that are comments.
+/// Removes comment lines from a text of several lines.
 fn without_comments(text: &str) -> String {
     let lines = text.lines();
     let lines = lines.filter(|line| {
@@ -138,7 +137,7 @@ fn without_comments(text: &str) -> String {
     }
 }
 
-/// The value that stands behind the name of the field, where there is one.
+/// The value after the name of the field, if the text contains the name.
 fn named(text: &str) -> Result<Option<String>, HeaderTextError> {
     let lower = text.to_ascii_lowercase();
     let names = lower.match_indices(FIELD).map(|(start, _)| (start, start + FIELD.len()));
@@ -146,11 +145,11 @@ fn named(text: &str) -> Result<Option<String>, HeaderTextError> {
         names.partition(|(_, end)| lower[*end..].starts_with(REPORT_ONLY));
     let mut values: Vec<String> =
         enforced.into_iter().map(|(start, end)| value_behind(text, start, end)).collect();
-    // A directive that takes the field away, or empties it, has no value with pins.
+    // A directive that removes or empties the field has no pins.
     if values.iter().any(|value| value.contains("pin-sha256")) {
         values.retain(|value| value.contains("pin-sha256"));
     }
-    // The same for two kinds of answers is one.
+    // Servers may set the same value twice, for two kinds of responses.
     values.dedup();
     match (values.pop(), values.is_empty()) {
         (Some(value), true) => Ok(Some(value)),
@@ -160,24 +159,24 @@ fn named(text: &str) -> Result<Option<String>, HeaderTextError> {
     }
 }
 
-/// The value behind the name of the field that is at `start..end`.
+/// The value after the field name at `start..end`.
 fn value_behind(text: &str, start: usize, end: usize) -> String {
     let rest = &text[end..];
-    // The quotation mark that the name stands in, then what separates name and value: a colon,
-    // blanks (HAProxy: a backslash before them), Apple's and PHP's arrows, XML's attribute.
+    // Skips the quotation mark of the name, and the separator of name and value: a colon, blanks (HAProxy
+    // escapes them with a backslash), an arrow of Apple's or PHP's syntax, an XML attribute.
     let before = text[..start].chars().next_back().filter(|c| is_quote(*c));
     let in_quotes = before.and_then(|quote| rest.strip_prefix(quote));
     let mut rest = in_quotes.unwrap_or(rest).trim_start_matches([' ', '\t']);
     loop {
         let next = rest.trim_start_matches([':', ',', ' ', '\t', ']', '=']);
-        // The value may stand on the next line.
+        // The value may be on the next line.
         let below = next.trim_start();
         let next = if below.starts_with(is_quote) { below } else { next };
         let next = next.strip_prefix("\\ ").unwrap_or(next);
         let next = next.strip_prefix("\\\n").unwrap_or(next);
         let next = next.strip_prefix('>').filter(|_| rest.starts_with('=')).unwrap_or(next);
         let next = VALUE.iter().find_map(|a| next.strip_prefix(a)).unwrap_or(next);
-        // A list of one, a text over several lines within parentheses.
+        // The value may be the only element of a list, or text over several lines in parentheses.
         let opened = next.strip_prefix(['[', '(', '{']).map(str::trim_start);
         let next = opened.filter(|inner| inner.starts_with(is_quote)).unwrap_or(next);
         if next.len() == rest.len() {
@@ -185,7 +184,7 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
         }
         rest = next;
     }
-    // Name and value stand within one pair of quotation marks: header('Public-Key-Pins: ...').
+    // Name and value may share one pair of quotation marks: header('Public-Key-Pins: ...').
     let quoted = |rest: &str, quote: char| Some((quote, end_of_quoted(rest, quote)?));
     let around = before.filter(|_| in_quotes.is_none());
     if let Some((quote, end)) = around.and_then(|quote| quoted(rest, quote)) {
@@ -199,13 +198,14 @@ fn value_behind(text: &str, start: usize, end: usize) -> String {
     plain(rest)
 }
 
-/// What names the value beside the name of the field.
+/// The keys of a value in formats that have name and value as separate members.
 const VALUE: [&str; 5] = ["value=", "content=", "\"value\":", "'value':", "value:"];
 
-/// Names of what a value has in it, in lower case.
+/// The directives of a value, in lower case.
 const DIRECTIVES: [&str; 4] = ["pin-sha256", "max-age", "includesubdomains", "report-uri"];
 
-/// The literal that ends at `end`, with those that are put behind it: `"..." . "..."`, or another line.
+/// The literal that ends at `end`, with the literals that are concatenated to it: `"..." . "..."`, also on
+/// the next line.
 fn literals(text: &str, quote: char, end: usize) -> String {
     let mut value = text[..=end].to_owned();
     let mut rest = &text[end + 1..];
@@ -223,7 +223,7 @@ fn literals(text: &str, quote: char, end: usize) -> String {
     }
 }
 
-/// A value without quotation marks: its line, and those that go on with it.
+/// A value without quotation marks: its line, and continuation lines.
 fn plain(text: &str) -> String {
     let mut lines = text.split('\n');
     let mut value = lines.next().unwrap_or_default().trim_end().to_owned();
@@ -237,7 +237,8 @@ fn plain(text: &str) -> String {
         value.push('\n');
         value.push_str(line.trim_end());
     }
-    // HAProxy: a blank that is not escaped ends it (`if { ssl_fc }` and the like).
+    // In HAProxy's syntax, an unescaped blank ends the value; a condition such as `if { ssl_fc }` may
+    // follow.
     if value.contains("\\ ") {
         let mut before = ' ';
         let end = value.char_indices().find(|(_, c)| {
@@ -256,8 +257,8 @@ fn is_quote(c: char) -> bool {
     matches!(c, '\'' | '"' | '`')
 }
 
-/// Where the quotation mark is that ends a text: the first that is not escaped and has no pin or
-/// value of its own behind it.
+/// The position of the closing quotation mark: the first one that is not escaped and not followed by a pin
+/// or a value.
 fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
     let mut escaped = false;
     let ends = text.char_indices().filter(|(_, c)| {
@@ -266,7 +267,7 @@ fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
         ends
     });
     let ends: Vec<usize> = ends.map(|(at, _)| at).collect();
-    // With `"` around a value whose own `"` are not escaped, the last one is meant.
+    // If the quotation marks inside a value are not escaped, the last one on the line closes the value.
     match &ends[..] {
         [] => None,
         [only] => Some(*only),
@@ -279,7 +280,7 @@ fn end_of_quoted(text: &str, quote: char) -> Option<usize> {
     }
 }
 
-/// The value within the quotation marks around all of it, if there are any.
+/// The value without quotation marks around the whole of it.
 fn quoted(text: &str) -> &str {
     let text = text.trim();
     let Some(quote) = text.chars().next().filter(|c| is_quote(*c)) else { return text };
@@ -290,7 +291,7 @@ fn quoted(text: &str) -> &str {
     }
 }
 
-/// The text without XML's escapes.
+/// Replaces XML escapes.
 fn entities(text: &str) -> String {
     let mut plain = text.to_owned();
     let escapes = [
@@ -309,7 +310,7 @@ fn entities(text: &str) -> String {
     plain
 }
 
-/// The text without backslashes in front of what a configuration escapes.
+/// Removes the backslashes that escape characters in configurations.
 fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();

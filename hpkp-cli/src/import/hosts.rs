@@ -1,9 +1,10 @@
-//! Hosts and their pins in objects of no format of their own: JSON, JavaScript, TypeScript, Dart
+//! Reads hosts and their pins from objects without a defined format: JSON, JavaScript, TypeScript, Dart
 //! (`initializeSslPinning({ "HOST": { publicKeyHashes: [...] } })`, `pins.json`, `ssl_config.json`).
 //!
-//! A key that is a host name has a list of pins, or an object with one in it; a key such as `host` or
-//! `domain` has the name, and the pins stand beside it. Libraries of this kind differ in whether the
-//! entry of a domain above counts as well; the nearest alone is what all of them accept.
+//! A key that is a host name has a list of pins as its value, or an object with such a list. A key such as
+//! `host` or `domain` has the name as its value, and the pins are in the same object. Libraries differ in
+//! whether the entry of a parent domain applies as well. All of them accept a certificate that matches the
+//! most specific entry, so this entry alone counts.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
@@ -18,7 +19,7 @@ use super::{
 /// Keys whose value is a host.
 const HOST_KEYS: [&str; 5] = ["host", "hostname", "domain", "domainname", "hosts"];
 
-/// The note about pins that are in another text.
+/// The note about pins that the text does not contain.
 const NOT_KNOWN: &str = "is not in this text as literals, and it is NOT recorded";
 
 /// Reads objects with hosts and their pins.
@@ -31,11 +32,12 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     let is_root = |name: &str| is_host(name) || is_list(name);
     reader.text(text, &is_root)?;
     if reader.is_empty() && text.trim_start().starts_with(['[', '{']) {
-        // The text itself is the list.
+        // The whole text may be the list of pins.
         reader.text(&format!("\"pins\": {text}"), &is_root)?;
     }
     if reader.is_empty() {
-        // Whatever the list is called. What is no list of pins may be anything.
+        // The list may have any name. An error is ignored then, since the text may contain something other
+        // than pins.
         let mut any = Reader::new(certificates);
         let is_read = any.text(text, &|_| true).is_ok();
         if is_read && !any.entries.is_empty() {
@@ -64,7 +66,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     imported.or_nothing("an object with hosts and their pins")
 }
 
-/// What was read so far.
+/// The state of the reader.
 struct Reader<'c> {
     certificates: &'c Certificates,
     imported: Imported,
@@ -89,7 +91,7 @@ impl<'c> Reader<'c> {
         Ok(())
     }
 
-    /// Reads the entries of a dictionary: those whose key is a host, and objects that name theirs.
+    /// Reads the entries of a dictionary: keys that are a host, and objects that contain their host.
     fn dictionary(&mut self, node: Node<'_, '_>) -> Result<(), ImportError> {
         let mut elements = xml::elements(node);
         while let Some(key) = elements.next() {
@@ -189,12 +191,12 @@ struct Entry {
     expires_at: Option<i64>,
 }
 
-/// Whether a key is a host name, or a pattern of hosts.
+/// Whether a key is a host name or a pattern of hosts.
 fn is_host(name: &str) -> bool {
     let (name, _) = Matching::of_pattern(name);
     let mut labels = name.split('.');
-    // Member names of sources have a dot as well: config.pins. A host ends with letters of a TLD
-    // and is written in a text, which the caller has seen to.
+    // Names of members in source text, such as config.pins, contain a dot too. A host ends with a TLD and
+    // is a string literal, which the caller has checked.
     name.contains('.')
         && labels.clone().all(|label| !label.is_empty())
         && labels
@@ -209,7 +211,7 @@ fn is_list(name: &str) -> bool {
     ["pin", "cert", "domains", "hosts"].iter().any(|word| name.contains(word))
 }
 
-/// The host that an object names, and the line of the key.
+/// The host that an object contains, and its line.
 fn named(node: Node<'_, '_>) -> Result<Option<(usize, String)>, ImportError> {
     let mut elements = xml::elements(node);
     while let Some(key) = elements.next() {
@@ -226,7 +228,7 @@ fn named(node: Node<'_, '_>) -> Result<Option<(usize, String)>, ImportError> {
     Ok(None)
 }
 
-/// What a key of an entry says besides its pins.
+/// Reads the settings of an entry besides its pins.
 fn settings(
     node: Node<'_, '_>,
     include_subdomains: &mut bool,
@@ -244,7 +246,7 @@ fn settings(
     Ok(())
 }
 
-/// A truth value, perhaps as a text.
+/// A boolean, perhaps written as a string.
 fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
     let text = xml::text(node)?.to_ascii_lowercase();
     match (node.tag_name().name(), text.as_str()) {
@@ -254,7 +256,7 @@ fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
     }
 }
 
-/// Whether an element is a name of the source.
+/// Whether an element is an identifier of the source.
 fn is_name(node: Node<'_, '_>) -> bool {
     let text = node.text().unwrap_or_default();
     node.has_tag_name("unknown")

@@ -1,10 +1,9 @@
-//! iOS and macOS: `NSPinnedDomains` in `Info.plist`, under `NSAppTransportSecurity`.
+//! Reads the pins of iOS and macOS: `NSPinnedDomains` in `Info.plist`, under `NSAppTransportSecurity`.
 //!
-//! Apple's documentation says: `NSPinnedLeafIdentities` are compared with the leaf,
-//! `NSPinnedCAIdentities` with the CAs of the chain, and where a domain has both, both must match.
-//! `NSIncludesSubdomains` is off by default, and reaches one label down. The lists of all entries that
-//! fit a host unite, each kind by itself; an entry takes nothing out of another
-//! (apple-oss-distributions/Security, OSX/sec/Security/SecPolicy.c).
+//! Apple documents that `NSPinnedLeafIdentities` are compared with the leaf and `NSPinnedCAIdentities` with
+//! the CAs of the chain. If a domain has both, both must match. `NSIncludesSubdomains` is off by default,
+//! and covers one label. All entries that match a host are merged, separately for each kind; no entry
+//! excludes a host from another entry (apple-oss-distributions/Security, OSX/sec/Security/SecPolicy.c).
 
 use hpkp_core::published::Client;
 use roxmltree::Node;
@@ -15,8 +14,8 @@ use super::{
     host, note_address, xml,
 };
 
-/// Reads an `Info.plist`, a property list that is its `NSAppTransportSecurity`, a fragment of one, or the
-/// same in JSON (`app.json` of Expo).
+/// Reads an `Info.plist`, a property list with the value of its `NSAppTransportSecurity`, a fragment of
+/// one, or the same in JSON (`app.json` of Expo).
 ///
 /// # Errors
 /// See [`Problem`].
@@ -60,7 +59,7 @@ fn domain(
         found = true;
         let pins = identities(node, certificates, &mut imported.notes)?;
         if pins.is_empty() {
-            // Apple counts the list as present all the same, and then nothing satisfies it.
+            // Apple enforces the list even without a valid pin, so that no certificate satisfies it.
             let problem = Problem::unsupported(
                 key,
                 "none of its pins can match, and then Apple's clients refuse every server for this \
@@ -150,7 +149,7 @@ mod tests {
         format!("<dict><key>SPKI-SHA256-BASE64</key><string>\n{pin}\n</string></dict>")
     }
 
-    /// The system takes the dot off a host that it looks up, and not off what it looks in.
+    /// The system removes the final dot from the host of a connection, but not from the name of an entry.
     #[test]
     fn a_domain_with_a_final_dot_applies_to_nothing() {
         let domain = |name: &str, pin: &str| {

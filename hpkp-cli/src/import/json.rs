@@ -1,4 +1,4 @@
-//! The lines of JSON that `hpkp published export --format json` writes.
+//! Reads and writes the lines of JSON of `hpkp published export --format json`.
 
 use hpkp_core::date;
 use hpkp_core::published::tlsa::Protocol;
@@ -10,7 +10,7 @@ use super::{
     note_address, shown, text,
 };
 
-/// The version of these lines.
+/// The version of the format.
 const VERSION: u32 = 1;
 
 /// A set of pins.
@@ -29,14 +29,14 @@ pub struct Line {
     pins: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
-    /// For how long browsers hold what they had with a header.
+    /// The max-age of the header, in seconds, if the pins come from a header.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_age: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     exempt: Vec<Exempt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tlsa: Option<Records>,
-    /// The kind of client, and which of its configurations the set is of.
+    /// The kind of client, and the number of the configuration to which the set belongs.
     client: String,
     configuration: usize,
 }
@@ -51,7 +51,7 @@ struct Records {
     ttl: Option<u32>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     except_ports: Vec<u16>,
-    /// As a zone has their data.
+    /// The data of the records in zone file notation.
     records: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ fn one_of<T: Copy>(
 }
 
 impl Line {
-    /// The line that says what `set` is.
+    /// The line for `set`.
     #[must_use]
     pub fn new(set: &PinSet, max_age: Option<u32>, tlsa: Option<&Rrset>) -> Self {
         let exempt = |one: &Except| Exempt {

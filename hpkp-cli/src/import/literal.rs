@@ -1,6 +1,6 @@
-//! Dictionaries as source files have them: Swift's `[k: v]`, Objective-C's `@{ k : v }`, JSON and
-//! JavaScript's `{ k: v }`. What is found is given as a property list in XML, each value on the line
-//! on which it stands in the source, so that one reader serves for all.
+//! Reads dictionaries in source files: Swift's `[k: v]`, Objective-C's `@{ k : v }`, JSON's and
+//! JavaScript's `{ k: v }`. The result is a property list in XML with each value on its line in the source,
+//! so that one reader handles all languages.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,19 +9,19 @@ use super::{ImportError, MAX_SETS, MAX_TEXT, Problem};
 /// How deep literals may be nested.
 const MAX_DEPTH: usize = 64;
 
-/// The most bytes that all lists of a source may take.
+/// The largest size of all property lists of a source, in bytes.
 const MAX_BYTES: usize = 16 * MAX_TEXT;
 
-/// The property lists whose one key is one of `roots`, for each place in `source` at which such a
-/// key has a dictionary.
+/// Property lists with one key each, which is one of `roots`: one list for each place in `source` where
+/// such a key has a dictionary as its value.
 ///
 /// # Errors
-/// A literal that is nested too deep, or not closed.
+/// A literal is nested too deeply or not closed.
 pub(super) fn property_lists(source: &str, roots: &[&str]) -> Result<Vec<String>, ImportError> {
     property_lists_of(source, &|name| roots.contains(&name))
 }
 
-/// The same for keys of which `is_root` says yes.
+/// The same as [`property_lists`] for the keys that `is_root` accepts.
 ///
 /// # Errors
 /// As for [`property_lists`].
@@ -32,7 +32,7 @@ pub(super) fn property_lists_of(
     let tokens = tokens(source);
     let constants = constants(&tokens);
     let mut lists = Vec::new();
-    // Each list has the lines in front of it.
+    // Each list is preceded by empty lines, which keep the line numbers of the source.
     let mut bytes = 0;
     let mut at = 0;
     while at < tokens.len() {
@@ -56,7 +56,7 @@ pub(super) fn property_lists_of(
     Ok(lists)
 }
 
-/// The position of the value behind a key whose end is at `at`.
+/// The position of the value after a key that ends at `at`.
 fn value_of(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
     let at = if is(at, ']') { at + 1 } else { at };
@@ -68,7 +68,7 @@ fn value_of(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     }
 }
 
-/// The position of the value behind a name whose end is at `at`, where its type stands between:
+/// The position of the value after a name that ends at `at`, if a type precedes the value:
 /// `pins: Pin[] = [`, `pins: [String: Any] = [`.
 fn typed(tokens: &[Token<'_>], at: usize) -> Option<usize> {
     /// The longest type, in tokens.
@@ -90,7 +90,7 @@ fn opens(tokens: &[Token<'_>], at: usize) -> bool {
     tokens.get(at).is_some_and(|token| token.is('{') || token.is('['))
 }
 
-/// A token of a source.
+/// A token of the source.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Token<'a> {
     line: usize,
@@ -105,12 +105,12 @@ enum Kind<'a> {
 }
 
 impl Token<'_> {
-    /// The line on which it stands.
+    /// The line of the token.
     pub(super) fn line(&self) -> usize {
         self.line
     }
 
-    /// It, if it is a text.
+    /// The text of the token if the token is a string literal.
     pub(super) fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Text(text) => Some(text),
@@ -118,7 +118,7 @@ impl Token<'_> {
         }
     }
 
-    /// It, if it is a word.
+    /// The word of the token if the token is a word.
     pub(super) fn word(&self) -> Option<&str> {
         match &self.kind {
             Kind::Word(word) => Some(word),
@@ -130,7 +130,7 @@ impl Token<'_> {
         self.kind == Kind::Mark(mark)
     }
 
-    /// What it is called as a key: a text, or a name without what it is a member of.
+    /// The name of the token as a key: a string, or an identifier without the object to which it belongs.
     fn name(&self) -> Option<&str> {
         match &self.kind {
             Kind::Text(text) => Some(text),
@@ -140,7 +140,7 @@ impl Token<'_> {
     }
 }
 
-/// The tokens of a source, without its comments.
+/// Splits a source into tokens, without comments.
 pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut line = 1;
@@ -155,7 +155,7 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
                 take = rest[2..].find("*/").map_or(rest.len(), |end| end + 4);
                 line += rest[..take].matches('\n').count();
             }
-            // As Python, Ruby and YAML have comments; a preprocessor's line is none.
+            // A comment of Python, Ruby or YAML. A line of the preprocessor is no comment.
             '#' if rest[1..].starts_with([' ', '\t', '#', '!', '\n', '\r']) => {
                 take = rest.find('\n').unwrap_or(rest.len());
             }
@@ -180,7 +180,7 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '$' | '.')
 }
 
-/// A text in quotation marks, and how many bytes it takes.
+/// The text of a string literal, and the length of the literal in bytes.
 fn text(rest: &str, quote: char) -> (String, usize) {
     let mut text = String::new();
     let mut escaped = false;
@@ -198,25 +198,25 @@ fn text(rest: &str, quote: char) -> (String, usize) {
     (text, rest.len())
 }
 
-/// The most texts of a list that a name stands for.
+/// The most strings in a list that has a name.
 const MAX_LIST: usize = 64;
 
-/// A text that a name stands for, or one of several.
+/// A string that has a name, or one element of a list that has a name.
 #[derive(Clone, Debug, PartialEq)]
 struct Constant {
     text: String,
-    /// The line on which it stands.
+    /// The line of the string.
     line: usize,
     list: bool,
 }
 
-/// Names that stand for one text, or one list of texts, in the whole source.
+/// Names with one value in the whole source: a string or a list of strings.
 fn constants(tokens: &[Token<'_>]) -> HashMap<String, Vec<Constant>> {
     let mut constants: HashMap<String, Option<Vec<Constant>>> = HashMap::new();
     for (at, token) in tokens.iter().enumerate() {
         let Kind::Word(name) = token.kind else { continue };
         let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
-        // A type may stand between: let host: String = "...", let pins: [String] = [...]
+        // A type may precede the value: let host: String = "...", let pins: [String] = [...]
         let mut equals = at + 1;
         if is(equals, ':') {
             let of_type = |token: &&Token<'_>| match &token.kind {
@@ -246,7 +246,7 @@ fn constants(tokens: &[Token<'_>]) -> HashMap<String, Vec<Constant>> {
     constants.into_iter().filter_map(|(name, texts)| Some((name, texts?))).collect()
 }
 
-/// The names of parameters, of functions and of closures: what they stand for differs from call to call.
+/// The parameters of functions and closures. Their values differ from call to call.
 fn bound<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
     let word = |at: usize| match tokens.get(at)?.kind {
         Kind::Word(word) => Some(word),
@@ -255,7 +255,7 @@ fn bound<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
     let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
     let mut names = HashSet::new();
     for at in 0..tokens.len() {
-        // { host in ... }, host => ...
+        // A parameter of a closure: { host in ... }, host => ...
         let binds = is(at + 1, '=') && is(at + 2, '>') || word(at + 1) == Some("in");
         if let Some(name) = word(at).filter(|_| binds) {
             names.insert(name);
@@ -280,13 +280,13 @@ fn bound<'a>(tokens: &[Token<'a>]) -> HashSet<&'a str> {
     names
 }
 
-/// Whether something is done with the value in front of it: another is put to it, or a member is called.
+/// Whether the token continues the expression before it: by concatenation or by a call of a member.
 fn goes_on(token: &Token<'_>) -> bool {
     let called = token.word().is_some_and(|word| word.starts_with('.'));
     called || token.is('+') || token.is('?') || token.is('@') || token.text().is_some()
 }
 
-/// The text at `at`, or the list of texts; none where there is anything else in it.
+/// The string or the list of strings at `at`; `None` if a list contains anything else.
 fn constant(tokens: &[Token<'_>], at: usize) -> Option<Vec<Constant>> {
     let token = tokens.get(at)?;
     if let Kind::Text(text) = &token.kind {
@@ -321,7 +321,8 @@ struct Writer<'c> {
 }
 
 impl<'c> Writer<'c> {
-    /// What a name stands for; a member of a class, which begins with a capital, has the last name.
+    /// The value of a name. Of a member of a class, which begins with a capital letter, the last name
+    /// counts.
     fn constant(&self, word: &str) -> Option<&'c [Constant]> {
         let is_class = |name: &str| {
             ["self", "Self", "this"].contains(&name) || name.starts_with(char::is_uppercase)
@@ -348,7 +349,7 @@ impl<'c> Writer<'c> {
         self.text.push_str(&format!("<{name}>{content}</{end}>"));
     }
 
-    /// Writes the value at `at`; gives the position behind it.
+    /// Writes the value at `at`, and gives the position after it.
     fn value(
         &mut self,
         tokens: &[Token<'_>],
@@ -384,7 +385,7 @@ impl<'c> Writer<'c> {
                     Some([Constant { text, list: false, .. }]) => {
                         self.element("string", text, token.line);
                     }
-                    // A pin is at the line of its digits, as far as the text goes downwards.
+                    // XML lines can only increase, so a pin is on the line of its digits or after it.
                     Some(list) if list.len() <= MAX_LIST => {
                         self.advance_to(token.line);
                         self.text.push_str("<array>");
@@ -409,7 +410,7 @@ impl<'c> Writer<'c> {
         Ok(next)
     }
 
-    /// Writes the key at `key`; gives the position of its value. `line` is that of the dictionary.
+    /// Writes the key at `key`, and gives the position of its value. `line` is the line of the dictionary.
     fn key(&mut self, tokens: &[Token<'_>], key: usize, line: usize) -> Result<usize, ImportError> {
         let named = tokens.get(key).and_then(Token::name);
         let value = value_of(tokens, key + 1);
@@ -428,7 +429,7 @@ impl<'c> Writer<'c> {
             _ => named,
         };
         let named = named.to_owned();
-        // A name of the source, not a text in it: what it stands for may be anything.
+        // The key is an identifier of the source with an unknown value, not a string.
         let element = if is_word { "key word=\"1\"" } else { "key" };
         self.element(element, &named, tokens[key].line);
         Ok(value)
@@ -443,7 +444,7 @@ impl<'c> Writer<'c> {
         let line = tokens[open].line;
         let is = |at: usize, c: char| tokens.get(at).is_some_and(|token| token.is(c));
         let closes = |at: usize| is(at, '}') || is(at, ']') || is(at, ')');
-        // A key that is computed: { [KEY]: value }.
+        // A computed key: { [KEY]: value }.
         let is_computed = |at: usize| is(at, '[') && is(at + 2, ']') && is(at + 3, ':');
         let first = if is(open + 1, '@') || is_computed(open + 1) { open + 2 } else { open + 1 };
         let empty_dictionary = is(open, '{') && closes(open + 1) || is(open + 1, ':');
@@ -470,7 +471,7 @@ impl<'c> Writer<'c> {
             } else {
                 at = self.value(tokens, at, depth + 1)?;
             }
-            // What stands behind a value (`as [String: Any]`, a call) belongs to it.
+            // Text after a value (`as [String: Any]`, a call) belongs to the value, and is skipped.
             let mut inner = 0_usize;
             while inner > 0 || !(is(at, ',') || is(at, ';') || closes(at)) {
                 match tokens.get(at).map(|token| &token.kind) {
@@ -490,7 +491,7 @@ impl<'c> Writer<'c> {
     }
 }
 
-/// Texts that are put together: "a" + "b". `whole` is the first, `next` the position behind it.
+/// Concatenates string literals: "a" + "b". `whole` is the first one, `next` the position after it.
 fn put_together(tokens: &[Token<'_>], mut whole: String, mut next: usize) -> (String, usize) {
     loop {
         let by = tokens.get(next).is_some_and(|token| token.is('+') || token.is('@'));
@@ -579,7 +580,7 @@ mod tests {
     fn branches_of_the_preprocessor_are_not_united() {
         let source = "let c = [kPins: [k: [\n#if X\n\"a\",\n#else\n\"b\",\n#endif\n]]]";
         assert!(property_lists(source, &["kPins"]).is_err());
-        // A comment of Python is none.
+        // A comment of Python is no line of the preprocessor.
         let source = "c = {\"kPins\": {\"k\": [\"a\",  # if x\n\"b\"]}}";
         assert!(one(source).contains("<string>a</string>|<string>b</string>"), "{}", one(source));
     }

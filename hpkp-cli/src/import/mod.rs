@@ -1,8 +1,8 @@
-//! Reads pins from the files of other software: a text in, pin sets out.
+//! Imports pins from the files of other software: text in, pin sets out.
 //!
-//! A reader never finds fewer clients with pins, or larger sets, than there may be: text that it
-//! does not understand is an error that names the line, and in doubt it gives the stricter answer.
-//! If it may include too many clients, or ignores something, a [`Note`] says so.
+//! A reader never finds fewer clients, or weaker pin sets, than the software has. Text that a reader does
+//! not understand is an error with its line; in doubt the reader gives the stricter result. If a reader may
+//! include too many clients, or ignores something, a [`Note`] says so.
 
 pub mod android;
 mod binary_plist;
@@ -50,34 +50,34 @@ pub const MAX_SETS: usize = 10_000;
 /// Pins that clients hold for a host or a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinSet {
-    /// The host, or the domain above the hosts.
+    /// The host, or the parent domain of the hosts.
     pub host: HostName,
-    /// Which hosts they hold it for.
+    /// The hosts to which the pins apply.
     pub matching: Matching,
-    /// Whether they hold it for all hosts below as well.
+    /// Whether the pins apply to all hosts below as well.
     pub include_subdomains: bool,
-    /// Hosts below for which the same clients do something else.
+    /// Hosts below to which the same clients apply other pins or none.
     pub except: Vec<Except>,
-    /// What they compare.
+    /// The keys that clients compare.
     pub scope: Scope,
-    /// The one port for which they do; all where there is none.
+    /// The only port to which the pins apply; `None` for all ports.
     pub port: Option<u16>,
-    /// The pins, of which one must be met; each once, in their order, at least one.
+    /// The pins in the order of the text, each once, at least one. A client must match one of them.
     pub pins: Vec<Pin>,
-    /// When the pins stop being enforced, in seconds since 1970 UTC: the latest moment of that kind
-    /// on Earth, where the text has a day.
+    /// When clients stop enforcing the pins, in seconds since 1970 UTC. A day in the text ends at different
+    /// times on Earth; the latest of them counts.
     pub expires_at: Option<i64>,
-    /// What it was read from, to be shown.
+    /// A description of the place from which the set was read.
     pub origin: String,
     /// The kind of client that holds them.
     pub client: Client,
-    /// Which configuration of the text they are of: a client has one of them alone, and combines its
-    /// entries in its own way ([`Client`]).
+    /// The number of the configuration in the text. A client uses one configuration, and combines its
+    /// entries according to its kind ([`Client`]).
     pub group: usize,
 }
 
 impl PinSet {
-    /// Pins that a client holds for one host, and compares with any key of the chain that it validated.
+    /// Pins for one host, which a client compares with all keys of its validated chain.
     pub(crate) fn of_one(
         host: HostName,
         pins: Vec<Pin>,
@@ -99,8 +99,8 @@ impl PinSet {
         }
     }
 
-    /// The same for a host, or for it and all below. `all` are the hosts of the same configuration, each of which
-    /// has its own pins.
+    /// Pins for one host, or for the host and all hosts below. `all` are the hosts of the same
+    /// configuration, each of which has its own pins.
     fn of_host(
         (host, include_subdomains): (HostName, bool),
         all: &[(HostName, bool)],
@@ -113,35 +113,35 @@ impl PinSet {
     }
 }
 
-/// A host to which a set does not apply though it lies below.
+/// A host below to which a set does not apply.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Except {
     /// The host.
     pub host: HostName,
-    /// Whether the hosts below it are excepted too.
+    /// Whether the hosts below it are exempt too.
     pub with_subdomains: bool,
 }
 
-/// What was read from a text.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// The pin sets, in the order of the text. A host that stands in several must meet each.
+    /// The pin sets, in the order of the text. A host in several sets must match each of them.
     pub sets: Vec<PinSet>,
-    /// On which line each of them begins.
+    /// The first line of each set.
     pub lines: Vec<usize>,
-    /// What whoever imports them should know.
+    /// Notes for the user.
     pub notes: Vec<Note>,
-    /// By position in `sets`, the TLSA records that a set stands for. Its pins are those of the keys that
-    /// they name, of which there may be none.
+    /// The TLSA records that a set represents, by its position in `sets`. The set's pins are those of the
+    /// keys that the records name, and may be empty.
     pub tlsa: BTreeMap<usize, Rrset>,
 }
 
-/// Something about a place in a text that is no error.
+/// A remark about a place in a text that is no error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     /// The line, from 1.
     pub line: usize,
-    /// What there is to know.
+    /// The remark.
     pub text: String,
 }
 
@@ -161,7 +161,7 @@ impl Imported {
         Ok(())
     }
 
-    /// It, unless nothing of what was `wanted` is in the text.
+    /// The result, or an error if the text contained nothing that was `wanted`.
     fn or_nothing(self, wanted: &'static str) -> Result<Self, ImportError> {
         match self.sets.is_empty() && self.notes.is_empty() {
             true => Err(Problem::Nothing { wanted }.at(1)),
@@ -174,14 +174,14 @@ impl Imported {
     }
 }
 
-/// Why a text cannot be taken over, and where.
+/// Why a text cannot be imported, and the place of the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImportError {
     /// The line, from 1.
     pub line: usize,
-    /// The column, from 1, where it is known.
+    /// The column, from 1, if it is known.
     pub column: Option<usize>,
-    /// What is wrong there.
+    /// What is wrong.
     pub problem: Problem,
 }
 
@@ -198,7 +198,7 @@ impl fmt::Display for ImportError {
 impl std::error::Error for ImportError {}
 
 impl ImportError {
-    /// With the column of a text that is not shown.
+    /// Adds the column of a text that is not displayed.
     fn located(self, text: &str) -> Self {
         let line = text.lines().nth(self.line - 1).unwrap_or_default();
         let column = match &self.problem {
@@ -223,7 +223,7 @@ pub enum Problem {
     /// More than [`MAX_SETS`].
     #[error("the text has more than {MAX_SETS} pin sets")]
     TooManySets,
-    /// Elements within one another more deeply than any such file has them.
+    /// Elements are nested more deeply than in any valid file.
     #[error("elements are nested more than {} deep", MAX_XML_DEPTH)]
     TooDeep,
     /// Not UTF-8.
@@ -232,7 +232,7 @@ pub enum Problem {
     /// Not well-formed XML.
     #[error("invalid XML: {0}")]
     Xml(String),
-    /// XML that declares entities, which such files never need and bombs are made of.
+    /// XML that declares entities. Valid files need none, but attacks with exponential expansion do.
     #[error("unsupported XML entity declarations")]
     Entities,
     /// A property list in Apple's binary form that cannot be read.
@@ -241,35 +241,35 @@ pub enum Problem {
         plistutil -i FILE"
     )]
     BinaryPlist,
-    /// Nothing in the text is of the format.
+    /// The text contains nothing in this format.
     #[error("the text does not contain {wanted}")]
     Nothing {
-        /// What was looked for.
+        /// What the reader looked for.
         wanted: &'static str,
     },
-    /// Something stands where the format has something else.
+    /// The text has something else than the format requires.
     #[error("unexpected \"{found}\", expected {wanted}")]
     Unexpected {
-        /// What was found, made safe to show.
+        /// The unexpected text, made safe to display.
         found: String,
-        /// What belongs there.
+        /// What the format requires there.
         wanted: &'static str,
     },
-    /// Something is there twice, and which one counts is not certain.
+    /// Something occurs twice, and clients may use either.
     #[error("duplicate \"{what}\"")]
     Twice {
-        /// What, made safe to show.
+        /// What occurs twice, made safe to display.
         what: String,
     },
-    /// A name that is no host.
+    /// An invalid host name.
     #[error("invalid host name \"{name}\": {error}")]
     Host {
-        /// The name, made safe to show.
+        /// The name, made safe to display.
         name: String,
         /// Why.
         error: HostError,
     },
-    /// What looks like a pin and was not read.
+    /// Text that looks like a pin and was not read.
     #[error(
         "this looks like a pin, but its host is not clear; nothing was recorded. Remove it from the text, or \
         record it with: hpkp published add HOST --pin PIN --origin TEXT"
@@ -278,26 +278,26 @@ pub enum Problem {
     /// A pin of SHA-1.
     #[error("a SHA-1 pin cannot be compared with a key; pin the same key with sha256/")]
     Sha1,
-    /// A way of pinning that is not read.
+    /// A method of pinning that cannot be imported.
     #[error("this looks like {what}: {advice}")]
     Foreign {
-        /// What the text looks like.
+        /// The method.
         what: &'static str,
-        /// What to do with it.
+        /// What the user can do instead.
         advice: &'static str,
     },
-    /// Text in front of what is to be XML.
+    /// Text before the XML.
     #[error("not XML, since other text precedes it; give the XML alone")]
     NoXml,
-    /// A text that is no pin.
+    /// An invalid pin.
     #[error("invalid pin: {error}")]
     Pin {
-        /// The text, which is not shown: it may be a secret.
+        /// The text. It is not displayed, because it may be a secret.
         text: String,
         /// Why.
         error: PinError,
     },
-    /// What looks like a pin is the hash of a whole certificate.
+    /// A hash of a whole certificate in the place of a pin.
     #[error(
         "this is not the pin of a key but the SHA-256 of the whole certificate of {subject}; {CHANGES}"
     )]
@@ -305,7 +305,7 @@ pub enum Problem {
         /// The certificate's subject.
         subject: String,
     },
-    /// What looks like a pin is the hash of a bare key.
+    /// A hash of a bare key in the place of a pin.
     #[error(
         "this is not the pin of a key but the SHA-256 of the bare public key of {subject}, as \
         SecKeyCopyExternalRepresentation gives it; the pin of that key is sha256/{pin}: record that, for clients that \
@@ -317,12 +317,12 @@ pub enum Problem {
         /// The pin of the key.
         pin: Pin,
     },
-    /// Something that clients may act on and that cannot be held against a server's keys.
+    /// Something that clients may enforce and that cannot be compared with a server's keys.
     #[error("\"{what}\" cannot be imported: {why}")]
     Unsupported {
-        /// What, made safe to show.
+        /// The text, made safe to display.
         what: String,
-        /// Why not, and what to do.
+        /// Why it cannot be imported, and what to do.
         why: &'static str,
     },
 }
@@ -345,20 +345,20 @@ impl Problem {
     }
 }
 
-/// Certificates at hand, by which hashes of whole certificates and of bare keys are told from pins.
+/// Certificates by which hashes of whole certificates and of bare keys can be distinguished from pins.
 #[derive(Clone, Debug, Default)]
 pub struct Certificates {
     whole: Vec<([u8; 32], String)>,
-    /// Hashes of bare keys, with the subjects and the pins.
+    /// Hashes of bare keys, with the subjects and the pins of the keys.
     bare: Vec<([u8; 32], String, Pin)>,
-    /// The pins that readers have taken, with their lines.
+    /// The pins that readers have accounted for, with their lines.
     read: RefCell<Vec<(usize, Pin)>>,
-    /// The name of the file that is read, which says the zone in some formats.
+    /// The name of the file. In some formats it determines the zone.
     file: Option<String>,
 }
 
 impl Certificates {
-    /// From pairs of a certificate's DER and its subject, made safe to show.
+    /// Builds the list from pairs of a certificate's DER and its subject, which is safe to display.
     #[must_use]
     pub fn new<'a>(certificates: impl IntoIterator<Item = (&'a [u8], String)>) -> Self {
         let mut all = Self::default();
@@ -372,13 +372,13 @@ impl Certificates {
         all
     }
 
-    /// The same for a text that is read from this file.
+    /// Sets the name of the file from which the text is read.
     #[must_use]
     pub fn in_file(self, file: &str) -> Self {
         Self { file: Some(file.to_owned()), ..self }
     }
 
-    /// What the hash is of, where it is no pin.
+    /// The problem of a hash that is no pin.
     pub(crate) fn other(&self, bytes: &[u8]) -> Option<Problem> {
         let whole = self.whole(bytes).map(str::to_owned);
         let whole = whole.map(|subject| Problem::CertificateHash { subject });
@@ -394,14 +394,14 @@ impl Certificates {
         Some(subject)
     }
 
-    /// The pin that `base64` is.
+    /// The pin with this base64 form.
     fn pin(&self, base64: &str, line: usize) -> Result<Pin, ImportError> {
         let pin = Pin::from_base64(base64)
             .map_err(|error| Problem::Pin { text: base64.to_owned(), error }.at(line))?;
         self.check(pin, line)
     }
 
-    /// The pin that `text` is to a client; `None` where no key can match it, which is noted.
+    /// The pin that a client reads from `text`; `None`, with a note, if no key can match it.
     fn pin_of(
         &self,
         client: Client,
@@ -409,7 +409,7 @@ impl Certificates {
         line: usize,
         notes: &mut Vec<Note>,
     ) -> Result<Option<Pin>, ImportError> {
-        // A prefix that other formats have is no part of it.
+        // The prefix of other formats is not part of the pin.
         let bare = text.strip_prefix("sha256/").filter(|bare| bare.len() >= 43);
         if bare.is_some() && client != Client::OkHttp {
             let text = "the pin has \"sha256/\" in front, which this client does not take; it is \
@@ -437,24 +437,24 @@ impl Certificates {
         }
     }
 
-    /// The pin, unless it is the hash of a whole certificate.
+    /// Accounts for a pin, and fails if it is the hash of a certificate or of a bare key.
     fn check(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
         self.account(pin, line);
         self.checked(pin, line)
     }
 
-    /// Counts a pin as looked at: it is recorded, or the reader names it.
+    /// Marks a pin as accounted for: the reader records or reports it.
     fn account(&self, pin: Pin, line: usize) {
         self.read.borrow_mut().push((line, pin));
     }
 
-    /// The pin, unless it is the hash of a whole certificate.
+    /// Fails if the pin is the hash of a certificate or of a bare key.
     fn checked(&self, pin: Pin, line: usize) -> Result<Pin, ImportError> {
         self.other(pin.bytes()).map_or(Ok(pin), |problem| Err(problem.at(line)))
     }
 }
 
-/// The bare key of a certificate, as `SecKeyCopyExternalRepresentation` gives it, and its SPKI.
+/// The bare key of a certificate, in the form of `SecKeyCopyExternalRepresentation`, and its SPKI.
 fn keys(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let key = openssl::x509::X509::from_der(der).ok()?.public_key().ok()?;
     let bare = match (key.rsa(), key.ec_key()) {
@@ -469,7 +469,7 @@ fn keys(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((bare, key.public_key_to_der().ok()?))
 }
 
-/// The text, if it is one and not too large.
+/// The bytes as text. Fails if they are too large or not UTF-8.
 fn text(bytes: &[u8]) -> Result<&str, ImportError> {
     if bytes.len() > MAX_TEXT {
         return Err(Problem::TooLarge.at(1));
@@ -481,7 +481,7 @@ fn text(bytes: &[u8]) -> Result<&str, ImportError> {
     })
 }
 
-/// The host name `name`; `None` for an IP address, of which records know nothing.
+/// Parses a host name; `None` for an IP address, since records contain names only.
 fn host(name: &str, line: usize) -> Result<Option<HostName>, ImportError> {
     match Host::parse(name) {
         Ok(Host::Name(name)) => Ok(Some(name)),
@@ -500,8 +500,8 @@ fn note_address(imported: &mut Imported, line: usize, name: &str) {
     );
 }
 
-/// Whether an entry is for a name with the dot of the root at its end, as DNS writes them. These clients
-/// compare it as it is written, so it is not an entry for the host without the dot.
+/// Whether the name of an entry ends with the dot of the DNS root. Clients compare the name literally, so
+/// the entry does not apply to the host without the dot.
 fn has_final_dot(imported: &mut Imported, line: usize, name: &str, client: Client) -> bool {
     if !name.ends_with('.') {
         return false;
@@ -521,22 +521,22 @@ fn has_final_dot(imported: &mut Imported, line: usize, name: &str, client: Clien
     true
 }
 
-/// Pins, each once.
+/// Removes duplicate pins.
 fn distinct(pins: impl IntoIterator<Item = Pin>) -> Vec<Pin> {
     let mut seen = HashSet::new();
     pins.into_iter().filter(|pin| seen.insert(*pin)).collect()
 }
 
-/// The last moment at which the day `yyyy-MM-dd` begins somewhere on Earth: noon UTC, when it is
-/// midnight twelve hours behind. Apps take the day by the device's own time zone.
+/// The last moment at which the day `yyyy-MM-dd` begins somewhere on Earth: noon UTC, which is midnight in
+/// the time zone twelve hours behind. Apps use the time zone of the device.
 pub(crate) fn day(text: &str) -> Option<i64> {
     let plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     plain.then(|| date::parse(&format!("{text}T12:00:00Z"))).flatten()
 }
 
-/// For sets of which a client takes the one with the most specific name: below each domain that
-/// binds its subdomains, the names that `others` have for themselves. `others` are all names that
-/// the text configures, and whether they bind their subdomains.
+/// The exempt hosts of a domain that includes its subdomains: the hosts below it with sets of their own.
+/// For clients that use only the most specific set. `others` are all hosts of the text, and whether each
+/// includes its subdomains.
 fn excepted(domain: &HostName, others: &[(HostName, bool)]) -> Vec<Except> {
     let below = others.iter().filter(|(host, _)| host != domain && host.is_within(domain));
     let except: BTreeSet<Except> = below
@@ -562,7 +562,7 @@ mod tests {
         }
     }
 
-    /// Pieces of all formats, so that what is made of them gets past the first check of each.
+    /// Pieces of all formats, so that random combinations pass the first check of each reader.
     const PIECES: &[&str] = &[
         "\n",
         " ",
@@ -696,7 +696,7 @@ mod tests {
     }
 }
 
-/// What the tests of the readers share.
+/// Helpers for the tests of the readers.
 #[cfg(test)]
 mod samples {
     use super::*;
@@ -716,14 +716,14 @@ mod samples {
         host(text, 1).unwrap().unwrap()
     }
 
-    /// A certificate at hand whose whole hash is the pin that comes with it.
+    /// A certificate, and a pin that equals the hash of the whole certificate.
     pub(super) fn certificate() -> (Certificates, Pin) {
         let der = b"the bytes of a certificate";
         let at_hand = Certificates::new([(&der[..], "CN=www.example.com".to_owned())]);
         (at_hand, Pin::from_bytes(openssl::sha::sha256(der)))
     }
 
-    /// A set as most formats have them.
+    /// A set of the form that most formats produce.
     pub(super) fn set(host: &str, pins: &[Pin]) -> PinSet {
         PinSet {
             host: name(host),

@@ -1,14 +1,13 @@
-//! OkHttp: `CertificatePinner.Builder().add("host", "sha256/…")` in Java or Kotlin, or lines
+//! Reads OkHttp's pins: `CertificatePinner.Builder().add("host", "sha256/…")` in Java or Kotlin, or lines
 //! `host sha256/…`.
 //!
-//! What OkHttp does with a pattern: `host` is that host, `*.domain` the hosts exactly one label
-//! below, `**.domain` the domain and all below. A host is held to the pins of all patterns of its
-//! pinner that match it, and one of these is enough. Each `Builder` makes a pinner of its own; a
-//! text of lines is one pinner.
+//! In OkHttp, the pattern `host` matches this host, `*.domain` the hosts exactly one label below, and
+//! `**.domain` the domain and all hosts below. A host must match one pin of all patterns of its pinner that
+//! match the host. Each `Builder` makes a separate pinner; a text of lines is one pinner.
 //!
-//! Source text is not compiled. Names that stand for literals of the same file are read, anything
-//! else is an error within a `Builder`, and so is a literal pin that stands in no `add`. The branches
-//! of a source make pinners of their own, never one of all their pins.
+//! Source text is not compiled. Names with a literal value in the same file are resolved. Anything else is
+//! an error within a `Builder`, and so is a literal pin outside of an `add`. Each branch of a source makes
+//! a pinner of its own; pins of different branches are never merged.
 
 mod lexer;
 mod loops;
@@ -53,7 +52,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     imported.or_nothing(WANTED)
 }
 
-/// What a pattern of a pinner stands for, and its own pins.
+/// A pattern of a pinner, and its own pins.
 #[derive(Clone, Debug)]
 struct Pattern {
     line: usize,
@@ -63,7 +62,7 @@ struct Pattern {
 }
 
 impl Pattern {
-    /// Whether each host that `other` stands for is one of this pattern too.
+    /// Whether this pattern matches every host that `other` matches.
     fn covers(&self, other: &Self) -> bool {
         match (self.matching, other.matching) {
             (Matching::Exact, _) => self.is_same(other),
@@ -80,16 +79,16 @@ impl Pattern {
     }
 }
 
-/// The patterns of one pinner, each once.
+/// The patterns of one pinner, without duplicates.
 #[derive(Debug, Default)]
 struct Pinner {
     patterns: Vec<Pattern>,
-    /// Where each of them is.
+    /// The position of each pattern.
     index: HashMap<(HostName, Matching), usize>,
 }
 
 impl Pinner {
-    /// The pinner that calls make.
+    /// The pinner that these calls make.
     fn new(
         adds: Vec<Add>,
         certificates: &Certificates,
@@ -134,7 +133,7 @@ impl Pinner {
         Ok(())
     }
 
-    /// Adds the sets, but for those that another way through the source has made.
+    /// Adds the sets, except those that another path through the source has made already.
     fn finish(
         self,
         group: usize,
@@ -162,9 +161,9 @@ impl Pinner {
         Ok(())
     }
 
-    /// The hosts of a pattern for which another set has all their pins, this pattern's included.
-    /// What stands one label below a domain can be excepted host by host only, so of `*.` within
-    /// `**.` nothing is: such hosts are held to both.
+    /// The hosts of a pattern for which another set contains all their pins, including the pins of this
+    /// pattern. A `*.` pattern within `**.` cannot be exempt, because its hosts are not known individually;
+    /// they must match both sets.
     fn excepted(&self, pattern: &Pattern) -> Vec<Except> {
         let covered =
             self.patterns.iter().filter(|other| pattern.covers(other) && !pattern.is_same(other));
@@ -180,7 +179,7 @@ impl Pinner {
     }
 }
 
-/// Reads lines of a pattern and pins; `#` begins a comment.
+/// Reads lines with a pattern and pins; `#` begins a comment.
 fn lines(
     text: &str,
     certificates: &Certificates,
@@ -303,7 +302,7 @@ class Api {{
         assert!(imported.notes[0].to_string().starts_with("line 7: 10.0.2.2"));
     }
 
-    /// It does not do for the host without the dot, as the pins of another pattern would.
+    /// The pins of an entry with a final dot do not apply to the host without the dot.
     #[test]
     fn a_host_with_a_final_dot_is_another_host() {
         let text = format!(
@@ -315,7 +314,7 @@ class Api {{
         let notes: Vec<String> = read.notes.iter().map(ToString::to_string).collect();
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].starts_with("line 2: \"a.example.\" ends with a dot"), "{notes:?}");
-        // In a list for no client of its own it is a name as DNS has it.
+        // In a list that is for no particular client, the final dot is only DNS notation.
         let list = imported(&format!("a.example. sha256/{A}"));
         assert_eq!(sets(&list), [set("a.example", &[a()])]);
     }
@@ -352,7 +351,7 @@ class Api {{
             );
             let read = checked(&text, &Certificates::default()).unwrap();
             assert_eq!(sets(&read), [set("a.example", &[a(), b()])], "{text}");
-            // One that is not added is not lost.
+            // A pin that is defined but not added is still reported.
             let one = text.replace(&format!(", Pins.P{of}"), "");
             assert_eq!(checked(&one, &Certificates::default()).unwrap_err().line, 2);
             let third = text.replace(of, "[2]");
@@ -370,7 +369,8 @@ class Api {{
         let add = |host: &str| format!("CertificatePinner.Builder().add({host}, \"sha256/{A}\")");
         let other = "val host = \"b.example\"\n";
         for text in [
-            // A parameter, that of a lambda and of a loop, a member of something.
+            // Names with other values: a parameter of a function, of a lambda or of a loop, and a member of
+            // an object.
             format!("fun f(host: String) = {}\nfun g() {{ {other} }}", add("host")),
             format!(
                 "class X(val host: String) {{ val p = {} }}\nfun g() {{ {other} }}",
@@ -466,7 +466,7 @@ class Api {{
         ] {
             let read = checked(&text, &Certificates::default());
             assert_eq!(read.as_ref().map(sets), Ok(wanted.to_vec()), "{text}");
-            // One entry that is no literal leaves none of them known.
+            // One entry that is no literal makes the whole list unknown.
             let other = text.replace("\"b.example\"", "HOST");
             assert!(checked(&other, &Certificates::default()).is_err(), "{other}");
         }
@@ -492,7 +492,7 @@ class Api {{
              val b = CertificatePinner.Builder().add(h, \"sha256/{A}\")"
         );
         assert!(checked(&called, &Certificates::default()).is_err());
-        // What is filtered, or comes from somewhere else, is not known.
+        // A filtered list, or a list from elsewhere, is unknown.
         for over in ["hosts.filter { x }", "load()"] {
             let text = list.replace("hosts.forEach", &format!("{over}.forEach"));
             assert!(checked(&text, &Certificates::default()).is_err(), "{text}");

@@ -1,27 +1,27 @@
-//! A pin as a client's configuration has it, read as that client reads it.
+//! Parses a pin in a client's configuration as that client does.
 //!
-//! Clients treat white space, missing padding and stray bits in the last character differently. A
-//! text that the client accepts is a pin here too, in its canonical form; a text that the client
-//! reads as something that no key can match is reported as that.
+//! Clients differ in how they treat white space, missing padding and stray bits in the last character. A
+//! text that the client accepts becomes a pin in canonical form. A text that the client reads as a hash
+//! that no key can match is reported.
 
 use hpkp_core::pin::{Pin, PinError};
 use hpkp_core::published::Client;
 
-/// What a client makes of the text of a pin.
+/// The result of reading a pin as a client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     /// A pin.
     Pin(Pin),
-    /// A pin, and something about its text to be known.
+    /// A pin, and a note about its text.
     Noted(Pin, &'static str),
-    /// Something that no key matches: who has this pin alone is locked out already.
+    /// A hash that no key matches. A client with this pin alone is locked out already.
     NeverMatches(Pin, &'static str),
 }
 
-/// Reads `text`, which has no prefix, as `client` does.
+/// Parses `text`, which has no prefix, as `client` does.
 ///
 /// # Errors
-/// See [`PinError`]; the client takes it for no pin either.
+/// See [`PinError`]; the client rejects the text too.
 pub fn read(client: Client, text: &str) -> Result<Reading, PinError> {
     let strict = Pin::from_base64(text);
     let error = match strict {
@@ -52,8 +52,8 @@ pub fn read(client: Client, text: &str) -> Result<Reading, PinError> {
     })
 }
 
-/// The pin in a text that is no canonical base64, and whether it is padded: white space and what the
-/// client skips besides is left out, and bits behind the 256th count for nothing.
+/// Parses a pin in non-canonical base64, and says whether it is padded. White space and characters that the
+/// client skips are ignored, and so are bits after the 256th.
 fn lenient(client: Client, text: &str) -> Option<(Pin, bool)> {
     const DIGITS: usize = 43;
     let mut digits = Vec::with_capacity(DIGITS);
@@ -65,7 +65,7 @@ fn lenient(client: Client, text: &str) -> Option<(Pin, bool)> {
             '0'..='9' => u32::from(c) - u32::from('0') + 52,
             '+' => 62,
             '/' => 63,
-            // OkHttp reads the alphabet for URLs as well; Android and Apple skip what is foreign.
+            // OkHttp accepts the URL-safe alphabet as well. Android and Apple skip foreign characters.
             '-' if client == Client::OkHttp => 62,
             '_' if client == Client::OkHttp => 63,
             '=' => {

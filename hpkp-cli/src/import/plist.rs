@@ -1,7 +1,7 @@
-//! Property lists in Apple's XML form: dictionaries, arrays, strings, truth values.
+//! Reads property lists in Apple's XML form: dictionaries, arrays, strings, booleans.
 //!
-//! A key that a dictionary has twice is an error: which one Apple takes is not documented, and the
-//! other's pins would be lost.
+//! A duplicate key in a dictionary is an error: Apple does not document which value counts, and the pins of
+//! the other one would be lost.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use roxmltree::{Document, Node};
 
 use super::{ImportError, Problem, literal, text, xml};
 
-/// The property lists in `bytes`, in XML: the text itself, a fragment of one within what is missing
-/// around it, or those that stand in a source under one of the keys `roots`.
+/// The property lists in `bytes`, in XML: the text itself, a fragment with the missing elements added
+/// around it, or the dictionaries of the keys `roots` in source text.
 pub(super) fn lists<'a>(bytes: &'a [u8], roots: &[&str]) -> Result<Vec<Cow<'a, str>>, ImportError> {
     if bytes.starts_with(b"bplist") {
         return Err(Problem::BinaryPlist.at(1));
@@ -21,7 +21,7 @@ pub(super) fn lists<'a>(bytes: &'a [u8], roots: &[&str]) -> Result<Vec<Cow<'a, s
         let lists = literal::property_lists(text, roots)?;
         return Ok(lists.into_iter().map(Cow::Owned).collect());
     }
-    // As documentation shows a part of a file.
+    // Documentation shows a part of a file.
     let mut inner = start;
     while let Some(end) = inner.strip_prefix("<!--").and_then(|rest| rest.find("-->")) {
         inner = inner[end + 7..].trim_start();
@@ -35,7 +35,7 @@ pub(super) fn lists<'a>(bytes: &'a [u8], roots: &[&str]) -> Result<Vec<Cow<'a, s
     }])
 }
 
-/// The value that the list is.
+/// The only value of the property list.
 pub(super) fn root<'a, 'input>(
     document: &'a Document<'input>,
 ) -> Result<Node<'a, 'input>, ImportError> {
@@ -86,7 +86,7 @@ impl<'a, 'input> Dictionary<'a, 'input> {
         self.get(name).map(Self::new).transpose()
     }
 
-    /// The truth value of a key, or `default` where it is not there.
+    /// The boolean value of a key, or `default` if the key is missing.
     pub(super) fn truth(&self, name: &str, default: bool) -> Result<bool, ImportError> {
         let Some(node) = self.get(name) else {
             return Ok(default);
@@ -99,7 +99,7 @@ impl<'a, 'input> Dictionary<'a, 'input> {
     }
 }
 
-/// Sees to it that the key of `value` is a text and no name of a source, which may stand for anything.
+/// Fails if the key of `value` is an identifier of the source, whose value is unknown.
 pub(super) fn has_literal_key(value: Node<'_, '_>) -> Result<(), ImportError> {
     let key = value.prev_sibling_element().filter(|key| key.has_attribute("word"));
     match key {
@@ -113,7 +113,7 @@ pub(super) fn has_literal_key(value: Node<'_, '_>) -> Result<(), ImportError> {
     }
 }
 
-/// A truth value.
+/// A boolean.
 pub(super) fn truth(node: Node<'_, '_>) -> Result<bool, ImportError> {
     match node.tag_name().name() {
         "true" => Ok(true),
@@ -139,7 +139,7 @@ pub(super) fn string(node: Node<'_, '_>) -> Result<String, ImportError> {
 fn expect(node: Node<'_, '_>, name: &str, wanted: &'static str) -> Result<(), ImportError> {
     match node.tag_name().name() {
         found if found == name => Ok(()),
-        // A name of a source, or what is put together there.
+        // An identifier of the source, or a concatenation that cannot be resolved.
         "unknown" => {
             let why = "what it stands for is not in this text as a literal; write that in its place, or import the \
                        host and its pins as a line \"HOST sha256/...\"";

@@ -1,4 +1,4 @@
-//! A text through the reader of its format: every pin in it is accounted for.
+//! Runs the reader of a format, and verifies that it accounts for every pin in the text.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use super::{
     Certificates, ImportError, Imported, MAX_TEXT, Problem, binary_plist, foreign, residue, text,
 };
 
-/// Reads a text by `reader`, and sees to it that every pin in it is accounted for.
+/// Reads a text with `reader`, and verifies that the reader accounts for every pin in it.
 ///
 /// # Errors
 /// See [`Problem`].
@@ -26,7 +26,7 @@ pub fn read_with(
             foreign::check(text, &mut imported)?;
             Ok(imported)
         }
-        // Where nothing is of the format, the first pin says more than that.
+        // If the text contains nothing in the format, an error about the first pin is more useful.
         Err(error) if matches!(error.problem, Problem::Nothing { .. }) => {
             let text = text(bytes)?;
             let mut others = Imported::default();
@@ -34,7 +34,8 @@ pub fn read_with(
             let line = others.notes.first().map_or(error.line, |note| note.line);
             Err(foreign::of(text).unwrap_or(ImportError { line, ..error }))
         }
-        // What variables stand for may have more lines than there are.
+        // Replaced variables may add lines to a text, so the line of the error is limited to the lines of
+        // the original.
         Err(error) => {
             let lines = 1 + bytes.iter().filter(|byte| **byte == b'\n').count();
             let error = ImportError { line: error.line.clamp(1, lines), ..error };
@@ -43,20 +44,21 @@ pub fn read_with(
     }
 }
 
-/// Finds no format in a text.
+/// A reader that recognises no format.
 fn of_no_format(_: &[u8], _: &Certificates) -> Result<Imported, ImportError> {
     Err(Problem::Nothing { wanted: "pins in a known format" }.at(1))
 }
 
-/// Why a text in which no format was found cannot be read: the first pin in it, or what it looks like.
+/// Why a text without a known format cannot be read: the first pin in it, or the method of pinning that it
+/// seems to use.
 #[must_use]
 pub fn unread(bytes: &[u8]) -> ImportError {
     let read = read_with(of_no_format, bytes, &Certificates::default());
     read.err().unwrap_or_else(|| Problem::Nothing { wanted: "pins in a known format" }.at(1))
 }
 
-/// The text in UTF-8, where it is a property list in binary form, or says that it is in UTF-16 (by its mark) or in Latin-1 (by its XML
-/// declaration); else as it is.
+/// Converts a text to UTF-8 if it is a binary property list, UTF-16 (by its byte order mark) or Latin-1 (by
+/// its XML declaration). Other text is unchanged.
 #[must_use]
 pub fn utf8(bytes: &[u8]) -> Cow<'_, [u8]> {
     let units = |rest: &[u8], order: fn([u8; 2]) -> u16| {

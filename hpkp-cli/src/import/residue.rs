@@ -1,9 +1,9 @@
-//! Finds pins that a reader has not accounted for: one check after each reader, which knows the
-//! grammar of no format.
+//! Finds pins that a reader has not accounted for. The check runs after each reader, and does not depend on
+//! a format's grammar.
 //!
-//! Every text that looks like a pin was either read, or is reported by its line and column. The text is
-//! not shown, since it may be a secret. In the syntax of a pin (after `sha256/` and the like) it is an
-//! error, unless it is in a comment; elsewhere it is a note.
+//! Every text that looks like a pin has been read, or is reported with its line and column. The text itself
+//! is not displayed, since it may be a secret. Text in the syntax of a pin (after `sha256/` and the like)
+//! is an error, except in a comment; other text is a note.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
@@ -17,11 +17,11 @@ use super::{ImportError, Imported, Problem, pin_text};
 /// The digits of a pin in base64, without its padding.
 const DIGITS: usize = 43;
 
-/// How many lines a reader's line may be away from that of the pin: it may name the element that
-/// the pin stands in.
+/// The largest distance between the reader's line for a pin and the line of the pin, because a reader may
+/// report the line of the surrounding element.
 const NEAR: usize = 3;
 
-/// What stands in front of pins in the formats that have them, in lower case.
+/// The texts before pins in the known formats, in lower case.
 const MARKS: [&str; 8] = [
     "sha256/",
     "sha256-",
@@ -30,19 +30,19 @@ const MARKS: [&str; 8] = [
     "tskpublickeyhashes",
     "spki-sha256-base64",
     "<pin ",
-    // Without its white space, where literals are put together.
+    // White space is missing if literals were concatenated.
     "<pindigest",
 ];
 
-/// How far in front of a pin such a mark is looked for.
+/// The distance before a pin in which a mark is searched, in bytes.
 const REACH: usize = 256;
 
-/// Names what looks like a pin in `text` and is not among `read`, the pins that a reader has taken
-/// from it with their lines; and what a reader has taken and not recorded.
+/// Reports text that looks like a pin and is not in `read`, the pins and lines that the reader has
+/// accounted for. Also reports pins that the reader has accounted for and not recorded.
 ///
 /// # Errors
-/// [`Problem::NotRead`] for one outside a comment that is within the syntax of a pin, or where nothing is
-/// recorded; [`Problem::Sha1`] for one of SHA-1 that nothing is said of.
+/// [`Problem::NotRead`] for a pin in pin syntax outside a comment, or for any pin if nothing is recorded;
+/// [`Problem::Sha1`] for a SHA-1 pin without a note.
 pub(super) fn check(
     text: &str,
     read: &[(usize, Pin)],
@@ -63,7 +63,8 @@ pub(super) fn check(
     let mut left = Vec::new();
     for candidate in candidates(text) {
         let (line, column) = places.find(candidate.at);
-        // Both go from the top to the bottom, so the first that is near enough is the one.
+        // Candidates and pins are in the order of their lines, so the first pin within reach is the right
+        // one.
         if let Some(taken) = taken.get_mut(&candidate.pin) {
             while taken.lines.front().is_some_and(|taken| taken + NEAR < line) {
                 taken.lines.pop_front();
@@ -83,7 +84,7 @@ pub(super) fn check(
             imported.note(line, text);
             continue;
         }
-        // A name stands for it: it is read where the name is used. There is one place where it says so.
+        // The pin has a name, and was read where the name is used. Only one place can define the name.
         if taken.get_mut(&pin).is_some_and(|taken| std::mem::take(&mut taken.count) > 0) {
             continue;
         }
@@ -100,9 +101,9 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Sees to it that something is said of each pin of SHA-1.
+/// Fails if a SHA-1 pin has no note.
 fn sha1(text: &str, comments: &Comments, noted: &BTreeSet<usize>) -> Result<(), ImportError> {
-    /// The digits of such a pin in base64, without its padding.
+    /// The base64 digits of a SHA-1 pin, without padding.
     const DIGITS: usize = 27;
     let mut places = Places::of(text);
     for (at, _) in text.match_indices("sha1/") {
@@ -117,12 +118,12 @@ fn sha1(text: &str, comments: &Comments, noted: &BTreeSet<usize>) -> Result<(), 
     Ok(())
 }
 
-/// The pins that a text seems to have.
+/// The texts that look like pins.
 pub(super) fn pins_in(text: &str) -> Vec<Pin> {
     candidates(text).into_iter().map(|candidate| candidate.pin).collect()
 }
 
-/// Notes pins that are put together, which no literal of the text has.
+/// Notes pins that the source concatenates, so that no literal contains them.
 fn note_computed(
     text: &str,
     comments: &Comments,
@@ -150,7 +151,7 @@ fn note_computed(
     }
 }
 
-/// Notes pins that a reader has taken and that are in none of its sets, unless it has said so.
+/// Notes pins that the reader has accounted for and that are in none of its sets, unless a note exists.
 fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mut Imported) {
     let of_records = imported.tlsa.values().flat_map(|set| set.records());
     let of_records = of_records.map(|record| super::tlsa::spelled::stand_in(&record.data));
@@ -166,7 +167,7 @@ fn note_unrecorded(read: &[(usize, Pin)], noted: &BTreeSet<usize>, imported: &mu
     }
 }
 
-/// The lines and columns of places in a text, asked for from the top to the bottom.
+/// Computes lines and columns of positions, which must be requested in ascending order.
 pub(super) struct Places<'a> {
     text: &'a str,
     at: usize,
@@ -195,25 +196,25 @@ impl Places<'_> {
     }
 }
 
-/// Where a reader has taken a pin.
+/// The places where the reader has accounted for a pin.
 #[derive(Default)]
 struct Taken {
     lines: VecDeque<usize>,
-    /// How often, without those that a text near by accounts for.
+    /// The number of places, without those that match a text near by.
     count: usize,
 }
 
-/// What looks like a pin.
+/// A text that looks like a pin.
 struct Candidate {
-    /// Where it begins.
+    /// The position of its first byte.
     at: usize,
     pin: Pin,
-    /// Whether it stands in the syntax of a pin.
+    /// Whether it is in the syntax of a pin.
     marked: bool,
 }
 
-/// What looks like a pin: 43 digits of base64 that are not part of more, padded or not, also where
-/// they are escaped or put together of several literals; and the data of TLSA records.
+/// The texts that look like pins: 43 digits of base64 that are not part of a longer word, with or without
+/// padding, also escaped or concatenated from several literals. Includes the data of TLSA records.
 fn candidates(text: &str) -> Vec<Candidate> {
     let mut found = Vec::new();
     let plain = View::plain(text);
@@ -238,7 +239,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         let length = bytes[at..].iter().take_while(|byte| is_digit(byte)).count();
         let (begin, end) = (at, at + length);
         at = end;
-        // What stands in front of it may be of the same characters: sha256//, sha256-.
+        // A prefix may consist of base64 digits too: sha256//, sha256-.
         let Some(start) = end.checked_sub(DIGITS).filter(|start| *start >= begin) else { continue };
         let before = &bytes[begin..start];
         let padded = bytes.get(end) == Some(&b'=');
@@ -250,7 +251,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         if !(parted || apart) || joined_only && !joined {
             continue;
         }
-        // Words of a sentence, or names with hyphens, are no pieces of a pin.
+        // Words of a sentence and names with hyphens are not parts of a pin.
         let is_word = |piece: &[u8]| {
             let plain = |byte: &u8| byte.is_ascii_lowercase() || b"-_".contains(byte);
             piece.len() > 2 && piece[1..].iter().all(plain)
@@ -260,7 +261,8 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
             continue;
         }
         let candidate = &bytes[start..end];
-        // A word of letters alone, or a path, is hardly ever a pin of 32 random bytes.
+        // A pin is 32 random bytes, so a text without digits, such as a word or a path, is almost never
+        // one.
         let digits = candidate.iter().any(u8::is_ascii_digit);
         let upper = candidate.iter().any(u8::is_ascii_uppercase);
         let reach = &bytes[start.saturating_sub(REACH)..start];
@@ -278,9 +280,9 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
     }
 }
 
-/// Whether one of [`MARKS`] is in front, with other pins alone between.
+/// Whether one of [`MARKS`] precedes, with only other pins in between.
 fn is_marked(before: &str) -> bool {
-    /// What elements and attributes around pins are called.
+    /// The names of elements and attributes around pins.
     const AROUND: [&str; 9] =
         ["", "digest", "sha", "256", "key", "string", "array", "dict", "sha256"];
     let marks = MARKS.iter().filter_map(|mark| Some(before.rfind(mark)? + mark.len()));
@@ -292,7 +294,7 @@ fn is_marked(before: &str) -> bool {
     })
 }
 
-/// Whether it stands in a list with other pins alone in front of it, as objects of hosts and pins have them.
+/// Whether the pin is in a list after other pins only, as in objects with hosts and pins.
 fn is_in_list(before: &str) -> bool {
     before.rfind(['[', '{']).filter(|at| before[*at..].starts_with('[')).is_some_and(|at| {
         let inside = &before[at + 1..];
@@ -304,7 +306,7 @@ fn is_in_list(before: &str) -> bool {
     })
 }
 
-/// The comments of a text, as most formats have them.
+/// The comments of a text, in the syntax of most formats.
 pub(super) struct Comments(Vec<Range<usize>>);
 
 impl Comments {
@@ -313,20 +315,20 @@ impl Comments {
         for (open, close) in [("<!--", "-->"), ("/*", "*/")] {
             let mut at = 0;
             while let Some(begin) = text[at..].find(open).map(|begin| at + begin) {
-                // A media type (*/*) and a pattern of files (dir/*) begin none.
+                // A media type (*/*) and a file pattern (dir/*) begin no comment.
                 let before = text[..begin].chars().next_back();
                 if open == "/*" && before.is_some_and(|c| c.is_alphanumeric() || "*./".contains(c))
                 {
                     at = begin + 1;
                     continue;
                 }
-                // As in Kotlin, those of C's kind may be within one another.
+                // Comments in C syntax can be nested in Kotlin.
                 let end = if open == "/*" {
                     end_of_nested(text, begin)
                 } else {
                     text[begin..].find(close).map(|end| begin + end + close.len())
                 };
-                // One that is never closed is none, nor is there another behind it.
+                // A comment that is not closed is none, and no other one can follow.
                 let Some(end) = end else { break };
                 ranges.push(begin..end);
                 at = end;
@@ -354,7 +356,7 @@ impl Comments {
     }
 }
 
-/// Where a comment begins that goes to the end of the line.
+/// The position of a comment that extends to the end of the line.
 fn of_line(line: &str) -> Option<usize> {
     let bytes = line.as_bytes();
     let mut quotes = 0_usize;
@@ -364,13 +366,14 @@ fn of_line(line: &str) -> Option<usize> {
         let begins = match byte {
             b'#' => true,
             b'/' => bytes.get(at + 1) == Some(&b'/'),
-            // That of a zone, where nothing else stands on the line or two of them.
+            // In a zone, a comment begins with `;`. Elsewhere a semicolon counts only at the beginning of a
+            // line or doubled.
             b';' => {
                 bytes.get(at + 1) == Some(&b';') || bytes[..at].iter().all(u8::is_ascii_whitespace)
             }
             _ => false,
         };
-        // Within quotation marks it is none.
+        // A mark in quotation marks begins no comment.
         if begins && is_start && quotes % 2 == 0 {
             return Some(at);
         }
@@ -421,7 +424,7 @@ mod tests {
             found(&text, &[]),
             (Err(ImportError { column: Some(24), ..Problem::NotRead.at(2) }), vec![])
         );
-        // Once read, it is accounted for once.
+        // One reading accounts for one occurrence.
         let twice = format!("sha256/{A} sha256/{A}");
         assert!(found(&twice, &[(1, a())]).0.is_err());
     }
@@ -438,10 +441,10 @@ mod tests {
         }
         let url = format!("curl https://a.example/ --pinnedpubkey sha256//{A}");
         assert!(found(&url, &[]).0.is_err());
-        // A list of pins is their syntax too, whatever it is called.
+        // A list of pins counts as pin syntax, whatever its name is.
         let list = format!("sha256/{B}\n'b.example': [\n '{A}',\n '{A}',\n]");
         assert!(found(&list, &[(1, b()), (3, a())]).0.is_err());
-        // Outside the syntax of pins it is a note, unless nothing at all was read.
+        // Text outside of pin syntax is a note, unless nothing was read.
         let token = format!("sha256/{A}\ntoken: {B}");
         assert_eq!(found(&token, &[(1, a())]), (Ok(()), vec![2]));
         assert!(found(&token[token.len() - 44..], &[]).0.is_err());
@@ -475,7 +478,7 @@ mod tests {
             format!("PIN=sha256//{A}{far}curl --pinnedpubkey $PIN\ncurl --pinnedpubkey $PIN");
         let uses = [(11, a()), (12, a())];
         assert_eq!(found(&text, &uses), (Ok(()), vec![]));
-        // Another that nobody has read is not that of the name.
+        // A second occurrence that was not read does not belong to the name.
         let more = format!("{text}{far}curl --pinnedpubkey sha256//{A}");
         assert_eq!(found(&more, &uses).0.unwrap_err().line, 22);
     }

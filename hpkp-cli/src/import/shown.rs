@@ -1,12 +1,12 @@
-//! Texts of an input made safe to show: bounded, printable, and without what may be a secret.
+//! Makes texts of an input safe to display: bounded, printable, and without possible secrets.
 
 use hpkp_core::text::Excerpt;
 
-/// The shortest text that is taken for a secret.
+/// The shortest text that counts as a possible secret, in characters.
 const SECRET: usize = 20;
 
-/// A text to show: what looks like a key, a hash or a token is left out, and so is what stands in front of the host
-/// of a URL.
+/// A text to display. Texts that look like keys, hashes or tokens are omitted, and so are user names and
+/// passwords in URLs.
 pub(super) fn shown(text: &str) -> String {
     let mut whole = String::with_capacity(text.len());
     let is_digit = |c: char| c.is_ascii_alphanumeric() || "+/=_-".contains(c);
@@ -26,7 +26,8 @@ pub(super) fn shown(text: &str) -> String {
     Excerpt::new(&whole).to_string()
 }
 
-/// Whether it has digits, small letters and capitals, or is of hexadecimal digits alone. Names have neither.
+/// Whether a text has digits, lower-case and upper-case letters, or only hexadecimal digits. Names have
+/// neither.
 fn is_secret(piece: &str) -> bool {
     let has = |of: fn(&u8) -> bool| piece.as_bytes().iter().any(of);
     let mixed =
@@ -36,7 +37,7 @@ fn is_secret(piece: &str) -> bool {
         && (mixed || hex || piece.len() >= 2 * SECRET && !piece.contains(['-', '_', '/']))
 }
 
-/// A URL without the name and the password in front of its host.
+/// A URL without the user name and password.
 fn without_user(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#', '"', '\'']).unwrap_or(rest.len());

@@ -1,8 +1,7 @@
-//! stubby and getdns: `tls_pubkey_pinset` of the upstream resolvers, in YAML.
+//! Reads the pins of stubby and getdns: `tls_pubkey_pinset` of the upstream resolvers, in YAML.
 //!
-//! A pin is compared with the leaf's key and with those of the CAs that were sent (RFC 7858
-//! section 4.2), for one address and port. Records hold names, so an upstream without a
-//! `tls_auth_name` is noted.
+//! A pin is compared with the keys of the leaf and of the sent CAs (RFC 7858 section 4.2), for one address
+//! and port. Records contain names, so an upstream without a `tls_auth_name` is only noted.
 
 use hpkp_core::published::Client;
 
@@ -18,13 +17,13 @@ const PORT: u16 = 853;
 pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let mut imported = Imported::default();
     let mut upstream = Upstream::default();
-    // How far the hyphens of upstreams are from the margin, once one has begun.
+    // The indentation of the upstreams' hyphens, once an upstream has begun.
     let mut margin = None;
     for (line, content) in (1..).zip(text(bytes)?.lines()) {
         let content = without_comment(content);
         let mut rest = content.trim_start();
         let indent = content.len() - rest.len();
-        // What is at the margin or before it is another section.
+        // A line with less indentation belongs to another section.
         if margin.is_some_and(|margin| indent < margin) && !rest.is_empty() {
             upstream.finish(&mut imported)?;
             (upstream, margin) = (Upstream::default(), None);
@@ -37,7 +36,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
             }
             rest = rest[1..].trim_start();
         }
-        // Of pairs within braces each by itself: [ { digest: "sha256", value: PIN } ].
+        // A flow mapping has several pairs: [ { digest: "sha256", value: PIN } ].
         let flow = rest.contains('{');
         let pairs: Vec<&str> = match flow {
             true => rest.split(['{', '}', '[', ']', ',']).collect(),
@@ -121,7 +120,7 @@ impl Upstream {
             );
             return Ok(());
         };
-        // Each upstream is a configuration of its own: its pins are for its address alone.
+        // Each upstream is a separate configuration, because its pins apply to its address alone.
         let group = imported.sets.len();
         for scope in [Scope::Leaf, Scope::SentCa] {
             let pins = distinct(self.pins.iter().copied());

@@ -1,9 +1,9 @@
-//! TLSA records (RFC 6698, RFC 7671) in the form of zone files (RFC 1035 section 5), as tools print them,
-//! and as the files of dnscontrol, octoDNS and tinydns have them.
+//! Reads TLSA records (RFC 6698, RFC 7671) in zone files (RFC 1035 section 5), in the output of tools, and
+//! in the files of dnscontrol, octoDNS and tinydns.
 //!
-//! All records of one name are one set, of which a client takes what it can use: any one that matches is
-//! enough. A record that no client can use is noted and stays in its set; where there are no others, that is
-//! an error.
+//! All records of one name are one set, and a client needs a match with one record that it supports. A
+//! record that no client can use is noted and stays in its set. If a text has no other records, this is an
+//! error.
 
 mod elsewhere;
 mod octodns;
@@ -28,7 +28,7 @@ use super::{
 /// Reads records; those of other types are ignored.
 ///
 /// # Errors
-/// See [`Problem`]; also where no record at all can be used.
+/// See [`Problem`]; also if no client can use any record.
 pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
     let records = records(text(bytes)?, certificates)?;
     let mut reader = Reader::default();
@@ -41,7 +41,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     }
     let aliases = aliases.unwrap_or_default();
     for record in records.iter().filter(is_tlsa) {
-        // Whatever becomes of it, it is recorded or named.
+        // The record is recorded or reported below.
         if let Ok((_, data)) = record.association() {
             certificates.account(spelled::stand_in(&data), record.line);
         }
@@ -51,7 +51,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     reader.finish()
 }
 
-/// The records of a text, in whichever form it is.
+/// Reads the records of a text in any of the supported notations.
 fn records(text: &str, certificates: &Certificates) -> Result<Vec<Record>, ImportError> {
     if tinydns::is_tinydns(text) {
         return tinydns::records(text);
@@ -69,18 +69,18 @@ fn records(text: &str, certificates: &Certificates) -> Result<Vec<Record>, Impor
     }
 }
 
-/// What has been read.
+/// The state of the reader.
 #[derive(Default)]
 struct Reader {
     imported: Imported,
     owners: Vec<Owner>,
-    /// The first record that cannot be taken as it is.
+    /// The first record that was not recorded unchanged.
     passed_over: Option<ImportError>,
 }
 
 impl Reader {
-    /// The names that stand for those of `names`, which have their records. None where no name is one at
-    /// which a client asks for TLSA records.
+    /// The aliases of `names`, which have TLSA records. `None` if no alias has a name at which clients
+    /// query TLSA records.
     fn aliases<'a>(
         &mut self,
         records: &'a [Record],
@@ -114,7 +114,7 @@ impl Reader {
         found.then_some(aliases)
     }
 
-    /// Takes a record, for its own name and those that stand for it.
+    /// Adds a record for its own name and for its aliases.
     fn record(
         &mut self,
         record: &Record,
@@ -122,7 +122,7 @@ impl Reader {
         certificates: &Certificates,
     ) -> Result<(), ImportError> {
         let own = match Owner::parse(record, &record.owner, &mut self.imported) {
-            // A name of its own kind, which only the aliases lead to.
+            // Clients query this name only through its aliases, so it may have any form.
             Err(_) if !aliases.is_empty() => None,
             own => own?,
         };
@@ -152,7 +152,7 @@ impl Reader {
         Ok(())
     }
 
-    /// What a record says; none where it is noted alone.
+    /// Parses a record; `None` if the record is only noted.
     fn association(
         &mut self,
         record: &Record,
@@ -197,7 +197,7 @@ impl Reader {
     }
 }
 
-/// A record as it stands behind its type.
+/// Parses the data of a record, after the type.
 pub(super) fn record(text: &str) -> Option<Tlsa> {
     let words = text.split_ascii_whitespace().map(str::to_owned).collect();
     let ([usage, selector, matching], data) =
@@ -218,7 +218,7 @@ fn unusable(tlsa: &Tlsa) -> Option<&'static str> {
     }
 }
 
-/// What there is to know of a record of a whole certificate.
+/// The note about a record that names a whole certificate.
 fn whole(tlsa: &Tlsa, certificates: &Certificates) -> String {
     let hash = match tlsa.matching {
         matching::FULL => openssl::sha::sha256(&tlsa.data).to_vec(),
@@ -238,7 +238,7 @@ fn too_many(name: &str, line: usize) -> ImportError {
         .at(line)
 }
 
-/// Whether a text that is no zone file may have TLSA records.
+/// Whether a text may contain TLSA records in another notation than a zone file's.
 pub(super) fn is_elsewhere(text: &str) -> bool {
     text.contains("TLSA") && elsewhere::is_elsewhere(text)
         || octodns::is_octodns(text)
@@ -254,7 +254,7 @@ struct Name {
     protocol: Option<Protocol>,
 }
 
-/// A name and the records that it has.
+/// A name and its records.
 #[derive(Debug)]
 struct Owner {
     line: usize,
@@ -276,7 +276,7 @@ impl Owner {
         let (first, rest) = owner.split_once('.').ok_or_else(wrong)?;
         let (name, matching, port) = match (first, rest.split_once('.')) {
             ("*", Some((label, name))) if is_transport(label) => (name, Matching::Exact, None),
-            // A wildcard stands for any labels, so also for the port and the transport of any host.
+            // A wildcard matches any labels, including the port and the transport of any host.
             ("*", _) => (rest, Matching::AnyDepth, None),
             (port, Some((label, name))) if is_transport(label) => {
                 let port = port.strip_prefix('_').and_then(|digits| digits.parse().ok());
@@ -295,8 +295,8 @@ impl Owner {
         Ok(Some(Self { line, name, place, ttl: record.ttl, records: Vec::new() }))
     }
 
-    /// Adds the set; says whether a client can use one of its records. `names` are those of all sets: DNS
-    /// has a wildcard for names that do not exist alone (RFC 4592).
+    /// Adds the set, and says whether a client can use one of its records. `names` are the names of all
+    /// sets; DNS applies a wildcard only to names that do not exist (RFC 4592).
     fn finish(self, names: &[Name], imported: &mut Imported) -> Result<bool, ImportError> {
         let Self { line, name, place, ttl, records } = self;
         let in_order: Vec<Pin> = distinct(records.iter().filter_map(Tlsa::pin));
@@ -327,7 +327,7 @@ impl Owner {
 }
 
 impl Name {
-    /// Of a wildcard for all ports of a host, those that have records of their own.
+    /// For a wildcard for all ports of a host: the ports with records of their own.
     fn excepted_ports(&self, names: &[Self]) -> Vec<u16> {
         if self.port.is_some() || self.protocol.is_none() {
             return Vec::new();
@@ -339,8 +339,8 @@ impl Name {
         ports
     }
 
-    /// Of a wildcard for all hosts below a domain, those that have records of their own: none of their
-    /// names is the wildcard's any more.
+    /// For a wildcard for all hosts below a domain: the hosts with records of their own. The wildcard
+    /// applies to none of their names.
     fn excepted_hosts(&self, names: &[Self]) -> Vec<Except> {
         if self.matching != Matching::AnyDepth {
             return Vec::new();
@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(imported.notes, []);
     }
 
-    /// The records of the only name of a text, with its time to live.
+    /// The records of the only name in a text, and their time to live.
     fn only(text: &str) -> (Vec<String>, Option<u32>) {
         let imported = imported(text);
         assert_eq!((imported.sets.len(), imported.tlsa.len()), (1, 1), "{text}");
@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(only(&all), (records.to_vec(), Some(3_600)));
         let imported = imported(&all);
         assert_eq!((imported.sets[0].scope, imported.sets[0].client), (Scope::Chain, Client::Dane));
-        // The one that names a whole certificate is named.
+        // The record of a whole certificate has a note.
         assert_eq!(imported.notes.iter().map(|note| note.line).collect::<Vec<_>>(), [3]);
     }
 
@@ -443,7 +443,7 @@ mod tests {
                 ),
                 Some(300),
             ),
-            // The name that stands for it may be held for longer.
+            // Clients may cache the alias for longer than its target.
             (
                 format!(
                     "$ORIGIN example.com.\n_dane 60 TLSA 3 1 1 {}\n_443._tcp.www 7200 CNAME _dane",
@@ -488,7 +488,7 @@ mod tests {
             assert_eq!((imported.sets[0].pins.len(), imported.notes[0].line), (0, 2), "{data}");
             assert!(imported.notes[0].text.contains(subject), "{:?}", imported.notes);
         }
-        // A hash of a certificate in the place of a key's matches nothing.
+        // The hash of a certificate in the place of a key's hash matches nothing.
         let text = format!("\n_443._tcp.a.example. IN TLSA 3 1 1 {}", hex(hash));
         let problem = Problem::CertificateHash { subject: "CN=www.example.com".into() };
         assert_eq!(read(text.as_bytes(), &at_hand), Err(problem.at(2)));
@@ -510,7 +510,7 @@ mod tests {
             let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
             assert_eq!(error.line, 2, "{data}");
             assert!(matches!(error.problem, Problem::Unsupported { .. }), "{data}: {error}");
-            // Beside others it is recorded as what it is.
+            // With other records in its set, an unusable record is recorded unchanged.
             let beside = format!("{text}\n_443._tcp.a.example. IN TLSA 3 1 1 {}", hex(b()));
             let imported = read(beside.as_bytes(), &Certificates::default()).unwrap();
             let set = &imported.tlsa[&0];
@@ -632,7 +632,7 @@ mod tests {
         let escaped =
             |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:03o}")).collect() };
         let data = format!("\\003\\001\\001{}", escaped(a().bytes()));
-        // Bytes that can be printed stand as they are, but for the colon.
+        // Printable bytes except the colon are not escaped.
         let plain = [&[3, 0, 9][..], b"a:b"].concat();
         let text = format!(
             "# zone\n+www.example.com:192.0.2.1:300\n:_443._tcp.www.example.com:52:{data}:300\n\
@@ -646,7 +646,7 @@ mod tests {
         assert_eq!((records.len(), imported.tlsa[&0].ttl), (2, Some(300)));
         assert_eq!(records[0].data, plain[3..]);
         assert_eq!((imported.sets[1].port, imported.tlsa[&1].ttl), (Some(25), Some(600)));
-        // What is not whole is named, and nothing is lost.
+        // An incomplete record is reported.
         for data in ["\\003\\001", "\\003\\001\\001\\4", "\\003\\001\\001\\999"] {
             let text = format!(":_443._tcp.www.example.com:52:{data}:300\n");
             let error = Format::Tlsa.read(text.as_bytes(), &Certificates::default()).unwrap_err();

@@ -1,12 +1,11 @@
-//! TrustKit: its configuration as a property list, most often under `TSKConfiguration` in
-//! `Info.plist`.
+//! Reads TrustKit's configuration: a property list, usually under `TSKConfiguration` in `Info.plist`.
 //!
-//! The keys are those of its documentation (`TSKPinnedDomains` and so on); the names of its
-//! constants, with a `k` before, are taken too. What TrustKit does with them:
-//! - a host with an entry of its own uses that, any other the longest domain above it that has
+//! The keys are those of TrustKit's documentation (`TSKPinnedDomains` and so on). The names of its
+//! constants, with a `k` before, are accepted too. TrustKit applies these rules:
+//! - a host with its own entry uses this entry, any other host that of the longest parent domain with
 //!   `TSKIncludeSubdomains`;
-//! - `TSKExcludeSubdomainFromParentPolicy` takes a host out of the policy of the domain above;
-//! - where `TSKEnforcePinning` is false, failures are reported and nothing is refused;
+//! - `TSKExcludeSubdomainFromParentPolicy` exempts a host from the policy of the parent domain;
+//! - if `TSKEnforcePinning` is false, failures are reported and nothing is refused;
 //! - after `TSKExpirationDate` nothing is pinned. Versions differ in the time zone of that day.
 
 use hpkp_core::published::Client;
@@ -19,8 +18,8 @@ use super::{
     host, note_address, xml,
 };
 
-/// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is one, or a source in Swift
-/// or Objective-C with the dictionary that TrustKit is given.
+/// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is itself the configuration, or
+/// Swift or Objective-C source with the dictionary for TrustKit.
 ///
 /// # Errors
 /// See [`Problem`].
@@ -38,7 +37,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
 
 const WANTED: &str = "a TrustKit configuration (TSKConfiguration, TSKPinnedDomains)";
 
-/// Reads one property list, the configuration with the number `group` of the text.
+/// Reads one property list, the configuration number `group` of the text.
 fn read_list(
     list: &str,
     group: usize,
@@ -97,7 +96,7 @@ fn read_list(
 
 type Pins = (Vec<hpkp_core::pin::Pin>, Option<i64>);
 
-/// The pins of a domain, or `None` where nothing is refused.
+/// The pins of a domain; `None` if TrustKit refuses nothing.
 fn pins(
     line: usize,
     name: &str,
@@ -130,7 +129,7 @@ fn pins(
     let expires_at = match value(settings, "TSKExpirationDate")? {
         None => None,
         Some(node) => {
-            // A property list has a type of its own for it: 2030-01-01T00:00:00Z.
+            // A property list has a separate type for dates: 2030-01-01T00:00:00Z.
             let text = match node.tag_name().name() {
                 "date" => xml::text(node)?.get(..10).unwrap_or_default().to_owned(),
                 _ => plist::string(node)?,
@@ -144,7 +143,7 @@ fn pins(
     Ok(Some((distinct(pins), expires_at)))
 }
 
-/// Names the pins of an entry by which nothing is refused.
+/// Notes the pins of an entry that is not enforced.
 fn pass_over(
     settings: &Dictionary<'_, '_>,
     certificates: &Certificates,
@@ -161,8 +160,8 @@ fn pass_over(
     Ok(())
 }
 
-/// The value of a key under one of its names: as the documentation has it, and with the `k` of the
-/// constant. The value of one constant is spelled otherwise (`kSKExcludeSubdomain...`).
+/// The value of a key under one of its names: the documented one, or the constant's name with a `k`. One
+/// constant has a different spelling (`kSKExcludeSubdomain...`).
 fn value<'a, 'input>(
     dictionary: &Dictionary<'a, 'input>,
     name: &str,

@@ -1,32 +1,31 @@
-//! A text as the clients of a format read it, without knowing the format: escapes are resolved that a pin
-//! may be written with, and literals that are put together are one.
+//! Converts a text to the form in which clients read it, without knowing its format: escapes in pins are
+//! resolved, and concatenated literals are joined.
 
-/// The bytes of a text after a change, and where each of them comes from.
+/// The bytes of a converted text, and the original position of each byte.
 pub(super) struct View {
     bytes: Vec<u8>,
     from: Vec<usize>,
-    /// Behind which bytes something was left out.
+    /// The positions before which text was omitted.
     joints: Vec<usize>,
 }
 
-/// Where a piece of a view is in the text.
+/// The place of a part of the converted text in the original.
 pub(super) struct Place {
-    /// Where it begins.
+    /// The position of its first byte.
     pub(super) at: usize,
-    /// Whether something in it was left out.
+    /// Whether text was omitted within the part.
     pub(super) joined: bool,
-    /// Whether something was left out right in front of it.
+    /// Whether text was omitted directly before the part.
     pub(super) apart: bool,
 }
 
 impl View {
-    /// With the escapes resolved of what base64 has besides letters and digits.
+    /// Resolves the escapes of the base64 characters other than letters and digits.
     pub(super) fn plain(text: &str) -> Self {
         Self::of(text.as_bytes(), false)
     }
 
-    /// With literals put together as well: `"a" + "b"`, a line that ends with a backslash, and white
-    /// space within base64.
+    /// Also joins literals: `"a" + "b"`, a line that ends with a backslash, and white space within base64.
     pub(super) fn joined(text: &str) -> Self {
         Self::of(text.as_bytes(), true)
     }
@@ -64,7 +63,7 @@ impl View {
         &self.bytes
     }
 
-    /// The pieces of which the bytes from `start` to `end` are put together.
+    /// The pieces from which the bytes from `start` to `end` were joined.
     pub(super) fn pieces(&self, start: usize, end: usize) -> impl Iterator<Item = &[u8]> {
         let first = self.joints.partition_point(|joint| *joint <= start);
         let inner = self.joints[first..].iter().copied().take_while(move |joint| *joint < end);
@@ -76,7 +75,7 @@ impl View {
         })
     }
 
-    /// Where the bytes from `start` to `end` are in the text.
+    /// The place of the bytes from `start` to `end` in the original.
     pub(super) fn place(&self, start: usize, end: usize) -> Option<Place> {
         let next = self.joints.partition_point(|joint| *joint <= start);
         let joined = self.joints.get(next).is_some_and(|joint| *joint < end);
@@ -85,7 +84,7 @@ impl View {
     }
 }
 
-/// What an escape stands for, and its length: `%2F`, `\/`, `\u002f`, `\x2f`, `&#47;`, `&#x2f;`.
+/// The character of an escape, and its length: `%2F`, `\/`, `\u002f`, `\x2f`, `&#47;`, `&#x2f;`.
 fn escape(text: &[u8]) -> Option<(u8, usize)> {
     let of = |digits: &[u8], radix: u32, length: usize| {
         let digits = std::str::from_utf8(digits).ok()?;
@@ -103,9 +102,9 @@ fn escape(text: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
-/// How much is left out at `at`, where two literals are put together.
+/// The number of bytes to omit at `at`, between two concatenated literals.
 fn joint(text: &[u8], at: usize) -> Option<usize> {
-    /// The longest joint.
+    /// The longest separator of two literals, in bytes.
     const MAX: usize = 512;
     let rest = &text[at..text.len().min(at + MAX)];
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-_".contains(&byte);
@@ -117,7 +116,7 @@ fn joint(text: &[u8], at: usize) -> Option<usize> {
     match *rest.first()? {
         b'"' | b'\'' | b'`' if before.is_some_and(is_digit) => {
             let mut end = 1 + blank(1);
-            // Operators of Java, Kotlin, Swift and PHP; none in C, Python and the shell.
+            // Operators of Java, Kotlin, Swift and PHP. C, Python and the shell have none.
             while rest.get(end).is_some_and(|c| b"+.@\\".contains(c)) {
                 end += 1;
                 end += blank(end);
@@ -126,7 +125,7 @@ fn joint(text: &[u8], at: usize) -> Option<usize> {
         }
         b'\\' if matches!(rest.get(1), Some(b'\n')) => Some(1 + blank(1)),
         b'\\' if rest.get(1..3) == Some(b"\r\n") => Some(1 + blank(1)),
-        // White space, as XML has it within an element.
+        // White space within an XML element.
         b' ' | b'\t' | b'\r' | b'\n' if before.is_some_and(is_digit) => {
             let end = blank(0);
             rest.get(end).copied().is_some_and(is_digit).then_some(end)

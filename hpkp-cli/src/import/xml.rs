@@ -1,4 +1,4 @@
-//! XML with limits: no entities, bounded in size, number of nodes and depth.
+//! Parses XML with limits: no entities, and a bounded size, number of nodes and depth.
 
 use std::cell::RefCell;
 
@@ -9,8 +9,8 @@ use super::{ImportError, MAX_XML_DEPTH, Problem, shown};
 /// The most nodes of a document.
 const MAX_NODES: u32 = 200_000;
 
-/// The document that `text` is. A document type may be named, as property lists name theirs; what
-/// it stands for is not fetched, and it may declare no entities.
+/// Parses a document. The document may name a document type, as property lists do, but the type is not
+/// loaded and may not declare entities.
 pub(super) fn document(text: &str) -> Result<Document<'_>, ImportError> {
     if let Some(at) = text.find("<!ENTITY") {
         return Err(Problem::Entities.at(line_of(text, at)));
@@ -34,13 +34,13 @@ pub(super) fn document(text: &str) -> Result<Document<'_>, ImportError> {
 }
 
 thread_local! {
-    /// The lines of the document that was read last. The library counts them from the top for each node
-    /// that is asked about, which takes minutes for a file of the largest size.
+    /// The line ends of the last parsed document. The library counts lines from the top for every node,
+    /// which takes minutes for a file of the largest size.
     static LINES: RefCell<Lines> = const { RefCell::new(Lines { text: (0, 0), ends: Vec::new() }) };
 }
 
 struct Lines {
-    /// Which text it is, by its place and length.
+    /// The address and length of the text, which identify it.
     text: (usize, usize),
     ends: Vec<usize>,
 }
@@ -72,13 +72,13 @@ pub(super) fn elements<'a, 'input: 'a>(
     node.children().filter(Node::is_element)
 }
 
-/// The text in an element that has nothing but text in it, without white space round it.
+/// The text of an element without child elements, without surrounding white space.
 pub(super) fn text(node: Node<'_, '_>) -> Result<String, ImportError> {
     if let Some(element) = elements(node).next() {
         let found = element.tag_name().name();
         return Err(Problem::unexpected(found, "text").at(line(element)));
     }
-    // Comments part a text into several.
+    // Comments split a text into several nodes.
     let texts = node.children().filter(Node::is_text).filter_map(|child| child.text());
     Ok(texts.collect::<String>().trim().to_owned())
 }
@@ -100,7 +100,7 @@ mod tests {
     fn bombs_do_not_go_off() {
         let entities = "<!DOCTYPE a [\n<!ENTITY b \"bbbb\">\n]><a>&b;</a>";
         assert_eq!(problem(entities), (2, Problem::Entities));
-        // None can be referred to that was not declared.
+        // A reference to an undeclared entity is an error.
         assert!(matches!(problem("<a>\n&b;</a>"), (2, Problem::Xml(_))));
         let nested = |depth| "<a>".repeat(depth) + &"</a>".repeat(depth);
         assert!(document(&nested(MAX_XML_DEPTH)).is_ok());

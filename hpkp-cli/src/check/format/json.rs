@@ -1,4 +1,4 @@
-//! One line of JSON.
+//! Prints the answer as one line of JSON.
 
 use std::io;
 
@@ -24,7 +24,7 @@ struct Report<'a> {
 struct FindingView<'a> {
     code: &'static str,
     class: &'static str,
-    /// What a config test does about it: refuse, alarm, withhold or warn.
+    /// What the config test does about the finding: refuse, alarm, withhold or warn.
     answer: &'static str,
     /// The first three servers that are affected.
     hosts: &'a [String],

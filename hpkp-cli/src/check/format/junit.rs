@@ -1,5 +1,5 @@
-//! JUnit's XML, as CI systems show test results: a case for each server that was compared, and one for each
-//! finding that would keep a reload from passing.
+//! Prints the answer as JUnit XML, which CI systems display: one test case for each compared server, and
+//! one for each other finding.
 
 use std::collections::HashSet;
 use std::io::{self, Write as _};
@@ -22,11 +22,12 @@ pub(super) fn print(answer: &Answer) -> io::Result<()> {
     }
     for judged in &answer.judged {
         let finding = &judged.finding;
-        // A finding names the first servers that it is about.
-        let is_said = finding.host_count == finding.hosts.len()
+        // A finding lists only the first affected servers. If the list is complete, the cases of those
+        // servers contain the finding.
+        let is_in_cases = finding.host_count == finding.hosts.len()
             && !finding.hosts.is_empty()
             && finding.hosts.iter().all(|host| labels.contains(host.as_str()));
-        if !is_said {
+        if !is_in_cases {
             suite.add_test_case(case(finding.code.as_str(), vec![judged]));
         }
     }
@@ -40,7 +41,7 @@ pub(super) fn print(answer: &Answer) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
-/// A case that fails where one of the findings would keep a reload from passing.
+/// A test case, which fails if one of its findings makes the config test refuse.
 fn case(name: &str, found: Vec<&Judged>) -> TestCase {
     let text = found.iter().flat_map(|judged| judged.lines.clone()).collect::<Vec<_>>().join("\n");
     let status = match found.iter().find(|judged| judged.is_refused) {

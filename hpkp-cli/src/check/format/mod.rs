@@ -1,4 +1,4 @@
-//! How the answer is printed.
+//! The output formats of the answer.
 
 mod json;
 mod junit;

@@ -1,4 +1,4 @@
-//! SARIF 2.1.0 (OASIS), as code scanning reads it.
+//! Prints the answer as SARIF 2.1.0 (OASIS), the format of code scanning.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::check::answer::{Answer, Judged, Outcome};
 use crate::output;
 
-/// Of the format.
+/// The JSON schema of SARIF.
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
 #[derive(Serialize)]
@@ -90,7 +90,7 @@ fn level(class: Class) -> &'static str {
     }
 }
 
-/// What is in no file of its own is about the configuration as a whole.
+/// A finding without a line of a file is reported for the configuration as a whole.
 fn location(at: &Location, config: &str) -> Value {
     let is_file = !at.file.is_empty() && at.line > 0;
     let file = if is_file { &*at.file } else { config };
@@ -100,8 +100,8 @@ fn location(at: &Location, config: &str) -> Value {
     }})
 }
 
-/// A path as a URI: relative to the working directory where it lies below it, so that code scanning finds
-/// the file of the repository.
+/// A path as a URI: relative if the path is below the working directory, so that code scanning finds the
+/// file in the repository.
 fn uri(path: &str) -> String {
     let here = std::env::current_dir().ok();
     let below = here.as_ref().and_then(|here| std::path::Path::new(path).strip_prefix(here).ok());

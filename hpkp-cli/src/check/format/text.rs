@@ -1,4 +1,4 @@
-//! Lines for people: those that the server logs, and the answer at the end.
+//! Prints the answer as text: the server's log lines, then the result.
 
 use std::io;
 

@@ -1,24 +1,24 @@
-//! Conditions on what httpd is: its version, and the directives that it has.
+//! Evaluates conditions on httpd itself: its version, and the directives that it has.
 
 use fancy_regex::Regex;
 use hpkp_core::text::Excerpt;
 
 use super::known::modules_with;
 
-/// The versions of httpd that the module runs with, and those to come: 2.4.47 and later.
+/// The patch levels of httpd 2.4 that the module supports, and future ones: 2.4.47 and later.
 const PATCHES: std::ops::Range<u32> = 47..200;
 
-/// What is known of a condition on the version.
+/// The result of a condition on the version.
 pub(super) enum Version {
-    /// The same for every version that the module runs with.
+    /// The condition has this result for every supported version.
     Same(bool),
-    /// What a late 2.4 says, where others say something else.
+    /// The condition has this result for the latest 2.4, and another one for some older version.
     Late(bool),
-    /// httpd refuses the condition, in its words.
+    /// httpd refuses the condition; the text is httpd's.
     Invalid(String),
 }
 
-/// Decides `<IfVersion>`: a comparison, or a regular expression (`~ REGEX`, `= /REGEX/`, `/REGEX/`).
+/// Evaluates `<IfVersion>`: a comparison, or a regular expression (`~ REGEX`, `= /REGEX/`, `/REGEX/`).
 pub(super) fn version(words: &[String]) -> Version {
     let (written, version) = match words {
         [version] => ("=", version.as_str()),
@@ -69,7 +69,7 @@ pub(super) fn version(words: &[String]) -> Version {
     }
 }
 
-/// A version as httpd reads it: the parts that are not there are 0.
+/// Parses a version as httpd does: missing parts are 0.
 fn numbers(text: &str) -> Option<[u32; 3]> {
     let mut numbers = [0; 3];
     let text = text.strip_suffix('.').unwrap_or(text);
@@ -82,8 +82,8 @@ fn numbers(text: &str) -> Option<[u32; 3]> {
     Some(numbers)
 }
 
-/// Whether httpd has a directive (a section, where `name` begins with `<`), as its modules are loaded. None
-/// if it is not known which module has it.
+/// Whether one of the loaded modules has a directive, or a section if `name` begins with `<`. `None` if no
+/// known module has it.
 pub(super) fn has_directive(name: &str, has_module: impl Fn(&str) -> bool) -> Option<bool> {
     if ["hpkp", "<hpkp"].iter().any(|ours| name.to_ascii_lowercase().starts_with(ours)) {
         return Some(has_module("hpkp"));
@@ -96,7 +96,7 @@ pub(super) fn has_directive(name: &str, has_module: impl Fn(&str) -> bool) -> Op
 mod tests {
     use super::*;
 
-    fn said(text: &str) -> String {
+    fn result_of(text: &str) -> String {
         let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
         match version(&words) {
             Version::Same(is_met) => is_met.to_string(),
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    /// What httpd 2.4.71 says of each.
+    /// The expected results are those of httpd 2.4.71.
     #[test]
     fn versions_are_compared_as_httpd_does() {
         for (text, expected) in [
@@ -128,7 +128,7 @@ mod tests {
             (">= a", "Version appears"),
             ("> 2.4.1.2", "Version appears"),
         ] {
-            assert_eq!(said(text), expected, "{text}");
+            assert_eq!(result_of(text), expected, "{text}");
         }
     }
 

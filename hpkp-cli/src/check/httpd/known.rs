@@ -1,17 +1,17 @@
-//! The directives that this command need not know.
+//! Directives that have no effect on the check, so that the command can ignore them.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-/// The directives of httpd's own modules: on each line a name in lower case, that of a section
-/// with `<`, and the modules that have it.
+/// The directives of httpd's own modules. Each line has a name in lower case (that of a section begins with
+/// `<`) and the modules that define it.
 const NAMES: &str = include_str!("directives.txt");
 
-/// The beginnings of the names of well-known modules' directives, which say nothing of certificates.
+/// The first letters of the directives of well-known modules, none of which configures certificates.
 const PREFIXES: [&str; 10] =
     ["auth", "cas", "dav", "modsec", "oidc", "passenger", "php", "qs_", "sec", "wsgi"];
 
-/// Whether a directive or section is one of httpd's own modules, or of well-known others.
+/// Whether a directive or section belongs to httpd's own modules or to a well-known other one.
 pub(super) fn is_known(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     modules_with(&name).is_some()
@@ -19,7 +19,8 @@ pub(super) fn is_known(name: &str) -> bool {
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The modules that have a directive, or a section whose name begins with `<`. None if it is none of httpd's own.
+/// The modules that define a directive, or a section whose name begins with `<`. `None` if none of httpd's
+/// own modules does.
 pub(super) fn modules_with(name: &str) -> Option<impl Iterator<Item = &'static str>> {
     modules().get(name.to_ascii_lowercase().as_str()).map(|modules| modules.split(' '))
 }

@@ -1,5 +1,5 @@
-//! A configuration of Apache httpd: a file with those that it includes, or what
-//! `apachectl -t -D DUMP_CONFIG` prints.
+//! Reads a configuration of Apache httpd: a file with the files that it includes, or the output of
+//! `apachectl -t -D DUMP_CONFIG`.
 
 mod condition;
 mod known;
@@ -22,7 +22,7 @@ use super::problem::{Problems, Read};
 use servers::{Everything, Place};
 use tree::{Directive, Reader};
 
-/// What is read of a configuration.
+/// A configuration after parsing.
 struct Parsed {
     directives: Vec<Directive>,
     root: String,
@@ -70,7 +70,7 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
     Ok(Checked::new(deployment, verdict, all.global.on_start, problems))
 }
 
-/// What a server presents; none where it is not on TLS.
+/// The certificates that a server presents; `None` if the server does not use TLS.
 fn present(
     all: &Everything,
     server: &Server<Place>,
@@ -83,8 +83,8 @@ fn present(
     Some(options.given.in_place_of(&server.names, own, loader))
 }
 
-/// All directives. Where nothing loads a module, the text is a part of a configuration, and the modules
-/// that it asks for count as loaded.
+/// Reads all directives. A text that loads no module is a part of a configuration. The modules that such a
+/// text asks for count as loaded.
 fn read(text: &Text, options: &Options, problems: &mut Problems) -> Read<Parsed> {
     let name = options.full_name(&text.name);
     let root = options.directory(&text.name);
@@ -113,12 +113,12 @@ fn read(text: &Text, options: &Options, problems: &mut Problems) -> Read<Parsed>
     parse(true, problems).map(|(parsed, _)| parsed)
 }
 
-/// The variables that Debian's apachectl sets, from the file beside the configuration.
+/// The variables that Debian's apachectl sets, from the file `envvars` beside the configuration.
 fn environment(root: &str) -> HashMap<String, String> {
     let text = std::fs::read_to_string(format!("{root}/envvars")).unwrap_or_default();
     let exports = text.lines().filter_map(|line| {
         let (name, value) = line.trim().strip_prefix("export ")?.split_once('=')?;
-        // The name of a second instance, which the first one lacks.
+        // `$SUFFIX` names a second instance; it is empty for the first one.
         let value = value.replace("$SUFFIX", "").replace("${SUFFIX}", "");
         let value = value.trim_matches(['"', '\'']);
         (!value.contains(['$', '`'])).then(|| (name.trim().to_owned(), value.to_owned()))

@@ -1,4 +1,4 @@
-//! The main server and the virtual hosts out of the directives.
+//! Builds the main server and the virtual hosts from the directives.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,10 +18,10 @@ use super::known::is_known;
 use super::tree::{Directive, undefined_variable};
 use super::words::words;
 
-/// How a server is known: the main one is 0, virtual hosts follow.
+/// The number of a server: 0 is the main one, virtual hosts follow.
 pub(super) type Place = usize;
 
-/// What a virtual host says.
+/// The directives of a virtual host.
 #[derive(Debug, Default)]
 struct Block {
     name: Option<String>,
@@ -33,7 +33,7 @@ struct Block {
     at: Option<Location>,
 }
 
-/// All that the configuration says.
+/// All servers and directives of the configuration.
 pub(super) struct Everything {
     pub(super) global: GlobalSettings,
     main: Block,
@@ -43,7 +43,7 @@ pub(super) struct Everything {
     root: String,
 }
 
-/// What `Listen` says.
+/// A `Listen` directive.
 #[derive(Debug)]
 struct Listen {
     ip: IpAddr,
@@ -51,7 +51,7 @@ struct Listen {
     protocol: String,
 }
 
-/// Directives of this module in a server, with what each of them takes.
+/// The module's directives that are allowed in a server, with a description of their argument.
 const IN_SERVER: [(&str, &str); 5] = [
     ("HPKPUse", "the policy to enforce, or off"),
     ("HPKPUseReportOnly", "the policy to try without enforcing it, or off"),
@@ -60,18 +60,18 @@ const IN_SERVER: [(&str, &str); 5] = [
     ("HPKPTrustedCertificate", "a file with trust anchors in addition to those of the system"),
 ];
 
-/// The directory for last good certificates.
+/// The directive for the directory of last good certificates.
 const KEEP: (&str, &str) = (
     "HPKPKeepCertificates",
     "a directory of root alone for last good certificates; off within a virtual host",
 );
 
-/// Those that stand outside all virtual hosts.
+/// The module's directives that are not allowed in a virtual host.
 const GLOBAL: [&str; 4] =
     ["HPKPOnStart", "HPKPPublishedPins", "HPKPPublicPort", "HPKPNotServedHere"];
 
 impl Everything {
-    /// Reads the directives in their order.
+    /// Reads the directives in the order of the configuration.
     pub(super) fn read(
         directives: &[Directive],
         root: &str,
@@ -204,7 +204,7 @@ impl Everything {
         self.of_the_server(directive, key, block, place, problems)
     }
 
-    /// A directive of httpd's own modules.
+    /// Reads a directive of httpd's own modules.
     fn of_the_server(
         &mut self,
         directive: &Directive,
@@ -264,7 +264,7 @@ impl Everything {
             Err(_) => match address(first) {
                 Ok(Address { ip, port }) if port != 0 => match ip.parse() {
                     Ok(ip) => (ip, port),
-                    // One that cannot be told may be any.
+                    // The address cannot be parsed, so it counts as the wildcard address.
                     Err(_) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
                 },
                 Ok(_) => return Err(invalid(&directive.at, "Port must be specified".to_owned())),
@@ -286,7 +286,8 @@ impl Everything {
         self.listens.iter().map(address).collect()
     }
 
-    /// Whether a `Listen` directive makes the protocol of a server `https` where it says nothing.
+    /// Whether a `Listen` directive gives a server the protocol `https`. The server's own `Protocol`
+    /// directive takes precedence.
     pub(super) fn listens_on_https(&self, place: Place) -> bool {
         let Some(block) = place.checked_sub(1).map_or(Some(&self.main), |at| self.hosts.get(at))
         else {
@@ -322,8 +323,8 @@ impl Everything {
         all
     }
 
-    /// What httpd calls a virtual host without a name: the main server's, where it has a wildcard address,
-    /// else what DNS has for its address.
+    /// The name that httpd gives a virtual host without ServerName: the main server's name if the virtual
+    /// host has a wildcard address, else the name that DNS has for the address.
     fn unnamed(&self, block: &Block, main_name: &str, problems: &mut Problems) -> String {
         let ips: Vec<IpAddr> =
             block.addresses.iter().filter_map(|address| address.ip.parse().ok()).collect();
@@ -349,7 +350,7 @@ fn server(block: &Block, place: Place, name: String, settings: ServerSettings) -
     Server::new(place, name, aliases, patterns, block.addresses.clone(), settings)
 }
 
-/// The host of `ServerName`, which may have a scheme before it and a port behind.
+/// The host of `ServerName`, without the scheme before it and the port after it.
 fn host_of(name: &str) -> String {
     let host = name.split_once("://").map_or(name, |(_, host)| host);
     if host.starts_with('[') {
@@ -358,7 +359,7 @@ fn host_of(name: &str) -> String {
     host.split(':').next().unwrap_or(host).to_owned()
 }
 
-/// `ADDRESS[:PORT]` of a virtual host or of `Listen`; 0 is any port.
+/// Parses `ADDRESS[:PORT]` of a virtual host or of `Listen`. Port 0 stands for any port.
 fn address(word: &str) -> Result<Address, Text> {
     let shown = Excerpt::new(word);
     let (host, port) = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -389,7 +390,7 @@ fn address(word: &str) -> Result<Address, Text> {
     Ok(Address { ip, port })
 }
 
-/// The one argument of a directive.
+/// The only argument of a directive.
 fn one_argument(directive: &Directive, name: &str, takes: &str) -> Read<String> {
     is_utf8(&directive.at, std::iter::once(&directive.arguments))?;
     match <[String; 1]>::try_from(directive.words()) {
@@ -398,14 +399,14 @@ fn one_argument(directive: &Directive, name: &str, takes: &str) -> Read<String> 
     }
 }
 
-/// A variable without a value in a directive that matters is not passed over.
+/// Reports a variable without a value in a directive that the check needs.
 fn is_defined(directive: &Directive, problems: &mut Problems) {
     if let Some(name) = &directive.undefined {
         problems.not_understood(&directive.at, undefined_variable(name));
     }
 }
 
-/// Looks at a directive that says nothing of certificates, and at those in its section.
+/// Checks a directive that configures no certificates, and the directives in its section.
 fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
     let name = directive.name.trim_start_matches('<');
     if name.to_ascii_lowercase().starts_with("hpkp") {
@@ -426,7 +427,8 @@ fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
     Ok(())
 }
 
-/// What mod_ssl takes in the main server and in virtual hosts alone, not in a section such as `<Directory>`.
+/// Directives that mod_ssl allows in the main server and in virtual hosts, but not in a section such as
+/// `<Directory>`.
 const OF_SERVERS: [&str; 4] =
     ["SSLEngine", "SSLCertificateFile", "SSLCertificateKeyFile", "SSLCertificateChainFile"];
 

@@ -1,5 +1,5 @@
-//! The directives of a configuration in their sections, as httpd has them when it has read all: files,
-//! macros and conditions are gone.
+//! The tree of directives that httpd has after reading the whole configuration: included files, macros and
+//! conditions are replaced by their directives.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,16 +12,16 @@ use super::condition::{Version, has_directive, version};
 use super::known::is_known;
 use super::words::{Line, first_word, lines, resolved, words};
 
-/// As httpd's own limit.
+/// httpd's own limit for nested includes.
 const MAX_INCLUDES: usize = 20;
 
-/// The most lines that macros and files may come to.
+/// The most lines after the expansion of macros and files.
 const MAX_LINES: usize = 2_000_000;
 
-/// How deep sections and uses of macros stand in each other.
+/// How deep sections and uses of macros may be nested.
 const MAX_DEPTH: usize = 64;
 
-/// The modules that are part of the program, in Debian and as built by default.
+/// The modules that are compiled into the program, in Debian and in a default build.
 const BUILT_IN: [&str; 11] = [
     "core",
     "so",
@@ -39,19 +39,19 @@ const BUILT_IN: [&str; 11] = [
 /// A directive or a section.
 #[derive(Debug)]
 pub(super) struct Directive {
-    /// As it is written; that of a section begins with `<`.
+    /// The name as written in the configuration; the name of a section begins with `<`.
     pub(super) name: String,
-    /// Its arguments; those of a section without the closing bracket.
+    /// The arguments; those of a section without the closing bracket.
     pub(super) arguments: String,
     pub(super) at: Location,
-    /// What stands in a section.
+    /// The directives in a section.
     pub(super) inner: Vec<Directive>,
-    /// A variable in it that has no value.
+    /// A variable in the arguments that has no value.
     pub(super) undefined: Option<String>,
 }
 
 impl Directive {
-    /// In lower case.
+    /// The name in lower case.
     pub(super) fn key(&self) -> String {
         self.name.to_ascii_lowercase()
     }
@@ -70,21 +70,21 @@ struct Macro {
     at: Location,
 }
 
-/// What is known while the configuration is read.
+/// The state of the reader.
 pub(super) struct Reader<'a> {
     files: &'a mut Files,
     problems: &'a mut Problems,
-    /// `ServerRoot`.
+    /// The value of `ServerRoot`.
     pub(super) root: String,
-    /// `Define` and `-D`, with the values of those that have some.
+    /// The names of `Define` and `-D`, with their values if they have one.
     defines: HashMap<String, Option<String>>,
-    /// What the environment of httpd has.
+    /// The environment variables of httpd.
     environment: HashMap<String, String>,
-    /// By the names that `<IfModule>` takes.
+    /// The loaded modules, by the names that `<IfModule>` takes.
     modules: HashSet<String>,
-    /// Whether any module is loaded: a part of a configuration loads none.
+    /// Whether the configuration loads a module. A part of a configuration loads none.
     pub(super) loads: bool,
-    /// Whether modules count as loaded that nothing loads.
+    /// Whether every module counts as loaded.
     assumes_modules: bool,
     macros: HashMap<String, Macro>,
     open: Vec<String>,
@@ -125,7 +125,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a module is loaded, by the name of its file without `mod_` and its ending.
+    /// Whether a module is loaded, by its file name without `mod_` and the extension.
     pub(super) fn has_module(&self, name: &str) -> bool {
         self.assumes_modules || self.modules.contains(name) || BUILT_IN.contains(&name)
     }
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads what stands next.
+    /// Reads the next directive or section.
     fn one(&mut self, input: &mut Input<'_>, into: &mut Vec<Directive>, depth: usize) -> Read<()> {
         let line = &input.lines[input.next];
         input.next += 1;
@@ -189,7 +189,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a directive has its effect while it is read, and has had it.
+    /// Applies a directive that affects only the reading of the configuration, and says whether it was one.
     fn is_setting(&mut self, key: &str, rest: &str) -> bool {
         match key {
             "define" => {
@@ -223,7 +223,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a section: a condition is decided, a macro kept, anything else a directive with others in it.
+    /// Reads a section. A condition is evaluated and a macro is stored; any other section becomes a
+    /// directive with inner directives.
     fn section(
         &mut self,
         input: &mut Input<'_>,
@@ -231,20 +232,20 @@ impl<'a> Reader<'a> {
         into: &mut Vec<Directive>,
         depth: usize,
     ) -> Read<()> {
-        // `<IfModule ssl_module>`, and `<RequireAll>` without arguments.
+        // `<IfModule ssl_module>` has arguments, `<RequireAll>` has none.
         let (name, rest) = match name.strip_suffix('>') {
             Some(name) => (name.to_owned(), format!(">{rest}")),
             None => (name, rest.to_owned()),
         };
         let key = name.to_ascii_lowercase();
-        // What is behind the bracket is ignored.
+        // httpd ignores text after the bracket.
         let end = match key == "<hpkppolicy" {
             true => rest.trim_end().strip_suffix('>').map(str::len),
             false => rest.rfind('>'),
         };
         let arguments = match end {
             Some(end) => rest[..end].trim_end(),
-            // Its handler reads no name then.
+            // The module's handler reads no name without a bracket.
             None if key == "<hpkppolicy" => "",
             None => {
                 let name = Excerpt::new(&name);
@@ -268,7 +269,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The directives up to the end of a section.
+    /// Reads the directives up to the end of a section.
     fn until_end(
         &mut self,
         input: &mut Input<'_>,
@@ -279,7 +280,8 @@ impl<'a> Reader<'a> {
     ) -> Read<()> {
         loop {
             let Some(line) = input.lines.get(input.next) else {
-                // httpd forgets a condition that it has met, and notes nothing where the file ends.
+                // httpd does not report a section of a fulfilled condition that is not closed at the end of
+                // the file.
                 let is_condition = name.len() > 3 && name.to_ascii_lowercase().starts_with("<if");
                 return if is_condition { Ok(()) } else { Err(not_closed(name, at)) };
             };
@@ -296,7 +298,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The lines up to the end of a section, as they are written.
+    /// The lines up to the end of a section, without reading them.
     fn raw(&mut self, input: &mut Input<'_>, name: &str, at: &Location) -> Read<Vec<Line>> {
         let mut lines = Vec::new();
         let mut depth = 0_usize;
@@ -317,7 +319,7 @@ impl<'a> Reader<'a> {
         Err(not_closed(name, at))
     }
 
-    /// Whether a condition is met; none where the section is none.
+    /// Whether a condition is fulfilled; `None` if the section is no condition.
     fn condition(&mut self, key: &str, arguments: &str, at: &Location) -> Read<Option<bool>> {
         let words = words(arguments);
         let first = words.first().map_or("", String::as_str);
@@ -337,13 +339,13 @@ impl<'a> Reader<'a> {
         Ok(Some(is_met != is_negated))
     }
 
-    /// Whether a loaded module has a directive. One that no known module has is taken for absent.
+    /// Whether a loaded module defines a directive. A directive of no known module counts as not defined.
     fn has_directive(&mut self, name: &str, at: &Location) -> bool {
         if let Some(is_there) = has_directive(name, |module| self.has_module(module)) {
             return is_there;
         }
         let bare = name.trim_start_matches('<');
-        // A directive in the place of a section, or the other way round.
+        // Not reported: a known directive where the condition asks for a section, or the reverse.
         if !is_known(bare) {
             let shown = Excerpt::new(bare);
             self.problems.unknown(at, format!("the directive \"{shown}\" of this condition"));
@@ -351,7 +353,7 @@ impl<'a> Reader<'a> {
         false
     }
 
-    /// Whether httpd's version is as asked.
+    /// Whether httpd's version fulfils a condition.
     fn version(&mut self, words: &[String], at: &Location) -> Read<bool> {
         match version(words) {
             Version::Same(is_met) => Ok(is_met),
@@ -413,7 +415,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The files that `Include` means: a directory stands for all below it.
+    /// The files that `Include` names. A directory stands for all files below it.
     fn included(&mut self, mask: &str, is_optional: bool, at: &Location) -> Read<Vec<String>> {
         let shown = Excerpt::new(mask).to_string();
         let failed = |why: String| invalid(at, format!("cannot include \"{shown}\": {why}"));
@@ -477,7 +479,7 @@ impl<'a> Reader<'a> {
             );
             return Err(invalid(at, text));
         }
-        // The longest name first: `$ab` is not `$a` and a b.
+        // Longer parameter names are replaced first, because `$ab` also begins with `$a`.
         let mut pairs: Vec<(&String, &String)> = used.parameters.iter().zip(&values).collect();
         pairs.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
         let file: std::sync::Arc<str> = format!(
@@ -497,7 +499,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Passes over a section whose condition is not met. httpd looks whether the sections in it end in their order.
+/// Skips a section whose condition is not fulfilled. httpd still checks that the sections in it are closed
+/// in the right order.
 fn passed_over(input: &mut Input<'_>, name: &str, at: Location) -> Read<()> {
     let mut open = vec![(name.to_owned(), at)];
     while let Some((last, begin)) = open.last() {
@@ -518,7 +521,7 @@ fn passed_over(input: &mut Input<'_>, name: &str, at: Location) -> Read<()> {
     Ok(())
 }
 
-/// The name of a section that ends here.
+/// The name of the section that a line closes.
 fn end_of(line: &str) -> Option<String> {
     let name = line.trim_start().strip_prefix("</")?;
     Some(name.trim_end().trim_end_matches('>').trim_end().to_owned())
@@ -537,7 +540,7 @@ pub(super) fn undefined_variable(name: &str) -> String {
     )
 }
 
-/// A module by the name of its file or its identifier: `mod_ssl.c`, `ssl_module`.
+/// The name of a module, from its file name or its identifier: `mod_ssl.c`, `ssl_module`.
 fn module(name: &str) -> String {
     let name = name.strip_suffix(".c").unwrap_or(name);
     let name = name.strip_prefix("mod_").unwrap_or(name);

@@ -1,27 +1,27 @@
-//! httpd's lines: continued ones, variables, and words.
+//! Splits httpd's configuration text into lines and words, and replaces variables.
 
 use std::sync::Arc;
 
 use hpkp_core::finding::Location;
 
-/// A line with what continues it.
+/// A line, joined with its continuation lines.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) text: String,
-    /// The last of the lines that it stands on.
+    /// The place of the last continuation line, which httpd reports.
     pub(super) at: Location,
 }
 
-/// What `apachectl -t -D DUMP_CONFIG` begins with.
+/// The first line of the output of `apachectl -t -D DUMP_CONFIG`.
 const DUMP: &str = "# In file: ";
 
-/// Whether a text is what `apachectl -t -D DUMP_CONFIG` prints.
+/// Whether a text is the output of `apachectl -t -D DUMP_CONFIG`.
 pub(super) fn is_dump(text: &[u8]) -> bool {
     let text = String::from_utf8_lossy(text);
     text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with(DUMP))
 }
 
-/// The lines of a file that say something.
+/// The lines of a file that are neither empty nor comments.
 pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
     let is_dump = is_dump(text);
     let mut file: Arc<str> = file.into();
@@ -50,7 +50,7 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
                 dumped = Some(number);
                 continue;
             }
-            // What the test says at the end, on standard error.
+            // The messages of the config test, which httpd writes to standard error.
             if line == "Syntax OK" || line.starts_with("AH") {
                 continue;
             }
@@ -69,8 +69,8 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
     lines
 }
 
-/// The section that the line before has begun, in a dump: httpd does not write the end of one with nothing
-/// in it.
+/// The section that the previous line of a dump has begun. httpd does not print the end of an empty
+/// section.
 #[derive(Default)]
 struct Begun(Option<(Line, usize)>);
 
@@ -80,7 +80,7 @@ impl Begun {
         self.0 = begins.then(|| (line.clone(), indent));
     }
 
-    /// The missing end, if the line that follows is no deeper than the begin.
+    /// The missing end, if the next line is not indented deeper than the beginning.
     fn ended(&mut self, next: &str, indent: usize) -> Option<Line> {
         let (line, _) = self.0.take_if(|(_, begin)| indent <= *begin)?;
         let (name, _) = first_word(&line.text);
@@ -89,12 +89,12 @@ impl Begun {
     }
 }
 
-/// `#  12:`.
+/// The line number in a dump: `#  12:`.
 fn dumped_number(line: &str) -> Option<usize> {
     line.strip_prefix('#')?.strip_suffix(':')?.trim().parse().ok()
 }
 
-/// A text with the values of `${NAME}` in their places, and the first name that has none.
+/// Replaces `${NAME}` by the value of the variable. Gives the text, and the first name without a value.
 pub(super) fn resolved(
     text: &str,
     value: impl Fn(&str) -> Option<String>,
@@ -109,7 +109,7 @@ pub(super) fn resolved(
             break;
         };
         let name = &behind[2..end];
-        // With a colon it is a look-up in a map of mod_rewrite.
+        // A name with a colon is a lookup in a map of mod_rewrite.
         match value(name).filter(|_| !name.contains(':')) {
             Some(value) => resolved.push_str(&value),
             None => {
@@ -125,7 +125,7 @@ pub(super) fn resolved(
     (resolved, undefined)
 }
 
-/// The first word and what stands behind it.
+/// The first word, and the text after it.
 pub(super) fn first_word(text: &str) -> (String, &str) {
     let text = text.trim_start();
     let Some(quote) = text.chars().next().filter(|first| matches!(first, '"' | '\'')) else {
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(places, ["/etc/a.conf:8", "/b:2"]);
     }
 
-    /// As httpd 2.4.71 prints it.
+    /// The output of httpd 2.4.71.
     #[test]
     fn a_dump_does_not_end_empty_sections() {
         let text = b"# In file: /a\n#   7:\n<VirtualHost *:1>\n# In file: /b\n  #   1:\n  ServerAdmin a@b\n  \

@@ -1,4 +1,4 @@
-//! Whether a directive may have a block.
+//! Checks whether a directive may have a block.
 
 use hpkp_core::finding::Finding;
 use hpkp_core::text::Excerpt;
@@ -6,7 +6,7 @@ use hpkp_core::text::Excerpt;
 use super::super::problem::{Read, invalid};
 use super::tree::Directive;
 
-/// An error unless a directive ends with a semicolon.
+/// An error if the directive has a block.
 pub(super) fn without_block(directive: &Directive) -> Read<()> {
     match directive.block {
         None => Ok(()),
@@ -17,7 +17,7 @@ pub(super) fn without_block(directive: &Directive) -> Read<()> {
     }
 }
 
-/// The error of a directive that has no block.
+/// The error for a directive that requires a block and has none.
 pub(super) fn no_block(directive: &Directive) -> Box<Finding> {
     let name = Excerpt::new(directive.name());
     invalid(&directive.at, format!("directive \"{name}\" has no opening \"{{\""))

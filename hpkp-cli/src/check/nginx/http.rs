@@ -1,4 +1,4 @@
-//! The block `http` and its servers.
+//! Reads the block `http` and its servers.
 
 use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
@@ -15,7 +15,7 @@ use super::names::Names;
 use super::ssl::Ssl;
 use super::tree::Directive;
 
-/// What a server loads.
+/// The files that a server loads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Handle {
     pub(super) certificates: Vec<String>,
@@ -23,7 +23,7 @@ pub(super) struct Handle {
     pub(super) names: Vec<String>,
 }
 
-/// What stands in `http`.
+/// The contents of the block `http`.
 #[derive(Debug, Default)]
 pub(super) struct Http {
     pub(super) global: GlobalSettings,
@@ -148,7 +148,7 @@ impl Http {
         Ok(())
     }
 
-    /// The servers with their addresses, as nginx has them when it has read all.
+    /// The servers with their addresses, in the state that nginx has after reading the whole configuration.
     pub(super) fn servers(&self) -> Read<Servers<Handle>> {
         let mut all = Vec::new();
         let mut addresses = Addresses::default();
@@ -163,7 +163,7 @@ impl Http {
                 addresses.add(position, listen, ssl.is_on(), &block.at)?;
             }
             if block.listens.is_empty() {
-                // What nginx listens on for root; nobody speaks TLS there unless `ssl on` says so.
+                // nginx's default address if it runs as root. Clients use TLS there only with `ssl on`.
                 let listen =
                     Listen { addresses: vec![("0.0.0.0:80".to_owned(), 80)], ..Listen::default() };
                 addresses.add(position, &listen, ssl.is_on(), &block.at)?;
@@ -186,7 +186,7 @@ impl Http {
         Ok(servers)
     }
 
-    /// nginx refuses an address on TLS whose default server has no certificate.
+    /// nginx refuses a TLS address whose default server has no certificate.
     fn has_certificate(&self, servers: &Servers<Handle>, address: &Address) -> Read<()> {
         if !address.tls {
             return Ok(());
@@ -207,7 +207,7 @@ impl Http {
     }
 }
 
-/// A directive that may stand in `http` and in `server`.
+/// Reads a directive that is allowed in `http` and in `server`.
 fn common(
     directive: &Directive,
     directory: &str,
@@ -219,7 +219,7 @@ fn common(
     let name = directive.name();
     if IN_SERVER.contains(&name) {
         without_block(directive)?;
-        // `hpkp NAME unguarded`.
+        // `hpkp NAME unguarded` has two arguments.
         if name != "hpkp" || directive.arguments().len() != 2 {
             directive.argument()?;
         }
@@ -239,7 +239,7 @@ fn common(
     known::look(directive, problems)
 }
 
-/// Notes what may choose or replace the certificate. Each kind stands once in a block.
+/// Notes a directive that may choose or replace the certificate. A block may have one of each kind.
 pub(super) fn note_chooser(directive: &Directive, choosers: &mut Choosers) -> Read<()> {
     let Some(effect) = effect(directive.name().as_bytes()) else { return Ok(()) };
     let noted = match effect {
@@ -255,7 +255,7 @@ pub(super) fn note_chooser(directive: &Directive, choosers: &mut Choosers) -> Re
     Ok(())
 }
 
-/// Reads `listen`; none where only the server knows the address.
+/// Reads `listen`; `None` if the address is a host name, which only the server resolves.
 pub(super) fn listen(
     directive: &Directive,
     default_port: Option<u16>,
@@ -277,7 +277,8 @@ pub(super) fn listen(
     }
 }
 
-/// The addresses of all servers, in nginx's order: by the ports as they come first.
+/// The addresses of all servers, in nginx's order: grouped by port, in the order in which the ports first
+/// appear.
 #[derive(Default)]
 struct Addresses {
     ports: Vec<((u16, Family), Vec<Entry>)>,
@@ -294,7 +295,7 @@ enum Family {
 struct Entry {
     text: String,
     ssl: bool,
-    /// Of `ssl on` in its default server.
+    /// Whether the default server has `ssl on`.
     default_is_on: bool,
     servers: Vec<usize>,
     default: usize,

@@ -1,4 +1,4 @@
-//! The directives of nginx's own modules and of well-known others: any other directive may change what
+//! Directives of nginx's own modules and of well-known other modules. Any other directive may change what
 //! the check compares.
 
 use std::collections::HashSet;
@@ -12,8 +12,8 @@ use super::tree::Directive;
 /// The names of the directives of nginx's own modules.
 const NAMES: &str = include_str!("directives.txt");
 
-/// The beginnings of the names of well-known modules' directives, which present no certificates besides
-/// those of `ssl_certificate`. What chooses certificates is looked at elsewhere.
+/// The first letters of the directives of well-known modules. Those directives present no certificates
+/// besides those of `ssl_certificate`; directives that choose certificates are checked elsewhere.
 const PREFIXES: [&str; 22] = [
     "acme_",
     "array_",
@@ -39,15 +39,15 @@ const PREFIXES: [&str; 22] = [
     "zstd",
 ];
 
-/// Blocks whose lines are no directives.
+/// Blocks whose contents are no directives.
 const LISTS: [&str; 8] =
     ["map", "geo", "types", "split_clients", "charset_map", "geoip2", "match", "acme_issuer"];
 
-/// The directives of a policy's users.
+/// The module's directives that are allowed in a server.
 pub(super) const IN_SERVER: [&str; 5] =
     ["hpkp", "hpkp_report_only", "hpkp_check", "hpkp_renewal_key", "hpkp_trusted_certificate"];
 
-/// Those of `http` alone, with the most arguments that they take.
+/// The module's directives that are allowed only in `http`, with the largest number of their arguments.
 pub(super) const IN_HTTP: [(&str, usize); 4] = [
     ("hpkp_on_start", 1),
     ("hpkp_published_pins", 3),
@@ -55,13 +55,13 @@ pub(super) const IN_HTTP: [(&str, usize); 4] = [
     ("hpkp_not_served_here", usize::MAX),
 ];
 
-/// The directory for last good certificates.
+/// The directive for the directory of last good certificates.
 pub(super) const KEEP: &str = "hpkp_keep_certificates";
 
-/// What guards a certificate that is chosen during the handshake.
+/// The directive that guards certificates which are chosen during the handshake.
 pub(super) const GUARD: &str = "hpkp_guard";
 
-/// What defines a policy.
+/// The directive that defines a policy.
 pub(super) const POLICY: &str = "hpkp_policy";
 
 fn is_known(name: &str) -> bool {
@@ -71,7 +71,7 @@ fn is_known(name: &str) -> bool {
         || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// Looks at a directive that says nothing of certificates, and at those in its block.
+/// Checks a directive that configures no certificates, and the directives in its block.
 pub(super) fn look(directive: &Directive, problems: &mut Problems) -> Read<()> {
     let name = directive.name();
     if name.starts_with("hpkp") {

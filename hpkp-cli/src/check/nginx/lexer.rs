@@ -1,4 +1,4 @@
-//! nginx's text as nginx splits it: words, blocks, and the text of other languages inside.
+//! Splits nginx's configuration text as nginx does: words, blocks, and embedded Lua.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use hpkp_core::finding::Location;
 
 use super::super::problem::{Read, invalid};
 
-/// What stands next.
+/// A token of the text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Token {
     /// A directive that ends with a semicolon.
     Simple(Vec<String>),
-    /// One that begins a block.
+    /// A directive that begins a block.
     Block(Vec<String>),
     /// The end of a block.
     End,
@@ -35,7 +35,7 @@ impl<'a> Lexer<'a> {
         Self { text, next: 0, line: 1, file: file.into() }
     }
 
-    /// Where reading is: nginx names the line on which a directive ends.
+    /// The current place. nginx reports the line on which a directive ends.
     pub(super) fn location(&self) -> Location {
         Location { file: self.file.clone(), line: self.line }
     }
@@ -49,7 +49,7 @@ impl<'a> Lexer<'a> {
         Some(byte)
     }
 
-    /// The next directive or end.
+    /// Reads the next token.
     pub(super) fn token(&mut self) -> Read<Token> {
         let mut words = Vec::new();
         loop {
@@ -88,7 +88,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// The rest of a word that begins with `first`, and what ended the directive with it.
+    /// Reads the rest of a word that begins with `first`. Gives the word, and how the directive ended if it
+    /// ended with the word.
     fn word(&mut self, quote: Option<u8>, first: Option<u8>) -> Read<(String, Option<Ended>)> {
         let mut word: Vec<u8> = Vec::new();
         let mut pending = first;
@@ -128,7 +129,7 @@ impl<'a> Lexer<'a> {
         Ok((String::from_utf8_lossy(&word).into_owned(), ended))
     }
 
-    /// Behind the end of a word in quotes.
+    /// Reads the character after the closing quotation mark of a word.
     fn after_quotes(&mut self) -> Read<Option<Ended>> {
         match self.text.get(self.next).copied() {
             Some(b' ' | b'\t' | b'\r' | b'\n') => Ok(None),
@@ -140,7 +141,7 @@ impl<'a> Lexer<'a> {
                 self.next += 1;
                 Ok(Some(Ended::Brace))
             }
-            // Begins a word of its own.
+            // The parenthesis begins the next word.
             Some(b')') => Ok(None),
             Some(other) => {
                 let shown = char::from(other).escape_default();
@@ -155,8 +156,7 @@ impl<'a> Lexer<'a> {
         invalid(&self.location(), text)
     }
 
-    /// Passes over a block in Lua, whose begin has been read: its braces are in balance outside of strings
-    /// and comments.
+    /// Skips a block of Lua, after its opening brace. Braces count only outside of strings and comments.
     pub(super) fn skip_lua(&mut self) -> Read<()> {
         let mut depth = 1_usize;
         while depth > 0 {
@@ -200,7 +200,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Behind `[`: how many `=` stand before the next one, if one does.
+    /// After `[`: the number of `=` before the next `[`, or `None` if another character follows.
     fn long_bracket(&mut self) -> Option<usize> {
         let rest = self.text.get(self.next..)?;
         let level = rest.iter().take_while(|byte| **byte == b'=').count();
@@ -226,7 +226,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// What ends a directive.
+/// How a directive ended.
 #[derive(Clone, Copy)]
 enum Ended {
     Semicolon,

@@ -1,13 +1,13 @@
-//! The addresses of `listen`, as nginx reads and writes them.
+//! Parses the addresses of `listen`, and writes them as nginx does.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hpkp_core::text::Excerpt;
 
-/// What a `listen` directive says.
+/// A `listen` directive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listen {
-    /// Each address as nginx writes it, with its port: 0 for a Unix socket.
+    /// Each address in nginx's notation, with its port; the port of a Unix socket is 0.
     pub(super) addresses: Vec<(String, u16)>,
     /// `ssl`.
     pub(super) ssl: bool,
@@ -19,20 +19,20 @@ pub(super) struct Listen {
     pub(super) is_default: bool,
 }
 
-/// What is wrong with it.
+/// Why a `listen` directive cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ListenError {
-    /// nginx refuses it, in its words.
+    /// nginx refuses the directive; the text is nginx's.
     Invalid(String),
-    /// A host name, which nginx looks up in DNS.
+    /// The address is a host name, which nginx looks up in DNS.
     HostName(String),
 }
 
-/// Parameters of one word.
+/// Parameters without a value.
 const FLAGS: [&str; 9] =
     ["deferred", "reuseport", "proxy_protocol", "bind", "http2", "spdy", "multipath", "on", "off"];
 
-/// The beginnings of parameters with a value.
+/// The first letters of parameters with a value.
 const VALUES: [&str; 9] = [
     "backlog=",
     "rcvbuf=",
@@ -46,7 +46,8 @@ const VALUES: [&str; 9] = [
 ];
 
 impl Listen {
-    /// Reads the arguments. `default_port` is that of an address without one; none where nginx wants one.
+    /// Parses the arguments. An address without a port gets `default_port`; if that is `None`, nginx
+    /// requires a port.
     pub(super) fn parse(
         arguments: &[String],
         default_port: Option<u16>,

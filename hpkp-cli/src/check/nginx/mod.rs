@@ -1,4 +1,4 @@
-//! An nginx configuration: a file with those that it includes, or what `nginx -T` prints.
+//! Reads an nginx configuration: a file with the files that it includes, or the output of `nginx -T`.
 
 mod block;
 mod http;
@@ -31,15 +31,15 @@ use http::{Handle, Http};
 use modules::Unseen;
 use tree::{Directive, Reader};
 
-/// What begins a file in the output of `nginx -T`.
+/// The line before each file in the output of `nginx -T`.
 const MARK: &str = "# configuration file ";
 
-/// Whether a text is what `nginx -T` prints.
+/// Whether a text is the output of `nginx -T`.
 pub(super) fn is_dump(text: &[u8]) -> bool {
     text.split(|byte| *byte == b'\n').any(|line| marked(line).is_some())
 }
 
-/// The file that begins behind this line.
+/// The name of the file that begins after this line.
 fn marked(line: &[u8]) -> Option<&str> {
     std::str::from_utf8(line).ok()?.trim_end().strip_prefix(MARK)?.strip_suffix(':')
 }
@@ -100,7 +100,7 @@ pub(super) fn check(text: &Text, options: &Options, loader: &mut Loader<'_>) -> 
     judge(http.unwrap_or_default(), (outside, &unseen.http), problems, options, loader)
 }
 
-/// Whether a text is a part of `http` alone, such as a file of `conf.d` or `sites-available`.
+/// Whether a text belongs into the block `http`, such as a file of `conf.d` or `sites-available`.
 fn is_part(directives: &[Directive]) -> bool {
     let has = |names: &[&str]| directives.iter().any(|one| names.contains(&one.name()));
     !has(&["http", "stream", "mail", "events"]) && (has(&["server"]) || has(&["hpkp_policy"]))
@@ -151,7 +151,7 @@ fn judge(
     Ok(Checked::new(deployment, verdict, http.global.on_start, problems))
 }
 
-/// All directives, and the directory that relative paths are meant in.
+/// Reads all directives, and determines the directory from which relative paths are resolved.
 fn read(text: &Text, options: &Options) -> Read<(String, Vec<Directive>)> {
     if !is_dump(&text.bytes) {
         let directory = options.directory(&text.name);

@@ -1,5 +1,5 @@
-//! The modules that a configuration loads: what nginx's own module sees in the process is looked for in
-//! their files.
+//! Checks the modules that a configuration loads. nginx's own module inspects the process; this command
+//! searches the modules' files instead.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use super::super::problem::{Problems, Read};
 use super::tree::Directive;
 use crate::input;
 
-/// The largest file of a module that is looked into, in bytes.
+/// The largest module file that is searched, in bytes.
 const MAX_MODULE: usize = 128 << 20;
 
-/// Where relative names start in Debian's nginx and in most others.
+/// The directory from which Debian's nginx and most others resolve relative names of modules.
 const PREFIX: &str = "/usr/share/nginx";
 
-/// The functions by which a module is asked for the certificate during the handshake, as a file that calls
-/// them names them.
+/// The OpenSSL functions that register a callback which chooses the certificate during the handshake, as
+/// symbols in a module's file.
 const CALLBACKS: [&[u8]; 2] = [b"\0SSL_CTX_set_cert_cb\0", b"\0SSL_set_cert_cb\0"];
 
 /// The files of nginx's own modules and of well-known others.
@@ -48,7 +48,7 @@ const KNOWN: [&str; 24] = [
     "xslt_filter",
 ];
 
-/// Modules that can choose certificates in a way that no directive shows.
+/// Modules that can choose certificates although no directive shows it.
 #[derive(Debug, Default)]
 pub(super) struct Unseen {
     pub(super) http: Vec<PathBuf>,
@@ -56,7 +56,7 @@ pub(super) struct Unseen {
 }
 
 impl Unseen {
-    /// Looks at `load_module`.
+    /// Checks a `load_module` directive.
     pub(super) fn look(
         &mut self,
         directive: &Directive,
@@ -76,10 +76,12 @@ impl Unseen {
         let path = full_path(prefix.unwrap_or(PREFIX), file);
         let Ok(bytes) = input::found(Path::new(&path), MAX_MODULE) else { return Ok(()) };
         let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
-        // A module with a directive for it shows where it does so.
+        // If the module has a directive for the choice, the configuration shows where certificates are
+        // chosen.
         let has_directive = has(b"ssl_certificate_by_") || has(b"ssl_client_hello_by_");
         if !has_directive && CALLBACKS.iter().any(|callback| has(callback)) {
-            // Which kind of module it is, its file shows only by what it calls.
+            // Only the functions that the file calls show whether the module belongs to `http` or to
+            // `stream`.
             let (http, stream) = (has(b"ngx_http_"), has(b"ngx_stream_"));
             if http || !stream {
                 self.http.push(path.clone().into());

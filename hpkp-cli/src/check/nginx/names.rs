@@ -1,4 +1,4 @@
-//! The names of `server_name`.
+//! Reads the names of `server_name`.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use hpkp_server::host_name::host_name;
 use super::super::problem::{Problems, Read, invalid};
 use super::tree::Directive;
 
-/// The patterns of a server.
+/// The compiled regular expressions of a server.
 pub(super) type Patterns = Vec<Rc<dyn NamePattern>>;
 
 /// The names of a server.
@@ -22,13 +22,13 @@ pub(super) struct Names {
 
 #[derive(Debug)]
 enum Name {
-    /// In lower case.
+    /// A name in lower case.
     Plain(String),
-    /// Without the `~`.
+    /// A regular expression without the `~`, and its compiled form if this command can compile it.
     Pattern(String, Option<Rc<dyn NamePattern>>),
 }
 
-/// A regular expression of nginx.
+/// A regular expression of `server_name`.
 #[derive(Debug)]
 struct Pattern(Regex);
 
@@ -39,7 +39,7 @@ impl NamePattern for Pattern {
 }
 
 impl Names {
-    /// Reads a directive.
+    /// Reads a `server_name` directive.
     pub(super) fn add(&mut self, directive: &Directive, problems: &mut Problems) -> Read<()> {
         if directive.arguments().is_empty() {
             directive.argument()?;
@@ -63,7 +63,8 @@ impl Names {
                 let text = format!("empty regex in server name \"{shown}\"");
                 return Err(invalid(&directive.at, text));
             }
-            // nginx lets case count for nothing where the expression has capitals; names have none.
+            // nginx ignores case only if the expression contains capitals. The names to be matched contain
+            // none, so ignoring case makes no difference.
             let compiled = RegexBuilder::new(pattern).case_insensitive(true).build();
             let pattern_of = |regex| Rc::new(Pattern(regex)) as Rc<dyn NamePattern>;
             if let Err(error) = &compiled {
@@ -80,7 +81,7 @@ impl Names {
         Ok(())
     }
 
-    /// The names as nginx has them, and the regular expressions among them.
+    /// The names in nginx's notation, and the compiled regular expressions.
     pub(super) fn split(&self) -> (Vec<String>, Patterns) {
         let mut claims: Vec<String> = self.all.iter().map(Name::claim).collect();
         if claims.is_empty() {
@@ -93,7 +94,7 @@ impl Names {
         (claims, patterns.collect())
     }
 
-    /// Those that are no regular expressions.
+    /// The names that are no regular expressions.
     pub(super) fn hosts(&self) -> Vec<String> {
         let plain = self.all.iter().filter_map(|name| match name {
             Name::Plain(name) if !name.is_empty() => Some(name.clone()),
@@ -117,7 +118,7 @@ impl Name {
     }
 }
 
-/// The name of this machine, which nginx puts in the place of `$hostname`.
+/// The name of this machine, by which nginx replaces `$hostname`.
 fn hostname() -> String {
     host_name().to_ascii_lowercase()
 }

@@ -1,4 +1,4 @@
-//! The blocks `stream` and `mail`.
+//! Reads the blocks `stream` and `mail`.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::names::Names;
 use super::ssl::Ssl;
 use super::tree::Directive;
 
-/// A server of either block.
+/// A server in `stream` or `mail`.
 struct Block {
     at: Location,
     names: Names,
@@ -66,7 +66,8 @@ fn server(
     };
     for inner in directives {
         match inner.name() {
-            // In mail it is what the server calls itself.
+            // In `mail`, `server_name` is not a name by which clients choose the server, but the server's
+            // name for itself.
             "server_name" if kind == "stream" => block.names.add(inner, problems)?,
             "listen" => {
                 block.listens.extend(listen(inner, None, problems)?);
@@ -91,7 +92,8 @@ fn handle(block: &Block) -> Handle {
 
 fn add_stream(blocks: &[Block], outside: &mut Outside<Handle>) -> Read<()> {
     let mut addresses: Vec<Address> = Vec::new();
-    // By text and whether it is UDP.
+    // The key is the address and whether it is UDP; the value is the position and whether a server is
+    // marked as default.
     let mut known: HashMap<(String, bool), (usize, bool)> = HashMap::new();
     for block in blocks {
         let position = outside.servers.len();
@@ -122,7 +124,8 @@ fn add_stream(blocks: &[Block], outside: &mut Outside<Handle>) -> Read<()> {
                     continue;
                 };
                 let address = &mut addresses[*index];
-                // Before nginx 1.25.5 no two servers share an address; from then on names decide.
+                // Before nginx 1.25.5 an address could have only one server. Since then the server is
+                // chosen by name.
                 if address.servers.contains(&position)
                     || (block.names.is_empty() && !listen.is_default)
                     || (*is_explicit && listen.is_default)

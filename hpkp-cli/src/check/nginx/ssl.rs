@@ -1,4 +1,4 @@
-//! The directives that say which certificates a server has.
+//! Reads the directives that configure the certificates of a server.
 
 use hpkp_core::finding::{Location, Text};
 use hpkp_core::text::Excerpt;
@@ -9,21 +9,21 @@ use super::super::problem::{Read, invalid, unreadable};
 use super::block::without_block;
 use super::tree::Directive;
 
-/// The directives of one block.
+/// The TLS directives of one block.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ssl {
     on: Option<bool>,
     rejects: Option<bool>,
-    /// `starttls` of `mail`.
+    /// The value of `starttls` in `mail`.
     starttls: Option<bool>,
-    /// `ssl_preread` of `stream`.
+    /// The value of `ssl_preread` in `stream`.
     passes_on: Option<bool>,
     pub(super) certificates: Option<Vec<String>>,
     pub(super) keys: Option<Vec<String>>,
 }
 
 impl Ssl {
-    /// Reads a directive; others are ignored.
+    /// Reads a TLS directive; other directives are ignored.
     pub(super) fn read(&mut self, directive: &Directive, directory: &str) -> Read<()> {
         let name = directive.name();
         match name {
@@ -46,7 +46,7 @@ impl Ssl {
         Ok(())
     }
 
-    /// The same with what stands around it.
+    /// These directives, with the directives of the outer block as defaults.
     pub(super) fn inherited(&self, outer: &Self) -> Self {
         let or = |own: &Option<Vec<String>>, outer: &Option<Vec<String>>| {
             own.clone().or_else(|| outer.clone())
@@ -61,22 +61,23 @@ impl Ssl {
         }
     }
 
-    /// `ssl on`.
+    /// Whether `ssl on` is set.
     pub(super) fn is_on(&self) -> bool {
         self.on == Some(true)
     }
 
-    /// `ssl on` or `starttls`.
+    /// Whether `ssl on` or `starttls` is set.
     pub(super) fn is_on_or_upgrades(&self) -> bool {
         self.is_on() || self.starttls == Some(true)
     }
 
-    /// `ssl_preread on`.
+    /// Whether `ssl_preread on` is set.
     pub(super) fn passes_on(&self) -> bool {
         self.passes_on == Some(true)
     }
 
-    /// The certificates as the check wants them, where the server that begins `at` has some.
+    /// The server's certificates in the form that the check needs; `None` if the server has none. The
+    /// server begins `at`.
     pub(super) fn own(&self, at: &Location) -> Read<Option<Own>> {
         let keys = self.keys.as_deref().unwrap_or_default();
         let certificates = self.certificates.as_deref();
@@ -96,7 +97,7 @@ impl Ssl {
     }
 }
 
-/// What `own` is of certificates and of the refusal of handshakes.
+/// Combines the certificates with `ssl_reject_handshake`.
 fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Option<Own> {
     let has_variables = |names: &[String]| names.iter().any(|name| name.contains('$'));
     let variables = certificates.is_some_and(has_variables) || has_variables(keys);
@@ -104,13 +105,15 @@ fn own(certificates: Option<&[String]>, keys: &[String], rejects: bool) -> Optio
     (certificates.is_some() || rejects).then_some(Own { variables, rejects, guard })
 }
 
-/// The name of a file as nginx takes it: one with a prefix or a variable is no path.
+/// The path of a file. A value with a prefix such as `data:` or with a variable is no path and stays
+/// unchanged.
 fn file(name: &str, directory: &str) -> String {
     let is_other = ["data:", "engine:", "store:"].iter().any(|prefix| name.starts_with(prefix));
     if is_other || name.contains('$') { name.to_owned() } else { full_path(directory, name) }
 }
 
-/// OpenSSL's commands run after all directives, and some take the place of what these have loaded.
+/// OpenSSL runs `ssl_conf_command` after all directives, and some commands replace the certificates that
+/// the directives have loaded.
 fn other_certificates(directive: &Directive) -> Read<()> {
     without_block(directive)?;
     let name = directive.arguments().first().map_or("", String::as_str);

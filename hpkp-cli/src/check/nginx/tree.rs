@@ -1,4 +1,4 @@
-//! The directives of a configuration in their blocks, with all included files in their places.
+//! The tree of directives of a configuration, with included files in the place of `include`.
 
 use hpkp_core::finding::Location;
 use hpkp_core::text::Excerpt;
@@ -13,11 +13,11 @@ const MAX_DIRECTIVES: usize = 2_000_000;
 /// A directive.
 #[derive(Debug)]
 pub(super) struct Directive {
-    /// Its name and its arguments.
+    /// The name and the arguments.
     pub(super) words: Vec<String>,
-    /// Where it ends, or its block begins.
+    /// Where the directive ends or its block begins.
     pub(super) at: Location,
-    /// What stands in its block, if it has one.
+    /// The contents of the block, if the directive has one.
     pub(super) block: Option<Vec<Directive>>,
 }
 
@@ -30,7 +30,7 @@ impl Directive {
         self.words.get(1..).unwrap_or_default()
     }
 
-    /// The one argument.
+    /// The only argument.
     pub(super) fn argument(&self) -> Read<&str> {
         match self.arguments() {
             [one] => Ok(one),
@@ -50,7 +50,7 @@ pub(super) struct Reader<'a> {
     files: &'a mut Files,
     /// The directory of the first file.
     directory: &'a str,
-    /// The files that are being read.
+    /// The stack of files that are being read, to detect a loop.
     open: Vec<String>,
     count: usize,
 }
@@ -76,7 +76,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The directives up to the end of a block or of the file; which of them.
+    /// Reads the directives up to the end of a block or of the file. Gives the token that ended them.
     fn block(
         &mut self,
         lexer: &mut Lexer<'_>,

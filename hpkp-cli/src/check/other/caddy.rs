@@ -1,5 +1,5 @@
-//! Caddy's `Caddyfile`: sites with certificates of their own. Those that Caddy gets by itself are in no file
-//! that the configuration names.
+//! Reads Caddy's `Caddyfile`: the sites with certificates of their own. The configuration does not name the
+//! files of certificates that Caddy gets by ACME.
 
 use super::super::problem::Read;
 use super::context::Context;
@@ -9,7 +9,7 @@ use super::line::Line;
 pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut depth = 0_usize;
-    // The addresses of the site that is being read, and whether it names a certificate.
+    // The addresses of the current site, its first line, and whether the site names a certificate.
     let mut site: Option<(Vec<String>, Line, bool)> = None;
     for line in all {
         let text = line.text.split(" #").next().unwrap_or_default().trim();
@@ -57,7 +57,7 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
     Ok(entries)
 }
 
-/// A site without a certificate of its own gets one by ACME, unless it is plain HTTP.
+/// Reports a site without a certificate of its own. Caddy gets one by ACME, unless the site is plain HTTP.
 fn automatic(site: Option<(Vec<String>, Line, bool)>, context: &mut Context<'_>) {
     let Some((addresses, line, is_named)) = site else { return };
     let is_plain = |address: &String| address.starts_with("http://") || address.ends_with(":80");

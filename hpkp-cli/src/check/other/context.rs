@@ -1,4 +1,4 @@
-//! The files around a configuration.
+//! The state of the readers for other servers.
 
 use hpkp_core::finding::Location;
 
@@ -10,7 +10,7 @@ use super::line::{Line, lines};
 /// How deep files may include each other here.
 pub(super) const MAX_INCLUDES: usize = MAX_DEPTH;
 
-/// What is read, and what is found meanwhile.
+/// The files that are read, and the problems that are found.
 pub(super) struct Context<'a> {
     pub(super) files: Files,
     pub(super) problems: Problems,
@@ -19,12 +19,12 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// A path as the server takes it, in the directory of its configuration.
+    /// A path, resolved from the directory of the configuration.
     pub(super) fn path(&self, path: &str) -> String {
         full_path(&self.directory, path)
     }
 
-    /// The lines of the files that a mask means, read anew for each.
+    /// The lines of the files that match a mask.
     pub(super) fn included(
         &mut self,
         mask: &str,

@@ -1,4 +1,4 @@
-//! Dovecot: `ssl_cert`, and those of `local_name`.
+//! Reads Dovecot's configuration: `ssl_cert`, also within `local_name`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,19 +9,19 @@ use super::context::{Context, MAX_INCLUDES};
 use super::entry::Entry;
 use super::line::Line;
 
-/// IMAP and POP3, with TLS at once and after STARTTLS, and ManageSieve. A listener may have another one.
+/// The ports of IMAP, POP3 (with and without STARTTLS) and ManageSieve. A listener may have another port.
 const PORTS: [u16; 5] = [143, 993, 110, 995, 4190];
 
-/// The settings that name a certificate, of 2.3 and of 2.4.
+/// The settings that name a certificate, in Dovecot 2.3 and 2.4.
 const CERTIFICATES: [&str; 4] =
     ["ssl_cert", "ssl_alt_cert", "ssl_server_cert_file", "ssl_server_alt_cert_file"];
 
-/// What the configuration says.
+/// The settings that were read.
 #[derive(Default)]
 struct Found {
-    /// Files of certificates, by the block around the setting and its name: the last one counts.
+    /// The certificate files, by the block and the name of the setting; the last one of each counts.
     certificates: BTreeMap<(String, String), (String, Location)>,
-    /// Ports of listeners.
+    /// The ports of the listeners.
     ports: BTreeSet<u16>,
 }
 
@@ -68,13 +68,13 @@ fn read_lines(
             let (name, value) = (name.trim(), value.trim());
             let is_listener = blocks.last().is_some_and(|block| block.starts_with("inet_listener"));
             if is_listener && name == "port" {
-                // With 0 it listens nowhere.
+                // Port 0 disables a listener.
                 found.ports.extend(value.parse::<u16>().ok().filter(|port| *port != 0));
             }
             if !CERTIFICATES.contains(&name) || value.is_empty() {
                 continue;
             }
-            // The content of a file, or since 2.4 its name.
+            // `<FILE` stands for the content of the file; since 2.4 the setting is the name of the file.
             match value.strip_prefix('<').or(name.ends_with("_file").then_some(value)) {
                 Some(path) => {
                     let key = (blocks.join(" "), name.to_owned());

@@ -1,15 +1,15 @@
-//! Where a server speaks TLS.
+//! The addresses on which a server speaks TLS.
 
 use hpkp_core::finding::Location;
 
-/// A place where a server speaks TLS, and the files of the certificates among which it chooses there.
+/// Addresses on which a server speaks TLS, and the files of the certificates from which it chooses there.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) at: Location,
-    /// As the configuration writes them, with their ports.
+    /// The addresses in the notation of the configuration, with their ports.
     pub(super) addresses: Vec<(String, u16)>,
     pub(super) files: Vec<String>,
-    /// Whether clients come here by the name in a URL: to them pins apply on every port.
+    /// Whether clients use HTTP here. To HTTP clients, pins apply on every port.
     pub(super) is_http: bool,
 }
 

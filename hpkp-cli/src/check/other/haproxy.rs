@@ -1,4 +1,4 @@
-//! HAProxy: the `bind` lines with `ssl`.
+//! Reads HAProxy's configuration: the `bind` lines with `ssl`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,7 +15,7 @@ use super::line::{Line, lines};
 /// The most certificates in a directory.
 const MAX_CERTIFICATES: usize = 50_000;
 
-/// The endings of files beside certificates.
+/// The extensions of files that are no certificates and lie beside them.
 const BESIDE: [&str; 4] = [".issuer", ".ocsp", ".sctl", ".key"];
 
 pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> {
@@ -66,18 +66,19 @@ const SECTIONS: [&str; 14] = [
     "fcgi-app",
 ];
 
-/// What the sections read so far say of the mode, which may stand behind the addresses.
+/// The mode of the sections. `mode` may follow the `bind` lines of its section, so the mode is known only
+/// at the end of the section.
 #[derive(Default)]
 struct Sections {
-    /// Whether the section that is being read is one of HTTP. HAProxy's default is TCP.
+    /// Whether the current section has the mode HTTP. HAProxy's default is TCP.
     is_http: bool,
-    /// The name of the section, where it is one of defaults.
+    /// The name of the current section if it is a `defaults` section.
     defaults: Option<String>,
-    /// Whether the last section of defaults was one of HTTP.
+    /// Whether the last `defaults` section had the mode HTTP.
     last: bool,
-    /// The same for each, by its name.
+    /// Whether each named `defaults` section had the mode HTTP.
     named: HashMap<String, bool>,
-    /// How many addresses there were before the section.
+    /// The number of addresses before the current section.
     before: usize,
 }
 
@@ -156,7 +157,7 @@ fn located(path: &str, base: &str, context: &Context<'_>) -> String {
     if base.is_empty() { context.path(path) } else { full_path(base, path) }
 }
 
-/// A file, or all files of a directory.
+/// One file, or all files in a directory.
 fn certificates(path: &str, at: &Location) -> Read<Vec<String>> {
     if !Path::new(path).is_dir() {
         return Ok(vec![path.to_owned()]);
@@ -180,7 +181,7 @@ fn certificates(path: &str, at: &Location) -> Read<Vec<String>> {
     Ok(files)
 }
 
-/// `FILE [OPTIONS] [NAME...]`, a line each.
+/// Reads a crt-list; each line is `FILE [OPTIONS] [NAME...]`.
 fn crt_list(path: &str, base: &str, at: &Location, context: &mut Context<'_>) -> Read<Vec<String>> {
     let text = context.files.read(path).map_err(|unread| unread.finding(path, at))?;
     let mut files = Vec::new();

@@ -1,6 +1,6 @@
-//! The servers whose configurations are read.
+//! The kinds of servers whose configurations `hpkp check` reads besides nginx and httpd.
 
-/// Which server.
+/// The kind of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// HAProxy.
@@ -16,7 +16,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its name, in lower case.
+    /// The name in lower case.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Haproxy => "haproxy",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hpkp_core::finding::Location;
 
-/// A line, and where it stands.
+/// A line and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     pub(super) text: String,
@@ -21,7 +21,7 @@ pub(super) fn lines(file: &str, text: &[u8]) -> Vec<Line> {
     text.lines().zip(1..).map(line).collect()
 }
 
-/// Settings of the form `name = value`, the last of each.
+/// Settings of the form `name = value`; the last one of each name counts.
 pub(super) fn assignments(lines: &[Line]) -> BTreeMap<String, (String, Location)> {
     let mut all = BTreeMap::new();
     for line in lines {

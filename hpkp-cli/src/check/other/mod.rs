@@ -1,5 +1,5 @@
-//! Other TLS servers: what their own configurations say of certificates and ports is compared with
-//! published pins. They send no header of ours, and no module of ours looks at what they load.
+//! Other TLS servers: the certificates and ports in their configurations are compared with published pins.
+//! These servers send no header of hpkp and load no hpkp module.
 
 mod caddy;
 mod context;
@@ -31,7 +31,7 @@ use entry::Entry;
 pub(crate) use kind::Kind;
 use line::lines;
 
-/// What a server loads.
+/// The files that a server loads.
 struct Handle {
     files: Vec<String>,
     names: Vec<String>,
@@ -113,8 +113,8 @@ fn judge(
     Ok(checked)
 }
 
-/// The certificates of an address by their names: the server chooses by the name that a client sends, and
-/// takes the first where none fits.
+/// Groups the certificates of an address by their names. The server chooses by the name that a client
+/// sends, and takes the first certificate if no name matches.
 fn by_names(files: Vec<String>) -> Vec<Handle> {
     let mut all: Vec<Handle> = Vec::new();
     for file in files {
@@ -127,7 +127,7 @@ fn by_names(files: Vec<String>) -> Vec<Handle> {
     all
 }
 
-/// Adds a server block for each set of names.
+/// Adds an HTTP server for each set of names.
 fn add_http(
     (settings, check): (&ServerSettings, Check),
     entry: Entry,
@@ -146,7 +146,7 @@ fn add_http(
     addresses.extend(addresses_of(entry.addresses, (first..blocks.len()).collect()));
 }
 
-/// Adds a server that clients reach by its port for each set of names.
+/// Adds a server of another protocol, which clients reach by its port, for each set of names.
 fn add(kind: &'static str, entry: Entry, outside: &mut Outside<Handle>) {
     let first = outside.servers.len();
     for handle in by_names(entry.files) {
@@ -174,7 +174,7 @@ fn addresses_of(named: Vec<(String, u16)>, servers: Vec<usize>) -> Vec<Address> 
     named.into_iter().map(address).collect()
 }
 
-/// The names in the first certificate of a file, in a fixed order.
+/// The names in the first certificate of a file, sorted.
 fn names_in(file: &str) -> Vec<String> {
     let leaf = certificates_in(file).ok();
     let leaf = leaf.and_then(|chain| Certificate::from_der(chain.first()?).ok());

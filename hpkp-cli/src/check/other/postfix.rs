@@ -1,4 +1,4 @@
-//! Postfix's `main.cf`: the certificates of its SMTP server.
+//! Reads Postfix's `main.cf`: the certificates of the SMTP server.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use super::context::Context;
 use super::entry::{Entry, port_of};
 use super::line::{Line, assignments};
 
-/// SMTP, with TLS at once, and submission. `master.cf` may have others.
+/// The ports of SMTP, SMTP over TLS, and submission. `master.cf` may have others.
 const PORTS: [u16; 3] = [25, 465, 587];
 
 /// The parameters that name files with certificates.
@@ -33,7 +33,8 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
     }
     let chains = value("smtpd_tls_chain_files");
     let files: Vec<_> = match chains {
-        // Takes the place of the others. Keys stand among the certificates, mostly in the same files.
+        // `smtpd_tls_chain_files` overrides the other parameters. Its files also contain the keys, mostly
+        // in the same file as the certificate.
         Some((list, at)) => {
             let files = list.split([',', ' ', '\t']).filter(|file| !file.is_empty());
             files.map(|file| (file.to_owned(), at.clone())).collect()
@@ -54,8 +55,8 @@ pub(super) fn read(all: &[Line], context: &mut Context<'_>) -> Read<Vec<Entry>> 
     Ok(vec![Entry { at, addresses, files, is_http: false }])
 }
 
-/// The ports of the SMTP servers in the `master.cf` beside, where it has them as numbers; the names that
-/// Postfix brings are those of [`PORTS`].
+/// The port numbers of the SMTP servers in the `master.cf` beside `main.cf`. The ports of the service names
+/// that Postfix's default file has are in [`PORTS`].
 fn ports_of_master(context: &mut Context<'_>) -> Vec<u16> {
     let path = context.path("master.cf");
     let Ok(bytes) = context.files.read(&path) else { return Vec::new() };
@@ -69,7 +70,7 @@ fn ports_of_master(context: &mut Context<'_>) -> Vec<u16> {
     ports.collect()
 }
 
-/// Whether a file has a key and no certificate.
+/// Whether a file contains a key and no certificate.
 fn is_key(file: &str) -> bool {
     hpkp_server::certificate_file::certificates_in(file).is_ok_and(|found| found.is_empty())
 }

@@ -1,4 +1,4 @@
-//! stunnel: the services that accept TLS.
+//! Reads stunnel's configuration: the services that accept TLS.
 
 use hpkp_core::finding::Location;
 
@@ -7,7 +7,7 @@ use super::context::Context;
 use super::entry::{Entry, port_of};
 use super::line::Line;
 
-/// The options of one section; the first section has the defaults of the others.
+/// The options of a section. The first section contains the defaults of the others.
 #[derive(Clone, Debug, Default)]
 struct Section {
     accept: Option<(String, Location)>,

@@ -1,16 +1,17 @@
-//! The hosts that a URL of curl stands for: `{a,b}` is each of these, `[1-3]` and `[a-c]` each of the range.
+//! Expands curl's URL patterns: `{a,b}` stands for each element, `[1-3]` and `[a-c]` for each member of the
+//! range.
 
-/// The most URLs that one stands for.
+/// The most URLs of one pattern.
 const MAX: usize = 1_024;
 
-/// The URLs that `url` stands for, as far as their hosts differ; `None` where they are too many.
+/// The URLs of a pattern, as far as their hosts differ; `None` if there are too many.
 pub(super) fn expanded(url: &str) -> Option<Vec<String>> {
     let mut whole = vec![String::new()];
     let mut rest = url;
     while let Some(at) = rest.find(['{', '[']) {
         let (before, from) = rest.split_at(at);
         whole.iter_mut().for_each(|url| url.push_str(before));
-        // What stands behind the host of each makes no difference.
+        // Patterns after the host make no difference.
         let is_path =
             |url: &String| url.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         if whole.iter().all(is_path) {
@@ -31,16 +32,16 @@ pub(super) fn expanded(url: &str) -> Option<Vec<String>> {
     Some(whole)
 }
 
-/// What stands for several texts, and its length.
+/// The alternatives of a pattern, and its length in bytes.
 type Parts = Option<(Vec<String>, usize)>;
 
 fn set(text: &str) -> Parts {
-    // A variable: ${NAME} is none.
+    // Without a comma the braces belong to a variable: ${NAME}.
     let (inside, _) = text[1..].split_once('}')?;
     inside.contains(',').then(|| (inside.split(',').map(str::to_owned).collect(), inside.len() + 2))
 }
 
-/// A range of numbers or letters; `None` on the outside where it has too many.
+/// A range of numbers or letters. The outer `Option` is `None` if the range is too large.
 fn range(text: &str) -> Option<Parts> {
     let parse = || {
         let (inside, _) = text[1..].split_once(']')?;

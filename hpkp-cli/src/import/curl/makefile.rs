@@ -1,11 +1,11 @@
-//! Variables of make: `PIN := sha256//...`, then `$(PIN)`. They are replaced as texts, as make does.
+//! Replaces variables of make (`PIN := sha256//...`, then `$(PIN)`) as text, as make does.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use super::super::MAX_TEXT;
 
-/// `text` with its variables replaced, where it has any; without the lines that define those which are used.
+/// Replaces the variables in `text`, if there are any, and removes the definitions of used variables.
 pub(super) fn expanded(text: &str) -> Cow<'_, str> {
     let lines: Vec<&str> = text.split('\n').collect();
     let mut values: HashMap<&str, Option<String>> = HashMap::new();
@@ -18,7 +18,7 @@ pub(super) fn expanded(text: &str) -> Cow<'_, str> {
     if values.is_empty() {
         return Cow::Borrowed(text);
     }
-    // Those that are made of others, which are made of others.
+    // The value of a variable may contain others, which may contain others again.
     for _ in 0..3 {
         let before = values.clone();
         for value in values.values_mut().flatten() {
@@ -45,8 +45,8 @@ pub(super) fn expanded(text: &str) -> Cow<'_, str> {
     Cow::Owned(whole)
 }
 
-/// The name and the value that a line defines as only make has it: with blanks around the sign, or `:=` and the
-/// like.
+/// The name and the value of a variable definition, in a syntax that only make has: with blanks around the
+/// sign, or with `:=` and the like.
 fn definition(line: &str) -> Option<(&str, &str)> {
     let line =
         ["export ", "override "].iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
@@ -60,7 +60,7 @@ fn definition(line: &str) -> Option<(&str, &str)> {
     (is_of_make && !value.is_empty()).then_some((name, value))
 }
 
-/// The name of the variable that `text` begins with a reference to: `$(NAME)`, `${NAME}`.
+/// The name of the variable to which `text` begins with a reference: `$(NAME)`, `${NAME}`.
 fn reference(text: &str) -> Option<&str> {
     let (open, close) = match text.as_bytes().get(1)? {
         b'(' => ("$(", ')'),
@@ -72,7 +72,7 @@ fn reference(text: &str) -> Option<&str> {
     inside[end..].starts_with(close).then_some(&inside[..end])
 }
 
-/// The longest value that is put in.
+/// The longest value that is inserted, in bytes.
 const MAX_VALUE: usize = 4_096;
 
 fn replaced(line: &str, values: &HashMap<&str, Option<String>>) -> String {

@@ -1,4 +1,4 @@
-//! The words of shell commands, and what variables stand for in them.
+//! Splits shell commands into words, and replaces variables.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,14 +9,14 @@ use super::super::{ImportError, MAX_TEXT, Problem};
 pub(super) struct Word {
     /// The line on which it begins.
     pub(super) line: usize,
-    /// It, without its quotation marks.
+    /// The word without its quotation marks.
     pub(super) text: String,
-    /// Whether it parts commands: `|`, `;`, `&`, a parenthesis, a backtick or the end of a line.
+    /// Whether the word separates commands: `|`, `;`, `&`, a parenthesis, a backtick or the end of a line.
     pub(super) operator: bool,
 }
 
-/// The words of shell commands: quotation marks, backslashes and comments as POSIX has them.
-/// Variables are left as they stand.
+/// Splits shell commands into words. Quotation marks, backslashes and comments follow POSIX. Variables are
+/// not replaced.
 pub(super) fn words(text: &str, line: usize) -> Result<Vec<Word>, ImportError> {
     let mut shell = Shell { words: Vec::new(), word: None, line };
     let mut characters = text.chars().peekable();
@@ -36,13 +36,13 @@ pub(super) fn words(text: &str, line: usize) -> Result<Vec<Word>, ImportError> {
 
 struct Shell {
     words: Vec<Word>,
-    /// The word that is being read.
+    /// The current word.
     word: Option<Word>,
     line: usize,
 }
 
 impl Shell {
-    /// The text of the word that is being read; it begins here if there is none.
+    /// The text of the current word. Begins a word if there is none.
     fn word(&mut self) -> &mut String {
         let line = self.line;
         let new = || Word { line, text: String::new(), operator: false };
@@ -55,7 +55,7 @@ impl Shell {
         self.line += usize::from(sign == '\n');
     }
 
-    /// What follows a backslash. A line that ends with one goes on in the next.
+    /// Handles the character after a backslash. A backslash at the end of a line continues the line.
     fn escaped(&mut self, c: Option<char>) {
         match c {
             Some('\n') => self.line += 1,
@@ -64,7 +64,7 @@ impl Shell {
         }
     }
 
-    /// What stands between quotation marks, the first of which was read.
+    /// Reads text in quotation marks, after the opening one.
     fn quoted(
         &mut self,
         mark: char,
@@ -90,7 +90,8 @@ impl Shell {
     }
 }
 
-/// Notes what the assignments among `words` give variables; none where two differ.
+/// Notes the values that assignments among `words` give to variables. A variable with two different values
+/// gets `None`.
 pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<Word>>>) {
     for (at, word) in words.iter().enumerate().filter(|(_, word)| !word.operator) {
         let Some((name, value)) = word.text.split_once('=').filter(|(name, _)| is_name(name))
@@ -109,7 +110,7 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
         let texts = |words: &[Word]| words.iter().map(|word| word.text.clone()).collect::<Vec<_>>();
         let known = variables.get_mut(name).filter(|_| is_more);
         if let Some(Some(known)) = known {
-            // Whatever it depends on: the stricter answer is that it is there.
+            // The assignment may be conditional. Assuming that it takes effect gives the stricter result.
             match known.last_mut().filter(|_| !is_array) {
                 Some(last) => last.text.push_str(&value[0].text),
                 None => known.extend(value),
@@ -123,12 +124,12 @@ pub(super) fn assign(words: &[Word], variables: &mut HashMap<String, Option<Vec<
     }
 }
 
-/// The name of the variable that a word gives a value.
+/// The name of the variable to which a word assigns a value.
 pub(super) fn assigned(word: &Word) -> Option<&str> {
     word.text.split_once('=').map(|(name, _)| name).filter(|name| !word.operator && is_name(name))
 }
 
-/// The variables that stand for whole words: `$X`, `${X}`, `${X[@]}`.
+/// The variables that are used as whole words: `$X`, `${X}`, `${X[@]}`.
 pub(super) fn used(words: &[Word]) -> HashSet<String> {
     words.iter().filter_map(|word| whole(&word.text)).map(str::to_owned).collect()
 }
@@ -140,18 +141,18 @@ fn is_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// The most words that a text may have once its variables are replaced.
+/// The most words of a text after variables are replaced.
 const MAX_WORDS: usize = 1_000_000;
 
-/// The most bytes that they may have then; what is beyond stays as it is.
+/// The most bytes of the replaced words. Variables beyond the limit are not replaced.
 const MAX_BYTES: usize = 4 * MAX_TEXT;
 
-/// The words with their variables replaced, as far as the text says what they stand for.
+/// Replaces variables in words, as far as the text determines their values.
 pub(super) fn expanded(
     words: Vec<Word>,
     variables: &HashMap<String, Option<Vec<Word>>>,
 ) -> Vec<Word> {
-    // What one stands for may have another in it.
+    // The value of a variable may contain another variable.
     let again = |words: Vec<Word>| match words.iter().any(|word| whole(&word.text).is_some()) {
         true => once(words, variables),
         false => words,
@@ -167,7 +168,8 @@ fn once(words: Vec<Word>, variables: &HashMap<String, Option<Vec<Word>>>) -> Vec
             Some(values) if !word.operator && all.len() < MAX_WORDS && bytes < MAX_BYTES => {
                 for value in values {
                     bytes += value.text.len();
-                    // Without quotation marks its blanks part words; a pin has none.
+                    // The shell splits an unquoted value at blanks. Splitting a quoted one as well does no
+                    // harm, because a pin contains no blank.
                     let parts = value.text.split_whitespace();
                     all.extend(parts.map(|part| Word { text: part.to_owned(), ..word.clone() }));
                 }
@@ -183,7 +185,7 @@ fn once(words: Vec<Word>, variables: &HashMap<String, Option<Vec<Word>>>) -> Vec
     all
 }
 
-/// The variable that a word is and nothing else: `$X`, `${X}`, `${X[@]}`.
+/// The name of the variable if the word is nothing but a variable: `$X`, `${X}`, `${X[@]}`.
 fn whole(text: &str) -> Option<&str> {
     let name = text.strip_prefix('$')?;
     let braced = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
@@ -192,7 +194,7 @@ fn whole(text: &str) -> Option<&str> {
     is_name(name).then_some(name)
 }
 
-/// A text with the variables replaced that stand for one word.
+/// Replaces the variables in a text whose value is one word.
 fn replaced(text: &str, variables: &HashMap<String, Option<Vec<Word>>>) -> String {
     if !text.contains('$') {
         return text.to_owned();

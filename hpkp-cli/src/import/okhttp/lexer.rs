@@ -1,10 +1,10 @@
-//! As much of the lexical grammar of Java and Kotlin as tells string literals from comments.
+//! The part of the lexical grammar of Java and Kotlin that distinguishes string literals from comments.
 
 use std::fmt;
 
 use super::super::{ImportError, Problem};
 
-/// A token and where it begins.
+/// A token and its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) line: usize,
@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Word(String),
     /// A string literal.
     Text(String),
-    /// A string literal with something to be computed in it (Kotlin's `$`).
+    /// A string literal with an expression in it (Kotlin's `$`).
     Template(String),
     /// Any other character; a character literal counts as `'`.
     Sign(char),
@@ -34,7 +34,7 @@ impl fmt::Display for Kind {
 
 /// The tokens of `source`, without comments and white space.
 pub(super) fn tokens(source: &str) -> Result<Vec<Token>, ImportError> {
-    // Comments nest in Kotlin and not in Java.
+    // Comments can be nested in Kotlin, but not in Java.
     let nests = ["fun ", "val ", "var "].iter().any(|word| source.contains(word));
     let mut lexer = Lexer { rest: source, line: 1, nests };
     let mut tokens = Vec::new();
@@ -72,12 +72,12 @@ fn is_word(c: char) -> bool {
 struct Lexer<'a> {
     rest: &'a str,
     line: usize,
-    /// Whether a comment may stand within a comment.
+    /// Whether comments can be nested.
     nests: bool,
 }
 
 impl<'a> Lexer<'a> {
-    /// Takes `bytes` bytes, which end at a character's end.
+    /// Consumes `bytes` bytes, which end at a character boundary.
     fn take(&mut self, bytes: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at_checked(bytes).unwrap_or((self.rest, ""));
         self.line += taken.bytes().filter(|byte| *byte == b'\n').count();
@@ -85,7 +85,7 @@ impl<'a> Lexer<'a> {
         taken
     }
 
-    /// Takes what stands before `end`, and `end`; all that is left where it does not come.
+    /// Consumes the text up to and including `end`, or the rest if `end` is missing.
     fn take_through(&mut self, end: &str) {
         self.take(self.rest.find(end).map_or(self.rest.len(), |at| at + end.len()));
     }
@@ -113,7 +113,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// A string literal, `"…"` or `"""…"""`; `None` where it has no end.
+    /// Reads a string literal, `"…"` or `"""…"""`; `None` if it is not closed.
     fn string(&mut self) -> Option<Kind> {
         const RAW: &str = "\"\"\"";
         let raw = self.rest.starts_with(RAW);
@@ -130,7 +130,8 @@ impl<'a> Lexer<'a> {
                 self.take(c.len_utf8());
                 match c {
                     '"' => break text,
-                    // Neither a host nor a pin needs one; what it stands for matters to neither.
+                    // A host or a pin contains no escaped character, so the value of an escape does not
+                    // matter.
                     '\\' => {
                         let escaped = self.rest.chars().next()?;
                         self.take(escaped.len_utf8());
@@ -143,7 +144,7 @@ impl<'a> Lexer<'a> {
         Some(if text.contains('$') { Kind::Template(text) } else { Kind::Text(text) })
     }
 
-    /// A character literal, or a quotation mark that stands for something else.
+    /// Skips a character literal, or a quotation mark with another meaning.
     fn character(&mut self) {
         let mut inside = self.rest.get(1..).unwrap_or_default().char_indices();
         let end = match inside.next() {
@@ -161,7 +162,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The word that the token at `at` is.
+/// The word of the token at `at`, if the token is a word.
 pub(super) fn word(tokens: &[Token], at: usize) -> Option<&str> {
     match &tokens.get(at)?.kind {
         Kind::Word(word) => Some(word),

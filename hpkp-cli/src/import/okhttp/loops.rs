@@ -1,5 +1,5 @@
-//! Loops over names of the same file: `PINS.forEach { (host, pins) -> ... }`, `for (host in HOSTS)`, and what
-//! maps of hosts to pins say.
+//! Resolves loops over names of the same file: `PINS.forEach { (host, pins) -> ... }`,
+//! `for (host in HOSTS)`. Also reads maps from hosts to pins.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,17 +11,17 @@ use super::values::{
 /// A loop.
 #[derive(Clone, Debug)]
 pub(super) struct Loop {
-    /// The token that says so.
+    /// The position of the keyword.
     pub(super) at: usize,
-    /// The tokens that are repeated.
+    /// The positions of the tokens that are repeated.
     pub(super) body: std::ops::Range<usize>,
-    /// What it goes over, by its name.
+    /// The name of the list or map.
     pub(super) over: String,
-    /// What each of its parts is called: a value, or a key and a value.
+    /// The names of the loop variables: one value, or a key and a value.
     pub(super) names: Vec<String>,
 }
 
-/// The entries of a map: a key and what it leads to.
+/// The entries of a map: key and value.
 pub(super) type Map = Vec<(Texts, Texts)>;
 
 /// The loops of a source.
@@ -59,7 +59,7 @@ fn for_each(tokens: &[Token], at: usize) -> Option<Loop> {
     }
 }
 
-/// The names in front of an arrow; `it` where there is none.
+/// The names before an arrow; `it` if there is no arrow.
 fn parameters(body: &[Token]) -> Vec<String> {
     let mut names = Vec::new();
     for (at, token) in body.iter().enumerate().take(12) {
@@ -90,10 +90,10 @@ fn for_in(tokens: &[Token], at: usize) -> Option<Loop> {
     };
     let mut names = words(before);
     if is(behind.first(), ':') {
-        // Types stand in front of the name.
+        // In Java's syntax, types precede the name.
         names = names.pop().into_iter().collect();
     }
-    // A name and nothing that is done with it: calls without arguments.
+    // Only a name, or a member with calls that have no arguments, can be resolved.
     let is_plain = behind.iter().skip(1).enumerate().all(|(at, token)| match token.kind {
         Kind::Word(_) | Kind::Sign('.' | ')') => true,
         Kind::Sign('(') => is(behind.get(at + 2), ')'),
@@ -107,14 +107,15 @@ fn for_in(tokens: &[Token], at: usize) -> Option<Loop> {
     let over = over.pop()?;
     let end = match is(tokens.get(close + 1), '{') {
         true => closing(tokens, close + 1)?,
-        // One statement; what is behind it does not use the name.
+        // The loop has one statement without braces. Tokens after the statement do not use the loop
+        // variable.
         false => (close + MAX_CALL / 10).min(tokens.len()),
     };
     Some(Loop { at, body: close..end, over, names })
 }
 
-/// The maps of a source, by their names; none for one that has something in it that is no literal, or that
-/// is made twice.
+/// The maps of a source, by their names; `None` for a map that contains anything but literals, or that is
+/// defined twice.
 pub(super) fn maps(
     tokens: &[Token],
     constants: &HashMap<String, Option<Texts>>,
@@ -148,7 +149,7 @@ pub(super) fn maps(
         }
     }
     for map in maps.values_mut() {
-        // A key that is there twice leads to one or the other.
+        // If a key occurs twice, it is not known which value counts.
         let is_fine = |map: &Map| {
             let keys: HashSet<&str> = map.iter().map(|(key, _)| key[0].1.as_str()).collect();
             keys.len() == map.len() && (1..=MAX_LIST).contains(&map.len())
@@ -158,7 +159,7 @@ pub(super) fn maps(
     maps
 }
 
-/// Where the entries of a map begin, if it is one that begins at `at`.
+/// The position of the parenthesis before a map's entries, if a map begins at `at`.
 fn opens_map(tokens: &[Token], at: usize) -> Option<usize> {
     const NAMES: [&str; 6] =
         ["mapOf", "hashMapOf", "mutableMapOf", "linkedMapOf", "sortedMapOf", "Map"];
@@ -189,7 +190,7 @@ fn literal(
     let inside = arguments(tokens.get(open + 1..close)?);
     let is_to = |token: &Token| matches!(&token.kind, Kind::Word(word) if word == "to");
     if inside.first().is_some_and(|first| !first.iter().any(is_to)) {
-        // Map.of(key, value, key, value)
+        // The syntax Map.of(key, value, key, value).
         let pairs = inside.chunks(2).map(|chunk| match chunk {
             [key, of] => pair(key, of, constants),
             _ => None,

@@ -1,21 +1,22 @@
-//! Objects with hosts and pins in them: the entries of an enum, and lists of instances of a class.
+//! Reads objects that contain hosts and pins: the entries of an enum, and lists of instances of a class.
 
 use std::collections::HashMap;
 
 use super::lexer::{Kind, Token, is, word};
 use super::values::{Texts, arguments, assigned, closing, texts, value};
 
-/// What each object calls its values: a member, or the method that gives it, and the texts.
+/// The members of an object: the name of each, or of its getter, and its strings.
 pub(super) type Object = Vec<(String, Texts)>;
 
-/// The members of a class, in the order in which it is made of them; whether the last takes all that follow.
+/// The members of a class, in the order of the constructor's parameters. `is_open` says whether the last
+/// parameter takes all further arguments.
 #[derive(Clone, Debug)]
 struct Members {
     names: Vec<String>,
     is_open: bool,
 }
 
-/// The objects of a source by the name of their enum or list; none for a name that is there twice.
+/// The objects of a source, by the name of their enum or list; `None` for a name that is defined twice.
 pub(super) fn objects(
     tokens: &[Token],
     constants: &HashMap<String, Option<Texts>>,
@@ -60,13 +61,13 @@ fn class(tokens: &[Token], at: usize) -> Option<&str> {
     }
 }
 
-/// The members that the parameters within the parentheses at `open` are.
+/// The members that the parameters in the parentheses at `open` define.
 fn members(tokens: &[Token], open: usize) -> Option<Members> {
     let close = closing(tokens, open)?;
     let (mut names, mut is_open) = (Vec::new(), false);
     for parameter in arguments(tokens.get(open + 1..close)?) {
         let colon = parameter.iter().position(|token| token.kind == Kind::Sign(':'));
-        // Kotlin: val NAME: String; Java: String NAME, String... NAMES.
+        // Parameters in Kotlin: val NAME: String; in Java: String NAME, String... NAMES.
         let name = word(parameter, colon.unwrap_or(parameter.len()).checked_sub(1)?)?;
         is_open = word(parameter, 0) == Some("vararg")
             || parameter.iter().any(|token| token.kind == Kind::Sign('.'));
@@ -75,7 +76,7 @@ fn members(tokens: &[Token], open: usize) -> Option<Members> {
     Some(Members { names, is_open })
 }
 
-/// The members of a class of Java, by the parameters of its constructor.
+/// The members of a Java class, from the parameters of its constructor.
 fn constructor(tokens: &[Token], open: usize, name: &str) -> Option<Members> {
     let close = closing(tokens, open)?;
     let at = (open..close).find(|at| {
@@ -86,7 +87,7 @@ fn constructor(tokens: &[Token], open: usize, name: &str) -> Option<Members> {
     members(tokens, at + 1)
 }
 
-/// The entries of an enum whose body begins at `open`; none where one of them has a body of its own.
+/// The entries of an enum whose body begins at `open`; `None` if an entry has a body of its own.
 fn entries(
     tokens: &[Token],
     open: usize,
@@ -127,14 +128,15 @@ fn list(
     let objects = arguments(tokens.get(open + 1..close)?).into_iter().map(|instance| {
         let name = usize::from(word(instance, 0) == Some("new"));
         let members = classes.get(word(instance, name)?)?;
-        // Nothing is done with it.
+        // No member is called on the instance.
         let is_whole = closing(instance, name + 1)? + 1 == instance.len();
         object(instance, name + 1, members, constants).filter(|_| is_whole)
     });
     objects.collect()
 }
 
-/// What an object is made of within the parentheses at `open`. What is no text has no name here.
+/// The members of an object, from the arguments in the parentheses at `open`. Members that are not strings
+/// are omitted.
 fn object(
     tokens: &[Token],
     open: usize,

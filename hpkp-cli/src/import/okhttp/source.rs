@@ -1,5 +1,5 @@
-//! Pinners in source text: which `add` belongs to which builder, in which branch, and what the names
-//! of the same file stand for.
+//! Finds the pinners in source text: which `add` belongs to which builder and to which branch, with names
+//! of the same file resolved.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,35 +15,34 @@ use super::{ImportError, Problem};
 #[derive(Clone, Debug)]
 pub(super) struct Add {
     pub(super) line: usize,
-    /// The builder, by the position of the token that makes it.
+    /// The position of the token that makes the builder.
     builder: Option<usize>,
-    /// The blocks in which the call stands, by the positions of their braces, and how many cases had begun
-    /// when each began.
+    /// The blocks around the call: the position of each opening brace, and the number of `switch` cases
+    /// before the block.
     blocks: Vec<(usize, usize)>,
-    /// How many cases of a `switch` began before it.
+    /// The number of `switch` cases before the call.
     branch: usize,
-    /// Its position among the tokens.
+    /// The position among the tokens.
     at: usize,
-    /// Whether its innermost block is left within it, by `return` or `throw`.
+    /// Whether `return` or `throw` leaves the innermost block.
     leaves: bool,
-    /// What it is called with, with the lines of the literals. The first is the pattern.
+    /// The arguments with the lines of their literals. The first argument is the pattern.
     pub(super) texts: Vec<(usize, String)>,
 }
 
 /// How deep blocks may be nested.
 const MAX_BLOCKS: usize = 256;
 
-/// The most calls that all ways through a source may look at.
+/// The most calls that are examined for all paths through a source.
 const MAX_STEPS: usize = 50_000_000;
 
-/// A builder, blocks within one another, and the case in the innermost.
+/// A path through a source: the builder, the nested blocks, and the case in the innermost block.
 type Way = (Option<usize>, Vec<(usize, usize)>, usize);
 
-/// The pinners of a source: for each builder and each way through its branches, the calls that are
-/// made.
+/// The pinners of a source: the calls for each builder and each path through the branches.
 ///
 /// # Errors
-/// For an argument that the text does not say the value of.
+/// The text does not determine the value of an argument.
 pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
     let constants = constants(tokens);
     let mut source = Source {
@@ -65,19 +64,19 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
             ways.push(way);
         }
     }
-    // Each way may look at all calls.
+    // Each path may examine all calls.
     if ways.len().saturating_mul(adds.len()) > MAX_STEPS {
         return Err(Problem::TooManySets.at(adds.first().map_or(1, |add| add.line)));
     }
     let pinners = ways.into_iter().map(|(builder, blocks, branch)| {
         let is_own = |add: &&Add| add.blocks == blocks && add.branch == branch;
         let own = adds.iter().filter(|add| add.builder == builder).filter(is_own);
-        // Behind a return nothing more is added.
+        // After a `return` no more pins are added.
         let last = own.filter(|add| add.leaves).map(|add| add.at).max();
         let made = adds.iter().filter(|add| {
             add.builder == builder
                 && blocks.starts_with(&add.blocks)
-                // Of what is around the block, the case that the block is in.
+                // In an outer block, only the case that contains the inner block counts.
                 && add.branch == blocks.get(add.blocks.len()).map_or(branch, |(_, case)| *case)
                 && last.is_none_or(|last| add.at <= last)
         });
@@ -86,12 +85,12 @@ pub(super) fn pinners(tokens: &[Token]) -> Result<Vec<Vec<Add>>, ImportError> {
     Ok(pinners.collect())
 }
 
-/// What is known of the builders of pinners.
+/// The builders of pinners that were found so far.
 #[derive(Default)]
 struct Builders {
-    /// By the names of the variables that hold them.
+    /// Builders by the names of their variables.
     variables: HashMap<String, usize>,
-    /// By the position of the parenthesis behind which a call of theirs may follow.
+    /// Builders by the position of the parenthesis after which another call of the builder may follow.
     chains: HashMap<usize, usize>,
     last: Option<usize>,
 }
@@ -112,7 +111,7 @@ impl Source<'_> {
         let names = class_names(self.tokens);
         let mut adds = Vec::new();
         let leaving = leaving(self.tokens);
-        // Where a statement ends that is a block without braces, behind `if (...)`.
+        // The ends of statements without braces after `if (...)`, which count as blocks.
         let mut statements: Vec<usize> = Vec::new();
         let mut whens = HashSet::new();
         for (at, token) in self.tokens.iter().enumerate() {
@@ -139,7 +138,7 @@ impl Source<'_> {
                     self.blocks.push((at, self.branch));
                 }
                 Kind::Sign('}') => drop(self.blocks.pop()),
-                // A branch of Kotlin's `when`; anywhere else an arrow is a lambda's.
+                // An arrow begins a branch of Kotlin's `when`; anywhere else it belongs to a lambda.
                 Kind::Sign('-')
                     if self.is(at + 1, '>')
                         && self.blocks.len() < MAX_BLOCKS
@@ -171,7 +170,7 @@ impl Source<'_> {
         Ok(adds)
     }
 
-    /// Where the statement begins that `if`, `for`, `while` or `else` at `at` is about.
+    /// The first token of the statement that belongs to the `if`, `for`, `while` or `else` at `at`.
     fn behind_condition(&self, at: usize, word: &str) -> Option<usize> {
         match word {
             "else" => Some(at + 1).filter(|next| self.word(*next) != Some("if")),
@@ -187,7 +186,7 @@ impl Source<'_> {
             || before_condition(self.tokens, at).is_some_and(|word| self.word(word) == Some("when"))
     }
 
-    /// Where the statement ends that begins at `begin`, where it has no braces.
+    /// The end of the statement that begins at `begin`; `None` if the statement has braces.
     fn statement(&self, begin: usize) -> Option<usize> {
         if self.is(begin, '{') {
             return None;
@@ -200,7 +199,7 @@ impl Source<'_> {
                 Kind::Sign(')' | ']' | '}') => depth -= 1,
                 Kind::Sign(';') if depth == 0 => return Some(at),
                 Kind::Word(word) if depth == 0 && word == "else" => return Some(at),
-                // Kotlin: the end of a line, unless the next goes on.
+                // In Kotlin a statement ends with its line, unless an operator continues it.
                 _ if depth == 0 && at > begin && token.line > self.tokens[at - 1].line => {
                     let goes_on = matches!(token.kind, Kind::Sign('.' | '?' | '+'))
                         || matches!(
@@ -229,14 +228,14 @@ impl Source<'_> {
         self.is(at + 1, '.') && self.word(at + 2) == Some("Builder")
     }
 
-    /// A builder is made, or a variable is of its type.
+    /// Notes a new builder, or a variable of the builder's type.
     fn builder(&mut self, at: usize) {
         if self.is(at + 3, '(') {
             self.builders.last = Some(at);
             if let Some(close) = closing(self.tokens, at + 3) {
                 self.builders.chains.insert(close, at);
             }
-            // NAME = new X.Builder(), with a type perhaps: NAME: X.Builder = X.Builder().
+            // Assignments: NAME = new X.Builder(), also with a type: NAME: X.Builder = X.Builder().
             let before = if at > 0 && self.word(at - 1) == Some("new") { at - 1 } else { at };
             let assigned = |at: usize| before.checked_sub(at).and_then(|at| self.word(at));
             let is_assigned = before >= 2 && self.is(before - 1, '=');
@@ -248,7 +247,7 @@ impl Source<'_> {
             }
             return;
         }
-        // X.Builder NAME, and NAME: X.Builder.
+        // Declarations: X.Builder NAME, and NAME: X.Builder.
         let name = match self.word(at + 3) {
             Some(name) => Some(name),
             None if at >= 2 && self.is(at - 1, ':') => self.word(at - 2),
@@ -259,10 +258,10 @@ impl Source<'_> {
         }
     }
 
-    /// The builder whose method stands at `at`, where that is known.
+    /// The builder on which the method at `at` is called, if it is known.
     fn receiver(&self, at: usize) -> Option<usize> {
         if at == 0 || !self.is(at - 1, '.') {
-            // Within `apply { }` of the builder that was made last.
+            // Without a receiver, the call is in the `apply { }` of the last builder.
             return self.builders.last;
         }
         let before = at.checked_sub(2)?;
@@ -287,11 +286,11 @@ impl Source<'_> {
             Ok(texts) => texts.iter().any(|(_, text)| is_pin(text)),
             Err((_, shown)) => is_pin(shown),
         });
-        // Other things have an `add` too; one with one argument is no pinner's.
+        // Other classes have a method `add` too. A pinner's `add` has at least two arguments.
         if !of_pins && (builder.is_none() || arguments.len() < 2) {
             return Ok(Vec::new());
         }
-        // Within a block any other thing may have that method.
+        // Without a receiver, the method may belong to another object of the block.
         let is_certain = of_pins || explicit;
         if let Some(builder) = builder.filter(|_| is_certain) {
             self.builders.chains.insert(close, builder);
@@ -309,7 +308,7 @@ impl Source<'_> {
                 let repeated = !around.is_empty() && self.repeat(&around, &arguments, &mut all);
                 match repeated {
                     true => Ok(all.into_iter().map(made).collect()),
-                    // A pin that it adds is not read, and then named.
+                    // If the call adds a pin after all, the pin is reported as not read.
                     false if !is_certain => Ok(Vec::new()),
                     false => Err(Problem::unsupported(&shown, NOT_KNOWN).at(unknown)),
                 }
@@ -317,16 +316,15 @@ impl Source<'_> {
         }
     }
 
-    /// The loops around a call, the outermost first: of those that began before it, the nearest ones are
-    /// looked at.
+    /// The loops around a call, the outermost first. Only the nearest loops before the call are examined.
     fn around(&self, at: usize) -> Vec<Loop> {
         let begun = self.loops.partition_point(|one| one.at < at);
         let near = self.loops[begun.saturating_sub(MAX_LIST)..begun].iter();
         near.filter(|one| one.body.contains(&at)).cloned().collect()
     }
 
-    /// What the arguments are each time around the loops, the outermost first; false where that is not
-    /// known.
+    /// Adds the arguments for each iteration of the loops, the outermost first. Gives false if a loop
+    /// cannot be resolved.
     fn repeat(&mut self, around: &[Loop], arguments: &[&[Token]], all: &mut Vec<Texts>) -> bool {
         let Some((outer, inner)) = around.split_first() else {
             let resolved: Result<Vec<Texts>, _> =
@@ -374,10 +372,11 @@ impl Source<'_> {
         known
     }
 
-    /// The texts that an argument stands for, with their lines; or what it is, and its line.
+    /// The strings of an argument with their lines; or the argument's text and line if it cannot be
+    /// resolved.
     fn resolve(&self, tokens: &[Token]) -> Resolved {
         let tokens = match tokens {
-            // Kotlin lets an argument be named.
+            // Arguments can be named in Kotlin.
             [
                 Token { kind: Kind::Word(_), .. },
                 Token { kind: Kind::Sign('='), .. },
@@ -389,7 +388,7 @@ impl Source<'_> {
     }
 }
 
-/// What each entry of a map gives to the names of a loop, or calls its members.
+/// The loop variables for each entry of a map.
 fn of_map(names: &[String], map: &Map) -> Vec<Vec<(String, Texts)>> {
     let named = |index: usize, fixed: [&str; 2]| -> Vec<String> {
         match names {
@@ -410,8 +409,7 @@ fn of_map(names: &[String], map: &Map) -> Vec<Vec<(String, Texts)>> {
     map.iter().map(entry).collect()
 }
 
-/// The blocks, by the positions of their braces or of their `if`, that a `return` or `throw` stands in
-/// directly.
+/// The blocks that contain a `return` or `throw` directly, by the position of their brace or of their `if`.
 fn leaving(tokens: &[Token]) -> HashSet<usize> {
     let mut leaving = HashSet::new();
     let mut blocks = Vec::new();
@@ -421,7 +419,7 @@ fn leaving(tokens: &[Token]) -> HashSet<usize> {
             Kind::Sign('}') => drop(blocks.pop()),
             Kind::Word(word) if word == "return" || word == "throw" => {
                 leaving.extend(blocks.last().copied());
-                // if (...) return ...
+                // A statement without braces: if (...) return ...
                 let is_if =
                     |at: &usize| matches!(&tokens[*at].kind, Kind::Word(word) if word == "if");
                 leaving.extend(before_condition(tokens, at).filter(is_if));
@@ -432,9 +430,9 @@ fn leaving(tokens: &[Token]) -> HashSet<usize> {
     leaving
 }
 
-/// The position of the `if` or the like whose condition ends in front of `at`.
+/// The position of the `if` or similar keyword whose condition ends before `at`.
 fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
-    /// The longest condition that is looked back for, in tokens.
+    /// The longest condition, in tokens.
     const MAX: usize = 200;
     let close = at.checked_sub(1)?;
     let mut depth = 0_usize;
@@ -451,7 +449,7 @@ fn before_condition(tokens: &[Token], at: usize) -> Option<usize> {
     None
 }
 
-/// The names of the class: its own, and one that it is imported as.
+/// The names of the class `CertificatePinner`: its own, and an import alias.
 fn class_names(tokens: &[Token]) -> Vec<String> {
     let mut names = vec!["CertificatePinner".to_owned()];
     for window in tokens.windows(3) {

@@ -1,16 +1,16 @@
-//! What the names of a source stand for: literals, lists of them, and what they are put together to.
+//! Resolves the names of a source: literals, lists of literals, and concatenations of them.
 
 use std::collections::{HashMap, HashSet};
 
 use super::lexer::{Kind, Token, is, word};
 
-/// The most tokens of a call, or of a statement, that are looked at.
+/// The most tokens of a call or a statement.
 pub(super) const MAX_CALL: usize = 2_000;
 
-/// The longest text that names of a source are put together to: a host or a pin is shorter.
+/// The longest concatenated text. A host or a pin is shorter.
 const MAX_LITERAL: usize = 1_024;
 
-/// The most texts of a list that a name stands for.
+/// The most strings in a list that has a name.
 pub(super) const MAX_LIST: usize = 256;
 
 /// The note about an argument whose value is not in the text.
@@ -33,7 +33,7 @@ pub(super) fn closing(tokens: &[Token], open: usize) -> Option<usize> {
     None
 }
 
-/// The arguments between the parentheses of a call; none behind a trailing comma.
+/// The arguments in the parentheses of a call. A trailing comma adds no argument.
 pub(super) fn arguments(inside: &[Token]) -> Vec<&[Token]> {
     let mut depth = 0_usize;
     let parted = inside.split(|token| {
@@ -50,11 +50,11 @@ pub(super) fn arguments(inside: &[Token]) -> Vec<&[Token]> {
 /// Literals with their lines.
 pub(super) type Texts = Vec<(usize, String)>;
 
-/// What an expression stands for; or what it is and its line, where that is not known.
+/// The strings of an expression; or its text and its line if it cannot be resolved.
 pub(super) type Resolved = Result<Texts, (usize, String)>;
 
-/// The texts that an expression stands for: literals, names of the same file, and several of them
-/// joined by `+`; all entries of a list that is spread.
+/// Resolves an expression: literals, names of the same file, concatenations with `+`, and the entries of a
+/// spread list.
 pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Resolved {
     let Some(first) = tokens.first() else { return Ok(Vec::new()) };
     let tokens = if first.kind == Kind::Sign('*') { &tokens[1..] } else { tokens };
@@ -68,7 +68,7 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
                 let (of_digits, text) = filled(text, constants).ok_or_else(|| unknown(token))?;
                 vec![(of_digits.unwrap_or(*line), text)]
             }
-            // A name, or a member of something: PINS, Config.PINS, PINS.toTypedArray().
+            // A name or a member: PINS, Config.PINS, PINS.toTypedArray().
             [token, rest @ ..] => {
                 let (rest, index) = indexed(rest);
                 let mut path = match &token.kind {
@@ -88,7 +88,7 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
                 let has_same = rest
                     .iter()
                     .any(|token| matches!(&token.kind, Kind::Word(word) if is_same(word)));
-                // Nothing else than a member of an object has a name of several words.
+                // Only a member of an object has a name of several words.
                 let is_member = constants.contains_key(&path.join("."));
                 let known = known(&path, constants)
                     .filter(|_| !is_called || has_same || path.len() > 1 && is_member)
@@ -107,7 +107,7 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
                     && found.len() == 1
                     && before[0].1.len() + found[0].1.len() <= MAX_LITERAL =>
             {
-                // The pin is at the line of its digits.
+                // The line of the pin's digits counts.
                 vec![(found[0].0, format!("{}{}", before[0].1, found[0].1))]
             }
             Some(_) => return Err(unknown(first)),
@@ -116,8 +116,8 @@ pub(super) fn texts(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
     Ok(joined.unwrap_or_default())
 }
 
-/// What a name stands for. A member of an object is known where a loop gives the object its name; of a class, which
-/// begins with a capital, the last name will do.
+/// The strings of a name. A member of an object is known if a loop has given the object its name. Of a
+/// member of a class, which begins with a capital letter, the last name counts.
 fn known<'c>(path: &[&str], constants: &'c HashMap<String, Option<Texts>>) -> Option<&'c Texts> {
     let (name, of) = path.split_last()?;
     if let Some(known) = constants.get(&path.join(".")).filter(|_| !of.is_empty()) {
@@ -127,7 +127,7 @@ fn known<'c>(path: &[&str], constants: &'c HashMap<String, Option<Texts>>) -> Op
     constants.get(*name)?.as_ref().filter(|_| of.iter().all(is_class))
 }
 
-/// What stands in front of a number that names one text of a list (`[0]`, `.get(0)`, `.first()`), and the number.
+/// Separates an index (`[0]`, `.get(0)`, `.first()`) from the name before it.
 fn indexed(rest: &[Token]) -> (&[Token], Option<usize>) {
     let kinds: Vec<&Kind> = rest.iter().rev().take(5).map(|token| &token.kind).collect();
     let number = |kind: &Kind| match kind {
@@ -151,12 +151,12 @@ fn indexed(rest: &[Token]) -> (&[Token], Option<usize>) {
     }
 }
 
-/// Whether a call gives the texts that it is called on.
+/// Whether a method returns the same strings as the list on which it is called.
 fn is_same(word: &str) -> bool {
     matches!(word, "toTypedArray" | "toArray" | "trim" | "toList")
 }
 
-/// A template with the names in it replaced, and the line of the last one.
+/// Replaces the names in a template. Gives the line of the last one, and the text.
 fn filled(
     text: &str,
     constants: &HashMap<String, Option<Texts>>,
@@ -195,11 +195,11 @@ fn filled(
     Some((of_digits, filled))
 }
 
-/// What names stand for in the whole file: a literal, or a list of them. None for one that stands for
-/// different things.
+/// The names with a value in the whole file: a literal or a list of literals. `None` for a name with
+/// different values.
 pub(super) fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
     let mut constants: HashMap<String, Option<Texts>> = HashMap::new();
-    // A second time for names that are made of others.
+    // The second pass resolves names whose values contain other names.
     for _ in 0..2 {
         let before = constants.clone();
         for (at, token) in tokens.iter().enumerate() {
@@ -221,7 +221,7 @@ pub(super) fn constants(tokens: &[Token]) -> HashMap<String, Option<Texts>> {
     constants
 }
 
-/// Whether tokens are a type, and not the rest of a list of parameters or another statement.
+/// Whether tokens form a type, and not the rest of a parameter list or another statement.
 fn is_type(tokens: &[Token]) -> bool {
     let mut depth = 0_usize;
     let mut after_word = false;
@@ -246,7 +246,7 @@ fn is_type(tokens: &[Token]) -> bool {
     })
 }
 
-/// The names that a parameter, a lambda or a loop gives to something: what they stand for differs from place to
+/// The names of parameters and of the variables of lambdas and loops. Their values differ from place to
 /// place.
 fn bound(tokens: &[Token]) -> HashSet<&str> {
     let word = |at: usize| word(tokens, at);
@@ -259,7 +259,7 @@ fn bound(tokens: &[Token]) -> HashSet<&str> {
             Kind::Sign('(' | '[' | '{') => open.push(at),
             Kind::Sign(')' | ']' | '}') => {
                 let begin = open.pop();
-                // (host, pins) -> ...
+                // Parameters of a lambda: (host, pins) -> ...
                 if let Some(begin) = begin.filter(|begin| is(*begin, '(') && is_arrow(at + 1)) {
                     let inside = tokens.get(begin..at.min(begin + 16)).unwrap_or_default();
                     names.extend(inside.iter().filter_map(|token| match &token.kind {
@@ -272,7 +272,8 @@ fn bound(tokens: &[Token]) -> HashSet<&str> {
                 let in_parentheses = open.last().is_some_and(|open| is(*open, '('));
                 let before = at.checked_sub(1);
                 let before_is = |sign: char| before.is_some_and(|before| is(before, sign));
-                // String host, List<String> pins; "a" to PIN is none.
+                // Parameters with a type: String host, List<String> pins. In "a" to PIN, PIN is no
+                // parameter.
                 let is_typed = before_is('>')
                     || before_is(']')
                     || before
@@ -292,10 +293,10 @@ fn bound(tokens: &[Token]) -> HashSet<&str> {
     names
 }
 
-/// The name in front of an equals sign, whose type may stand between.
+/// The name before an equals sign, also if a type is between them.
 pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     let word = |at: usize| word(tokens, at);
-    // val NAME: Map<String, List<String>> = ...
+    // Kotlin: val NAME: Map<String, List<String>> = ...
     let start = equals.saturating_sub(24);
     let typed = (start..equals).rev().find(|at| is(tokens.get(*at), ':'));
     let is_typed = |colon: &usize| *colon > 0 && is_type(&tokens[colon + 1..equals]);
@@ -310,7 +311,8 @@ pub(super) fn assigned(tokens: &[Token], equals: usize) -> Option<&str> {
     word(at).filter(|_| is_declared(tokens, at))
 }
 
-/// Whether the name at `at` is one of its own: no argument by its name, and no member of something else.
+/// Whether the name at `at` is declared here: it is neither a named argument nor a member of another
+/// object.
 fn is_declared(tokens: &[Token], at: usize) -> bool {
     let Some(before) = at.checked_sub(1) else { return true };
     match &tokens[before].kind {
@@ -322,26 +324,26 @@ fn is_declared(tokens: &[Token], at: usize) -> bool {
     }
 }
 
-/// Whether something is done with the value in front of `at`: another is put to it, or a member is called
-/// that gives something else.
+/// Whether the expression continues at `at`, by concatenation or by a call of a member that changes the
+/// value.
 pub(super) fn goes_on(tokens: &[Token], at: usize) -> bool {
     let Some(next) = tokens.get(at) else { return false };
     match &next.kind {
         Kind::Sign('.') => match tokens.get(at + 1).map(|token| &token.kind) {
             Some(Kind::Word(word)) if is_same(word) => {
-                // Its parentheses, and what is behind them.
+                // Continues after the parentheses of the call.
                 is(tokens.get(at + 2), '(') && goes_on(tokens, at + 4)
             }
             _ => true,
         },
         Kind::Sign('+' | '?' | '-') => true,
-        // An infix function: "a" to "b".
+        // An infix function of Kotlin: "a" to "b".
         Kind::Word(_) => at.checked_sub(1).is_some_and(|before| tokens[before].line == next.line),
         _ => false,
     }
 }
 
-/// The texts of a literal, or of a list of them.
+/// The strings of a literal or of a list of literals.
 pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>) -> Option<Texts> {
     const LISTS: [&str; 9] = [
         "arrayOf",
@@ -354,7 +356,7 @@ pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         "String",
         "List",
     ];
-    // As far as the list: new String[] {, Arrays.asList(, listOf(.
+    // Skips the beginning of a list: new String[] {, Arrays.asList(, listOf(.
     let lead = tokens.iter().take(12).take_while(|token| match &token.kind {
         Kind::Word(word) => {
             LISTS.contains(&word.as_str()) || ["new", "Arrays", "Set"].contains(&word.as_str())
@@ -376,7 +378,7 @@ pub(super) fn value(tokens: &[Token], constants: &HashMap<String, Option<Texts>>
         }
         return Some(all).filter(|all| (1..=MAX_LIST).contains(&all.len()));
     }
-    // A literal, with what is joined to it.
+    // A literal, with the literals that are concatenated to it.
     let mut end = 1;
     while is(tokens.get(end), '+') {
         end += 2;

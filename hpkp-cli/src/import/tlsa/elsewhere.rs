@@ -1,12 +1,12 @@
-//! TLSA records outside zone files: the calls of dnscontrol (`TLSA("_443._tcp", 3, 1, 1, "...")`), and texts in
-//! which the name of a record stands in front of its data, as the interfaces of name servers, their
-//! databases and unbound's `local-data` have it.
+//! Reads TLSA records outside of zone files: the calls of dnscontrol (`TLSA("_443._tcp", 3, 1, 1, "...")`),
+//! and texts in which the name of a record precedes its data, as in interfaces and databases of name
+//! servers and in unbound's `local-data`.
 
 use super::super::literal::{self, Token};
 use super::super::{ImportError, Problem};
 use super::zone::{Record, is_for_tlsa};
 
-/// Whether a text is one of these.
+/// Whether a text has one of these notations.
 pub(super) fn is_elsewhere(text: &str) -> bool {
     ["\"TLSA\"", "'TLSA'", "local-data", "TLSA("].iter().any(|mark| text.contains(mark))
 }
@@ -14,7 +14,7 @@ pub(super) fn is_elsewhere(text: &str) -> bool {
 /// The records of a text that is no zone file.
 ///
 /// # Errors
-/// Where the name of a record is not certain.
+/// The name of a record is not certain.
 pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     match text.contains("TLSA(") {
         true => calls(&literal::tokens(text)),
@@ -22,12 +22,12 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     }
 }
 
-/// `D("ZONE", ..., TLSA("NAME", USAGE, SELECTOR, MATCHING, "DATA"))`.
+/// Reads the calls `D("ZONE", ..., TLSA("NAME", USAGE, SELECTOR, MATCHING, "DATA"))`.
 fn calls(tokens: &[Token<'_>]) -> Result<Vec<Record>, ImportError> {
     let text = |at: usize| tokens.get(at).and_then(Token::text);
     let is = |at: usize, mark: char| tokens.get(at).is_some_and(|token| token.is(mark));
     let mut zone = None;
-    // DefaultTTL(3600)
+    // The value of DefaultTTL(3600).
     let mut default = None;
     let mut records = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
@@ -77,10 +77,10 @@ fn calls(tokens: &[Token<'_>]) -> Result<Vec<Record>, ImportError> {
     Ok(records)
 }
 
-/// Records whose names stand in front of their data.
+/// Reads records whose names precede their data.
 fn words(text: &str) -> Result<Vec<Record>, ImportError> {
     let mut records = Vec::new();
-    // The name that was read last, and whether data followed it.
+    // The line and the text of the last name, and whether data followed it.
     let mut owner: Option<(usize, &str, bool)> = None;
     let mut numbers: Vec<&str> = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {

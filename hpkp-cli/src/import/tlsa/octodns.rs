@@ -1,7 +1,7 @@
-//! octoDNS' YAML: the records of one zone, which is the name of the file, under their names.
+//! Reads octoDNS' YAML: the records of one zone, under their names. The name of the file is the zone.
 //!
-//! A name has one record, or a list of them; a record has `value` or a list of `values`. No more of YAML is
-//! read: what is written in another way is found by the check of what was not read.
+//! A name has one record or a list of them; a record has `value` or a list of `values`. Other YAML syntax
+//! is not supported; the check of pins that were not read reports records in it.
 
 use super::super::{ImportError, Problem};
 use super::zone::{self, Record};
@@ -9,7 +9,7 @@ use super::zone::{self, Record};
 /// The member that has the data.
 const DATA: &str = "certificate_association_data";
 
-/// Whether a text has a TLSA record of this form.
+/// Whether a text has a TLSA record in this notation.
 pub(super) fn is_octodns(text: &str) -> bool {
     let is_type = |line: &str| {
         let mut kinds = line.match_indices("type:").map(|(at, mark)| &line[at + mark.len()..]);
@@ -18,10 +18,10 @@ pub(super) fn is_octodns(text: &str) -> bool {
     text.contains(DATA) && text.lines().any(is_type)
 }
 
-/// The records of a text, of the zone that the name of its file says.
+/// Reads the records of a text. The zone is the name of the file.
 ///
 /// # Errors
-/// Where the zone is not known, or a value is not whole.
+/// The zone is not known, or a value is incomplete.
 pub(super) fn records(text: &str, file: Option<&str>) -> Result<Vec<Record>, ImportError> {
     let mut reader = Reader { zone: file.and_then(zone_of), ..Reader::default() };
     for (line, content) in (1..).zip(text.lines()) {
@@ -40,7 +40,7 @@ pub(super) fn records(text: &str, file: Option<&str>) -> Result<Vec<Record>, Imp
     Ok(reader.records)
 }
 
-/// `example.com` of `zones/example.com.yaml`, and of `zones/example.com./www.yaml`.
+/// The zone: `example.com` for `zones/example.com.yaml` and for `zones/example.com./www.yaml`.
 fn zone_of(file: &str) -> Option<String> {
     let mut parts = file.rsplit('/');
     let name = parts.next()?;
@@ -60,9 +60,9 @@ struct Reader {
     zone: Option<String>,
     records: Vec<Record>,
     owner: String,
-    /// How far the hyphens of a name's list of records are from the margin, where it has a list.
+    /// The indentation of the hyphens of the name's list of records, if it has a list.
     list: Option<usize>,
-    /// Whether nothing of the name has been read.
+    /// Whether nothing of the current name has been read.
     is_first: bool,
     kind: String,
     ttl: Option<u32>,
@@ -99,7 +99,7 @@ impl Reader {
         self.pairs(line, rest, hyphen)
     }
 
-    /// Takes the pairs of a line, which may be within braces.
+    /// Reads the pairs of a line, which may be in braces.
     fn pairs(&mut self, line: usize, text: &str, begins: bool) -> Result<(), ImportError> {
         if begins {
             self.values.push(Value { line, ..Value::default() });
@@ -128,7 +128,7 @@ impl Reader {
             }
             if let Some(last) = self.values.last_mut() {
                 last.parts[part] = Some(value);
-                // Where the data are, the check of what was not read looks for them.
+                // The check of pins that were not read expects the line of the data.
                 last.line = if part == 3 { line } else { last.line };
             }
         }

@@ -1,11 +1,11 @@
-//! The data of TLSA records in whatever text they stand: a zone, the calls of dnscontrol, YAML of
-//! octoDNS, JSON of an interface. For the check of what no reader has accounted for.
+//! Finds the data of TLSA records in any text: a zone, calls of dnscontrol, YAML of octoDNS, JSON of an
+//! interface. For the check of pins that no reader has accounted for.
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hpkp_core::pin::Pin;
 
-/// Calls `found` with the place of what looks like the data of a TLSA record, and what stands for it: the
-/// 32 bytes themselves, or the hash of the 64.
+/// Calls `found` with the position of each text that looks like the data of a TLSA record, and with the pin
+/// that represents it: the 32 bytes themselves, or a hash of longer data.
 pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)) {
     let lower = text.to_ascii_lowercase();
     let has = ["tlsa", "type52", "_tcp", "_udp"].iter().any(|mark| lower.contains(mark));
@@ -18,7 +18,7 @@ pub(in super::super) fn candidates(text: &str, mut found: impl FnMut(usize, Pin)
     let mut at = 0;
     let mut end_of_last = 0;
     loop {
-        // The next word; between the words of a run there are blanks and parentheses alone.
+        // Only blanks and parentheses may separate the words of a run.
         while at < bytes.len() && !is_of_word(bytes[at]) {
             at += 1;
         }
@@ -48,7 +48,7 @@ fn is_of_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
 }
 
-/// Finds the data among the words of a run, which may have others in front of it and behind it.
+/// Finds the data in a run of hexadecimal words, which may contain other words before and after the data.
 fn data(bytes: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnMut(usize, Pin)) {
     let mut first = 0;
     while let Some((begin, _)) = run.get(first).copied() {
@@ -74,12 +74,12 @@ fn data(bytes: &[u8], lower: &str, run: &[(usize, usize)], found: &mut impl FnMu
     }
 }
 
-/// Whether the digits are the three parameters of a record in the form for unknown types.
+/// Whether the digits are the three parameters of a record in the notation for unknown types.
 fn is_generic(digits: &[u8]) -> bool {
     digits.chunks(2).all(|one| one[0] == b'0' && matches!(one[1], b'0'..=b'3'))
 }
 
-/// What is hashed to data that is announced, by its matching type.
+/// The matching type that precedes the data.
 #[derive(Clone, Copy)]
 enum MatchingType {
     Any,
@@ -87,7 +87,7 @@ enum MatchingType {
     Sha512,
 }
 
-/// Whether the three parameters of a record are in front, or the name of its data.
+/// The matching type, if the three parameters of a record or the name of the data precede.
 fn announced(before: &[u8], lower: &str, at: usize) -> Option<MatchingType> {
     let name = &lower.as_bytes()[at.saturating_sub(48)..at];
     let name = String::from_utf8_lossy(name);
@@ -111,7 +111,8 @@ fn announced(before: &[u8], lower: &str, at: usize) -> Option<MatchingType> {
     })
 }
 
-/// What stands for data in the account of what was read: it itself, where it has the length of a pin.
+/// The pin that represents the data of a record in the account of pins: the data themselves if they have
+/// the length of a pin, else their hash.
 pub(in super::super) fn stand_in(data: &[u8]) -> Pin {
     let bytes = <[u8; Pin::BYTES]>::try_from(data);
     Pin::from_bytes(bytes.unwrap_or_else(|_| openssl::sha::sha256(data)))

@@ -1,25 +1,26 @@
-//! tinydns' data: `:NAME:52:DATA:TTL`, whose data have octal escapes, and `CNAME:TARGET:TTL` with a C in
-//! front.
+//! Reads tinydns' data: `:NAME:52:DATA:TTL` with octal escapes in the data, and `CNAME:TARGET:TTL` with a C
+//! as prefix.
 
 use super::super::{ImportError, Problem};
 use super::zone::{self, Record};
 
-/// The number of the type TLSA.
+/// The type number of TLSA.
 const TLSA: &str = "52";
 
-/// Whether a text has a TLSA record of this form.
+/// Whether a text has a TLSA record in this notation.
 pub(super) fn is_tinydns(text: &str) -> bool {
     text.lines().any(|line| generic(line).is_some())
 }
 
-/// The parts of a line with a TLSA record: its name, its data as they are written, its time to live.
+/// The parts of a line with a TLSA record: name, escaped data, time to live.
 fn generic(line: &str) -> Option<(&str, &str, &str)> {
     let mut parts = line.strip_prefix(':')?.split(':');
     let (name, kind, data) = (parts.next()?, parts.next()?, parts.next()?);
     (kind.trim() == TLSA).then(|| (name, data, parts.next().unwrap_or_default()))
 }
 
-/// Calls `found` with the place and the data of each TLSA record, for the check of what was not read.
+/// Calls `found` with the position and the data of each TLSA record, for the check of pins that were not
+/// read.
 pub(super) fn data(text: &str, mut found: impl FnMut(usize, Vec<u8>)) {
     let mut start = 0;
     for line in text.split('\n') {
@@ -36,7 +37,7 @@ pub(super) fn data(text: &str, mut found: impl FnMut(usize, Vec<u8>)) {
 /// The records of a text.
 ///
 /// # Errors
-/// Where the data of a TLSA record cannot be read.
+/// The data of a TLSA record are invalid.
 pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     let mut records = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
@@ -63,7 +64,7 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     Ok(records)
 }
 
-/// Data with `\ooo` for a byte.
+/// Decodes data in which `\ooo` stands for a byte.
 fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut rest = text.trim_end_matches('\r').as_bytes();

@@ -1,13 +1,13 @@
-//! Zone files: names, parentheses, comments and quotation marks (RFC 1035 section 5.1), unknown
-//! types (RFC 3597 section 5).
+//! Reads zone files: names, parentheses, comments and quotation marks (RFC 1035 section 5.1), unknown types
+//! (RFC 3597 section 5).
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use hpkp_core::published::tlsa::Protocol;
 
 use super::super::{ImportError, Problem};
 
-/// Whether a client may ask for TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. That of a
-/// challenge or of a policy for mail has nothing to do with them.
+/// Whether clients may query TLSA records at a name: `_443._tcp.HOST`, `*._tcp.HOST`. The names of
+/// challenges and mail policies have no TLSA records.
 pub(super) fn is_for_tlsa(name: &str) -> bool {
     let mut labels = name.split('.');
     let (first, second) = (labels.next().unwrap_or_default(), labels.next().unwrap_or_default());
@@ -23,31 +23,31 @@ pub(super) fn is_transport(label: &str) -> bool {
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// The line, from 1, on which it begins.
+    /// The first line of the record, from 1.
     pub(super) line: usize,
-    /// Its whole name, without the root dot.
+    /// The full name, without the root dot.
     pub(super) owner: String,
     /// Its type, in capitals.
     pub(super) kind: String,
     /// Its time to live, in seconds.
     pub(super) ttl: Option<u32>,
     data: Vec<String>,
-    /// What names in its data are relative to.
+    /// The origin of relative names in the data.
     origin: Option<String>,
 }
 
 impl Record {
-    /// A TLSA record of these words.
+    /// A TLSA record with these words as data.
     pub(super) fn tlsa(line: usize, owner: String, ttl: Option<u32>, data: Vec<String>) -> Self {
         Self { line, owner, kind: "TLSA".to_owned(), ttl, data, origin: None }
     }
 
-    /// A name that stands for another one, which ends with the root dot.
+    /// An alias record; `target` ends with the root dot.
     pub(super) fn alias(line: usize, owner: String, ttl: Option<u32>, target: String) -> Self {
         Self { line, owner, kind: "CNAME".to_owned(), ttl, data: vec![target], origin: None }
     }
 
-    /// Of a CNAME or DNAME, the name that it stands for, without the root dot.
+    /// The target of a CNAME or DNAME, without the root dot.
     pub(super) fn target(&self) -> Option<String> {
         absolute(self.data.first()?, self.origin.as_deref(), self.line).ok()
     }
@@ -85,20 +85,20 @@ fn hex(digits: &str) -> Option<Vec<u8>> {
     HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()
 }
 
-/// An entry: what parentheses hold together, or else a line.
+/// An entry: one line, or the lines that parentheses join.
 #[derive(Debug)]
 struct Entry {
     line: usize,
-    /// Whether it begins with white space: its name is that of the entry before.
+    /// Whether the entry begins with white space and thus has the name of the previous entry.
     continues: bool,
     words: Vec<String>,
 }
 
-/// What follows the name in an entry.
+/// The words after the name in an entry.
 struct Line {
     kind: Option<String>,
     stated_ttl: Option<u32>,
-    /// Whether it is a sentence, as `host -t TLSA` prints it: NAME has TLSA record 3 1 1 ...
+    /// Whether the entry is a sentence of `host -t TLSA`: NAME has TLSA record 3 1 1 ...
     is_sentence: bool,
     words: Vec<String>,
 }
@@ -118,7 +118,7 @@ impl Line {
     }
 }
 
-/// Fails where an entry begins with the data of a TLSA record.
+/// Fails if an entry begins with the data of a TLSA record.
 fn has_name(stated: &str, kind: Option<&str>, line: usize) -> Result<(), ImportError> {
     let is_data = stated.chars().all(|c| c.is_ascii_digit())
         && kind.is_none_or(|word| hex(word).is_some_and(|data| data.len() > 4));
@@ -141,7 +141,8 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     let mut records = Vec::new();
     let mut origin: Option<String> = None;
     let mut times = Times::default();
-    // As it was stated, and what it is: a later $ORIGIN changes nothing of it (RFC 1035 section 5.1).
+    // The name as written, and the resolved name. A later $ORIGIN does not change it (RFC 1035 section
+    // 5.1).
     let mut owner: Option<(String, Result<String, ImportError>)> = None;
     for Entry { line, continues, words } in entries(text)? {
         let mut words = words.into_iter().peekable();
@@ -177,7 +178,7 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
         let Some(kind) = kind else { continue };
         let ttl = times.of(stated_ttl, text);
         let kind = kind.to_ascii_uppercase();
-        // Names of other records are nobody's business here, whatever is wrong with them.
+        // Names of other record types are not checked, even if they are invalid.
         if !["TLSA", "TYPE52", "CNAME", "DNAME"].contains(&kind.as_str()) {
             continue;
         }
@@ -186,7 +187,7 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
             .ok_or_else(|| Problem::unexpected(&kind, "a record whose name is known").at(line))?;
         let owner = match name {
             Ok(name) => name.clone(),
-            // `host` leaves the root dot out.
+            // `host` prints names without the root dot.
             Err(_) if is_sentence => stated.clone(),
             Err(error) => return Err(error.clone()),
         };
@@ -195,28 +196,28 @@ pub(super) fn records(text: &str) -> Result<Vec<Record>, ImportError> {
     Ok(records)
 }
 
-/// The times to live that records have which state none.
+/// The defaults for records without a time to live.
 #[derive(Default)]
 struct Times {
-    /// As $TTL has it (RFC 2308 section 4).
+    /// The value of $TTL (RFC 2308 section 4).
     default: Option<u32>,
-    /// That of the record before (RFC 1035 section 5.1).
+    /// The value of the previous record (RFC 1035 section 5.1).
     last: Option<u32>,
 }
 
 impl Times {
-    /// That of a record of `text` which states this one.
+    /// The time to live of a record for which `text` states `stated`.
     fn of(&mut self, stated: Option<u32>, text: &str) -> Option<u32> {
         self.last = stated.or(self.last);
         match stated.or(self.default).or(self.last) {
-            // In an export of Cloudflare 1 stands for "automatic", which is five minutes.
+            // In an export of Cloudflare, 1 means "automatic", which is five minutes.
             Some(1) if text.contains(".ns.cloudflare.com") => Some(300),
             ttl => ttl,
         }
     }
 }
 
-/// A name without the root dot: relative ones lie below the origin.
+/// Resolves a name, without the root dot. Relative names are below the origin.
 fn absolute(name: &str, origin: Option<&str>, line: usize) -> Result<String, ImportError> {
     match (name.strip_suffix('.'), origin) {
         (Some(whole), _) => Ok(whole.to_owned()),
@@ -252,7 +253,7 @@ pub(super) fn time(word: &str) -> Option<u32> {
     (!word.is_empty()).then_some(seconds)
 }
 
-/// Whether a word is a class or a time to live, which may stand before the type in either order.
+/// Whether a word is a class or a time to live; both may precede the type in either order.
 fn is_class_or_time(word: &str) -> bool {
     // CLASS1 is IN (RFC 3597 section 5).
     let generic = word.get(..5).filter(|word| word.eq_ignore_ascii_case("CLASS"));
@@ -314,8 +315,8 @@ fn entries(text: &str) -> Result<Vec<Entry>, ImportError> {
     Ok(entries)
 }
 
-/// Where a word ends that has no quotation marks; a backslash takes the meaning from the next
-/// character (RFC 1035 section 5.1).
+/// The end of a word without quotation marks. A backslash escapes the next character (RFC 1035 section
+/// 5.1).
 fn end_of_word(text: &str) -> usize {
     let mut escaped = false;
     let end = text.char_indices().find(|(_, c)| {
@@ -326,7 +327,7 @@ fn end_of_word(text: &str) -> usize {
     end.map_or(text.len(), |(at, _)| at)
 }
 
-/// Where the quotation mark is that ends a text; a backslash takes the meaning from the next one.
+/// The position of the closing quotation mark. A backslash escapes the next one.
 fn closing(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.bytes().position(|byte| {
