@@ -45,7 +45,7 @@ fn install(arguments: &InstallArguments, report: &mut Report) -> Result<Exit, St
     let patience = (!arguments.dry_run).then_some(arguments.timeout);
     let mut place = Place::open(&arguments.to, patience)?;
     let interrupted = match arguments.dry_run {
-        true => recover::foretold(&place, report)?,
+        true => recover::preview(&place, report)?,
         false => recover::run(&mut place, arguments, report)?,
     };
     if arguments.recover {
