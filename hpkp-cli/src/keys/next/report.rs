@@ -112,7 +112,7 @@ fn lines(today: &Today, key: &NextKey) -> Vec<String> {
     let host = &today.host;
     let mut lines = vec![
         format!("{}  private key {} ({})", view.pin, view.file, key.kind),
-        said(host.as_str(), &view),
+        state_line(host.as_str(), &view),
     ];
     if let Some(at) = &view.handed_over {
         lines.push(format!("handed over: {at}"));
@@ -131,7 +131,7 @@ fn lines(today: &Today, key: &NextKey) -> Vec<String> {
 }
 
 /// When the key may be used, in one line.
-fn said(host: &str, view: &View) -> String {
+fn state_line(host: &str, view: &View) -> String {
     let since = match &view.published_since {
         Some(since) => format!("published since {since}"),
         None => "not published yet".to_owned(),
