@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_said_once() {
+    fn each_reason_is_printed_once() {
         let closed = |path: String, why: &str| Closed { path, why: why.to_owned() };
         let mut all: Vec<Closed> = (0..7).map(|n| closed(format!("/d{n}"), "denied")).collect();
         all.push(closed("/k".to_owned(), "encrypted"));

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_byte_too_many_is_too_many() {
+    fn input_above_the_limit_is_refused() {
         assert_eq!(all(&[0; 8][..], 8).ok().map(|bytes| bytes.len()), Some(8));
         assert!(matches!(all(&[0; 9][..], 8), Err(InputError::TooLarge { limit: 8 })));
     }

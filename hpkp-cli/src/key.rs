@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_a_dot_and_a_file_its_ending() {
+    fn a_file_name_is_not_taken_for_a_host() {
         for text in ["www.example.com", "localhost", "192.0.2.1", "::1"] {
             assert!(is_host(text), "{text}");
         }

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_cannot_upset_a_terminal() {
+    fn control_characters_in_a_path_are_escaped() {
         assert_eq!(path(Path::new("/a b/ü\x1b[2J\n\\x")), "/a b/ü\\u{1b}[2J\\n\\\\x");
     }
 

@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_a_host_and_a_port() {
+    fn addresses_are_parsed_with_and_without_a_port() {
         for (text, host, port) in [
             ("www.Example.com:443", "www.example.com", 443),
             ("127.0.0.1:8443", "127.0.0.1", 8443),

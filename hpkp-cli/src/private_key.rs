@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_key_tells_nothing() {
+    fn data_without_a_key_give_no_pin() {
         assert_eq!(from_der(b"", None), None);
         assert_eq!(from_der(b"0\x03\x02\x01\x00", None), None);
     }

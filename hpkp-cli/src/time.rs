@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_begins_early_and_ends_late() {
+    fn a_day_begins_at_midnight_and_ends_with_its_last_second() {
         assert_eq!(begin("1970-01-02"), Ok(86_400));
         assert_eq!(end("1970-01-02"), Ok(2 * 86_400 - 1));
         assert_eq!(begin("1970-01-02T00:00:01+00:00"), Ok(86_401));

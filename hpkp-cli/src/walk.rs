@@ -186,13 +186,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_systems_of_the_kernel_are_known() {
+    fn kernel_file_systems_are_recognised() {
         assert!(is_of_kernel(Path::new("/proc")) && is_of_kernel(Path::new("/sys")));
         assert!(!is_of_kernel(Path::new("/")) && !is_of_kernel(Path::new("/nowhere")));
     }
 
     #[test]
-    fn a_walk_can_be_broken_off() {
+    fn a_walk_can_be_stopped() {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["a", "b", "c"] {
             fs::write(directory.path().join(name), name).expect("a file");

@@ -132,7 +132,7 @@ mod tests {
     use crate::import::samples::A;
 
     #[test]
-    fn a_format_is_told_by_what_it_has() {
+    fn formats_are_recognised_by_their_content() {
         for (text, format) in [
             ("<network-security-config/>".to_owned(), Some(Format::Android)),
             ("kTSKPinnedDomains: [".to_owned(), Some(Format::Trustkit)),

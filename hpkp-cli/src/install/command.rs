@@ -174,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn both_streams_and_the_code_are_kept() {
+    fn both_output_streams_and_the_exit_code_are_captured() {
         assert_eq!(ran("echo a; echo b >&2; exit 3"), (Some(3), "a\nb".to_owned()));
         assert_eq!(ran("printf 'a\\033[2J\\n'").1, "a\\x1b[2J");
     }
 
     #[test]
-    fn a_private_key_in_the_output_is_not_shown() {
+    fn a_private_key_in_the_output_is_left_out() {
         let key = "-----BEGIN EC PRIVATE KEY-----\nc2VjcmV0\n-----END EC PRIVATE KEY-----";
         let (_, text) = ran(&format!("echo before; echo '{key}'; echo after"));
         assert_eq!(text, "before\n(a private key; not shown)\nafter");

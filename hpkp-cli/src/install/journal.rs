@@ -22,7 +22,7 @@ const MAX: usize = 1 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Form {
-    /// It did not exist.
+    /// The path did not exist.
     #[default]
     Absent,
     /// A directory.

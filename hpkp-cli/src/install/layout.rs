@@ -158,8 +158,8 @@ impl<'a> Old<'a> {
         }
     }
 
-    /// Whether a key belongs to no certificate in the directory and lies beside no other key. Then one of
-    /// the two files was replaced by hand.
+    /// Whether a key is the only separate key in the directory, or belongs to no certificate there, because
+    /// somebody has replaced one of two files.
     fn is_orphan(&self, file: &PemFile) -> bool {
         let fits = |one: &PemFile| match &file.key {
             KeyState::One(key) => one.leaf_of(key),

@@ -35,9 +35,9 @@ pub(crate) enum Role {
 /// A certificate, the chain that is sent after it, and the key.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    /// Where the certificate was read.
+    /// The file of the certificate.
     pub(crate) certificate: PathBuf,
-    /// Where the key was read.
+    /// The file of the key.
     pub(crate) key_file: PathBuf,
     /// The leaf first; never empty.
     pub(crate) chain: Vec<Arc<Certificate>>,

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_finished_is_replaced_and_damage_is_named() {
+    fn an_incomplete_line_is_replaced_and_damage_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         record(dir.path(), &drill(100, 1, true)).unwrap();

@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_comes_before_the_ending() {
+    fn the_kind_is_inserted_before_the_extension() {
         for (path, expected) in [
             ("backup.key", "backup.rsa.key"),
             ("/a.b/backup", "/a.b/backup.rsa"),

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_have_many_names_and_limits() {
+    fn kinds_of_keys_have_aliases_and_limits() {
         for (text, kind) in [
             ("p256", KeyKind::P256),
             ("P-384", KeyKind::P384),

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn people_type_in_their_own_way() {
+    fn lines_typed_with_other_separators_are_read() {
         let der = der();
         let text = write(&der);
         assert_eq!(text.lines().count(), 8);
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named_with_its_line() {
+    fn each_mistake_is_reported_with_its_line() {
         let text = write(&der());
         let lines: Vec<&str> = text.lines().collect();
         let without = |number: usize| {

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_text_reads_back_as_it_looks() {
+    fn qr_codes_of_a_text_page_can_be_scanned() {
         for kind in [KeyKind::P256, KeyKind::Ed25519, KeyKind::Rsa(2048)] {
             let file = KeyFile::new(&kind.generate().unwrap(), None).unwrap();
             let names = ["www.example.com".parse().unwrap()];

@@ -126,7 +126,7 @@ mod tests {
     use crate::keys::KeyKind;
 
     #[test]
-    fn openssl_reads_what_was_made() {
+    fn openssl_reads_a_plain_key() {
         for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048), KeyKind::Ed25519] {
             let key = kind.generate().unwrap();
             let pem = KeyFile::new(&key, None).unwrap().pem();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn openssl_decrypts_what_was_encrypted() {
+    fn openssl_decrypts_an_encrypted_key() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("passphrase");
         std::fs::write(&file, "correct horse\r\nsecond line").unwrap();

@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_there_is_kept_and_nothing_is_left_over() {
+    fn the_previous_file_is_kept_and_no_temporary_file_remains() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("site.key");
         // An interrupted process has left an incomplete file.

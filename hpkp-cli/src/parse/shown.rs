@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_have_a_place_in_what_is_shown() {
+    fn printable_text_has_the_position_of_each_byte() {
         let (shown, places) = printable(b"a\x1b\xffb");
         assert_eq!(shown, "a\\x1b\\xffb");
         assert_eq!(places, [0, 1, 5, 9]);

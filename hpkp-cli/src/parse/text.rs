@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_a_response() {
+    fn headers_in_the_lines_of_a_response_are_found() {
         let text = b"HTTP/2 200\r\npublic-key-pins:  a \r\nX: y\r\nPublic-Key-Pins:b\nPublic-Key-Pins-Report-Only: c";
         let all = [
             (FieldKind::Enforced, vec![b"a".to_vec(), b"b".to_vec()]),

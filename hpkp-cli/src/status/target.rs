@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_that_which_is_named() {
+    fn hosts_are_parsed_with_and_without_a_port() {
         for (text, host, port) in [
             ("www.example.com", "www.example.com", None),
             ("WWW.example.com:8443", "www.example.com", Some(8443)),

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_refuses_or_looks_up_is_said() {
+    fn invalid_addresses_and_host_names_are_reported() {
         for text in ["0", "70000", "a:0", "[::", "[x]:1", "443 sll", ":443", "unix:", "3-1"] {
             assert!(parsed(text).is_err(), "{text}");
         }
