@@ -33,7 +33,7 @@ pub(super) struct Site {
     pub(super) policy: Option<Policy>,
     /// The name of the policy in the configuration.
     pub(super) policy_name: String,
-    /// The certificates that change, one for each kind of key.
+    /// The certificates that the plan is about, one for each kind of key.
     pub(super) certificates: Vec<InUse>,
     /// The position of the certificate that was given with `--cert`, if it was the only one.
     pub(super) named: Option<usize>,

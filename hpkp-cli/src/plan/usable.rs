@@ -195,7 +195,7 @@ fn relied(pin: Pin, kind: Option<Slot>, future: &Future) -> Option<Relied> {
     };
     let keys = match (of_each.next(), of_each.next()) {
         (Some(one), None) => one.keys.clone(),
-        // The servers have certificates of different CAs, so the CA of the new one is unknown.
+        // No server or several different ones are on record, so the CA of the new certificate is unknown.
         _ => unknown()?,
     };
     Relied::default().and_leaf(pin, &keys, true)

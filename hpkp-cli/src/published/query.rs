@@ -61,7 +61,7 @@ struct Verified {
     torn: Vec<String>,
     /// Whether records are newer than the clock.
     clock_behind: bool,
-    /// Files `hpkp-heard` that cannot be read.
+    /// Files `hpkp-heard` that cannot be used.
     unusable_heard: Vec<String>,
 }
 
