@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn elements_end_where_they_say() {
+    fn a_truncated_element_is_refused() {
         assert_eq!(element(&[4, 1, 7, 9]), Some((4, &[7][..], &[9][..])));
         assert_eq!(element(&[4, 0x81, 1, 7]), Some((4, &[7][..], &[][..])));
         for cut in [&[][..], &[4], &[4, 2, 7], &[4, 0x80, 7], &[4, 0x85, 0, 0, 0, 0, 1, 7]] {
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_der() {
+    fn lengths_are_encoded_in_der() {
         assert_eq!(written(4, &[7; 3]), [4, 3, 7, 7, 7]);
         assert_eq!(written(4, &[7; 0x80])[..3], [4, 0x81, 0x80]);
         assert_eq!(written(4, &[7; 0x100])[..4], [4, 0x82, 1, 0]);

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_comes_before_what_is_unknown() {
+    fn no_takes_precedence_over_undetermined() {
         assert_eq!(Exit::Undetermined.and(Exit::No), Exit::No);
         assert_eq!(Exit::No.and(Exit::Undetermined), Exit::No);
         assert_eq!(Exit::Fine.and(Exit::Undetermined), Exit::Undetermined);

@@ -1,4 +1,4 @@
-//! Files and standard input, each with a limit.
+//! Reads files and standard input, with a limit of size.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, StdinLock};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::exit::Exit;
 use crate::output;
 
-/// Why something was not read.
+/// Why an input was not read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
     #[error("{}", output::os(.0))]
@@ -21,14 +21,14 @@ pub(crate) enum InputError {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// Something in a directory that is no regular file any more.
+    /// A directory entry that is not a regular file, or no longer one.
     #[error("not a regular file")]
     NotAFile,
 }
 
 impl InputError {
-    /// How a command ends that needs the input: what is too large is no key, what cannot be read may
-    /// be one.
+    /// The exit code of a command that needs the input. An input that is too large contains no key, so the
+    /// answer is no; an unreadable one may contain a key.
     pub(crate) const fn exit(&self) -> Exit {
         match self {
             Self::TooLarge { .. } => Exit::No,
@@ -37,13 +37,13 @@ impl InputError {
     }
 }
 
-/// The content of a file that the user named: a FIFO is read too, since a shell's `<(...)` is one.
+/// Reads a file that the user named. A FIFO is accepted, because a shell's `<(...)` is one.
 pub(crate) fn named(path: &Path, limit: usize) -> Result<Vec<u8>, InputError> {
     all(File::open(path)?, limit)
 }
 
-/// The content of a file that was found in a directory. The user did not name a FIFO there, so the
-/// command does not wait for one. The buffer is wiped: it may be a private key.
+/// Reads a file that was found in a directory. A FIFO is refused there, because the command would wait for
+/// its writer. The buffer is wiped, since the file may contain a private key.
 pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file =
         OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
@@ -51,7 +51,7 @@ pub(crate) fn found(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Inp
     if !metadata.is_file() {
         return Err(InputError::NotAFile);
     }
-    // Nothing of a large file is read for nothing.
+    // The size is known, so a file that is too large is not read at all.
     if metadata.len() > limit as u64 {
         return Err(InputError::TooLarge { limit });
     }
@@ -63,7 +63,7 @@ pub(crate) fn standard(limit: usize) -> Result<Vec<u8>, InputError> {
     all(io::stdin().lock(), limit)
 }
 
-/// The content of a file that may have a private key, in a buffer that is wiped.
+/// Reads a file that may contain a private key, into a buffer that is wiped.
 pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     let file = File::open(path)?;
     let metadata = file.metadata()?;
@@ -74,12 +74,12 @@ pub(crate) fn secret(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, In
     wiped(file, length.min(limit), limit)
 }
 
-/// The content of standard input, which may have a private key, in a buffer that is wiped.
+/// Reads standard input, which may contain a private key, into a buffer that is wiped.
 pub(crate) fn secret_standard(limit: usize) -> Result<Zeroizing<Vec<u8>>, InputError> {
     wiped(Unbuffered::new(), 0, limit)
 }
 
-/// Standard input without the buffer of Rust, which keeps what went through it until the process ends.
+/// Standard input without Rust's buffer, which is not wiped before the process ends.
 pub(crate) struct Unbuffered(StdinLock<'static>);
 
 impl Unbuffered {
@@ -94,13 +94,14 @@ impl Read for Unbuffered {
     }
 }
 
-/// A buffer that grows leaves its old self behind, so this one grows by moving to a new one.
+/// Reads into a buffer that is wiped. A growing `Vec` would leave unwiped copies behind, so a full buffer
+/// is replaced by a new one.
 fn wiped(
     mut source: impl Read,
     expected: usize,
     limit: usize,
 ) -> Result<Zeroizing<Vec<u8>>, InputError> {
-    // One byte more than expected: the end is found without a larger buffer.
+    // One byte more than expected, so that the end of the input is found without a larger buffer.
     let first = if expected == 0 { 4096 } else { expected + 1 };
     let mut all = Zeroizing::new(vec![0; first]);
     let mut end = 0;
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_byte_too_many_is_too_many() {
+    fn input_above_the_limit_is_refused() {
         assert_eq!(all(&[0; 8][..], 8).ok().map(|bytes| bytes.len()), Some(8));
         assert!(matches!(all(&[0; 9][..], 8), Err(InputError::TooLarge { limit: 8 })));
     }

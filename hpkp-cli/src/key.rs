@@ -1,4 +1,4 @@
-//! A key on the command line: a pin, or a file whose first key is meant.
+//! Parses a key on the command line: a pin, or a file with a key.
 
 use std::ffi::OsStr;
 use std::io;
@@ -14,20 +14,20 @@ use crate::keys::Passphrase;
 use crate::output;
 use crate::private_key::{self, KeyPin};
 
-/// Where a pin comes from.
+/// The source of a pin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// It was written.
+    /// The argument is the pin itself.
     Argument,
-    /// It is that of the first key in a file.
+    /// The pin belongs to the first key in a file.
     File,
 }
 
-/// The pin that `text` is, or that of the first key in the file that it names; a private key will do, if it
-/// is not encrypted or `passphrase` opens it.
+/// The pin in `text`, or the pin of the first key in the file with this name. A private key is accepted if
+/// it is not encrypted or `passphrase` opens it.
 ///
 /// # Errors
-/// It is neither, or the file cannot be read.
+/// The text is neither a pin nor a file with a key, or the file cannot be read.
 pub(crate) fn pin(text: &OsStr, passphrase: Option<&Passphrase>) -> Result<(Pin, Origin), Failure> {
     let shown = output::path(Path::new(text));
     let not_a_pin = match text.to_str().map(str::parse::<Pin>) {
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_has_a_dot_and_a_file_its_ending() {
+    fn a_file_name_is_not_taken_for_a_host() {
         for text in ["www.example.com", "localhost", "192.0.2.1", "::1"] {
             assert!(is_host(text), "{text}");
         }

@@ -1,8 +1,8 @@
-//! The `hpkp` command: pins of files and servers, the records of pins that clients hold, and the
-//! formats in which others keep pins.
+//! The `hpkp` command: computes pins of files and servers, manages the records of pins that clients hold,
+//! and converts pins between formats.
 //!
-//! The knowledge is in the core. This crate reads input (files, standard input, TLS connections,
-//! private keys) and prints results: lines for people, JSON for scripts.
+//! The core contains the rules. This crate reads input (files, standard input, TLS connections, private
+//! keys) and prints results: text for people, JSON for scripts.
 
 #![forbid(unsafe_code)]
 
@@ -45,7 +45,7 @@ mod walk;
 use arguments::Command;
 pub use exit::Exit;
 
-/// Runs the command with the arguments of the process and says how it ends.
+/// Runs the command with the arguments of the process, and gives the exit code.
 #[must_use]
 pub fn run() -> Exit {
     match usage::arguments().map(|arguments| arguments.command) {

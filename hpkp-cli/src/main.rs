@@ -1,4 +1,4 @@
-//! The `hpkp` command.
+//! The `hpkp` program.
 
 mod wiping;
 

@@ -1,4 +1,4 @@
-//! Lines for people and JSON for scripts.
+//! Prints text for people and JSON for scripts.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use crate::exit::Exit;
 
-/// The version of the JSON, in its member `v`. Members may be added without a new one.
+/// The version of the JSON output, in its member `v`. Members may be added without a new version.
 pub const JSON_VERSION: u32 = 1;
 
-/// What is good.
+/// The style of good results.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default().bold();
-/// What is wrong.
+/// The style of bad results.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
-/// What needs attention.
+/// The style of text that needs attention.
 pub(crate) const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 
 /// Writes a line to standard output.
@@ -25,7 +25,7 @@ pub fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
-/// Writes a message to standard error. If that is closed, nobody can be told.
+/// Writes a message to standard error. A failure is ignored, because there is no other place to report it.
 pub fn complain(text: &str) {
     static COLOURED: OnceLock<bool> = OnceLock::new();
     let is_coloured = *COLOURED.get_or_init(|| has_colours(&io::stderr()));
@@ -33,13 +33,13 @@ pub fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{prefix} {text}");
 }
 
-/// A text of standard output, in colour where that is a terminal and nobody objects (`NO_COLOR`).
+/// Colours a text for standard output, if that is a terminal and `NO_COLOR` is not set.
 pub(crate) fn accent(style: Style, text: &str) -> String {
     static COLOURED: OnceLock<bool> = OnceLock::new();
     styled(style, text, *COLOURED.get_or_init(|| has_colours(&io::stdout())))
 }
 
-/// Whether standard output shows colours.
+/// Whether standard output is coloured.
 pub(crate) fn stdout_has_colours() -> bool {
     has_colours(&io::stdout())
 }
@@ -59,7 +59,7 @@ pub fn json(value: &impl Serialize) -> io::Result<()> {
     io::stdout().lock().write_all(text.as_bytes())
 }
 
-/// Writes to standard output without a buffer, in which a key would stay.
+/// Writes to standard output without a buffer, since a buffer would keep a key in memory.
 pub(crate) fn unbuffered(mut bytes: &[u8]) -> io::Result<()> {
     let stdout = io::stdout().lock();
     while !bytes.is_empty() {
@@ -73,8 +73,8 @@ pub(crate) fn unbuffered(mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The exit code of a command whose output was `written`: output that could not be written is a
-/// failure. A reader that closes its end early, such as `head`, is not.
+/// The exit code of a command after its output. A failed write is a failure, but not if the reader, such as
+/// `head`, has closed its end.
 pub fn ended(exit: Exit, written: io::Result<()>) -> Exit {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -91,7 +91,7 @@ pub fn os(error: &io::Error) -> String {
     let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
     let mut letters = text.chars();
     match letters.next() {
-        // "No such file", but "TLS ..." stays.
+        // "No such file" begins in lower case, "TLS ..." does not.
         Some(first) if letters.as_str().starts_with(|c: char| !c.is_uppercase()) => {
             first.to_lowercase().chain(letters).collect()
         }
@@ -99,7 +99,7 @@ pub fn os(error: &io::Error) -> String {
     }
 }
 
-/// A text that contains an error of the operating system, without its number.
+/// Removes the numbers of operating system errors from a text.
 pub(crate) fn without_number(text: &str) -> String {
     let Some((before, after)) = text.split_once(" (os error ") else {
         return text.to_owned();
@@ -108,8 +108,8 @@ pub(crate) fn without_number(text: &str) -> String {
     format!("{before}{}", &after[end..])
 }
 
-/// A path in full, so that it can be used: nothing in it can upset a terminal or begin a line. The
-/// system limits its length.
+/// A complete path, which can be pasted. Characters that could control a terminal or begin a line are
+/// escaped. The system limits the length of paths.
 pub(crate) fn path(path: &Path) -> String {
     if path.as_os_str().is_empty() {
         return "\"\"".to_owned();
@@ -125,7 +125,7 @@ pub(crate) fn path(path: &Path) -> String {
     printable
 }
 
-/// A line that may quote an argument, without control characters.
+/// A line without control characters, which may quote an argument.
 pub fn printable(text: &str) -> String {
     let mut printable = String::new();
     for c in text.chars() {
@@ -134,7 +134,7 @@ pub fn printable(text: &str) -> String {
     printable
 }
 
-/// `3 pins`, `1 pin`.
+/// A number with its noun: `3 pins`, `1 pin`.
 pub(crate) fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_cannot_upset_a_terminal() {
+    fn control_characters_in_a_path_are_escaped() {
         assert_eq!(path(Path::new("/a b/ü\x1b[2J\n\\x")), "/a b/ü\\u{1b}[2J\\n\\\\x");
     }
 

@@ -1,11 +1,10 @@
-//! Does the same work on many items, several at a time: an item that hangs does not delay the
-//! others.
+//! Processes many items in several threads. An item that hangs does not delay the others.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// What `work` makes of each item, in their order, in at most `threads` threads. `done` gets the number of
-/// those that are finished.
+/// The results of `work` for the items, in their order, with at most `threads` threads. `done` is called
+/// with the number of finished items.
 pub(crate) fn map<T: Sync, R: Send>(
     items: &[T],
     threads: usize,
@@ -28,7 +27,7 @@ pub(crate) fn map<T: Sync, R: Send>(
         }
     };
     std::thread::scope(|scope| {
-        // Without further threads this one does all the work.
+        // If no thread can be created, this one does all the work.
         for _ in 1..threads.min(items.len()) {
             let _ = std::thread::Builder::new().spawn_scoped(scope, run);
         }

@@ -1,4 +1,4 @@
-//! `hpkp parse`: what clients make of a header, and where it departs from RFC 7469.
+//! `hpkp parse`: shows how clients read a header, and how the header deviates from RFC 7469.
 
 pub(crate) mod header;
 mod shown;
@@ -20,11 +20,11 @@ use header::Header;
 pub(crate) use shown::action;
 use text::Values;
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
-    /// Each kind of header that was found, `Public-Key-Pins` first.
+    /// Each kind of header in the text, `Public-Key-Pins` first.
     headers: Vec<Header>,
 }
 
@@ -56,10 +56,10 @@ pub(crate) fn run(arguments: &ParseArguments) -> Exit {
     output::ended(if is_valid { Exit::Fine } else { Exit::No }, written)
 }
 
-/// How the lines of a private key in PEM end.
+/// The end of the first and last line of a private key in PEM.
 const PRIVATE_KEY: &[u8] = b"PRIVATE KEY-----";
 
-/// The values of both kinds of header in the text that was given.
+/// The values of both kinds of header in the input.
 fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failure> {
     let kind = if arguments.report_only { FieldKind::ReportOnly } else { FieldKind::Enforced };
     let (text, is_argument) = match arguments.header.as_str() {
@@ -70,7 +70,7 @@ fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failure> {
         }
         text => (text.as_bytes().to_vec(), true),
     };
-    // What is wrong with a header is shown at its place in the text; nothing of a key is.
+    // An error message quotes the header, so a text with a private key is refused before it is parsed.
     if text.windows(PRIVATE_KEY.len()).any(|part| part == PRIVATE_KEY) {
         return Err(Failure::no("contains a private key; expected a header"));
     }
@@ -88,7 +88,7 @@ fn fields(arguments: &ParseArguments) -> Result<Vec<Values>, Failure> {
     Ok(vec![(kind, vec![value.to_vec()])])
 }
 
-/// The pins of the chain that clients validated, where it was given.
+/// The pins of the certificate chain that clients validated; `None` without `--chain`.
 fn chain(given: &[String]) -> Result<Option<Vec<Pin>>, Failure> {
     if given.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `hpkp pin`: the pins of keys in files and of those that servers present.
+//! `hpkp pin`: prints the pins of keys in files and of keys that servers present.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write as _};
@@ -22,20 +22,20 @@ use crate::presented::{self, Address, ConnectError};
 use crate::progress::Progress;
 use crate::usage;
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
     sources: Vec<Source>,
 }
 
-/// What became of one argument.
+/// The result for one argument.
 #[derive(Debug, Serialize)]
 struct Source {
     /// The argument.
     source: String,
     kind: SourceKind,
-    /// The keys of a file, or those of each chain that a server presents.
+    /// The keys of a file, or the keys of each chain that a server presents.
     chains: Vec<Vec<Described>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
@@ -88,9 +88,9 @@ pub(crate) fn run(arguments: &PinArguments) -> Exit {
     output::ended(exit, written)
 }
 
-/// A source is named where there are several of them or of its chains.
+/// Prints the keys. The source is named if there are several sources or chains.
 fn print(sources: &[Source]) -> io::Result<()> {
-    // One call of the system for many lines.
+    // The buffer saves system calls if there are many lines.
     let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     for source in sources {
         let several = source.chains.len() > 1;
@@ -130,7 +130,7 @@ fn look(argument: &OsStr, servername: Option<&Host>, arguments: &PinArguments) -
     }
 }
 
-/// Whether an address is meant, and no file: a name with a slash is a path, and so is one that exists.
+/// Whether an argument is a server. A name with a slash, or of an existing file, is a file.
 fn is_server(text: &str, path: &Path) -> bool {
     if Address::after_scheme(text).is_some() {
         return true;
@@ -140,7 +140,7 @@ fn is_server(text: &str, path: &Path) -> bool {
         && (text.contains(':') || key::is_host(text))
 }
 
-/// What may be meant by an argument that is no file.
+/// A hint for an argument that is no file.
 fn hint(text: &str) -> Option<String> {
     if text.parse::<Pin>().is_ok() {
         return Some(format!("this is a pin; to find its private key: hpkp find {text} DIR"));
@@ -178,7 +178,7 @@ fn file(
     Source { source: source.to_owned(), kind, chains, errors, exit }
 }
 
-/// The keys of a file with private keys in it, in order.
+/// The keys of a file that may contain private keys, in order.
 fn with_private_keys(
     file: &[u8],
     source: &str,
@@ -188,7 +188,8 @@ fn with_private_keys(
         Some(file) => Passphrase::of_file(file),
         None => Passphrase::ask(source),
     };
-    // A damaged private half beside a sound public one would get a pin that nobody can ever use.
+    // If the private half of a key is damaged and the public half is not, the pin would be right but the
+    // key useless.
     let private = |key: PKey<Private>| {
         keys::proven(&key).map(|spki| Described::of_private_key(Pin::of_spki(&spki)))
     };

@@ -1,4 +1,4 @@
-//! The chains that a TLS server presents, as they come over the network, without verification.
+//! Gets the certificate chains that a TLS server presents, without verifying them.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ use crate::output;
 use crate::starttls::{self, StarttlsError};
 use crate::timed::Timed;
 
-/// A server's address.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) host: Host,
@@ -29,8 +29,8 @@ impl Address {
     /// The port of HTTPS.
     const HTTPS: u16 = 443;
 
-    /// Reads `HOST`, `HOST:PORT` or an `https` URL; an IPv6 address is in brackets if a port follows.
-    /// `None` for any other text.
+    /// Parses `HOST`, `HOST:PORT` or an `https` URL; an IPv6 address needs brackets if a port follows.
+    /// `None` for other text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if let Some(rest) = Self::after_scheme(text) {
             let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -39,7 +39,7 @@ impl Address {
         Self::parse_with(text, Self::HTTPS)
     }
 
-    /// Reads `HOST` or `HOST:PORT`; `port` is that of the first.
+    /// Parses `HOST` or `HOST:PORT`. `HOST` alone gets the port `port`.
     pub(crate) fn parse_with(text: &str, port: u16) -> Option<Self> {
         if let Some(host) = Self::without_port(text) {
             return Some(Self { host, port });
@@ -56,14 +56,14 @@ impl Address {
         Some(Self { host, port })
     }
 
-    /// What follows `https://`.
+    /// The text after `https://`.
     pub(crate) fn after_scheme(text: &str) -> Option<&str> {
         const SCHEME: &str = "https://";
         let scheme = text.get(..SCHEME.len())?;
         scheme.eq_ignore_ascii_case(SCHEME).then(|| &text[SCHEME.len()..])
     }
 
-    /// As it was named: `HOST:PORT`.
+    /// The address as `HOST:PORT`.
     pub(crate) fn shown(&self) -> String {
         match self.host.as_str() {
             host if host.contains(':') => format!("[{host}]:{}", self.port),
@@ -86,16 +86,17 @@ pub(crate) struct Presented {
     pub(crate) certificates: Vec<Vec<u8>>,
 }
 
-/// What a server presents, as far as it could be told.
+/// The chains that a server presents, as far as they could be determined.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// At least one; each chain once.
+    /// The different chains, at least one.
     pub(crate) chains: Vec<Presented>,
-    /// For which kinds of keys it is not known whether the server has another certificate, in sentences.
+    /// Failed queries for kinds of keys, as sentences. The server may have further certificates of these
+    /// kinds.
     pub(crate) unknown: Vec<String>,
 }
 
-/// A kind of key that a server may have a certificate of its own for.
+/// A kind of key for which a server may have a separate certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyKind {
     Ecdsa,
@@ -119,7 +120,7 @@ impl KeyKind {
         }
     }
 
-    /// That of the leaf.
+    /// The kind of the leaf's key.
     pub(crate) fn of(chain: &Presented) -> Option<Self> {
         let leaf = openssl::x509::X509::from_der(chain.certificates.first()?).ok()?;
         match leaf.public_key().ok()?.id() {
@@ -141,7 +142,7 @@ impl fmt::Display for KeyKind {
     }
 }
 
-/// Why a server's certificates are not known.
+/// Why the certificates of a server could not be determined.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConnectError {
     #[error("cannot resolve the host name: {}", output::os(.0))]
@@ -150,21 +151,21 @@ pub(crate) enum ConnectError {
     Connect(io::Error),
     #[error("no answer within the time limit (--timeout)")]
     TimedOut,
-    /// The server ended the handshake before it presented a certificate: with an alert, or by
-    /// closing the connection.
+    /// The server ended the handshake before it presented a certificate, with an alert or by closing the
+    /// connection.
     #[error("{}", refused(.0))]
     Refused(String),
     #[error("{0}")]
     Starttls(StarttlsError),
     #[error("the server sent no certificate")]
     NoCertificate,
-    /// The TLS library could not begin.
+    /// OpenSSL could not be initialised.
     #[error("OpenSSL error: {}", Excerpt::new(&.0.to_string()))]
     Library(#[from] ErrorStack),
 }
 
 impl ConnectError {
-    /// Why a connection was not made.
+    /// The error for a connection that could not be made.
     pub(crate) fn no_connection(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::TimedOut => Self::TimedOut,
@@ -173,23 +174,24 @@ impl ConnectError {
     }
 }
 
-/// What the end of a handshake says.
+/// The meaning of the error with which a handshake ended.
 fn refused(why: &str) -> String {
-    // What OpenSSL says of a text.
+    // OpenSSL reports this error if the server sends plain text.
     match why.contains("wrong version number") {
         true => "the server does not speak TLS on this port (wrong version number)".to_owned(),
         false => format!("the server sent no certificate: {}", Excerpt::new(why)),
     }
 }
 
-/// Asks the server at `address` for its certificates, in the name of `servername` where that is a
-/// name. Each connection may take `timeout`, and begins in the plain text of `starttls`, if there is any.
+/// Gets the certificates of the server at `address`. If `servername` is a name, it is sent as SNI. Each
+/// connection may take `timeout`. If `starttls` is given, the connection begins in plain text.
 ///
-/// A server may have a certificate for each kind of key and chooses by what the client can verify.
-/// So it is asked first as most clients ask, then for each other kind of key alone.
+/// A server may have a certificate for each kind of key, and chooses by the client's signature algorithms.
+/// The first query therefore offers all algorithms, as most clients do, and further queries offer only
+/// those of one other kind of key.
 ///
 /// # Errors
-/// Why the first connection brought no certificate.
+/// The first connection gave no certificate.
 pub(crate) fn ask(
     address: &Address,
     servername: &Host,
@@ -211,7 +213,7 @@ pub(crate) fn ask(
     for kind in KeyKind::ALL.into_iter().filter(|kind| Some(*kind) != known) {
         match shake_hands(Some(kind)) {
             Ok(chain) if !answer.chains.contains(&chain) => answer.chains.push(chain),
-            // A server that has none of this kind ends the handshake.
+            // A server without a certificate for this kind of key ends the handshake.
             Ok(_) | Err(ConnectError::Refused(_)) => {}
             Err(error) => answer.unknown.push(format!(
                 "cannot tell whether the server has a certificate with an {kind} key too: {error}"
@@ -221,7 +223,7 @@ pub(crate) fn ask(
     Ok(answer)
 }
 
-/// A connection to the first address of a name that answers.
+/// Connects to the first address of a name that responds.
 fn connect(address: &Address, end: Instant) -> Result<Timed, ConnectError> {
     let addresses =
         (address.host.as_str(), address.port).to_socket_addrs().map_err(ConnectError::Name)?;
@@ -235,28 +237,30 @@ fn connect(address: &Address, end: Instant) -> Result<Timed, ConnectError> {
     Err(ConnectError::no_connection(last))
 }
 
-/// What a client says of itself in a handshake.
+/// The parameters of a client's handshake.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Hello<'a> {
     pub(crate) servername: &'a Host,
-    /// The kind of key that it can verify alone.
+    /// The only kind of key that the client supports; `None` for all.
     pub(crate) kind: Option<KeyKind>,
-    /// The newest version that it speaks; none where it speaks all.
+    /// The newest TLS version that the client supports; `None` for all.
     pub(crate) newest: Option<SslVersion>,
-    /// Whether it asks for HTTP/1.1, since some servers speak nothing else otherwise.
+    /// Whether the client offers only HTTP/1.1 with ALPN, since some servers otherwise choose another
+    /// protocol.
     pub(crate) http: bool,
 }
 
 impl<'a> Hello<'a> {
-    /// As most clients say it.
+    /// The handshake of most clients.
     pub(crate) fn new(servername: &'a Host) -> Self {
         Self { servername, kind: None, newest: None, http: false }
     }
 
-    /// A handshake over `stream`: what was presented, and the connection where it stands.
+    /// Performs a handshake over `stream`. Gives the presented chain, and the connection if the handshake
+    /// succeeded.
     ///
     /// # Errors
-    /// Why nothing was presented.
+    /// The server presented no certificate.
     pub(crate) fn greet(
         &self,
         stream: Timed,
@@ -266,7 +270,8 @@ impl<'a> Hello<'a> {
                 let presented = presented(stream.ssl()).ok_or(ConnectError::NoCertificate)?;
                 Ok((presented, Some(stream)))
             }
-            // A server that wants a certificate of ours has shown its own before it refused.
+            // A server that requires a client certificate has presented its own before it refuses the
+            // handshake.
             Err(HandshakeError::Failure(halted) | HandshakeError::WouldBlock(halted)) => {
                 let presented = presented(halted.ssl()).ok_or_else(|| why(halted.error()))?;
                 Ok((presented, None))
@@ -278,11 +283,11 @@ impl<'a> Hello<'a> {
     fn ssl(&self) -> Result<Ssl, ErrorStack> {
         let mut context = SslContext::builder(SslMethod::tls_client())?;
         context.set_verify(SslVerifyMode::NONE);
-        // The weakest server has pins too. Nothing secret goes over this connection.
+        // Servers with weak keys and ciphers have pins too. The connection carries no secrets.
         context.set_security_level(0);
         context.set_min_proto_version(None)?;
         context.set_max_proto_version(self.newest)?;
-        // Without those in which no certificate is presented.
+        // Excludes cipher suites with which no certificate is presented.
         context.set_cipher_list("ALL:!aNULL:!PSK:!SRP:@SECLEVEL=0")?;
         if let Some(kind) = self.kind {
             context.set_sigalgs_list(kind.algorithms())?;
@@ -323,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_a_host_and_a_port() {
+    fn addresses_are_parsed_with_and_without_a_port() {
         for (text, host, port) in [
             ("www.Example.com:443", "www.example.com", 443),
             ("127.0.0.1:8443", "127.0.0.1", 8443),

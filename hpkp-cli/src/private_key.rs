@@ -1,4 +1,4 @@
-//! The pins of private keys, and no other part of them.
+//! Computes the pins of private keys without revealing other parts of the keys.
 
 use data_encoding::BASE64;
 use hpkp_core::pem::{self, Block};
@@ -10,22 +10,22 @@ use zeroize::Zeroizing;
 use crate::der::{SEQUENCE, element};
 use crate::keys::passphrase::Passphrase;
 
-/// What a private key in a file tells.
+/// The result for a private key in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyPin {
-    /// Its public key's pin.
+    /// The pin of the public key.
     Pin(Pin),
-    /// Nothing: it is encrypted, or in a container that is (PKCS #12), and no passphrase opens it.
+    /// The key is encrypted, or in an encrypted container (PKCS #12), and no passphrase opens it.
     Encrypted,
-    /// Nothing: it cannot be read.
+    /// The key cannot be read.
     Unreadable,
 }
 
-/// What the private key `der` tells: PKCS #8, SEC 1, PKCS #1 or OpenSSL's form of DSA keys; `None`
-/// where it is no private key at all.
+/// The result for the private key `der`: PKCS #8, SEC 1, PKCS #1 or OpenSSL's format of DSA keys. `None` if
+/// it is no private key.
 ///
-/// The public key is encoded as OpenSSL does it in certificates: named curves and uncompressed
-/// points, if the key says nothing else.
+/// The public key is encoded as OpenSSL does in certificates: with named curves and uncompressed points,
+/// unless the key states otherwise.
 pub(crate) fn from_der(der: &[u8], passphrase: Option<&Passphrase>) -> Option<KeyPin> {
     if is_encrypted_pkcs8(der) {
         let open = |passphrase: &Passphrase| {
@@ -46,18 +46,18 @@ fn pin_of(key: &PKeyRef<Private>) -> KeyPin {
     key.public_key_to_der().map_or(KeyPin::Unreadable, |spki| KeyPin::Pin(Pin::of_spki(&spki)))
 }
 
-/// Whether a PEM block with this label has a private key that a TLS server loads.
+/// Whether a PEM block with this label contains a private key that TLS servers can load.
 pub(crate) fn is_private(label: &[u8]) -> bool {
-    // OpenSSH's own format is none.
+    // TLS servers cannot load OpenSSH's own format.
     label.ends_with(b"PRIVATE KEY") && label != b"OPENSSH PRIVATE KEY"
 }
 
-/// Whether a PEM block is encrypted in the old way, with header lines before the base64.
+/// Whether a PEM block uses the traditional encryption, with header lines before the base64.
 pub(crate) fn has_encryption_header(block: &Block<'_>) -> bool {
     block.body().trim_ascii_start().starts_with(b"Proc-Type: 4,ENCRYPTED")
 }
 
-/// What the base64 of a PEM block has, in a buffer that is wiped.
+/// Decodes the base64 of a PEM block into a buffer that is wiped.
 pub(crate) fn decode(block: &Block<'_>) -> Option<Zeroizing<Vec<u8>>> {
     let body = block.body();
     let mut base64 = Zeroizing::new(Vec::with_capacity(body.len()));
@@ -68,7 +68,7 @@ pub(crate) fn decode(block: &Block<'_>) -> Option<Zeroizing<Vec<u8>>> {
     Some(der)
 }
 
-/// What each private key in a file tells.
+/// The result for each private key in a file.
 pub(crate) fn in_file(file: &[u8], passphrase: Option<&Passphrase>) -> Vec<KeyPin> {
     if file.first() == Some(&0x30) {
         return from_der(file, passphrase).into_iter().collect();
@@ -83,7 +83,7 @@ pub(crate) fn in_file(file: &[u8], passphrase: Option<&Passphrase>) -> Vec<KeyPi
     each.collect()
 }
 
-/// OpenSSL reads this form from PEM alone.
+/// The result for a key with traditional encryption, which OpenSSL reads from PEM only.
 fn old_encryption(block: &Block<'_>, passphrase: Option<&Passphrase>) -> KeyPin {
     let key = passphrase.and_then(|passphrase| {
         PKey::private_key_from_pem_passphrase(block.text(), passphrase.bytes()).ok()
@@ -91,8 +91,8 @@ fn old_encryption(block: &Block<'_>, passphrase: Option<&Passphrase>) -> KeyPin 
     key.map_or(KeyPin::Encrypted, |key| pin_of(&key))
 }
 
-/// `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and a byte string. OpenSSL would
-/// ask for a passphrase.
+/// Whether `der` is an `EncryptedPrivateKeyInfo` (RFC 5958 section 3): an algorithm and a byte string. For
+/// such a key, OpenSSL would ask for a passphrase on the terminal.
 pub(crate) fn is_encrypted_pkcs8(der: &[u8]) -> bool {
     const OCTET_STRING: u8 = 0x04;
     let Some((SEQUENCE, content, [])) = element(der) else {

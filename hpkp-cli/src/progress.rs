@@ -1,4 +1,4 @@
-//! Progress of work that takes longer than a second, on a terminal only.
+//! Displays the progress of work that takes longer than a second, on a terminal only.
 
 use std::io::{self, IsTerminal as _};
 use std::sync::{Arc, OnceLock, mpsc};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What is done faster needs no progress.
+/// Work that is done within this time displays no progress.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// Shows what is being done from its first second on, until it is dropped.
+/// Displays progress after the first second, until it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     bar: Arc<OnceLock<ProgressBar>>,
@@ -19,7 +19,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins to wait. Nothing is shown where standard error is no terminal.
+    /// Starts the delay. Nothing is displayed if standard error is not a terminal.
     pub(crate) fn start(what: &str) -> Self {
         if !io::stderr().is_terminal() {
             return Self::default();
@@ -36,14 +36,14 @@ impl Progress {
         Self { bar, stop: Some(stop), timer: timer.ok() }
     }
 
-    /// Says how far the work is.
+    /// Updates the message.
     pub(crate) fn set(&self, message: impl FnOnce() -> String) {
         if let Some(bar) = self.bar.get() {
             bar.set_message(message());
         }
     }
 
-    /// Prints something between.
+    /// Prints other text without disturbing the progress display.
     pub(crate) fn suspend<T>(&self, print: impl FnOnce() -> T) -> T {
         match self.bar.get() {
             Some(bar) => bar.suspend(print),

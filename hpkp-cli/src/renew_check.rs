@@ -1,4 +1,5 @@
-//! `hpkp renew-check`: the check of `hpkp published why`, on the certificate that a renewal would bring.
+//! `hpkp renew-check`: runs the check of `hpkp published why` for the certificate that a renewal would
+//! give.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -25,16 +26,16 @@ use crate::failure::Failure;
 use crate::published::{Judge, Judgement, OpenSsl};
 use crate::{input, output, private_key, usage};
 
-/// What is printed as JSON.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Answer {
     v: u32,
     answer: &'static str,
-    /// The pin of the renewed certificate; none for a new key.
+    /// The pin of the renewed certificate; `None` for a new key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pin: Option<String>,
     hosts: BTreeMap<String, Box<RawValue>>,
-    /// What the server did not tell.
+    /// The queries of the server that failed, as sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<String>,
 }
@@ -56,7 +57,8 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, Failure> {
     let key = arguments.key.as_deref().map(public_key).transpose()?;
     let renewal = Renewal::new(&present, key.as_deref())?;
     let trusted = arguments.trusted_certificate.as_deref();
-    // A certificate for the present key changes nothing for clients, whoever is silent.
+    // A certificate with the present key changes nothing for clients, so the silence of other machines does
+    // not matter.
     let is_kept = |spki: &Vec<u8>| {
         let pin = Some(Pin::of_spki(spki));
         present.iter().all(|(_, chain)| chain[0].pin() == pin)
@@ -81,7 +83,8 @@ fn answer(arguments: &RenewCheckArguments) -> Result<Exit, Failure> {
     Ok(output::ended(exit, written))
 }
 
-/// The certificates that a renewal would bring. What signed the present ones is taken to sign them.
+/// The certificates that a renewal would give. The issuers of the present certificates count as the issuers
+/// of the renewed ones.
 pub(crate) struct Renewal {
     pub(crate) chains: Chains,
     present: Vec<Arc<Certificate>>,
@@ -120,11 +123,11 @@ impl VerifySignature for Renewal {
     }
 }
 
-/// The answers for all hosts.
+/// The combined results for all hosts.
 #[derive(Default)]
 struct Verdict {
     exit: Exit,
-    /// What the server did not tell.
+    /// The queries of the server that failed, as sentences.
     unknown: Vec<String>,
     refusing: Vec<String>,
     lines: Vec<String>,
@@ -132,7 +135,7 @@ struct Verdict {
 }
 
 impl Verdict {
-    /// The answer if nothing refuses, where some of what is presented is not known.
+    /// If some of the server's certificates are unknown, the answer is at best "undetermined".
     fn new(unknown: Vec<String>) -> Self {
         let exit = if unknown.is_empty() { Exit::Fine } else { Exit::Undetermined };
         Self { exit, unknown, ..Self::default() }
@@ -142,7 +145,7 @@ impl Verdict {
         self.exit = self.exit.and(judgement.exit);
         if judgement.exit != Exit::Fine {
             self.refusing.push(judgement.host.clone());
-            // The first says yes or no of a certificate that does not exist yet.
+            // The first line is about a certificate that does not exist yet, so it is omitted.
             let lines =
                 judgement.lines.iter().skip(1).filter(|line| !line.starts_with("certificate:"));
             self.lines.extend(lines.map(|line| format!("    {line}")));
@@ -214,20 +217,21 @@ pub(crate) fn public_key(file: &OsStr) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// A key that nobody has.
+/// A random key, which no certificate has.
 fn new_key() -> Result<Vec<u8>, ErrorStack> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     PKey::from_ec_key(EcKey::generate(&group)?)?.public_key_to_der()
 }
 
-/// The certificate with another key: `SubjectPublicKeyInfo` exchanged in its DER (RFC 5280 section 4.1).
+/// A copy of the certificate with another key: replaces `SubjectPublicKeyInfo` in its DER (RFC 5280 section
+/// 4.1).
 fn with_key(certificate: &[u8], spki: &[u8]) -> Option<Vec<u8>> {
     const VERSION: u8 = 0xa0;
     let (_, content, _) = der::element(certificate)?;
     let (_, tbs, rest) = der::element(content)?;
     let mut behind = tbs;
-    // The serial number, the algorithm, the issuer, the validity and the subject; before them the
-    // version, unless it is 1.
+    // The fields before the key: the serial number, the algorithm, the issuer, the validity and the
+    // subject; before them the version, unless it is 1.
     let count = if tbs.first() == Some(&VERSION) { 6 } else { 5 };
     for _ in 0..count {
         behind = der::element(behind)?.2;

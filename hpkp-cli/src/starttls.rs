@@ -1,4 +1,4 @@
-//! The plain beginning of protocols that switch to TLS.
+//! The plain-text part of protocols that switch to TLS.
 
 use std::io::{self, Read, Write};
 
@@ -7,10 +7,10 @@ use hpkp_core::text::Excerpt;
 use crate::arguments::Starttls;
 use crate::output;
 
-/// The longest line, or piece of XML, that is read.
+/// The longest line or piece of XML, in bytes.
 const MAX_LINE: usize = 16 << 10;
 
-/// The most lines of one answer.
+/// The most lines of one response.
 const MAX_LINES: usize = 256;
 
 /// Why a server does not switch to TLS.
@@ -22,14 +22,14 @@ pub(crate) enum StarttlsError {
     Ended,
     #[error("the server's answer is too long")]
     TooLong,
-    /// The server's answer is not one of this protocol, or a refusal.
+    /// The server refuses to switch, or its response is invalid.
     #[error("unexpected answer: {}", Excerpt::new(.0))]
     Unexpected(String),
     #[error("the server does not offer STARTTLS")]
     NotOffered,
 }
 
-/// Why nothing was read.
+/// The text of a read error.
 fn not_read(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "no answer within the time limit (--timeout)".to_owned(),
@@ -37,7 +37,7 @@ fn not_read(error: &io::Error) -> String {
     }
 }
 
-/// Speaks `protocol` with a server for `host` up to the point at which TLS begins.
+/// Speaks `protocol` with a server for `host` until TLS begins.
 ///
 /// # Errors
 /// See [`StarttlsError`].
@@ -66,7 +66,7 @@ impl<S: Read + Write> Talk<'_, S> {
         Ok(self.stream.flush()?)
     }
 
-    /// Reads to the end of a line. One byte at a time: what follows is TLS.
+    /// Reads to the end of a line, one byte at a time, because TLS data may follow.
     fn line(&mut self) -> Result<String, StarttlsError> {
         self.read_until(|bytes| bytes.last() == Some(&b'\n'))
     }
@@ -86,7 +86,7 @@ impl<S: Read + Write> Talk<'_, S> {
         Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
     }
 
-    /// An answer of SMTP with this code, which may have several lines.
+    /// Reads an SMTP response with this code, which may have several lines.
     fn smtp_answer(&mut self, code: &str) -> Result<Vec<String>, StarttlsError> {
         let mut lines = Vec::new();
         while lines.len() < MAX_LINES {
@@ -163,7 +163,7 @@ impl<S: Read + Write> Talk<'_, S> {
         let answer = self.read_until(|bytes| bytes.last() == Some(&b'>'))?;
         match answer.contains("<proceed") {
             true => {
-                // The element may have an end of its own; TLS begins after it.
+                // The closing tag may be a separate element; TLS begins after it.
                 if !answer.ends_with("/>") {
                     self.read_until(|bytes| bytes.ends_with(b"</proceed>"))?;
                 }

@@ -1,23 +1,22 @@
-//! Times on the command line, and the clock.
+//! Parses times on the command line, and reads the clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hpkp_core::date;
 pub(crate) use hpkp_core::date::{about, duration};
 
-/// The time, in seconds since 1970 UTC. A clock set before that counts as 1970.
+/// The present time, in seconds since 1970 UTC; 0 if the clock is set before 1970.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Reads when something begins: a time of RFC 3339, or a day, which begins at midnight UTC.
+/// Parses the beginning of a period: a time in RFC 3339, or a day, which begins at midnight UTC.
 pub(crate) fn begin(text: &str) -> Result<i64, String> {
     time(text, "00:00:00")
 }
 
-/// Reads when something ends: a time of RFC 3339, `now`, or a day, which ends with its last second
-/// in UTC.
+/// Parses the end of a period: a time in RFC 3339, `now`, or a day, which ends with its last second in UTC.
 pub(crate) fn end(text: &str) -> Result<i64, String> {
     if text == "now" {
         return Ok(now());
@@ -37,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_begins_early_and_ends_late() {
+    fn a_day_begins_at_midnight_and_ends_with_its_last_second() {
         assert_eq!(begin("1970-01-02"), Ok(86_400));
         assert_eq!(end("1970-01-02"), Ok(2 * 86_400 - 1));
         assert_eq!(begin("1970-01-02T00:00:01+00:00"), Ok(86_401));

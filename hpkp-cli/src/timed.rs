@@ -1,10 +1,10 @@
-//! A connection that as a whole ends at a point in time, however slowly its bytes come.
+//! A connection with a deadline for all its operations, however slowly data arrive.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// A TCP connection with such an end.
+/// A TCP connection with a deadline.
 #[derive(Debug)]
 pub(crate) struct Timed {
     stream: TcpStream,
@@ -23,12 +23,12 @@ impl Timed {
     }
 }
 
-/// What is left until then.
+/// The time that is left until the deadline.
 pub(crate) fn left(end: Instant) -> Option<Duration> {
     end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
 }
 
-/// A blocking socket reports the end of its own timeout as if it were not blocking.
+/// Converts the error of a timeout. A blocking socket reports `WouldBlock` for it.
 pub(crate) fn timed_out<T>(result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),

@@ -1,4 +1,4 @@
-//! Wrong usage: one style, whether clap or a command finds it.
+//! Reports wrong usage in one style, whether clap or a command detects it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,18 +14,18 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 
-/// What the command was called with, its name first.
+/// The words of the command line, beginning with the name of the command.
 static WORDS: OnceLock<Vec<OsString>> = OnceLock::new();
 
-/// The arguments of the process.
+/// The parsed arguments of the process.
 ///
 /// # Errors
-/// How to end, where they are wrong or ask for help: all that there is to say has been printed.
+/// The exit code if the arguments are invalid or ask for help. The message has been printed.
 pub(crate) fn arguments() -> Result<Arguments, Exit> {
     of_words(std::env::args_os().collect())
 }
 
-/// The arguments that a program was given, its name first.
+/// Parses the arguments of a program, beginning with its name.
 ///
 /// # Errors
 /// See [`arguments`].
@@ -46,7 +46,7 @@ pub(crate) fn of_words(words: Vec<OsString>) -> Result<Arguments, Exit> {
     })
 }
 
-/// What was meant by an argument that the command does not take.
+/// A hint for an argument that the command does not have.
 fn meant(error: &clap::Error) -> Option<String> {
     let ContextValue::String(argument) = error.get(ContextKind::InvalidArg)? else { return None };
     let (command, word) = (command(), ShellWord::new(argument));
@@ -64,7 +64,7 @@ fn meant(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// Reports wrong usage, and the command that prints help.
+/// Reports wrong usage, with the command that prints help.
 #[must_use]
 pub fn wrong(text: &str) -> Exit {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
@@ -80,7 +80,7 @@ pub fn wrong(text: &str) -> Exit {
     Exit::Usage
 }
 
-/// Says why there is no answer.
+/// Reports a failure.
 pub(crate) fn end(Failure { exit, text }: Failure) -> Exit {
     match exit {
         Exit::Usage => wrong(&text),
@@ -95,7 +95,7 @@ fn words() -> &'static [OsString] {
     WORDS.get().map_or(&[], Vec::as_slice)
 }
 
-/// The command that was called, without its arguments.
+/// The called command without its arguments.
 fn command() -> String {
     let mut command = Arguments::command();
     let mut path = command.get_name().to_owned();

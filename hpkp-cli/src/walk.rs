@@ -1,4 +1,4 @@
-//! The files below a directory, with limits.
+//! Lists the files below a directory, with limits.
 
 use std::fs;
 use std::io;
@@ -8,31 +8,31 @@ use std::path::{Path, PathBuf};
 
 use crate::output;
 
-/// The most entries that are looked at.
+/// The most directory entries of a walk.
 pub(crate) const MAX_ENTRIES: usize = 10_000_000;
 
-/// The most directories within one another.
+/// The deepest nesting of directories.
 pub(crate) const MAX_DEPTH: usize = 128;
 
-/// What a walk comes to.
+/// An event of a walk.
 #[derive(Debug)]
 pub(crate) enum Reached {
     /// A regular file or a link to one.
     File,
-    /// A directory in which a file system of the kernel is mounted, which is not entered.
+    /// The mount point of a kernel file system, which is not entered.
     OfKernel,
-    /// Something that could not be looked at.
+    /// Something that could not be read.
     Trouble(Trouble),
 }
 
-/// Why something could not be looked at.
+/// Why something could not be read.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// The system's error.
+    /// An error of the operating system.
     Io(io::Error),
     /// Directories are nested too deeply.
     TooDeep,
-    /// There is too much in the directory; the rest was not looked at.
+    /// The directory has too many entries; the rest was not read.
     TooMany,
 }
 
@@ -51,24 +51,24 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// A directory that is still to be read.
+/// A directory that has not been read yet.
 struct Open {
     path: PathBuf,
     depth: usize,
-    /// The device of the directory around it.
+    /// The device of the parent directory.
     device: Option<u64>,
 }
 
-/// Visits every regular file in `directory` and below, those of a directory in the order of their
-/// names, and what could not be looked at, with the reason, until a visit breaks it off.
+/// Calls `visit` for every regular file in and below `directory`, sorted by name in each directory, and for
+/// everything that could not be read. `visit` may stop the walk.
 ///
-/// Links to files are followed, since certbot's `live` has nothing else; links to directories are
-/// not, so no walk comes back to where it was or leaves the directory. File systems of the kernel
-/// (/proc, /sys) are not entered from another one: they hold no files that anybody keeps, and in
-/// /proc each process shows the whole tree again.
+/// Links to files are followed, since certbot's `live` contains nothing else. Links to directories are not,
+/// so that a walk neither loops nor leaves the directory. Kernel file systems (/proc, /sys) are not entered
+/// from another file system: they contain no stored files, and /proc shows the whole tree again for each
+/// process.
 ///
 /// # Errors
-/// Where `directory` itself cannot be read.
+/// `directory` itself cannot be read.
 pub(crate) fn files(
     directory: &Path,
     mut visit: impl FnMut(&Path, Reached) -> ControlFlow<()>,
@@ -103,8 +103,7 @@ pub(crate) fn files(
     Ok(())
 }
 
-/// The entries of a directory in the order of their names: one more than is `left` tells that there
-/// are too many.
+/// The entries of a directory, sorted by name. One entry more than `left` shows that there are too many.
 fn list(path: &Path, left: usize) -> io::Result<Vec<fs::DirEntry>> {
     let entries = fs::read_dir(path)?.take(left + 1);
     let mut entries = entries.collect::<io::Result<Vec<_>>>()?;
@@ -112,7 +111,7 @@ fn list(path: &Path, left: usize) -> io::Result<Vec<fs::DirEntry>> {
     Ok(entries)
 }
 
-/// Visits the files of a directory, and puts the directories in it with those that are still open.
+/// Visits the files of a directory, and adds its subdirectories to the open ones.
 fn enter(
     entries: Vec<fs::DirEntry>,
     depth: usize,
@@ -137,7 +136,7 @@ fn enter(
     ControlFlow::Continue(())
 }
 
-/// Whether a directory shows what the kernel knows, in place of files on a disk.
+/// Whether a directory belongs to a file system of the kernel, which stores no files.
 fn is_of_kernel(path: &Path) -> bool {
     /// `SYSFS_MAGIC` of linux/magic.h.
     const SYSFS: i64 = 0x6265_6572;
@@ -152,7 +151,7 @@ fn is_of_kernel(path: &Path) -> bool {
     })
 }
 
-/// What an entry of a directory is.
+/// The kind of a directory entry.
 enum What {
     /// A regular file or a link to one.
     File,
@@ -171,7 +170,7 @@ fn what(entry: &fs::DirEntry) -> io::Result<What> {
     match fs::metadata(entry.path()) {
         Ok(target) if target.is_file() => Ok(What::File),
         Ok(_) => Ok(What::Other),
-        // A link to nowhere or in a circle holds nothing.
+        // A dangling or circular link leads to no file.
         Err(error)
             if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
         {
@@ -187,13 +186,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn file_systems_of_the_kernel_are_known() {
+    fn kernel_file_systems_are_recognised() {
         assert!(is_of_kernel(Path::new("/proc")) && is_of_kernel(Path::new("/sys")));
         assert!(!is_of_kernel(Path::new("/")) && !is_of_kernel(Path::new("/nowhere")));
     }
 
     #[test]
-    fn a_walk_can_be_broken_off() {
+    fn a_walk_can_be_stopped() {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["a", "b", "c"] {
             fs::write(directory.path().join(name), name).expect("a file");

@@ -1,5 +1,5 @@
-//! Memory that is wiped before it is freed, in Rust and in OpenSSL. A private key passes through buffers that no line
-//! of this project sees: those of decoders, of QR codes, of pictures, of PDF, of a reader of lines.
+//! Wipes memory before it is freed, in Rust and in OpenSSL. A private key passes through buffers that this
+//! project does not control: those of decoders, of QR codes, pictures and PDF, and of line readers.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_char, c_int, c_void};
@@ -9,8 +9,8 @@ struct Wiping;
 #[global_allocator]
 static ALLOCATOR: Wiping = Wiping;
 
-// SAFETY: what is asked for and given back is passed on to the system's allocator as it is. `realloc` is the
-// trait's own, which allocates, copies and frees: nothing is left where a buffer was before it grew.
+// SAFETY: requests are passed to the system's allocator unchanged. `realloc` is the trait's default, which
+// allocates, copies and frees, so that the old buffer is wiped when it grows.
 unsafe impl GlobalAlloc for Wiping {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's guarantees are those of this call.
@@ -23,7 +23,7 @@ unsafe impl GlobalAlloc for Wiping {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller gives back memory of this size, which nobody uses any more.
+        // SAFETY: the caller returns memory of this size, which is no longer used.
         unsafe {
             libc::explicit_bzero(memory.cast(), layout.size());
             System.dealloc(memory, layout);
@@ -32,7 +32,7 @@ unsafe impl GlobalAlloc for Wiping {
 }
 
 unsafe extern "C" {
-    /// CRYPTO_set_mem_functions(3). It fails once OpenSSL has allocated something.
+    /// CRYPTO_set_mem_functions(3). It fails after OpenSSL's first allocation.
     fn CRYPTO_set_mem_functions(
         allocate: unsafe extern "C" fn(usize, *const c_char, c_int) -> *mut c_void,
         resize: unsafe extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void,
@@ -51,8 +51,8 @@ unsafe extern "C" fn resize(
     file: *const c_char,
     line: c_int,
 ) -> *mut c_void {
-    // SAFETY: OpenSSL gives memory that `allocate` or this function has given, or a null pointer, and uses what it
-    // gets instead. Both pieces have the bytes that are copied.
+    // SAFETY: OpenSSL passes a pointer that `allocate` or this function has returned, or a null pointer,
+    // and uses only the new one afterwards. Both buffers are as long as the copied bytes.
     unsafe {
         if size == 0 {
             free(memory, file, line);
@@ -72,16 +72,16 @@ unsafe extern "C" fn free(memory: *mut c_void, _: *const c_char, _: c_int) {
     if memory.is_null() {
         return;
     }
-    // SAFETY: OpenSSL gives back memory that one of the functions above has given, and uses it no more.
+    // SAFETY: OpenSSL passes a pointer that one of the functions above has returned, and no longer uses it.
     unsafe {
         libc::explicit_bzero(memory, libc::malloc_usable_size(memory));
         libc::free(memory);
     }
 }
 
-/// From here on OpenSSL's memory is wiped too. Nothing of OpenSSL may have been called before.
+/// Makes OpenSSL wipe its memory too. Must be called before any other function of OpenSSL.
 pub(crate) fn wipe_memory_of_openssl() {
-    // SAFETY: the functions are as OpenSSL expects them, and stay for the whole life of the process.
+    // SAFETY: the functions have the signatures that OpenSSL expects, and exist as long as the process.
     let taken = unsafe { CRYPTO_set_mem_functions(allocate, resize, free) };
     debug_assert_eq!(taken, 1, "OpenSSL has allocated something before");
 }

@@ -356,7 +356,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_read_as_shells_and_ini_files_have_them() {
+    fn settings_of_shells_and_ini_files_are_read() {
         let text = "# x\n[renewalparams]\nreuse_key = True\nA=\"b c\" # d\nexport B='x'\nC=y # z\nA=last\n";
         let read = settings(text);
         let get = |name: &str| read.get(name).map(String::as_str);

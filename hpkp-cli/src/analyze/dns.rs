@@ -1,7 +1,7 @@
 //! A stub resolver: addresses and TLSA records from one DNS server, over UDP, then TCP.
 //!
-//! It validates no signatures. It passes on whether the server claims to have validated them (the
-//! AD bit, RFC 4035 section 3.2.3), over a path that nothing protects.
+//! The resolver verifies no signatures. It passes on whether the DNS server claims to have validated the
+//! records (the AD bit, RFC 4035 section 3.2.3); nothing protects that claim on its way.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};

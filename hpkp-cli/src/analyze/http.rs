@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_final_response_counts_however_it_comes() {
+    fn the_final_response_is_read_in_pieces_of_any_size() {
         let bytes = b"HTTP/1.1 103 Early Hints\r\nPublic-Key-Pins: early\r\n\r\n\
             HTTP/1.1 200 OK\r\npublic-key-pins: a\r\nPUBLIC-KEY-PINS:b \r\n\
             Public-Key-Pins-Report-Only: c\xff\r\n\r\nPublic-Key-Pins: body\r\n\r\n";
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_response_is_an_error() {
+    fn an_invalid_response_is_an_error() {
         assert!(matches!(answer(b"", 1), Err(HttpError::Ended)));
         assert!(matches!(answer(b"HTTP/1.1 200 OK\r\nA: b\r\n", 9), Err(HttpError::Ended)));
         assert!(matches!(answer(b"220 mail ready\r\n", 9), Err(HttpError::NotHttp(_))));

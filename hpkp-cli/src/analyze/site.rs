@@ -357,7 +357,7 @@ fn header(
         first.map(|one| (one.judged.compared(), one.judged.sent())).unwrap_or_default();
     let secure = first.is_some_and(|one| one.judged.faults.is_empty());
     let connection = Connection { secure, validated: &validated, sent: &sent };
-    let header = match Header::seen(kind, values.to_vec(), host, &connection) {
+    let header = match Header::over(kind, values.to_vec(), host, &connection) {
         Ok(header) => header,
         Err(error) => {
             findings.add(Found::new(Code::OversizedInput, format!("{}: {error}", kind.name())));

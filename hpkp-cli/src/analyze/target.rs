@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_leads_from_here() {
+    fn redirects_are_resolved_against_the_target() {
         let here = Target::parse("https://a.example/b/c?d", Protocol::Https).expect("a target");
         for (location, expected) in [
             ("https://x.example/y", Some("https://x.example/y")),

@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_a_port_or_none() {
+    fn a_resolver_has_the_default_port_53() {
         for (text, expected) in [
             ("127.0.0.1", "127.0.0.1:53"),
             ("127.0.0.1:5353", "127.0.0.1:5353"),

@@ -17,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_written_in_any_form() {
+    fn host_names_become_canonical() {
         for (text, name) in [
             ("WWW.Example.COM.", "www.example.com"),
             ("b\u{fc}cher.example", "xn--bcher-kva.example"),

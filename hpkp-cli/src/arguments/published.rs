@@ -177,7 +177,7 @@ pub(super) fn max_staleness(text: &str) -> Result<i64, String> {
     hpkp_server::setting::max_staleness(text)
 }
 
-/// The writer of a record.
+/// Who writes a record.
 #[derive(Debug, Args)]
 pub(crate) struct Writer {
     /// Name to write under, in the file NAME.jsonl [default: the host name and ".command"].

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_named_comes_before_what_is_usual() {
+    fn a_named_protocol_overrides_the_usual_one() {
         let named = ["8025=smtp", "143=none", "5222=xmpp-server"].map(port_protocol);
         let named = named.map(Result::unwrap);
         for (port, expected) in [

@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_table_is_sound() {
+    fn the_built_in_table_is_valid() {
         let table = CaTable::read(None).expect("a table");
         assert!(table.keys().filter(|key| key.role == CaRole::Root).count() > 100);
         for key in table.keys() {
@@ -278,7 +278,7 @@ mod tests {
 
     /// The server modules contain an extract of the table.
     #[test]
-    fn the_table_of_the_modules_is_the_same() {
+    fn the_table_of_the_modules_is_up_to_date() {
         let table = CaTable::read(None).expect("a table");
         for key in table.keys() {
             let pin = key.pin.parse().expect("a pin");

@@ -31,7 +31,7 @@ const MATCH: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 
-/// Where the files are.
+/// The source of the files.
 #[derive(Debug)]
 pub(super) enum Source {
     /// On the disk.

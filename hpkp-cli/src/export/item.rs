@@ -61,7 +61,8 @@ pub struct Refusal {
     pub what: &'static str,
 }
 
-/// The day on which the pins expire. A time that no day stands for in the format is refused.
+/// The day on which the pins expire. Other times than the one for which the importer takes a day are
+/// refused.
 pub(super) fn day(item: &Item) -> Result<Option<String>, Refusal> {
     let Some(time) = item.set.expires_at else { return Ok(None) };
     let text = hpkp_core::date::format(time);

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_as_apps_have_them() {
+    fn domains_with_pin_sets_are_read() {
         let text = format!(
             r#"<base-config cleartextTrafficPermitted="false"/>
     <domain-config>
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nested_inherits_and_the_longest_domain_counts() {
+    fn nested_domains_inherit_pins_and_the_longest_domain_applies() {
         let text = format!(
             r#"<domain-config>
                 <domain includeSubdomains="true">example.com</domain>
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_that_may_be_overridden_bind() {
+    fn pins_that_may_be_overridden_are_recorded() {
         let text = format!(
             "<domain-config><domain>a.example</domain><pin-set>{}</pin-set><trust-anchors>\n\
              <certificates src=\"user\" overridePins=\"true\"/></trust-anchors></domain-config>",
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_that_bind_nobody_are_named() {
+    fn pins_that_apply_to_no_host_are_noted() {
         let text = format!(
             "<debug-overrides><domain-config><domain>a.example</domain><pin-set>\n{}\n</pin-set>\
              </domain-config></debug-overrides>\n\n\n\n\n<domain-config><pin-set>{}</pin-set>\

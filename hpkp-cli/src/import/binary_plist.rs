@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_in_binary_form_is_one_in_xml() {
+    fn a_binary_property_list_is_converted_to_xml() {
         let bytes = from_hex(LIST);
         let read = read_with(trustkit::read, &bytes, &Certificates::default()).unwrap();
         let wanted = PinSet {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_is_no_large_list() {
+    fn a_small_file_cannot_expand_to_a_large_list() {
         // Each array contains the next one sixteen times.
         let mut bytes = b"bplist00".to_vec();
         let mut offsets = Vec::new();

@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_of_a_script() {
+    fn pins_in_shell_commands_are_read() {
         let text = format!(
             "#!/bin/sh\n# curl --pinnedpubkey sha256//{B} https://old.example\n\
              /usr/bin/curl -sS -H 'Accept: a b' \\\n  --pinnedpubkey 'sha256//{A};sha256//{B}' \\\n\
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_file() {
+    fn a_curl_configuration_file_is_read() {
         let text = format!(
             "# mine\nurl = \"https://a.example:8443/x\"\nsilent\n--pinnedpubkey = \"sha256//{A}\"\n\
              next\nurl: https://b.example/\npinnedpubkey sha256//{B}\n"
@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_make() {
+    fn make_variables_are_replaced() {
         for text in [
             format!("PIN := sha256//{A}\nall:\n\t@curl --pinnedpubkey $(PIN) https://a.example\n"),
             format!("P ?= {A}\nall:\n\tcurl --pinnedpubkey 'sha256//${{P}}' https://a.example\n"),
@@ -613,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_over_several_lines() {
+    fn a_command_in_a_list_over_several_lines_is_read() {
         for text in [
             format!(
                 "run([\n \"curl\", \"-f\", \"--pinnedpubkey\", \"sha256//{A}\",\n \"https://a.example\",\n])\nx"
@@ -635,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_is_no_name_of_a_file() {
+    fn a_variable_is_not_taken_for_a_file_name() {
         for pin in ["$PIN", "%s", "PIN", "{{pin}}", "%PIN%"] {
             let text = format!("curl --pinnedpubkey {pin} https://a.example");
             let error = read(text.as_bytes(), &Certificates::default()).unwrap_err();
@@ -645,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn options_that_are_put_to_an_array() {
+    fn options_appended_to_an_array_are_read() {
         let text = format!(
             "P=sha256//{A}\nO=(--proto =https)\n[ -n \"$P\" ] && O+=(--pinnedpubkey \"$P\")\n\
              curl \"${{O[@]}}\" https://a.example"
@@ -670,7 +670,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn text_that_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let curl = |pin: &str, url: &str| format!("\ncurl --pinnedpubkey {pin} {url}");
         for text in [

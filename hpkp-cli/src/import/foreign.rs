@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_of_apps_are_named() {
+    fn other_pinning_methods_are_reported_with_their_line() {
         for (text, line) in [
             ("CertificatePinningInterceptor(\n  allowedSHAFingerprints: [A, B])", 2),
             (
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comment_is_no_way_of_pinning() {
+    fn a_pinning_method_in_a_comment_is_ignored() {
         let error = error("// allowedSHAFingerprints: no\nlet x = [1]");
         assert!(matches!(error.problem, Problem::Nothing { .. }), "{error}");
     }

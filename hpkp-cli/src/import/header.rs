@@ -337,12 +337,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_as_it_is_sent_stays() {
+    fn a_value_without_wrapping_is_unchanged() {
         assert_eq!(unwrap(VALUE), Ok(Unwrapped { value: VALUE.into(), taken_off: vec![] }));
     }
 
     #[test]
-    fn as_configurations_have_it() {
+    fn values_in_server_configurations_are_extracted() {
         let escaped = VALUE.replace('"', "\\\"");
         let xml = VALUE.replace('"', "&quot;");
         for text in [
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn within_a_small_file() {
+    fn values_in_configuration_files_are_extracted() {
         let escaped = VALUE.replace('"', "\\\"");
         let blanks = escaped.replace("; ", ";\\ ");
         let xml = VALUE.replace('"', "&quot;");
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_enforces_is_named() {
+    fn report_only_and_repeated_fields_are_errors() {
         let text = format!("Public-Key-Pins-Report-Only: {VALUE}");
         assert_eq!(unwrap(&text), Err(HeaderTextError::ReportOnly));
         let text =

@@ -271,7 +271,7 @@ mod tests {
     use crate::import::{Except, read_with};
 
     #[test]
-    fn objects_as_apps_have_them() {
+    fn objects_with_hosts_and_pins_are_read() {
         let wanted = |below| {
             let except = vec![Except { host: name("api.example.com"), with_subdomains: false }];
             vec![
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn pins_without_a_host_are_not_lost() {
+    fn pins_without_a_host_are_an_error() {
         for text in [
             format!("{{\"example.com\": [\"sha256/{A}\"], \"pins\": [\"sha256/{B}\"]}}"),
             format!("fetch(url, {{ sslPinning: {{ certs: ['sha256/{A}'] }} }})"),
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_in_other_ways() {
+    fn other_notations_of_objects_are_read() {
         for text in [
             format!(
                 "export const ALL: DomainPin[] = [\n{{ domain: 'a.example', fingerprints: [\n\

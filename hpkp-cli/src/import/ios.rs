@@ -111,7 +111,7 @@ mod tests {
     use crate::import::samples::{A, B, a, b, certificate, set, sets};
 
     #[test]
-    fn a_pin_that_never_matches_is_named_beside_one_that_does() {
+    fn a_pin_that_never_matches_is_noted_and_others_are_recorded() {
         let unpadded = A.trim_end_matches('=');
         let text = info(&format!(
             "<key>a.example</key><dict><key>NSPinnedLeafIdentities</key><array>\n<dict>\

@@ -514,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn each_language_has_its_own_form() {
+    fn dictionaries_of_each_language_are_read() {
         let host = "<key>a.example</key>";
         let inner = "<dict><key>kHashes</key><array><string>A=</string>|<string>B=</string>\
              </array><key>below</key><true/></dict>";
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn constants_and_what_is_unknown() {
+    fn constants_are_resolved_and_other_names_are_unknown() {
         let source = "let host = \"a.example\"\nlet c = [Pins: [host: [\"x\" + \"y\", other()]]]";
         let wanted = "<plist><dict>|<key>Pins</key><dict><key>a.example</key><array>\
              <string>xy</string><unknown>other</unknown></array></dict></dict></plist>";
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_done_with_a_constant_is_not_passed_over() {
+    fn a_constant_in_an_expression_is_unknown() {
         for value in ["[\"a\"] + more", "[\"a\"].map(f)", "\"a\".lowercased()", "x ? \"a\" : \"b\""]
         {
             let source = format!("let v = {value}\nlet c = [Pins: [k: v]]");
@@ -551,7 +551,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_another_place_is_not_that_of_the_source() {
+    fn a_parameter_is_not_a_constant_of_the_same_name() {
         let list = "let c = [Pins: [host: [\"x\"]]]";
         let other = "let host = \"b.example\"";
         for before in [
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn branches_of_the_preprocessor_are_not_united() {
+    fn a_preprocessor_line_in_a_literal_is_an_error() {
         let source = "let c = [kPins: [k: [\n#if X\n\"a\",\n#else\n\"b\",\n#endif\n]]]";
         assert!(property_lists(source, &["kPins"]).is_err());
         // A comment of Python is no line of the preprocessor.
@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_closed_is_an_error() {
+    fn a_literal_that_is_not_closed_is_an_error() {
         for source in ["kPins: {", "kPins: [\"a\": [", "kPins: {a: "] {
             assert!(property_lists(source, &["kPins"]).is_err(), "{source}");
         }

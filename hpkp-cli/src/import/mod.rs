@@ -553,7 +553,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_day_begins_last_twelve_hours_behind() {
+    fn a_day_begins_at_noon_utc() {
         assert_eq!(day("2026-11-21"), date::parse("2026-11-21T00:00:00-12:00"));
         for text in
             ["", "2026-11", "2026-13-01", "2026-02-29", "2026-1-01", "21.11.2026", "2026-11-21Z"]
@@ -634,7 +634,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_the_text_is_the_answer_names_a_line_of_it(
+        fn errors_and_notes_name_a_line_of_any_text(
             pieces in proptest::collection::vec(proptest::sample::select(PIECES), 0..60),
             bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..40),
         ) {
@@ -689,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_named_by_its_line() {
+    fn invalid_utf8_is_reported_with_its_line() {
         assert_eq!(text(b"\xef\xbb\xbfa"), Ok("a"));
         assert_eq!(text(b"a\nb\xff"), Err(Problem::NotUtf8.at(2)));
         assert_eq!(text(&vec![b' '; MAX_TEXT + 1]), Err(Problem::TooLarge.at(1)));

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn java_as_apps_have_it() {
+    fn pinners_in_java_are_read() {
         let text = format!(
             r#"import okhttp3.CertificatePinner;
 class Api {{
@@ -264,7 +264,7 @@ class Api {{
     }
 
     #[test]
-    fn kotlin_as_apps_have_it() {
+    fn pinners_in_kotlin_are_read() {
         let text = format!(
             "val pinner = CertificatePinner.Builder().apply {{\n\
              add(pattern = \"*.example.com\", \"sha256/{A}\",)\n\
@@ -320,7 +320,7 @@ class Api {{
     }
 
     #[test]
-    fn each_builder_is_a_pinner() {
+    fn each_builder_has_its_own_pins() {
         let builder = |host, pin| {
             format!("CertificatePinner.Builder().add(\"{host}\", \"sha256/{pin}\").build();\n")
         };
@@ -329,7 +329,7 @@ class Api {{
     }
 
     #[test]
-    fn names_of_the_same_file() {
+    fn names_of_the_same_file_are_resolved() {
         let kotlin = format!(
             "object P {{\nconst val HOST = \"a.example\"\nprivate const val KEY = \"{A}\"\n\
              val PINS: Array<String> = arrayOf(\"sha256/$KEY\", \"sha256/{B}\",)\n\
@@ -365,7 +365,7 @@ class Api {{
     }
 
     #[test]
-    fn a_name_of_another_place_is_not_that_of_the_file() {
+    fn a_parameter_is_not_a_constant_of_the_same_name() {
         let add = |host: &str| format!("CertificatePinner.Builder().add({host}, \"sha256/{A}\")");
         let other = "val host = \"b.example\"\n";
         for text in [
@@ -473,7 +473,7 @@ class Api {{
     }
 
     #[test]
-    fn loops_over_what_is_not_known() {
+    fn loops_over_unknown_lists_are_an_error() {
         let list = loop_over_a_list();
         let put = |pin: &str| format!("m.put(\"a.example\", \"sha256/{pin}\");");
         let twice = format!(
@@ -500,7 +500,7 @@ class Api {{
     }
 
     #[test]
-    fn branches_are_never_one() {
+    fn pins_of_branches_are_not_merged() {
         let add = |pin: &str| format!("b.add(\"a.example\", \"sha256/{pin}\")");
         let make = "val b = CertificatePinner.Builder()\n";
         for (text, wanted) in [
@@ -550,7 +550,7 @@ class Api {{
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn text_that_cannot_be_read_is_an_error() {
         let (at_hand, hash) = certificate();
         let builder = |arguments: &str| format!("CertificatePinner.Builder()\n.add({arguments})");
         let no_literal = values::NOT_KNOWN;

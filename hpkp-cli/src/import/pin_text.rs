@@ -100,7 +100,7 @@ mod tests {
     use crate::import::samples::{A, a};
 
     #[test]
-    fn as_each_client_reads_it() {
+    fn pins_are_read_as_each_client_reads_them() {
         let unpadded = A.trim_end_matches('=');
         let (start, end) = A.split_at(20);
         let wrapped = format!("{start}\n      {end}");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn stray_bits_count_for_nothing() {
+    fn stray_bits_are_ignored() {
         let dummy = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB=";
         let canonical = "BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBA=";
         for client in [Client::Android, Client::OkHttp, Client::Apple, Client::TrustKit] {

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_dictionary() {
+    fn a_list_without_a_dictionary_is_an_error() {
         for (list, line, problem) in [
             ("<dict/>", 1, Problem::unexpected("dict", "a plist")),
             (
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_put_into_what_is_missing() {
+    fn a_fragment_gets_the_missing_elements() {
         for (text, wanted) in [
             ("<plist/>", "<plist/>"),
             (

@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_is_accounted_for() {
+    fn pins_that_were_read_are_accounted_for() {
         let text = format!("\n--pinnedpubkey sha256//{A}\n");
         assert_eq!(found(&text, &[(2, a())]), (Ok(()), vec![]));
         assert_eq!(
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_other_places_are_noted() {
+    fn unread_pins_are_notes_in_comments_and_errors_in_pin_syntax() {
         for text in [
             format!("// sha256/{A}"),
             format!("<!-- <pin>{A}</pin> -->"),
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_no_pieces_of_a_pin() {
+    fn words_are_not_joined_to_a_pin() {
         for text in [
             "http-response add-header Public-Key-Pins pin-sha256=\"x\"",
             "Please note that 2 of the Keys of this Server are=",
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_defined_in_one_place() {
+    fn a_pin_with_a_name_is_accounted_for_once() {
         let far = "\n".repeat(10);
         let text =
             format!("PIN=sha256//{A}{far}curl --pinnedpubkey $PIN\ncurl --pinnedpubkey $PIN");
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_and_is_in_no_set_is_noted() {
+    fn pins_that_are_in_no_set_are_noted() {
         let text = format!("\n<pin digest=\"SHA-256\">{A}</pin>\n");
         let mut imported = Imported::default();
         let other = crate::import::samples::set("a.example", &[crate::import::samples::b()]);

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_be_a_secret_is_left_out() {
+    fn possible_secrets_are_left_out() {
         for (text, wanted) in [
             ("HOST", "HOST"),
             ("sha256", "sha256"),

@@ -140,7 +140,7 @@ mod tests {
     use crate::import::samples::{A, B, a, b, set, sets};
 
     #[test]
-    fn upstreams() {
+    fn pins_of_upstreams_are_read() {
         let text = format!(
             "upstream_recursive_servers:\n  - address_data: 192.0.2.1\n    tls_auth_name: \
              \"dns.example.net\"\n    tls_pubkey_pinset:\n      - digest: \"sha256\"\n        value: \
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn each_upstream_has_its_own_pins_wherever_its_keys_stand() {
+    fn each_upstream_has_its_own_pins_in_any_order_of_keys() {
         let item = |head: &str, name: &str, pin: &str| {
             format!(
                 "{head}tls_auth_name: {name}\n    address_data: 192.0.2.1\n    \

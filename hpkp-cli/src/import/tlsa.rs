@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_file() {
+    fn records_of_a_zone_file_are_read() {
         let whole = hex(a());
         let (first, second) = whole.split_at(30);
         let text = format!(
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_beside_one_another_are_one_set() {
+    fn records_of_several_kinds_are_one_set() {
         let owner = "_25._tcp.mail.example.com. 3600 IN TLSA";
         let (one, two) = (hex(a()), hex(b()));
         let all = format!("{owner} 3 1 1 {one}\n{owner} 2 1 1 {two}\n{owner} 3 0 2 {one}{two}\n");
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn times_to_live() {
+    fn times_to_live_have_units_and_defaults() {
         let record = format!("_443._tcp.www.example.com. IN TLSA 3 1 1 {}", hex(a()));
         let timed = record.replace(" IN", " 1h30m IN");
         for (text, ttl) in [
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wildcard_is_not_of_names_that_there_are() {
+    fn a_wildcard_excludes_names_with_records_of_their_own() {
         let pin = hex(a());
         let text = format!(
             "$ORIGIN example.com.\n*._tcp.mail TLSA 3 1 1 {pin}\n_25._tcp.mail TLSA 3 1 1 {pin}\n\
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_certificates_are_recorded_and_named() {
+    fn records_of_whole_certificates_are_recorded_and_noted() {
         let (at_hand, hash) = certificate();
         for (data, subject) in [
             (format!("3 0 1 {}", hex(hash)), "CN=www.example.com"),
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn records_that_no_client_can_use_are_named() {
+    fn records_that_no_client_can_use_are_noted() {
         let pin = hex(a());
         for data in [
             format!("3 1 2 {pin}"),
@@ -525,7 +525,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_stand_for_others() {
+    fn aliases_get_the_records_of_their_targets() {
         let pin = hex(a());
         let text = format!(
             "$ORIGIN example.com.\n_dane IN TLSA 3 1 1 {pin}\n_443._tcp.www CNAME _dane\n\
@@ -546,7 +546,7 @@ mod tests {
     }
 
     #[test]
-    fn as_tools_print_them() {
+    fn output_of_dig_and_host_is_read() {
         let pin = hex(a());
         let (first, second) = pin.split_at(56);
         let wanted =
@@ -571,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn octodns() {
+    fn octodns_files_are_read() {
         let (one, two) = (hex(a()), hex(b()));
         let value = |data: &str, indent: &str| {
             format!(
@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn tinydns() {
+    fn tinydns_files_are_read() {
         let escaped =
             |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("\\{byte:03o}")).collect() };
         let data = format!("\\003\\001\\001{}", escaped(a().bytes()));
@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_zone_files() {
+    fn records_outside_zone_files_are_read() {
         let (one, two) = (hex(a()), hex(b()));
         let of = |port, host, pins: &[Pin]| PinSet {
             scope: Scope::Leaf,
@@ -709,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn text_that_cannot_be_read_is_an_error() {
         let pin = hex(a());
         for text in [
             format!("_443._tcp.a.example. IN TLSA 3 1 1 {}", &pin[1..]),

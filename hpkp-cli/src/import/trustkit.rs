@@ -206,7 +206,7 @@ mod tests {
     const BELOW: &str = "<key>TSKIncludeSubdomains</key><true/>";
 
     #[test]
-    fn pins_by_which_nothing_is_refused_are_named() {
+    fn pins_that_are_not_enforced_are_noted() {
         let text = format!(
             "let c = [kTSKPinnedDomains: [\n\"a.example\": [kTSKEnforcePinning: false, \
              kTSKPublicKeyHashes: [\"{A}\", \"{B}\"]],\n\"b.example\": [kTSKPublicKeyHashes: PINS]]]\n\
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_the_source_names_elsewhere_is_not_guessed() {
+    fn an_identifier_in_place_of_a_host_is_an_error() {
         for key in ["Config.host", "HOST", "host()"] {
             let text = format!(
                 "let c = [kTSKPinnedDomains: [\n{key}: [kTSKPublicKeyHashes: [\"{A}\", \"{B}\"]]]]"
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_refuses_nothing_is_passed_over() {
+    fn a_domain_without_enforcement_is_noted() {
         let unenforced = hashes(&[A, B]) + "<key>TSKEnforcePinning</key><false/>";
         let text = configuration(&domain("a.example", &unenforced));
         let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_ends_it() {
+    fn an_expiration_day_is_read() {
         let date = hashes(&[A, B]) + "<key>TSKExpirationDate</key><string>2027-03-01</string>";
         let text = configuration(&domain("a.example", &date)).replace("TSK", "kTSK");
         let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_as_apps_have_them() {
+    fn swift_and_objective_c_sources_are_read() {
         let swift = format!(
             "let config = [\n kTSKSwizzleNetworkDelegates: false,\n kTSKPinnedDomains: [\n\
              \"api.example.com\": [\n kTSKIncludeSubdomains: true,\n kTSKPublicKeyHashes: [\n\

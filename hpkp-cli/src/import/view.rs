@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_and_joints() {
+    fn escapes_are_resolved_and_literals_are_joined() {
         for (text, plain, joined) in [
             ("a%2Fb\\/c\\u003dd", "a/b/c=d", "a/b/c=d"),
             ("\"a\" +\n  \"b\"", "\"a\" +\n  \"b\"", "\"ab\""),

@@ -1,4 +1,4 @@
-//! The steps of an install that change something, and their undoing.
+//! The steps of an install that change files or the server, and their undoing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::arguments::InstallArguments;
 use crate::exit::Exit;
 use crate::output;
 
-/// How long the server may take to present the old certificate again, at most.
+/// The longest time that the server may take to present the old certificate again.
 const WAY_BACK: Duration = Duration::from_secs(10);
 
-/// Puts the new files in place and lets the server serve them; the old ones again where that fails.
+/// Installs the new files and reloads the server. If a step fails, puts the old files back.
 ///
 /// # Errors
-/// Nothing was changed.
+/// A step before the exchange failed; nothing was changed.
 pub(super) fn apply(
     arguments: &InstallArguments,
     place: &Place,
@@ -42,7 +42,7 @@ pub(super) fn apply(
             report.lines.insert(0, format!("installed: {}", files_text(plan, report)));
             place.commit().map(|()| Exit::Fine)
         }
-        // The old files are put back.
+        // After the exchange, a failure is reported and the old files are put back.
         Err(Stop { code, text, .. }) => {
             report.problem(code, text);
             roll_back(arguments, place, plan, endpoints, &journal, report);
@@ -51,7 +51,7 @@ pub(super) fn apply(
     }
 }
 
-/// Set when the process is asked to end: it then puts the old files back first.
+/// A flag that signals set, so that a terminated process first puts the old files back.
 fn signals() -> Result<Arc<AtomicBool>, Stop> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let flag = Arc::new(AtomicBool::new(false));
@@ -62,7 +62,7 @@ fn signals() -> Result<Arc<AtomicBool>, Stop> {
     Ok(flag)
 }
 
-/// All files of the new directory: those that are written, and what else is in the old one.
+/// All files of the new directory: the new files, and the other files of the old directory.
 fn directory(plan: &Plan, report: &mut Report) -> BTreeMap<String, New> {
     let mut files = BTreeMap::new();
     for (name, entry) in &plan.present.entries {
@@ -95,7 +95,7 @@ fn directory(plan: &Plan, report: &mut Report) -> BTreeMap<String, New> {
     files
 }
 
-/// The server's test, its reload, and what it presents then.
+/// Runs the server's test and reload, and verifies which certificate it presents.
 fn serve(
     arguments: &InstallArguments,
     place: &Place,
@@ -154,8 +154,8 @@ fn look(
     Ok(())
 }
 
-/// Looks at this machine where no server was known before, and says so where none presents the new
-/// certificate.
+/// Searches a server on this machine that presents the new certificate, if no server was known before.
+/// Warns if there is none.
 fn look_around(arguments: &InstallArguments, plan: &Plan, report: &mut Report) {
     let new = plan.leaves().new;
     let mut derived = served::derived(plan.pairs[0].leaf(), &arguments.starttls, |_| Vec::new());
@@ -178,7 +178,7 @@ fn look_around(arguments: &InstallArguments, plan: &Plan, report: &mut Report) {
     report.warn("not-looked", text);
 }
 
-/// Puts the old files back, and lets the server serve them again where it may have loaded the new ones.
+/// Puts the old files back. Reloads the server if it may have loaded the new files.
 fn roll_back(
     arguments: &InstallArguments,
     place: &Place,
@@ -210,7 +210,7 @@ fn roll_back(
     output::complain(&format!("{to}: rolled back; the old files are in place"));
 }
 
-/// Reloads the server with the old files, and looks whether it presents them.
+/// Reloads the server with the old files, and verifies that it presents them.
 fn serve_old(
     arguments: &InstallArguments,
     plan: &Plan,
@@ -236,8 +236,8 @@ fn serve_old(
     true
 }
 
-/// The end where all files are in place already. If a server that the operator named does not present
-/// them, it is reloaded.
+/// Ends an install whose files are already in place. If a server that the operator named does not present
+/// the certificate, it is reloaded.
 pub(super) fn unchanged(
     arguments: &InstallArguments,
     plan: &Plan,

@@ -1,5 +1,5 @@
-//! The server's own commands: run by `sh -c` as cron and ACME clients do, with a time limit. Their
-//! output goes into memory, so that a daemon that keeps it open holds up nobody.
+//! Runs the server's own commands with `sh -c`, as cron and ACME clients do, with a time limit. The output
+//! goes to a file in memory, so that a daemon that keeps the output open does not delay the install.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -13,19 +13,20 @@ use hpkp_core::text::Excerpt;
 use super::report::{Report, Step};
 use crate::output;
 
-/// How much of the output is shown, in bytes.
+/// The largest part of the output that is displayed, in bytes.
 const MAX_OUTPUT: usize = 16 * 1024;
-/// How many of its lines are shown.
+/// The most lines of the output that are displayed.
 const MAX_LINES: usize = 60;
-/// How often to look whether it has ended.
+/// The interval between two checks whether the command has ended.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long a command may take to end once it is asked to.
+/// The time that a command has to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Runs a command, and shows what it printed.
+/// Runs a command, and displays its output.
 ///
 /// # Errors
-/// It could not be run, was not done in time, was stopped by `interrupted`, or failed: what to say.
+/// The message if the command could not be run, exceeded its time limit, was stopped by `interrupted`, or
+/// failed.
 pub(crate) fn run(
     report: &mut Report,
     step: &'static str,
@@ -58,7 +59,7 @@ pub(crate) fn run(
     }
 }
 
-/// How the command ended, if it did, and the end of what it printed.
+/// The exit status, if the command ended in time, and the last part of its output.
 fn captured(
     command: &str,
     limit: Duration,
@@ -66,7 +67,7 @@ fn captured(
 ) -> io::Result<(Option<ExitStatus>, String)> {
     let memory = rustix::fs::memfd_create("output", rustix::fs::MemfdFlags::CLOEXEC)?;
     let mut file = File::from(memory);
-    // Each appends; both have one offset.
+    // Both descriptors share one offset, so their outputs do not overwrite each other.
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::null())
@@ -102,7 +103,7 @@ fn wait(
     }
 }
 
-/// Ends the command and what it has started.
+/// Ends the command and its child processes.
 fn stop(child: &mut Child) -> io::Result<()> {
     let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
     let signal = |signal| group.map(|group| rustix::process::kill_process_group(group, signal));
@@ -118,7 +119,7 @@ fn stop(child: &mut Child) -> io::Result<()> {
     child.wait().map(drop)
 }
 
-/// The output in printable lines, without private keys.
+/// The output as printable lines, without private keys.
 fn shown(bytes: &[u8], is_cut: bool) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = Vec::new();
@@ -129,7 +130,7 @@ fn shown(bytes: &[u8], is_cut: bool) -> String {
             in_key = !line.contains("-----END ");
             lines.push("(a private key; not shown)".to_owned());
         } else if is_label {
-            // What stands before it is the rest of a key whose beginning was cut off.
+            // The lines before the end of a key belong to the key if its beginning was cut off.
             if !in_key {
                 lines.clear();
             }
@@ -138,7 +139,7 @@ fn shown(bytes: &[u8], is_cut: bool) -> String {
             lines.push(printable(line));
         }
     }
-    // The rest of a line.
+    // The first line is incomplete.
     if is_cut {
         lines.drain(..1.min(lines.len()));
     }
@@ -150,7 +151,8 @@ fn shown(bytes: &[u8], is_cut: bool) -> String {
     lines.join("\n")
 }
 
-/// A line of foreign text. Server messages are longer than an excerpt.
+/// Makes a line of foreign text printable. An `Excerpt` would cut long messages of servers, so the line is
+/// converted in parts.
 fn printable(line: &str) -> String {
     let mut shown = String::new();
     let mut rest = line.as_bytes();
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn both_streams_and_the_code_are_kept() {
+    fn both_output_streams_and_the_exit_code_are_captured() {
         assert_eq!(ran("echo a; echo b >&2; exit 3"), (Some(3), "a\nb".to_owned()));
         assert_eq!(ran("printf 'a\\033[2J\\n'").1, "a\\x1b[2J");
     }

@@ -1,5 +1,5 @@
-//! A digest of the state of a directory, without any part of a private key: its public key stands
-//! for it.
+//! Computes a digest of a directory's state. The digest contains the public key instead of a private key,
+//! so it reveals nothing of the private key.
 
 use std::fs;
 use std::io;

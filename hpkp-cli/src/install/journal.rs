@@ -1,4 +1,4 @@
-//! The journal of an install: its next step, written before the step.
+//! The journal of an install. It is written before each step, so that an interrupted install can be undone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -13,42 +13,42 @@ use super::report::Stop;
 use crate::input::{self, InputError};
 use crate::output;
 
-/// The version that is written and read.
+/// The version of the format.
 const VERSION: u32 = 1;
 /// The largest journal, in bytes.
 const MAX: usize = 1 << 20;
 
-/// What the server's directory was before.
+/// What `--to` was before the install.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Form {
-    /// Not there.
+    /// The path did not exist.
     #[default]
     Absent,
     /// A directory.
     Directory,
-    /// A symbolic link, and where it led.
+    /// A symbolic link, and its target.
     Link(PathBuf),
 }
 
-/// An install between the first and the last step that change something.
+/// An install that has changed something and is not complete.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Journal {
     pub(crate) v: u32,
     pub(crate) form: Form,
-    /// The digest of the old files; none where there were none.
+    /// The digest of the old files; `None` if there were none.
     pub(crate) old: Option<String>,
     /// When the first of the old certificates expires, in seconds since 1970 UTC.
     pub(crate) old_expires: Option<i64>,
     /// The digest of the new files.
     pub(crate) new: String,
-    /// Where the link leads then.
+    /// The target of the link after the install.
     pub(crate) new_link: Option<PathBuf>,
-    /// Whether the server's own test has passed, and the server may have loaded the new files.
+    /// Whether the server's test has passed, so that the server may have loaded the new files.
     pub(crate) reloading: bool,
     /// The command that reloads the server.
     pub(crate) reload: String,
-    /// In which run of the system: after a boot, no server runs with what was loaded before.
+    /// The id of the system's boot. After another boot, no server runs with files that were loaded before.
     pub(crate) boot: String,
 }
 
@@ -57,7 +57,7 @@ impl Journal {
         Self { v: VERSION, reload: reload.to_owned(), boot: boot(), old_expires, ..Self::default() }
     }
 
-    /// Whether the system has been started anew since.
+    /// Whether the system has been booted since.
     pub(crate) fn is_of_another_boot(&self) -> bool {
         self.boot.is_empty() || self.boot != boot()
     }
@@ -78,7 +78,7 @@ impl Journal {
         }
     }
 
-    /// Writes it so that it is there after a crash.
+    /// Writes the journal durably.
     pub(super) fn write(&self, state: &Path) -> Result<(), Stop> {
         let (path, new) = (state.join("journal"), state.join("journal.new"));
         let write = || {

@@ -1,5 +1,5 @@
-//! Which file of the server's directory gets what: files that are there keep their names, since the
-//! server's configuration has them.
+//! Assigns the new certificates and keys to file names. Existing files keep their names, because the
+//! server's configuration contains them.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::report::Stop;
 /// A file to write.
 #[derive(Debug)]
 pub(crate) struct Written {
-    /// The pair that it is of, by its place.
+    /// The position of the pair to which the file belongs.
     pub(crate) pair: usize,
     pub(crate) role: Role,
     pub(crate) content: Bytes,
@@ -22,7 +22,7 @@ pub(crate) struct Written {
 /// The files to write, by name.
 ///
 /// # Errors
-/// Two would have one name, or one would take the place of something else.
+/// Two files would have one name, or a file would replace something else.
 pub(crate) fn files(
     pairs: &[Pair],
     present: &BTreeMap<String, Entry>,
@@ -40,7 +40,7 @@ pub(crate) fn files(
                 content.extend_from_slice(&file.other_text());
             }
             if content.is_empty() {
-                // No chain to write: what is there may be of use to the server.
+                // There is no chain to write. The existing file stays, since the server may need it.
                 continue;
             }
             if all.insert(name.clone(), Written { pair: place, role, content }).is_some() {
@@ -57,7 +57,7 @@ fn twice(name: &str) -> Stop {
     ))
 }
 
-/// `fullchain-rsa.pem`.
+/// Adds the kind of key to a file name: `fullchain-rsa.pem`.
 fn with_kind(name: &str, kind: &str) -> String {
     match name.rsplit_once('.') {
         Some((stem, end)) => format!("{stem}-{kind}.{end}"),
@@ -65,8 +65,8 @@ fn with_kind(name: &str, kind: &str) -> String {
     }
 }
 
-/// The names for one pair of `count`: of the files in the directory that it replaces, and those of the
-/// client where there is none.
+/// The file names for one of `count` pairs: the names of the files that it replaces, or the client's names
+/// if it replaces none.
 fn names_of(
     pair: &Pair,
     count: usize,
@@ -83,19 +83,19 @@ fn names_of(
         if !old.is_replaced(name, file) {
             continue;
         }
-        // A name says less than a key in the file.
+        // A key in the file determines its role; the name does not.
         let by_name = by_name.filter(|one| file.has_key() == (*one == Role::Key));
         names.extend(by_name.or(old.role(file)).map(|role| ((*name).to_owned(), role)));
     }
     complete(names, pair)
 }
 
-/// The files in the server's directory, and which of them a pair replaces.
+/// The files in the server's directory, and the ones that a pair replaces.
 struct Old<'a> {
     pair: &'a Pair,
     files: BTreeMap<&'a str, &'a PemFile>,
     keys: Vec<&'a PKey<Private>>,
-    /// Those with a certificate that it replaces.
+    /// The files with a certificate that the pair replaces.
     leaves: Vec<&'a PemFile>,
 }
 
@@ -115,8 +115,8 @@ impl<'a> Old<'a> {
         };
         let all: Vec<&PemFile> = with_leaf.iter().map(|(_, file)| *file).collect();
         let ours: Vec<&PemFile> = all.iter().filter(|file| shares(file)).copied().collect();
-        // The certificate of this name and kind. Where there is none: the one in a file of the same
-        // name, the only one of this name, or the only one at all, whatever its kind.
+        // The certificate with the same name and kind is replaced. If there is none, one of any kind is: in
+        // a file of the same name, the only one with the name, or the only one at all.
         let has_kind = ours.iter().any(|file| kind_of_leaf(file, &keys) == Some(pair.kind()));
         let is_single = count == 1 && !has_kind;
         let is_only = is_single && is_one(&ours);
@@ -158,8 +158,8 @@ impl<'a> Old<'a> {
         }
     }
 
-    /// Whether a key is that of no certificate here, nor beside another key: somebody has replaced
-    /// one of two files.
+    /// Whether a key is the only separate key in the directory, or belongs to no certificate there, because
+    /// somebody has replaced one of two files.
     fn is_orphan(&self, file: &PemFile) -> bool {
         let fits = |one: &PemFile| match &file.key {
             KeyState::One(key) => one.leaf_of(key),
@@ -183,7 +183,7 @@ impl<'a> Old<'a> {
     }
 }
 
-/// Adds what the operator named and what nothing in the directory has yet.
+/// Adds the names that the operator gave, and the roles that no file in the directory has.
 fn complete(mut names: BTreeMap<String, Role>, pair: &Pair) -> BTreeMap<String, Role> {
     let is_new = names.is_empty();
     let has = |roles: &[Role]| names.values().any(|role| roles.contains(role));
@@ -202,7 +202,7 @@ fn complete(mut names: BTreeMap<String, Role>, pair: &Pair) -> BTreeMap<String, 
     names
 }
 
-/// The keys that can be read.
+/// The keys that could be read.
 fn keys_of<'a>(files: &BTreeMap<&'a str, &'a PemFile>) -> Vec<&'a PKey<Private>> {
     let keys = files.values().filter_map(|file| match &file.key {
         KeyState::One(key) => Some(key),
@@ -211,8 +211,8 @@ fn keys_of<'a>(files: &BTreeMap<&'a str, &'a PemFile>) -> Vec<&'a PKey<Private>>
     keys.collect()
 }
 
-/// The kind of the first certificate in a file where that is for a host, or one of the keys is its
-/// own; none for a file with CA certificates or a key alone.
+/// The kind of the first certificate in a file, if it is a server's certificate: it has a host name, or one
+/// of the keys belongs to it. `None` for a file with CA certificates or a key alone.
 fn kind_of_leaf(file: &PemFile, keys: &[&PKey<Private>]) -> Option<&'static str> {
     let leaf = file.certificates.first()?;
     let certificate = openssl::x509::X509::from_der(leaf.der()).ok()?;
@@ -224,8 +224,7 @@ fn kind_of_leaf(file: &PemFile, keys: &[&PKey<Private>]) -> Option<&'static str>
     is_leaf.then(|| super::pair::kind_of_public(&certificate))
 }
 
-/// Whether a file has the chain of the first certificate in another and nothing else: its issuer
-/// first.
+/// Whether a file contains only the chain of another file's first certificate, beginning with its issuer.
 fn is_chain_of(file: &PemFile, leaf: &PemFile) -> bool {
     let (Some(first), Some(leaf_certificate)) =
         (file.certificates.first(), leaf.certificates.first())

@@ -1,8 +1,8 @@
-//! `hpkp install`: a renewed certificate and its key in the server's place, if clients accept them.
+//! `hpkp install`: installs a renewed certificate and its key for a server, if clients accept them.
 //!
-//! Data flow: the client's files -> pairs -> faults, names and pins -> a new directory beside the old
-//! one -> exchanged in one step -> the server's test, its reload, what it presents -> done, or the old
-//! directory again. A journal stands on disk as long as this is not decided.
+//! Data flow: the client's files -> pairs -> checks of faults, names and pins -> a new directory beside the
+//! old one -> exchange in one step -> the server's test, its reload, the presented certificate -> done, or
+//! the old directory again. A journal on disk describes the install until it is complete.
 
 mod apply;
 mod command;
@@ -45,7 +45,7 @@ fn install(arguments: &InstallArguments, report: &mut Report) -> Result<Exit, St
     let patience = (!arguments.dry_run).then_some(arguments.timeout);
     let mut place = Place::open(&arguments.to, patience)?;
     let interrupted = match arguments.dry_run {
-        true => recover::foretold(&place, report)?,
+        true => recover::preview(&place, report)?,
         false => recover::run(&mut place, arguments, report)?,
     };
     if arguments.recover {
@@ -76,7 +76,7 @@ fn install(arguments: &InstallArguments, report: &mut Report) -> Result<Exit, St
     apply::apply(arguments, &place, &plan, &endpoints, report)
 }
 
-/// Notes what is going to be installed.
+/// Reports what will be installed.
 fn describe(plan: &Plan, report: &mut Report) {
     for (place, pair) in plan.pairs.iter().enumerate() {
         let leaf = pair.leaf();

@@ -1,4 +1,4 @@
-//! A certificate with its chain and its private key, and whether a server may have them.
+//! A certificate with its chain and its private key, and the faults that make them unusable.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::der;
 use crate::output;
 use crate::published::OpenSsl;
 
-/// What a file of a server has of a pair.
+/// The contents of a file of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Role {
     /// The certificate and the chain that is sent after it.
@@ -35,34 +35,35 @@ pub(crate) enum Role {
 /// A certificate, the chain that is sent after it, and the key.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    /// Where the certificate was read.
+    /// The file of the certificate.
     pub(crate) certificate: PathBuf,
-    /// Where the key was read.
+    /// The file of the key.
     pub(crate) key_file: PathBuf,
     /// The leaf first; never empty.
     pub(crate) chain: Vec<Arc<Certificate>>,
-    /// What files of each role have in them.
+    /// The content of a file with each role.
     texts: BTreeMap<Role, Bytes>,
-    /// The names under which the client has each role, and those wanted in the server's directory.
+    /// The file names and their roles: as the client has them, or as the operator wants them in the
+    /// server's directory.
     pub(crate) names: BTreeMap<String, Role>,
     /// Whether the operator named the files.
     pub(crate) is_named: bool,
     key: PKey<Private>,
 }
 
-/// The parts of a pair, as a client has them.
+/// The files of a pair in the client's directory.
 #[derive(Debug, Default)]
 pub(crate) struct Parts<'a> {
     pub(crate) certificate: Option<&'a PemFile>,
     pub(crate) key: Option<&'a PemFile>,
-    /// Where the chain is a file of its own, or the leaf is.
+    /// The files with the chain, or with the leaf alone.
     pub(crate) others: Vec<&'a PemFile>,
     pub(crate) names: BTreeMap<String, Role>,
     pub(crate) is_named: bool,
 }
 
 impl Pair {
-    /// Puts the parts together.
+    /// Builds a pair from its parts.
     ///
     /// # Errors
     /// A part is missing, damaged or encrypted.
@@ -95,7 +96,7 @@ impl Pair {
         Ok(pair)
     }
 
-    /// The content of a file of each role: that of the client's own file where there is one.
+    /// The content of a file with each role. A file of the client with this content is copied verbatim.
     fn composed(
         &self,
         certificate: &PemFile,
@@ -129,7 +130,7 @@ impl Pair {
         ])
     }
 
-    /// The content of a file of this role.
+    /// The content of a file with this role.
     pub(crate) fn text(&self, role: Role) -> Bytes {
         self.texts.get(&role).cloned().unwrap_or_default()
     }
@@ -138,12 +139,12 @@ impl Pair {
         &self.chain[0]
     }
 
-    /// What kind of key it is: a server has one certificate of each.
+    /// The kind of the key. A server has one certificate of each kind.
     pub(crate) fn kind(&self) -> &'static str {
         kind(&self.key)
     }
 
-    /// What makes the pair unfit for any server, whatever is pinned.
+    /// The faults that make the pair unusable for any server, regardless of pins.
     pub(crate) fn faults(&self, now: i64) -> Vec<(&'static str, String)> {
         let file = output::path(&self.certificate);
         let mut faults = Vec::new();
@@ -178,7 +179,7 @@ impl Pair {
         faults
     }
 
-    /// The first certificate that has certified none of those before it.
+    /// Reports the first certificate that has issued none of the certificates before it.
     fn order(&self) -> Option<String> {
         let certifies = |place: usize| {
             let issuer = &self.chain[place];
@@ -197,7 +198,7 @@ impl Pair {
     }
 }
 
-/// The kind of a key, by the word in a file name.
+/// The kind of a key, as a word for file names.
 pub(crate) fn kind(key: &PKey<Private>) -> &'static str {
     kind_of_id(key.id())
 }
@@ -236,17 +237,17 @@ fn usable_key(file: &PemFile) -> Result<PKey<Private>, Stop> {
     }
 }
 
-/// The chain in a file of its own.
+/// The chain from a separate file.
 fn chain_after(leaf: &Certificate, others: &[&PemFile]) -> Vec<Arc<Certificate>> {
     let chains = others.iter().map(|file| &file.certificates);
-    // Who signed itself is not its own chain.
+    // A self-signed certificate is not its own chain.
     let mut fitting = chains.filter(|chain| {
         chain.first().is_some_and(|first| leaf.may_be_issued_by(first) && first.der() != leaf.der())
     });
     fitting.next().cloned().unwrap_or_default()
 }
 
-/// Certificates in PEM, one after the other.
+/// Certificates in PEM, concatenated.
 fn text_of(certificates: &[Arc<Certificate>]) -> Bytes {
     let texts = certificates.iter().map(|one| der::pem("CERTIFICATE", one.der()));
     Bytes::new(texts.flat_map(|text| text.as_bytes().to_vec()).collect())

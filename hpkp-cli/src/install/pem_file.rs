@@ -1,4 +1,4 @@
-//! A PEM file of an ACME client or a server: its certificates and its private key.
+//! A PEM file of an ACME client or a server, with its certificates and its private key.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::input::{self, InputError};
 use crate::output;
 use crate::private_key;
 
-/// What a file holds of private keys.
+/// The private key in a file.
 #[derive(Debug)]
 pub(crate) enum KeyState {
     None,
     One(PKey<Private>),
     Encrypted,
-    /// Cannot be read, or there are several.
+    /// The key cannot be read, or there are several keys.
     Unusable,
 }
 
@@ -30,16 +30,17 @@ pub(crate) struct PemFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) certificates: Vec<Arc<Certificate>>,
-    /// What is wrong with a certificate.
+    /// The fault of a certificate.
     pub(crate) damage: Option<String>,
     pub(crate) key: KeyState,
 }
 
-/// Wiped when it is dropped, whatever it holds.
+/// Bytes that are wiped when dropped, since they may contain a private key.
 pub(crate) type Bytes = Zeroizing<Vec<u8>>;
 
 impl PemFile {
-    /// Reads a file that was found in a directory. `None` for one that is no PEM file of that kind.
+    /// Reads a file that was found in a directory. `None` if the file contains neither a certificate nor a
+    /// key.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -78,7 +79,7 @@ impl PemFile {
         })
     }
 
-    /// Its first certificate, where that has the key.
+    /// Whether the key belongs to the first certificate.
     pub(crate) fn leaf_of(&self, key: &PKey<Private>) -> bool {
         self.certificates.first().is_some_and(|leaf| fits(leaf, key))
     }
@@ -115,7 +116,7 @@ impl PemFile {
     }
 }
 
-/// Whether the certificate is for the key.
+/// Whether the key belongs to the certificate.
 pub(crate) fn fits(certificate: &Certificate, key: &PKey<Private>) -> bool {
     let public = openssl::x509::X509::from_der(certificate.der());
     public.and_then(|one| one.public_key()).is_ok_and(|public| key.public_eq(&public))
@@ -126,7 +127,7 @@ fn key_in(bytes: &[u8]) -> KeyState {
     let blocks = pem::blocks(bytes).flatten();
     let mut keys = blocks.filter(pem::Block::is_private_key);
     let Some(block) = keys.next() else {
-        // One that is cut off.
+        // A key whose PEM block is cut off.
         let has_begin = bytes.windows(KEY_END.len()).any(|part| part == KEY_END);
         return if has_begin { KeyState::Unusable } else { KeyState::None };
     };
@@ -143,7 +144,7 @@ fn key_in(bytes: &[u8]) -> KeyState {
     }
 }
 
-/// The lines of a block, from its BEGIN to its END.
+/// The text of a block, from its BEGIN line to its END line.
 fn section<'a>(file: &'a [u8], label: &'a [u8]) -> &'a [u8] {
     const BEGIN: usize = "-----BEGIN ".len();
     let start = (label.as_ptr() as usize).saturating_sub(file.as_ptr() as usize + BEGIN);

@@ -1,6 +1,7 @@
-//! The server's directory, and how it is exchanged as a whole: beside `DIR` is `.DIR.hpkp`, which its owner
-//! alone can change, with a lock, the new files until they are in place, and a journal from before the
-//! exchange until the server serves them. Whoever finds a journal knows that an install was interrupted.
+//! The server's directory, and its exchange as a whole. Beside `DIR` is the directory `.DIR.hpkp`, which
+//! only its owner can change. It contains a lock, the new files until they are in place, and a journal from
+//! before the exchange until the server presents the new files. A journal thus shows that an install was
+//! interrupted.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,23 +23,23 @@ use super::pem_file::{Bytes, PemFile};
 use super::report::Stop;
 use crate::output;
 
-/// How many entries the server's directory may have: it is one for the files of one site.
+/// The most entries of the server's directory, which contains only the files of one site.
 const MAX_ENTRIES: usize = 256;
-/// The largest file that is copied along, in bytes.
+/// The largest file that is copied to the new directory, in bytes.
 const MAX_FILE: usize = 16 << 20;
 
-/// Something in the server's directory.
+/// An entry of the server's directory.
 #[derive(Debug)]
 pub(crate) enum Entry {
     /// A file with certificates or a key.
     Pem(PemFile),
     /// Any other file.
     Other(Bytes),
-    /// A symbolic link to something that is no file with certificates or a key.
+    /// A symbolic link, unless it leads to a file with certificates or a key.
     Link(PathBuf),
 }
 
-/// Who owns a file and who may use it.
+/// The owner and the mode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
     pub(crate) mode: u32,
@@ -52,7 +53,7 @@ impl Access {
     }
 }
 
-/// What is in the server's directory now.
+/// The contents of the server's directory before the install.
 #[derive(Debug, Default)]
 pub(crate) struct Present {
     pub(crate) entries: BTreeMap<String, Entry>,
@@ -74,15 +75,15 @@ pub(crate) struct Place {
     name: OsString,
     state: PathBuf,
     pub(crate) form: Form,
-    /// Held as long as this lives. None where nothing is going to be changed.
+    /// The lock, held until the value is dropped. `None` if nothing will be changed.
     _lock: Option<File>,
 }
 
 impl Place {
-    /// Finds the directory, and waits for another install there to end.
+    /// Opens the directory, and waits until another install there has ended.
     ///
     /// # Errors
-    /// There cannot be one, or another install does not end.
+    /// The path is invalid, or the other install does not end.
     pub(crate) fn open(to: &Path, patience: Option<Duration>) -> Result<Self, Stop> {
         let (parent, name) = split(to)?;
         let mut hidden = OsString::from(".");
@@ -100,26 +101,26 @@ impl Place {
         Ok(Self { parent, name, state, form, _lock: lock })
     }
 
-    /// Its path.
+    /// The path of the directory.
     pub(crate) fn path(&self) -> PathBuf {
         self.parent.join(&self.name)
     }
 
-    /// Looks again whether it is there.
+    /// Determines the form of the path again.
     pub(crate) fn refresh(&mut self) -> Result<(), Stop> {
         self.form = form(&self.path())?;
         Ok(())
     }
 
-    /// What was interrupted, if anything was.
+    /// The journal of an interrupted install, if there is one.
     pub(crate) fn journal(&self) -> Result<Option<Journal>, Stop> {
         Journal::read(&self.state)
     }
 
-    /// What is there now.
+    /// Reads the contents of the directory.
     ///
     /// # Errors
-    /// It cannot be read, or there is something that cannot be exchanged.
+    /// An entry cannot be read, or cannot be exchanged.
     pub(crate) fn present(&self) -> Result<Present, Stop> {
         let path = self.path();
         let shown = output::path(&path);
@@ -177,7 +178,7 @@ impl Place {
         }
     }
 
-    /// Where a symbolic link leads, in words that are true in the new directory too.
+    /// The target of a symbolic link, in a form that is also valid in the new directory.
     fn target_of(&self, path: &Path) -> Result<PathBuf, Stop> {
         let target = fs::read_link(path).map_err(|e| Stop::io(&output::path(path), &e))?;
         match &self.form {
@@ -189,10 +190,10 @@ impl Place {
         }
     }
 
-    /// Writes the new directory beside the present one, so that nothing of it can get lost.
+    /// Writes the new directory beside the present one, which stays unchanged.
     ///
     /// # Errors
-    /// Something cannot be written. What has been is removed.
+    /// A file cannot be written. The files written so far are removed.
     pub(crate) fn stage(
         &self,
         files: &BTreeMap<String, New>,
@@ -231,7 +232,7 @@ impl Place {
         set().map_err(|e| error(staged, &e))
     }
 
-    /// A name for a new directory. Links lead to it, so it is another each time.
+    /// A name for a new directory. Symbolic links lead to it, so each directory gets its own name.
     fn free_name(&self) -> Result<PathBuf, Stop> {
         let Form::Link(_) = self.form else {
             let staged = self.state.join("new");
@@ -247,10 +248,10 @@ impl Place {
         Ok(self.state.join(format!("generation-{next}")))
     }
 
-    /// Notes what is going to be done, durably, then puts the new directory in place.
+    /// Writes the journal durably, then puts the new directory in place.
     ///
     /// # Errors
-    /// Nothing has been changed.
+    /// Nothing was changed.
     pub(crate) fn exchange(&self, staged: &Path, journal: &mut Journal) -> Result<(), Stop> {
         journal.form = self.form.clone();
         journal.new = digest::of(staged).map_err(|e| Stop::io(&output::path(staged), &e))?;
@@ -263,13 +264,14 @@ impl Place {
         }
         let written = journal.write(&self.state);
         if let Err(stop) = written.and_then(|()| self.swap(staged, journal)) {
-            // The journal may have been written in part.
+            // A part of the journal may have been written.
             let _ = Journal::remove(&self.state);
             remove(staged);
             return Err(stop);
         }
         self.sync().or_else(|stop| {
-            // It may be in place or not after a crash; the journal stays if it cannot be put back.
+            // After a crash the exchange may or may not be on disk. If it cannot be undone, the journal
+            // stays.
             self.put_back(journal)?;
             self.commit()?;
             Err(stop)
@@ -290,7 +292,7 @@ impl Place {
         Ok(())
     }
 
-    /// Lets the link lead to another directory, in one step.
+    /// Replaces the symbolic link in one step.
     fn lead_to(&self, target: &Path) -> Result<(), Stop> {
         let path = self.path();
         let new = self.state.join("link");
@@ -309,13 +311,13 @@ impl Place {
         sync(&self.state).and_then(|()| sync(&self.parent)).map_err(error)
     }
 
-    /// Notes that the server may have loaded the new files from now on.
+    /// Notes in the journal that the server may have loaded the new files.
     pub(crate) fn reloading(&self, journal: &mut Journal) -> Result<(), Stop> {
         journal.reloading = true;
         journal.write(&self.state)
     }
 
-    /// The install is complete: removes the journal, then the old files.
+    /// Ends an install: removes the journal, then the old files.
     pub(crate) fn commit(&self) -> Result<(), Stop> {
         Journal::remove(&self.state)
             .map_err(|error| Stop::io("cannot remove the journal of the install", &error))?;
@@ -335,7 +337,7 @@ impl Place {
         self.sync()
     }
 
-    /// Whether there is something to go back to.
+    /// Whether the old files still exist.
     pub(crate) fn has_old(&self, journal: &Journal) -> bool {
         match &journal.form {
             Form::Absent => true,
@@ -344,7 +346,7 @@ impl Place {
         }
     }
 
-    /// Whether the new files of an interrupted install are in place, the old ones are, or neither.
+    /// Determines whether the new or the old files of an interrupted install are in place.
     pub(crate) fn standing(&self, journal: &Journal) -> Result<Standing, Stop> {
         let path = self.path();
         let there =
@@ -363,7 +365,7 @@ impl Place {
         })
     }
 
-    /// Removes what no link leads to and no journal needs.
+    /// Removes directories to which no link leads and that no journal needs.
     pub(crate) fn clean(&self) {
         let link = fs::read_link(self.path()).ok();
         let used = link.map(|link| self.parent.join(link));
@@ -380,7 +382,7 @@ impl Place {
         }
     }
 
-    /// Keeps the old files of an install whose place somebody else has changed since.
+    /// Keeps the files of an interrupted install, because somebody else has changed the directory since.
     pub(crate) fn set_aside(&self) -> Result<PathBuf, Stop> {
         let from = self.state.join("new");
         let number = (1..u32::MAX).find(|n| !self.state.join(format!("left-{n}")).exists());
@@ -390,17 +392,17 @@ impl Place {
     }
 }
 
-/// What is in place after an interruption.
+/// The files that are in place after an interruption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Old,
     New,
-    /// Somebody else has changed it since.
+    /// The directory was changed by other means since.
     Neither,
 }
 
-/// The directory above, by its real path, and the name in it: with or without a slash at the end, the
-/// lock is the same.
+/// Splits the path into the canonical parent directory and the name. A slash at the end makes no
+/// difference, so the lock is the same.
 fn split(to: &Path) -> Result<(PathBuf, OsString), Stop> {
     let shown = output::path(to);
     let name = to.file_name().ok_or_else(|| {
@@ -436,7 +438,7 @@ fn form(path: &Path) -> Result<Form, Stop> {
 
 fn make_state(state: &Path) -> Result<(), Stop> {
     let shown = output::path(state);
-    // Who may read the server's directory must get there by a link.
+    // Users that may read the server's directory must be able to follow a link into this one.
     match DirBuilder::new().mode(0o711).create(state) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(Stop::io(&format!("cannot create {shown}"), &error));
@@ -493,7 +495,7 @@ fn exchange(staged: &Path, path: &Path) -> Result<(), Stop> {
             Errno::BUSY => {
                 "; a mount point cannot be exchanged: name a directory below it, in the server's configuration too"
             }
-            // On overlay, also the new place of a directory that only its image has.
+            // overlayfs also returns this error for a directory of its lower layer.
             Errno::XDEV => {
                 "; a mount point, and a directory out of the image of a container, cannot be exchanged: make --to a \
                  symbolic link to a directory, or copy the directory (cp -a) into its place"
@@ -506,7 +508,7 @@ fn exchange(staged: &Path, path: &Path) -> Result<(), Stop> {
 }
 
 fn write(path: &Path, content: &[u8], mode: u32, owner: Option<Access>) -> io::Result<()> {
-    // Nobody else reads it before its owner and mode are right.
+    // The file is unreadable for others until its owner and mode are set.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(content)?;
     own(path, owner)?;
@@ -514,7 +516,7 @@ fn write(path: &Path, content: &[u8], mode: u32, owner: Option<Access>) -> io::R
     file.sync_all()
 }
 
-/// Gives a file the owner that another had.
+/// Changes the owner of a file to that of another file.
 fn own(path: &Path, owner: Option<Access>) -> io::Result<()> {
     let Some(owner) = owner else { return Ok(()) };
     let metadata = fs::metadata(path)?;
@@ -524,8 +526,7 @@ fn own(path: &Path, owner: Option<Access>) -> io::Result<()> {
     std::os::unix::fs::chown(path, Some(owner.user), Some(owner.group))
 }
 
-/// Removes a file or a directory with all that is in it; what cannot be removed is found again by
-/// the next install.
+/// Removes a file or a directory recursively. The next install retries what cannot be removed.
 fn remove(path: &Path) {
     let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
     let _ = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };

@@ -1,4 +1,4 @@
-//! What an install is going to do.
+//! The plan of an install.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +14,14 @@ use super::{served, source};
 use crate::arguments::InstallArguments;
 use crate::output;
 
-/// Everything that is known before something is changed.
+/// Everything that is determined before a file is changed.
 pub(super) struct Plan {
     pub(super) pairs: Vec<Pair>,
     pub(super) present: Present,
     pub(super) written: BTreeMap<String, Written>,
-    /// For each pair the chain in its place now.
+    /// The chain that each pair replaces.
     pub(super) old: Vec<Option<Vec<Arc<Certificate>>>>,
-    /// Whether the server reads another directory than the client writes.
+    /// Whether the server reads from another directory than the one to which the client writes.
     pub(super) is_detached: bool,
 }
 
@@ -40,11 +40,12 @@ impl Plan {
         let present = place.present()?;
         let written = layout::files(&pairs, &present.entries)?;
         let old = (0..pairs.len()).map(|pair| old_chain(pair, &written, &present)).collect();
-        // A link that leads to the client's directory is led to one of the server's own.
+        // If `--to` is a link to the client's directory, the install creates a directory for the server and
+        // changes the link.
         Ok(Self { pairs, present, written, old, is_detached: !is_same })
     }
 
-    /// Whether every file is there already, with the content that it would have.
+    /// Whether all files are already in place with the same content.
     pub(super) fn is_in_place(&self) -> bool {
         self.is_detached
             && self.written.iter().all(|(name, new)| match self.present.entries.get(name) {
@@ -53,7 +54,7 @@ impl Plan {
             })
     }
 
-    /// The leaves in the order of the pairs; an empty one where there is none yet.
+    /// The leaves in the order of the pairs. An old leaf is empty if the pair replaces none.
     pub(super) fn leaves(&self) -> served::Leaves {
         let old = self.old.iter().map(|chain| {
             chain.as_ref().and_then(|chain| chain.first()).map(served::der).unwrap_or_default()
@@ -84,7 +85,7 @@ fn old_chain(
     chains.max_by_key(Vec::len)
 }
 
-/// Where the files are, and their names.
+/// The directory and the names of the files.
 pub(super) fn files_text(plan: &Plan, report: &Report) -> String {
     let names: Vec<String> = plan.written.keys().map(|name| output::path(name.as_ref())).collect();
     format!("{}: {}", report.to, names.join(", "))

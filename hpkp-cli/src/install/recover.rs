@@ -1,4 +1,4 @@
-//! An install that was interrupted: which files are in place, and which should be.
+//! Completes or undoes an install that was interrupted.
 
 use super::command;
 use super::journal::{Form, Journal};
@@ -8,21 +8,21 @@ use crate::arguments::InstallArguments;
 use crate::exit::Exit;
 use crate::{output, time};
 
-/// What an interruption left, and what became of it.
+/// The result of a recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recovered {
-    /// There was none.
+    /// No install was interrupted.
     Nothing,
-    /// The old files are in place, or the new ones where there is a reason.
+    /// The old files are in place, or the new ones if there was a reason to keep them.
     Done,
-    /// They are, but the server could not be reloaded.
+    /// The files are in place, but the server could not be reloaded.
     NotReloaded,
 }
 
-/// Puts right what an interrupted install left.
+/// Recovers from an interrupted install.
 ///
 /// # Errors
-/// It cannot be put right.
+/// The files cannot be put back.
 pub(super) fn run(
     place: &mut Place,
     arguments: &InstallArguments,
@@ -71,10 +71,10 @@ pub(super) fn run(
     Ok(if is_reloaded { Recovered::Done } else { Recovered::NotReloaded })
 }
 
-/// Why the new files are better than the old ones, if they are.
+/// The reason to keep the new files instead of the old ones, if there is one.
 fn reason_to_keep(journal: &Journal) -> Option<&'static str> {
     match journal {
-        // They have passed the server's test, and there is nothing to go back to.
+        // The new files have passed the server's test, and no old files exist.
         Journal { form: Form::Absent, reloading: true, .. } => Some("there were no old files"),
         Journal { old_expires: Some(at), .. } if *at <= time::now() => {
             Some("the old certificate has expired")
@@ -83,7 +83,7 @@ fn reason_to_keep(journal: &Journal) -> Option<&'static str> {
     }
 }
 
-/// Reloads a server that may have loaded other files than those in place now.
+/// Reloads the server if it may have loaded other files than those in place now.
 fn reload(journal: &Journal, arguments: &InstallArguments, report: &mut Report) -> bool {
     if !journal.reloading || journal.is_of_another_boot() {
         return true;
@@ -98,8 +98,8 @@ fn reload(journal: &Journal, arguments: &InstallArguments, report: &mut Report) 
     }
 }
 
-/// What a run would put right.
-pub(super) fn foretold(place: &Place, report: &mut Report) -> Result<Recovered, Stop> {
+/// Reports an interrupted install without undoing it, for `--dry-run`.
+pub(super) fn preview(place: &Place, report: &mut Report) -> Result<Recovered, Stop> {
     if place.journal()?.is_some() {
         let text =
             format!("{}: an install was interrupted; the next one undoes it first", report.to);
@@ -108,7 +108,7 @@ pub(super) fn foretold(place: &Place, report: &mut Report) -> Result<Recovered, 
     Ok(Recovered::Nothing)
 }
 
-/// The end of `--recover`.
+/// The result of `--recover`.
 pub(super) fn result(recovered: Recovered, report: &mut Report) -> Exit {
     let (outcome, text, exit) = match recovered {
         Recovered::Nothing => {

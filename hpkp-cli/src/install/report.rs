@@ -1,4 +1,4 @@
-//! What an install found and did, for people and as JSON.
+//! The findings and the result of an install, as text and as JSON.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use crate::exit::Exit;
 use crate::output::{self, JSON_VERSION};
 
-/// Why an install ends before it is done.
+/// The reason why an install stops.
 #[derive(Debug)]
 pub(crate) struct Stop {
     pub(crate) exit: Exit,
-    /// A stable word for scripts.
+    /// A stable code for scripts.
     pub(crate) code: &'static str,
-    /// What is wrong, and the way out.
+    /// The fault, and how to fix it.
     pub(crate) text: String,
 }
 
@@ -32,24 +32,24 @@ impl Stop {
         Self { exit: Exit::Undetermined, code, text: text.into() }
     }
 
-    /// Something that the file system did not do.
+    /// An operation of the file system that failed.
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
         Self::undetermined("file-system", format!("{what}: {}", output::os(error)))
     }
 }
 
-/// What became of it.
+/// The result of an install.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
-    /// Nothing was changed, since something stood in the way.
+    /// Nothing was changed, because of a problem.
     #[default]
     Refused,
     /// The new files are in place.
     Installed,
-    /// They were there already.
+    /// The files were already in place.
     Unchanged,
-    /// They would be installed.
+    /// A dry run: the new files would be installed.
     WouldInstall,
     /// The old files were put back.
     RolledBack,
@@ -61,7 +61,7 @@ pub(crate) enum Outcome {
     NothingToRecover,
 }
 
-/// Something to know, or in the way.
+/// A problem or a warning.
 #[derive(Debug, Serialize)]
 pub(crate) struct Remark {
     pub(crate) code: &'static str,
@@ -74,10 +74,10 @@ pub(crate) struct Step {
     /// `test`, `reload`, or `reload-old` after the old files were put back.
     pub(crate) step: &'static str,
     pub(crate) command: String,
-    /// Its exit code; none where a signal or the time limit ended it.
+    /// The exit code; `None` if a signal or the time limit ended the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) exit: Option<i32>,
-    /// The end of what it printed.
+    /// The last part of the output.
     pub(crate) output: String,
 }
 
@@ -89,32 +89,32 @@ pub(crate) struct PairView {
     pub(crate) pin: Option<String>,
     pub(crate) dns_names: Vec<String>,
     pub(crate) not_after: String,
-    /// What is written, by the names in `--to`.
+    /// The names of the written files in `--to`.
     pub(crate) files: Vec<String>,
 }
 
-/// A server that was asked for its certificate.
+/// A server that was queried for its certificate.
 #[derive(Debug, Serialize)]
 pub(crate) struct ServedView {
     pub(crate) server: String,
     pub(crate) servername: String,
-    /// `new`, `old`, `other`, or `none` where nothing was presented.
+    /// `new`, `old`, `other`, or `none` if no certificate was presented.
     pub(crate) presents: &'static str,
-    /// What could not be asked, in sentences.
+    /// The queries that failed, as sentences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) unknown: Vec<String>,
 }
 
-/// Everything.
+/// The JSON output.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     v: u32,
     pub(crate) outcome: Outcome,
     pub(crate) to: String,
     pub(crate) pairs: Vec<PairView>,
-    /// For each host the answer of `hpkp published why --cert`.
+    /// The output of `hpkp published why --cert` for each host.
     pub(crate) hosts: BTreeMap<String, Box<RawValue>>,
-    /// What stood in the way.
+    /// The problems that stopped the install.
     pub(crate) problems: Vec<Remark>,
     pub(crate) warnings: Vec<Remark>,
     pub(crate) steps: Vec<Step>,
@@ -128,13 +128,13 @@ impl Report {
         Self { v: JSON_VERSION, to, ..Self::default() }
     }
 
-    /// Says what is wrong, now and in the JSON.
+    /// Prints a problem, and adds it to the report.
     pub(crate) fn problem(&mut self, code: &'static str, text: String) {
         output::complain(&text);
         self.problems.push(Remark { code, text });
     }
 
-    /// Says something that stops nothing.
+    /// Prints a warning, and adds it to the report.
     pub(crate) fn warn(&mut self, code: &'static str, text: String) {
         output::complain(&format!("warning: {text}"));
         self.warnings.push(Remark { code, text });

@@ -1,5 +1,5 @@
-//! The certificates that the server presents before and after an install: a reload command that
-//! succeeds does not prove a reload.
+//! Compares the certificates that the server presents before and after an install. A reload command that
+//! succeeds does not prove that the server has reloaded.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -12,30 +12,30 @@ use super::report::{ServedView, Stop};
 use crate::arguments::{InstallArguments, PortProtocol, Starttls};
 use crate::presented::{self, Address};
 
-/// How long one connection may take.
+/// The time limit of one connection.
 const CONNECTION: Duration = Duration::from_secs(3);
-/// How often to look.
+/// The interval between two queries.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often in a row the server must present the new certificates alone: after a reload, old and new
-/// processes answer for a moment.
+/// How often in a row the server must present only new certificates. During a reload, old and new processes
+/// respond for a moment.
 const STEADY: u32 = 2;
-/// At how many names to look.
+/// The most names of the certificate that are queried.
 const MAX_NAMES: usize = 16;
 
-/// A server to look at.
+/// A server to query.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     address: Address,
     servername: Host,
-    /// What is spoken before TLS.
+    /// The protocol before TLS.
     starttls: Option<Starttls>,
-    /// Whether the operator named it.
+    /// Whether the operator named the server.
     pub(crate) is_named: bool,
-    /// The leaves that it presented before anything was changed, in DER.
+    /// The leaves that the server presented before the install, in DER.
     before: Vec<Vec<u8>>,
 }
 
-/// The old and the new leaves, in DER: one of each where a pair is replaced.
+/// The old and the new leaves, in DER, in the order of the pairs.
 #[derive(Debug, Default)]
 pub(crate) struct Leaves {
     pub(crate) old: Vec<Vec<u8>>,
@@ -45,7 +45,7 @@ pub(crate) struct Leaves {
 /// The servers that the operator named.
 ///
 /// # Errors
-/// One is none.
+/// An argument is not a server.
 pub(crate) fn named(
     arguments: &InstallArguments,
     leaf: &Certificate,
@@ -67,8 +67,8 @@ pub(crate) fn named(
     arguments.served.iter().map(of).collect()
 }
 
-/// The names in the certificate on this machine, at the ports that the records know and at that of
-/// HTTPS. Name servers are not asked: what they say may be another machine.
+/// The servers on this machine that may present the certificate: its names, on the ports in the records and
+/// on port 443. DNS is not queried, because it may lead to another machine.
 pub(crate) fn derived(
     leaf: &Certificate,
     named: &[PortProtocol],
@@ -100,23 +100,23 @@ pub(crate) fn derived(
 }
 
 impl Endpoint {
-    /// Whether anything listens there, and whether it presents one of the old certificates.
+    /// Queries the server before the install. Says whether it presents one of the old certificates.
     pub(crate) fn look_before(&mut self, old: &[Vec<u8>]) -> bool {
         self.before = self.leaves().unwrap_or_default().0;
         self.before.iter().any(|leaf| old.contains(leaf))
     }
 
-    /// Whether it presents any of `leaves` now.
+    /// Whether the server presents any of `leaves` now.
     pub(crate) fn presents_any(&self, leaves: &[Vec<u8>]) -> bool {
         self.leaves().is_some_and(|(presented, _)| presented.iter().any(|one| leaves.contains(one)))
     }
 
-    /// Whether it presented any of `leaves` before anything was changed.
+    /// Whether the server presented any of `leaves` before the install.
     pub(crate) fn presented_any(&self, leaves: &[Vec<u8>]) -> bool {
         self.before.iter().any(|one| leaves.contains(one))
     }
 
-    /// Whether it presents what it presented before, at the latest after `patience`.
+    /// Waits until the server presents the old certificate again, at most for `patience`.
     pub(crate) fn wait_back(&self, patience: Duration, back: &Leaves) -> (bool, ServedView) {
         let forgetful = Self {
             before: Vec::new(),
@@ -128,7 +128,8 @@ impl Endpoint {
         forgetful.wait(patience, back, || true)
     }
 
-    /// What it presents, once it presents what it should, or after `patience`.
+    /// Waits until the server presents the new certificates, at most for `patience`. Gives what it
+    /// presents.
     pub(crate) fn wait(
         &self,
         patience: Duration,
@@ -141,7 +142,7 @@ impl Endpoint {
             let presented = self.leaves();
             let is_new =
                 presented.as_ref().is_some_and(|(leaves_now, _)| self.is_new(leaves_now, leaves));
-            // What could not be asked now may be told in a moment.
+            // A query that failed may succeed in the next round, so the result does not count.
             let is_whole = presented.as_ref().is_some_and(|(_, unknown)| unknown.is_empty());
             steady = if is_new && is_whole { steady + 1 } else { 0 };
             if steady == STEADY || Instant::now() >= end || !go_on() {
@@ -158,8 +159,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether these are new certificates and no old one, and each old one that was presented before
-    /// has its successor.
+    /// Whether the server presents new leaves and no old one. Each old leaf that it presented before must
+    /// have been replaced by its successor.
     fn is_new(&self, presented: &[Vec<u8>], leaves: &Leaves) -> bool {
         let has = |leaf: &Vec<u8>| presented.contains(leaf);
         let replaced = leaves.old.iter().zip(&leaves.new);
@@ -168,7 +169,7 @@ impl Endpoint {
             && replaced.filter(|(old, _)| self.before.contains(old)).all(|(_, new)| has(new))
     }
 
-    /// The leaves that it presents, and what could not be asked.
+    /// The leaves that the server presents, and the queries that failed.
     fn leaves(&self) -> Option<(Vec<Vec<u8>>, Vec<String>)> {
         let answer =
             presented::ask(&self.address, &self.servername, CONNECTION, self.starttls).ok()?;
@@ -186,23 +187,24 @@ impl Endpoint {
         }
     }
 
-    /// `HOST:PORT`.
+    /// The server as `HOST:PORT`.
     pub(crate) fn server(&self) -> String {
         self.address.shown()
     }
 }
 
-/// A name in the certificate; any label in place of an asterisk.
+/// A name in the certificate. The asterisk of a wildcard is replaced by a label.
 fn server_name(leaf: &Certificate) -> Option<Host> {
     let exact = leaf.accepted_names().iter().find(|name| !name.starts_with("*."));
     let any = || leaf.accepted_names().first().map(|name| name.replacen('*', "www", 1));
     Host::parse(&exact.cloned().or_else(any)?).ok()
 }
 
-/// This machine: loopback, and the addresses that it uses towards others. Nothing is sent.
+/// The addresses of this machine: loopback, and the source addresses of its routes. Connecting a UDP socket
+/// sends nothing.
 fn local_addresses() -> Vec<IpAddr> {
     let mut all = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    // Addresses for documents (RFC 5737, RFC 3849).
+    // Addresses for documentation (RFC 5737, RFC 3849).
     let towards: [(SocketAddr, SocketAddr); 2] = [
         ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into()),
         (

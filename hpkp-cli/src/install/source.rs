@@ -1,6 +1,7 @@
-//! The files of an ACME client's directory: certbot's and dehydrated's `fullchain.pem` and
-//! `privkey.pem`, acme.sh's `fullchain.cer` and `NAME.key`, lego's `NAME.crt` and `NAME.key`, uacme's
-//! `NAME/cert.pem` and `private/NAME/key.pem`, or whatever belongs together by its keys.
+//! Finds certificates and keys in an ACME client's directory: `fullchain.pem` and `privkey.pem` of certbot
+//! and dehydrated, `fullchain.cer` and `NAME.key` of acme.sh, `NAME.crt` and `NAME.key` of lego,
+//! `NAME/cert.pem` and `private/NAME/key.pem` of uacme, or any files whose certificate and key belong
+//! together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,16 +14,16 @@ use super::report::Stop;
 use crate::arguments::InstallArguments;
 use crate::output;
 
-/// How many files a directory of a client may have.
+/// The most files in a client's directory.
 const MAX_FILES: usize = 10_000;
 
-/// The files of one directory by their names.
+/// The files of a directory, by name.
 type Files = BTreeMap<String, PemFile>;
 
 /// The pairs in the directories, one for each kind of key.
 ///
 /// # Errors
-/// There is none, or it is not clear which.
+/// There is no pair, or several are possible.
 pub(crate) fn pairs(arguments: &InstallArguments) -> Result<Vec<Pair>, Stop> {
     let mut pairs = Vec::new();
     for directory in &arguments.from {
@@ -82,7 +83,7 @@ fn files(directory: &Path) -> Result<Files, Stop> {
     Ok(files)
 }
 
-/// uacme keeps the key of `CONFDIR/NAME/cert.pem` in `CONFDIR/private/NAME/key.pem`.
+/// Finds uacme's key: that of `CONFDIR/NAME/cert.pem` is `CONFDIR/private/NAME/key.pem`.
 fn key_of_uacme(directory: &Path) -> Result<Option<(String, PemFile)>, Stop> {
     let Some((above, name)) = directory.parent().zip(directory.file_name()) else {
         return Ok(None);
@@ -94,7 +95,7 @@ fn key_of_uacme(directory: &Path) -> Result<Option<(String, PemFile)>, Stop> {
     }
 }
 
-/// The pair of files that the operator named.
+/// The pairs of files that the operator named.
 fn named<'a>(
     directory: &Path,
     files: &'a Files,
@@ -122,8 +123,8 @@ fn named<'a>(
     let certificates = certificates.iter().map(|name| get(name)).collect::<Result<Vec<_>, _>>()?;
     let keys = keys.iter().map(|name| get(name)).collect::<Result<Vec<_>, _>>()?;
     let others: Vec<&PemFile> = files.values().filter(|file| !file.has_key()).collect();
-    // Each key with its certificate, in whichever order they were named; later code reports a key
-    // that fits none.
+    // Finds the key of each certificate, in any order of the arguments. A key without a certificate is
+    // reported later.
     let pairs =
         certificates.into_iter().zip(keys.clone()).map(|((certificate, target), beside)| {
             let mut fitting = keys.iter().filter(
@@ -146,7 +147,7 @@ fn named<'a>(
     Ok(pairs.collect())
 }
 
-/// A name of a file in a directory, without a way out of it.
+/// Checks that an argument is the name of a file without a path.
 fn file_name(name: &str) -> Result<String, Stop> {
     let is_plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
     match is_plain {
@@ -155,7 +156,7 @@ fn file_name(name: &str) -> Result<String, Stop> {
     }
 }
 
-/// The pairs in the directory of a client.
+/// The pairs in a client's directory.
 fn found<'a>(
     directory: &Path,
     files: &'a Files,
@@ -177,8 +178,8 @@ fn found<'a>(
     Ok(pairs)
 }
 
-/// The files of certbot, dehydrated and acme.sh, by their names: those of dehydrated lie among all
-/// that it ever had.
+/// The files of certbot, dehydrated and acme.sh, by their names. dehydrated keeps all earlier files in the
+/// same directory, so the names must be compared before the contents.
 fn known(files: &Files) -> Option<Parts<'_>> {
     if let (Some(full), Some(key)) = (files.get("fullchain.pem"), files.get("privkey.pem")) {
         let named = [
@@ -219,7 +220,7 @@ fn parts<'a>(
     }
 }
 
-/// The certificate and the key where there is one of each, whether they fit or not.
+/// The only certificate and the only key, even if they do not belong together.
 fn the_only_ones(files: &Files) -> Option<Parts<'_>> {
     let mut keys = files.iter().filter(|(_, file)| file.has_key());
     let key = keys.next().filter(|_| keys.next().is_none())?;
@@ -232,7 +233,7 @@ fn the_only_ones(files: &Files) -> Option<Parts<'_>> {
     Some(parts(files, certificate.1, key.1, &names))
 }
 
-/// Certificates and keys that belong together, the newest where several certificates have one key.
+/// Certificates and keys that belong together. If several certificates have one key, the newest one.
 fn by_keys<'a>(files: &'a Files, wanted: Option<&str>) -> Vec<Parts<'a>> {
     let stem =
         |name: &String| name.rsplit_once('.').map_or(name.clone(), |(stem, _)| stem.to_owned());
@@ -252,7 +253,7 @@ fn by_keys<'a>(files: &'a Files, wanted: Option<&str>) -> Vec<Parts<'a>> {
         }
         let fitting = files.iter().filter(|(_, file)| file.damage.is_none() && file.leaf_of(key));
         let fitting = fitting.filter(|(name, file)| is_wanted(name, file));
-        // The newest, and of that the file with the longest chain.
+        // The newest certificate, and the file with its longest chain.
         let best = fitting.max_by_key(|(_, file)| {
             (file.certificates.first().map(|leaf| leaf.not_after()), file.certificates.len())
         });
@@ -268,13 +269,13 @@ fn by_keys<'a>(files: &'a Files, wanted: Option<&str>) -> Vec<Parts<'a>> {
     pairs
 }
 
-/// Whether the first certificate of a file is for this DNS name.
+/// Whether the first certificate of a file contains a DNS name.
 fn has_name(file: &PemFile, wanted: &str) -> bool {
     let names = file.certificates.first().map(|leaf| leaf.dns_names()).unwrap_or_default();
     names.iter().any(|name| name.eq_ignore_ascii_case(wanted))
 }
 
-/// What to say of a directory without a pair.
+/// The message about a directory without a pair.
 fn nothing_found(directory: &Path, files: &Files, name: Option<&str>) -> String {
     let shown = output::path(directory);
     let keys = files.values().filter(|file| file.has_key()).count();

@@ -1,5 +1,5 @@
-//! Whether a server may have the new certificates: by themselves, by the names that they must cover,
-//! and by the pins that clients hold.
+//! Verifies whether a server may get the new certificates: their faults, the names that they must cover,
+//! and the pins that clients hold.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,14 @@ use crate::failure::Failure;
 use crate::published::{Judge, Judgement};
 use crate::{output, time};
 
-/// The records, or why they cannot be read; `None` where they are not to be.
+/// The records, or why they cannot be read; `None` with `--no-records`.
 pub(super) type Records = Option<Result<Judge, Failure>>;
 
 /// Opens the records.
 pub(super) fn records(arguments: &InstallArguments) -> Records {
     let directories = arguments.directories();
     let trusted = arguments.trusted_certificate.as_deref();
-    // The first install has no keys before it.
+    // Before the first install there are no keys in use.
     let present = arguments.to.is_dir().then(|| arguments.to.to_string_lossy().into_owned());
     (!directories.is_empty()).then(|| {
         let judge = Judge::open(&directories, trusted)?;
@@ -31,7 +31,7 @@ pub(super) fn records(arguments: &InstallArguments) -> Records {
     })
 }
 
-/// The servers to look at afterwards: those that the operator named, or those that present an old
+/// The servers to query after the install: those that the operator named, or those that present an old
 /// certificate now.
 pub(super) fn endpoints(
     arguments: &InstallArguments,
@@ -46,7 +46,7 @@ pub(super) fn endpoints(
         });
         return Ok(endpoints);
     }
-    // Only the ports are needed of the records here; later code reports if they cannot be read.
+    // Only the ports of the records are needed here. Unreadable records are reported later.
     let judge = records.and_then(|records| records.as_ref().ok());
     let ports =
         |name: &str| judge.map(|judge| judge.ports(name).into_iter().collect()).unwrap_or_default();
@@ -58,7 +58,7 @@ pub(super) fn endpoints(
     Ok(endpoints)
 }
 
-/// Says what is wrong with the new certificates, and how the command ends for it.
+/// Reports problems of the new certificates, and gives the exit code.
 ///
 /// # Errors
 /// The records cannot be read.
@@ -86,7 +86,7 @@ pub(super) fn verify(
     }
 }
 
-/// The names that a certificate must cover and does not.
+/// Reports the names that the certificate must cover and does not.
 fn uncovered(
     arguments: &InstallArguments,
     plan: &Plan,
@@ -95,7 +95,7 @@ fn uncovered(
 ) -> Option<(&'static str, String)> {
     let present = plan.old[place].iter().filter_map(|chain| chain.first());
     let present = present.flat_map(|leaf| leaf.accepted_names().iter());
-    // A common name may be that of a person or a company.
+    // A common name may also be the name of a person or a company.
     let is_host = |name: &&String| name.contains('.') || *name == "localhost";
     let needed: BTreeSet<&String> = match &arguments.host[..] {
         [] => present.filter(is_host).collect(),
@@ -118,7 +118,7 @@ fn uncovered(
     })
 }
 
-/// What an operator may not have meant.
+/// Warns about changes that the operator may not have intended.
 fn remark(plan: &Plan, place: usize, pair: &Pair, report: &mut Report) {
     let file = output::path(&pair.certificate);
     if let Some(old) = &plan.old[place] {
@@ -146,7 +146,7 @@ fn remark(plan: &Plan, place: usize, pair: &Pair, report: &mut Report) {
     }
 }
 
-/// Compares with the pins on record.
+/// Compares the certificates with the recorded pins.
 fn pins(
     arguments: &InstallArguments,
     plan: &Plan,
@@ -161,7 +161,7 @@ fn pins(
     };
     let unreadable = |Failure { text, .. }| Stop::undetermined("records-unreadable", text);
     let judge = records.map_err(unreadable)?;
-    // What changes nothing passes, whoever is silent.
+    // An unchanged key is accepted even if other machines have been silent for too long.
     let judge = if is_unchanged(plan) { judge.with_max_staleness(None) } else { judge };
     let chains = chains(&plan.pairs);
     let names =
@@ -173,8 +173,8 @@ fn pins(
         ));
     }
     let mut refusals = Vec::new();
-    // A key that is known as compromised is found whichever host is asked about. A machine that is silent may have begun to
-    // publish pins.
+    // A compromised key is reported for any host, so the first one is always checked. A machine that is
+    // silent may have begun to publish pins, so silence must be checked for every host.
     let is_asked = |host: &HostName| judge.heeds_silence() || judge.binds(host);
     let asked = hosts.iter().enumerate().filter(|(place, host)| *place == 0 || is_asked(host));
     for (_, host) in asked {
@@ -193,7 +193,7 @@ fn pins(
     Ok(verdict(&judge, &refusals, plan, endpoints, report))
 }
 
-/// A host whose clients do not accept the certificates, or may not.
+/// A host whose clients refuse the certificates, or may refuse them.
 struct Refusal<'a> {
     host: &'a HostName,
     label: String,
@@ -201,7 +201,7 @@ struct Refusal<'a> {
     locks_out: Vec<String>,
 }
 
-/// What the answers for all hosts come to.
+/// Combines the answers for all hosts.
 fn verdict(
     judge: &Judge,
     refusals: &[Refusal<'_>],
@@ -215,8 +215,8 @@ fn verdict(
     }
     let hosts: Vec<&str> = refusals.iter().map(|refusal| refusal.label.as_str()).collect();
     let hosts = hosts.join(", ");
-    // What is served already locks nobody out anew.
-    if is_as_before(judge, refusals, plan)
+    // Certificates that the server already presents lock out nobody else.
+    if refusals_unchanged(judge, refusals, plan)
         && endpoints.iter_mut().any(|one| one.look_before(&plan.leaves().old))
     {
         let text = format!(
@@ -236,9 +236,10 @@ fn verdict(
     exit
 }
 
-/// Whether the pairs are as those in place, and every client that refuses them refuses those too. A
-/// client that compares whole certificates does not.
-fn is_as_before(judge: &Judge, refusals: &[Refusal<'_>], plan: &Plan) -> bool {
+/// Whether the pairs have the same keys, issuers and chains as those in place, and only clients refuse them
+/// that also refuse those in place. A client that compares whole certificates accepts the old one and
+/// refuses the new one.
+fn refusals_unchanged(judge: &Judge, refusals: &[Refusal<'_>], plan: &Plan) -> bool {
     let chains = plan.old.iter().flatten().map(|chain| (String::new(), chain.clone())).collect();
     is_unchanged(plan)
         && refusals.iter().all(|refusal| {
@@ -249,7 +250,7 @@ fn is_as_before(judge: &Judge, refusals: &[Refusal<'_>], plan: &Plan) -> bool {
         })
 }
 
-/// Whether each pair has the key, the issuer and the chain of the one that it replaces.
+/// Whether each pair has the same key, issuer and chain as the one that it replaces.
 fn is_unchanged(plan: &Plan) -> bool {
     plan.pairs.iter().zip(&plan.old).all(|(pair, old)| {
         let Some(old) = old else { return false };

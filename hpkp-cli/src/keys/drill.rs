@@ -1,4 +1,4 @@
-//! `hpkp key drill`: checks whether clients would accept the key from the safe.
+//! `hpkp key drill`: verifies that a backup key can be restored and that clients accept it.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead as _, BufReader, IsTerminal as _};
@@ -26,31 +26,31 @@ use crate::progress::Progress;
 use crate::published::holders::{self, Holder, Holders};
 use crate::time;
 
-/// The largest picture, in bytes, and the largest file of another kind.
+/// The largest picture or other file, in bytes.
 const MAX_PICTURE: usize = 64 << 20;
 const MAX_KEY_FILE: usize = 1 << 20;
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
-    /// Whether the key is one that clients would accept.
+    /// Whether clients accept the key.
     matches: bool,
     pin: String,
-    /// As `RSA 3072`.
+    /// The kind of key, such as `RSA 3072`.
     kind: String,
     from: Origin,
-    /// The records of the pins that clients hold, as `hpkp published list` has them.
+    /// The records of the pins that clients hold, in the form of `hpkp published list`.
     held: Vec<Value>,
     expired: Vec<Value>,
-    /// The file in which the drill is on record.
+    /// The file in which the drill was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     recorded: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     restored: Option<String>,
 }
 
-/// A key as it came out of the safe.
+/// A key from a source, and the form of the source.
 struct Material {
     /// PEM or DER.
     file: Zeroizing<Vec<u8>>,
@@ -96,7 +96,7 @@ pub(super) fn run(arguments: &DrillArguments) -> Result<Exit, Failure> {
     Ok(output::ended(if unrecorded { exit.and(Exit::Undetermined) } else { exit }, written))
 }
 
-/// The key is sound; whether clients hold its pin is not known.
+/// Adds to a failure that the key itself is valid, and that only its pin could not be compared.
 fn unread(Failure { exit, text }: Failure, pin: Pin) -> Failure {
     let text = format!(
         "{text}\nthe key can be read, and its pin is sha256/{pin}; to compare it with a pin that you know: --pin PIN"
@@ -104,10 +104,10 @@ fn unread(Failure { exit, text }: Failure, pin: Pin) -> Failure {
     Failure { exit, text }
 }
 
-/// What the key was compared with.
+/// The result of the comparisons.
 struct Verdict {
     pin: Pin,
-    /// Whether it is one of `--pin`, if there are any.
+    /// Whether the key has one of the pins of `--pin`; true without `--pin`.
     is_wanted: bool,
     holders: Option<Holders>,
 }
@@ -189,7 +189,7 @@ impl Verdict {
         restored.iter().try_for_each(|path| output::line(&format!("restored: {path}")))
     }
 
-    /// The first line, which begins with yes or no.
+    /// The first line of the output, which begins with yes or no.
     fn answer(&self) -> String {
         let yes = output::accent(output::GOOD, "yes");
         let no = output::accent(output::BAD, "no");
@@ -235,7 +235,7 @@ fn name(source: &OsStr) -> String {
     if source == "-" { "standard input".to_owned() } else { output::path(Path::new(source)) }
 }
 
-/// The one key that the sources have, whole or in parts.
+/// The only key in the sources, complete or in parts.
 fn material(sources: &[impl AsRef<OsStr>]) -> Result<Material, Failure> {
     if sources.iter().filter(|source| source.as_ref() == "-").count() > 1 {
         return Err(Failure::usage("standard input (-) can be read once only"));
@@ -262,7 +262,7 @@ fn material(sources: &[impl AsRef<OsStr>]) -> Result<Material, Failure> {
     }
 }
 
-/// The keys in a source, and in `parts` what it has of one.
+/// The complete keys in a source. Parts of a key are added to `parts`.
 fn of_source(
     source: &OsStr,
     shown: &str,
@@ -282,7 +282,7 @@ fn of_source(
         let progress = Progress::start("reading the QR code");
         let codes = match image::codes(&bytes) {
             Ok(codes) => codes,
-            // A sheet of several may have lines alone.
+            // A sheet may contain only the lines to type, if the QR codes are on other sheets.
             Err(PictureError::NoCode) if is_one_of_many => return Ok(Vec::new()),
             Err(error) => return Err(no(&error)),
         };
@@ -336,7 +336,8 @@ fn of_lines(der: Zeroizing<Vec<u8>>) -> Material {
     Material { file, from: Origin::Lines }
 }
 
-/// The lines of a page, as somebody types them. A mistake is named at once, and that line typed again.
+/// Reads the lines of a page from a terminal. A mistake is reported immediately, so that the line can be
+/// typed again.
 fn typed() -> Result<Material, Failure> {
     output::complain(
         "type the lines of the page, with their numbers; the last one begins with end",

@@ -1,7 +1,7 @@
-//! The record of drills: when which backup key was last shown to be restorable.
+//! The record of drills: when each backup key was last restored successfully.
 //!
-//! A directory for records has it in a file of its own, `hpkp-drills`: a line of JSON for each drill, in the order
-//! in which they were made. Servers do not read it, and neither does software from before there were drills.
+//! The record is the file `hpkp-drills` in a directory of records, with one line of JSON for each drill in
+//! chronological order. Servers do not read the file, and older versions of this software ignore it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,35 +11,35 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{self, LedgerError};
 
-/// The name of the file in a directory for records.
+/// The name of the file in a directory of records.
 pub const FILE: &str = "hpkp-drills";
-/// The most hosts that a drill names.
+/// The most hosts in the record of a drill.
 pub const MAX_HOSTS: usize = 1_000;
 
-/// A drill: a key came from where it is kept, and was compared with the pins that clients hold.
+/// A drill: a key was restored from its storage and compared with the pins that clients hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drill {
-    /// When, in seconds since 1970 UTC.
+    /// The time, in seconds since 1970 UTC.
     pub at: i64,
     /// The pin of the key.
     pub pin: Pin,
-    /// Whether clients held it.
+    /// Whether clients held the pin.
     pub matches: bool,
-    /// The hosts for which they did, as records name them.
+    /// The hosts for which they held it, as in the records.
     pub hosts: Vec<String>,
-    /// Where the key came from.
+    /// The form from which the key was restored.
     pub from: Origin,
 }
 
-/// Where the key of a drill came from.
+/// The form from which a key was restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// A key file.
     File,
-    /// A scan of its QR code.
+    /// A scan of the QR code.
     QrCode,
-    /// The lines of its page.
+    /// The lines of the page.
     Lines,
 }
 
@@ -56,7 +56,7 @@ struct Line {
 
 const VERSION: u32 = 1;
 
-/// All drills that are on record in a directory, in their order; none where it has no such file.
+/// All drills in a directory's record, in their order; empty if there is no record.
 ///
 /// # Errors
 /// See `LedgerError`.
@@ -64,7 +64,7 @@ pub fn read(directory: &Path) -> Result<Vec<Drill>, LedgerError> {
     ledger::read(&directory.join(FILE), "drill", drill)
 }
 
-/// The last of these drills in which the key matched, of the key with this pin or of any.
+/// The last drill in which the key matched; of the key with this pin, or of any key.
 #[must_use]
 pub fn last(drills: &[Drill], pin: Option<Pin>) -> Option<&Drill> {
     let wanted =
@@ -72,7 +72,7 @@ pub fn last(drills: &[Drill], pin: Option<Pin>) -> Option<&Drill> {
     wanted.max_by_key(|drill| drill.at)
 }
 
-/// Appends a drill. When it returns, the drill is on the disk.
+/// Appends a drill to the record, durably.
 ///
 /// # Errors
 /// See `LedgerError`.
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_finished_is_replaced_and_damage_is_named() {
+    fn an_incomplete_line_is_replaced_and_damage_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
         record(dir.path(), &drill(100, 1, true)).unwrap();

@@ -1,5 +1,5 @@
-//! Writes new files: never over an existing one, whole or not at all, and on the disk before a
-//! result is printed.
+//! Writes new files completely or not at all, never over an existing file, and durably before a result is
+//! printed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::output;
 
-/// A file to be made.
+/// A file to create.
 pub(super) struct New<'a> {
     pub(super) path: &'a Path,
     pub(super) content: &'a [u8],
-    /// Whether others than the owner may read it.
+    /// Whether other users may read the file.
     pub(super) is_public: bool,
 }
 
-/// Fails early where a file exists, so that nobody types a passphrase for nothing.
+/// Fails early if a file exists, before the user types a passphrase.
 pub(super) fn must_be_new(path: &Path) -> Result<(), Failure> {
     match path.symlink_metadata() {
         Ok(_) => Err(exists(path)),
@@ -26,10 +26,11 @@ pub(super) fn must_be_new(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Makes all of the files, or none.
+/// Creates all of the files, or none.
 pub(super) fn create(files: &[New<'_>]) -> Result<(), Failure> {
     let mut made = Made(Vec::new());
-    // All names first: what is taken, or cannot be made, is known before anything is written.
+    // Creates all files before any is written, so that an existing file or a missing permission is detected
+    // first.
     for New { path, is_public, .. } in files {
         let mode = if *is_public { 0o644 } else { 0o600 };
         let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
@@ -42,7 +43,7 @@ pub(super) fn create(files: &[New<'_>]) -> Result<(), Failure> {
     for (New { path, content, is_public }, (_, file)) in files.iter().zip(&mut made.0) {
         let written = match is_public {
             true => Ok(()),
-            // A umask, or an access control list of the directory, may have asked for another one.
+            // A umask or a default access control list may have set another mode.
             false => file.set_permissions(Permissions::from_mode(0o600)),
         };
         written
@@ -65,7 +66,8 @@ pub(super) fn create(files: &[New<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A name is on the disk when its directory is. File systems without that say so.
+/// Makes a file's name durable, by syncing its directory. Some file systems do not support this, which is
+/// no error.
 pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     match File::open(parent.unwrap_or(Path::new("."))).and_then(|directory| directory.sync_all()) {
@@ -74,13 +76,14 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What was made, and is removed again unless all of it was.
+/// Files that were created. They are removed unless all of them were written.
 struct Made(Vec<(PathBuf, File)>);
 
 impl Drop for Made {
     fn drop(&mut self) {
         for (path, file) in self.0.drain(..) {
-            // Where a part of a key was written, it is not left on the disk for whoever finds it.
+            // A part of a key may have been written. Truncating removes it from the file before the file is
+            // unlinked.
             let _ = file.set_len(0);
             let _ = fs::remove_file(path);
         }
@@ -102,7 +105,7 @@ fn cannot(path: &Path, error: &io::Error) -> Failure {
     ))
 }
 
-/// A file name with something before its last extension: `backup.key` becomes `backup.rsa.key`.
+/// Inserts a word before the extension of a file name: `backup.key` becomes `backup.rsa.key`.
 pub(super) fn with_kind(path: &Path, kind: &str) -> PathBuf {
     match path.extension() {
         Some(extension) => {
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kind_comes_before_the_ending() {
+    fn the_kind_is_inserted_before_the_extension() {
         for (path, expected) in [
             ("backup.key", "backup.rsa.key"),
             ("/a.b/backup", "/a.b/backup.rsa"),

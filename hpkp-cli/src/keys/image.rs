@@ -1,4 +1,4 @@
-//! QR codes in pictures: scans and photos, PNG or JPEG.
+//! Reads QR codes from pictures: scans and photos, PNG or JPEG.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -17,7 +17,7 @@ const MAX_SIDE: usize = 30_000;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 const JPEG: &[u8] = b"\xff\xd8\xff";
 
-/// A picture of a kind that is not read: what it is.
+/// The format of a picture that cannot be read, such as TIFF.
 pub(super) fn foreign(file: &[u8]) -> Option<&'static str> {
     let is_heif = |file: &[u8]| file.get(4..8) == Some(b"ftyp");
     let is_webp = |file: &[u8]| file.starts_with(b"RIFF") && file.get(8..12) == Some(b"WEBP");
@@ -32,14 +32,14 @@ pub(super) fn foreign(file: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether a file is a picture that can be read.
+/// Whether a file is a picture in a supported format.
 pub(super) fn is_picture(file: &[u8]) -> bool {
     file.starts_with(PNG) || file.starts_with(JPEG)
 }
 
 const AGAIN: &str = "scan the page flat, at 300 dpi, in grey, or type its lines: hpkp key drill -";
 
-/// Why a picture gives no key.
+/// Why no key was read from a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PictureError {
     #[error("the picture has more than {} million pixels; scan at 300 dpi", MAX_PIXELS / 1_000_000)]
@@ -48,12 +48,12 @@ pub(super) enum PictureError {
     Damaged,
     #[error("no QR code found in the picture; {AGAIN}")]
     NoCode,
-    /// A QR code is in it, and too much of it is wrong.
+    /// The picture contains a QR code that cannot be decoded.
     #[error("the QR code is damaged or blurred; {AGAIN}")]
     Unreadable,
 }
 
-/// A picture in shades of grey.
+/// A greyscale picture.
 pub(super) struct Picture {
     width: usize,
     height: usize,
@@ -65,7 +65,8 @@ impl Picture {
         Self { width, height, luma }
     }
 
-    /// The texts of its QR codes, which may be light on dark ground: a negative, or inks taken for light.
+    /// The texts of the QR codes in the picture. If there are none, the inverted picture is tried, because
+    /// a scan may be a negative.
     pub(super) fn codes(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
         let error = match self.dark_codes() {
             Ok(codes) => return Ok(codes),
@@ -82,7 +83,8 @@ impl Picture {
     fn dark_codes(&self) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
         let mut all: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         let mut seen = false;
-        // A smaller picture has less noise, and a larger one finer borders: what one size hides, another shows.
+        // Reducing the picture removes noise, and enlarging it gives finer borders, so that a code may be
+        // readable in one size only.
         for (times, of) in [(1, 1), (1, 2), (3, 2), (2, 3), (2, 1), (1, 3), (5, 4)] {
             if self.luma.len() / (of * of) * times * times > MAX_PIXELS {
                 continue;
@@ -94,7 +96,7 @@ impl Picture {
                     all.push(text);
                 }
             }
-            // A whole key has no other parts that may have been missed.
+            // A complete key has no further parts.
             if all.iter().any(|text| text.starts_with(b"-----BEGIN")) {
                 break;
             }
@@ -106,7 +108,7 @@ impl Picture {
         }
     }
 
-    /// The texts of the codes that can be read, and whether one cannot.
+    /// The texts of the codes that can be decoded, and whether one could not be.
     fn codes_as_is(&self) -> (Vec<Zeroizing<Vec<u8>>>, bool) {
         if self.width < 21 || self.height < 21 {
             return (Vec::new(), false);
@@ -125,11 +127,11 @@ impl Picture {
         (texts, failed)
     }
 
-    /// The picture in another size: each pixel is the mean of the four places round its own.
+    /// The picture in another size. Each new pixel is the mean of four places of the old picture.
     fn scaled(&self, times: usize, of: usize) -> Self {
         let (width, height) = (self.width * times / of, self.height * times / of);
         let mut luma = Zeroizing::new(Vec::with_capacity(width * height));
-        // A quarter and three quarters of the way through the new pixel.
+        // The places are at a quarter and at three quarters of the new pixel.
         let place = |at: usize, half: usize, limit: usize| {
             ((4 * at + 1 + 2 * half) * of / (4 * times)).min(limit - 1)
         };
@@ -148,7 +150,7 @@ impl Picture {
 
 /// The texts of the QR codes in a picture.
 pub(super) fn codes(file: &[u8]) -> Result<Vec<Zeroizing<Vec<u8>>>, PictureError> {
-    // The decoders meet whatever a scanner, or an attacker, has made.
+    // The picture is untrusted input, so a panic of the decoders counts as a damaged picture.
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| ()));
     let codes = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -175,7 +177,7 @@ fn png(file: &[u8]) -> Result<Picture, PictureError> {
     Ok(Picture::new(width, height, luma))
 }
 
-/// The luminance of a pixel, on white paper where it is transparent.
+/// The luminance of a pixel. A transparent pixel has the white of paper.
 fn grey(pixel: &[u8]) -> u8 {
     let of_rgb =
         |r: u8, g: u8, b: u8| (299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b)) / 1000;
@@ -195,7 +197,7 @@ fn jpeg(file: &[u8]) -> Result<Picture, PictureError> {
     decoder.decode_headers().map_err(|_| PictureError::Damaged)?;
     let info = decoder.info().ok_or(PictureError::Damaged)?;
     let (width, height) = size(info.width.into(), info.height.into())?;
-    // Of four inks, and of colours that are stored as such, the decoder makes colours alone.
+    // The decoder converts CMYK and other colour spaces to RGB only.
     let of_colours = !matches!(
         decoder.input_colorspace(),
         Some(ColorSpace::Luma | ColorSpace::YCbCr | ColorSpace::MultiBand(_))

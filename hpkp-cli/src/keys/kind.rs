@@ -1,4 +1,4 @@
-//! The kinds of keys that can be made.
+//! The kinds of keys that the command can make.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +14,7 @@ use openssl::rsa::Rsa;
 pub(crate) enum KeyKind {
     P256,
     P384,
-    /// With so many bits.
+    /// RSA with this number of bits.
     Rsa(u32),
     Ed25519,
     MlDsa(MlDsa),
@@ -29,11 +29,11 @@ pub(crate) enum MlDsa {
 }
 
 impl KeyKind {
-    /// Of the pair. A backup key may be needed in many years, so RSA has more than the 2048 bits that are
-    /// enough today.
+    /// The kinds of the pair. A backup key may be needed many years later, so RSA has more than the 2048
+    /// bits that are enough today.
     pub(crate) const PAIR: [Self; 2] = [Self::P256, Self::Rsa(3072)];
 
-    /// What is added to the name of a file, of one key of the pair.
+    /// The word for a key of the pair in its file name.
     pub(crate) const fn algorithm(self) -> &'static str {
         match self {
             Self::P256 | Self::P384 => "ecdsa",
@@ -103,7 +103,7 @@ impl fmt::Display for KeyKind {
     }
 }
 
-/// Takes `p256` and what else people write for it, such as `P-256`, `prime256v1` and `ecdsa`.
+/// Parses `p256` and its other common names, such as `P-256`, `prime256v1` and `ecdsa`.
 impl FromStr for KeyKind {
     type Err = String;
 
@@ -131,7 +131,7 @@ fn unknown() -> String {
         .to_owned()
 }
 
-/// CAs sign no shorter keys, and keys whose number of bits is no multiple of eight neither.
+/// CAs sign no shorter keys, and no keys whose number of bits is not a multiple of eight.
 fn rsa(bits: &str) -> Result<KeyKind, String> {
     let is_number = bits.bytes().all(|byte| byte.is_ascii_digit());
     match bits.parse() {
@@ -143,7 +143,7 @@ fn rsa(bits: &str) -> Result<KeyKind, String> {
     }
 }
 
-/// What a key is called, whoever made it.
+/// The name of a key's kind.
 pub(crate) fn describe(key: &PKeyRef<Private>) -> String {
     let bits = key.bits();
     match key.id() {
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_have_many_names_and_limits() {
+    fn kinds_of_keys_have_aliases_and_limits() {
         for (text, kind) in [
             ("p256", KeyKind::P256),
             ("P-384", KeyKind::P384),

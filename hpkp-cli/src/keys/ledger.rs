@@ -1,5 +1,5 @@
-//! A file of a directory for records that no server reads: a line of JSON for each thing that happened, in their
-//! order. Software from before there was such a file ignores it.
+//! A file in a directory of records that servers do not read: one line of JSON for each event, in
+//! chronological order. Older versions of this software ignore the file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,25 +12,25 @@ use rustix::fs::{FlockOperation, flock};
 /// The largest file, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
 
-/// Why such a file cannot be read or written. Each names the file.
+/// Why such a file cannot be read or written. Each error names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// The system's error.
+    /// An error of the operating system.
     #[error("{}: {}", crate::output::path(.0), crate::output::os(.1))]
     Io(PathBuf, io::Error),
     /// Larger than [`MAX_FILE`].
     #[error("{}: larger than {} MiB", crate::output::path(.0), MAX_FILE >> 20)]
     TooLarge(PathBuf),
-    /// Another kind of file than the command makes; what it is.
+    /// The file is of another kind than the command creates.
     #[error("{}: {}", crate::output::path(.0), .1)]
     NotOwn(PathBuf, &'static str),
-    /// The line with this number is not what the file is for, or one of a newer version.
+    /// The line with this number is invalid or of a newer version.
     #[error("{}:{}: not the record of a {}", crate::output::path(.0), .1, .2)]
     Damaged(PathBuf, usize, &'static str),
 }
 
-/// What each line of the file `path` says; nothing where there is no such file. `what` is what a line is a
-/// record of.
+/// Parses each line of the file `path`; empty if there is no such file. `what` is the kind of event, for
+/// messages.
 ///
 /// # Errors
 /// See [`LedgerError`].
@@ -50,15 +50,15 @@ pub(super) fn read<T>(
     if text.len() as u64 > MAX_FILE {
         return Err(LedgerError::TooLarge(path.to_owned()));
     }
-    // What has no line feed was never finished.
+    // A last line without a line feed was not written completely.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
     let damaged = |number| LedgerError::Damaged(path.to_owned(), number, what);
     lines.map(|(line, number)| parse(line).ok_or_else(|| damaged(number))).collect()
 }
 
-/// Appends what `line` gives, if anything, and does what comes `then`, while nobody else may append. When it
-/// returns, the line is on the disk.
+/// Appends the result of `line`, if there is one, durably, and then calls `then`. Holds a lock meanwhile,
+/// so that no other process appends.
 ///
 /// # Errors
 /// See [`LedgerError`].
@@ -103,7 +103,7 @@ fn write(file: &mut File, path: &Path, line: &str) -> io::Result<Option<&'static
     Ok(None)
 }
 
-/// Where the last line that was finished ends.
+/// The end of the last complete line.
 fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     let mut text = Vec::new();
     file.seek(SeekFrom::Start(0))?;
@@ -111,7 +111,7 @@ fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
     Ok(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last as u64 + 1))
 }
 
-/// A symbolic link is not followed, and a FIFO not waited for.
+/// Opens the file. Does not follow a symbolic link, and does not wait for the writer of a FIFO.
 fn open(path: &Path, to_write: bool) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options

@@ -1,13 +1,13 @@
-//! A key as lines that a person can type: each has its number and a checksum, so that a mistake is found at its
-//! line.
+//! Converts a key to lines that a person can type. Each line has a number and a checksum, so that a mistake
+//! is located.
 //!
 //! ```text
 //!   1: g0gg 08r0 21g6 0a9j 5ch4 g80k 0106 1gs1 4r5v
 //! ```
 //!
-//! The symbols are Crockford's base32: digits and letters without I, L, O and U. A line has 20 bytes, the last
-//! one perhaps fewer, and four symbols of checksum. A line `end` with the number of the last line and a checksum of
-//! all bytes follows.
+//! The symbols are Crockford's base32: digits and letters without I, L, O and U. A line encodes 20 bytes
+//! (the last one may encode fewer) and a checksum of four symbols. The last line, `end`, has the number of
+//! lines and a checksum of all bytes.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +15,17 @@ use data_encoding::{Encoding, Specification};
 use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
-/// Bytes in a line: 32 symbols.
+/// The bytes of a line, which are 32 symbols.
 const BYTES: usize = 20;
-/// Symbols of the checksum of a line, and of the one at the end.
+/// The symbols of a line's checksum, and of the last one.
 const LINE_SUM: usize = 4;
 const END_SUM: usize = 8;
-/// Symbols between two blanks.
+/// The symbols between two blanks.
 const GROUP: usize = 4;
-/// The most lines: an encrypted key of ML-DSA-87 has half as many.
+/// The most lines. An encrypted key of ML-DSA-87 needs half as many.
 const MAX_LINES: usize = 999;
 
-/// Crockford's base32. What looks like a digit is one; blanks and dashes count for nothing.
+/// Crockford's base32. Letters that look like digits count as these digits; blanks and dashes are ignored.
 fn base32() -> Option<Encoding> {
     let mut symbols = Specification::new();
     symbols.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
@@ -35,7 +35,7 @@ fn base32() -> Option<Encoding> {
     symbols.encoding().ok()
 }
 
-/// The lines for a key in DER.
+/// The lines of a key in DER.
 pub(super) fn write(der: &[u8]) -> Zeroizing<String> {
     let count = der.len().div_ceil(BYTES);
     let mut text = Zeroizing::new(String::with_capacity((count + 1) * 64));
@@ -53,7 +53,7 @@ pub(super) fn write(der: &[u8]) -> Zeroizing<String> {
     text
 }
 
-/// Each part begins a group.
+/// Appends a line. Each part begins a new group of symbols.
 fn push_line(text: &mut String, label: &str, parts: &[&str]) {
     text.push_str(label);
     text.push(':');
@@ -66,7 +66,7 @@ fn push_line(text: &mut String, label: &str, parts: &[&str]) {
     text.push('\n');
 }
 
-/// The checksum of a line counts its number too: a line in the wrong place is noticed.
+/// The checksum of a line includes the line's number, so that exchanged lines are detected.
 fn line_sum(base32: &Encoding, number: u16, bytes: &[u8]) -> String {
     sum(base32, LINE_SUM, &[b"hpkp key line", &number.to_be_bytes(), bytes])
 }
@@ -83,13 +83,13 @@ fn sum(base32: &Encoding, symbols: usize, parts: &[&[u8]]) -> String {
     text
 }
 
-/// What is wrong with a line, or with all of them.
+/// A mistake in a line, or in the whole text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LineError {
-    /// Neither a numbered line nor the end; at this place in the input.
+    /// The line begins with neither a number nor `end`; `place` is its position in the input.
     #[error("line {place} of the input does not begin with the number of a line of the page")]
     NotALine { place: usize },
-    /// A character that is no symbol of the key; the first one has the place 1.
+    /// A character is not a symbol; the first character of the key has the place 1.
     #[error("line {line}: character {place} of the key is none of 0-9 and a-z without i, l, o, u")]
     Symbol { line: String, place: usize },
     /// Symbols are missing, or there are too many.
@@ -108,7 +108,7 @@ pub(super) enum LineError {
     End,
 }
 
-/// The numbers of some lines, cut after 20.
+/// The numbers of lines, at most 20.
 fn named(lines: &[u16]) -> String {
     let numbers: Vec<String> = lines.iter().take(20).map(ToString::to_string).collect();
     let more = if lines.len() > numbers.len() { ", ..." } else { "" };
@@ -116,17 +116,17 @@ fn named(lines: &[u16]) -> String {
     format!("{plural} {}{more}", numbers.join(", "))
 }
 
-/// The lines that were read so far.
+/// The lines that were typed so far.
 #[derive(Default)]
 pub(super) struct Reader {
     read: BTreeMap<u16, Zeroizing<Vec<u8>>>,
-    /// The number of lines, and the checksum of all.
+    /// The number of lines, and the checksum of all bytes.
     end: Option<(u16, String)>,
     place: usize,
 }
 
 impl Reader {
-    /// Takes a line. An empty one is ignored.
+    /// Adds a line. An empty line is ignored.
     pub(super) fn push(&mut self, text: &str) -> Result<(), LineError> {
         self.place += 1;
         let text = text.trim();
@@ -144,7 +144,7 @@ impl Reader {
         let number = number.parse().ok().filter(|number| (1..=MAX_LINES).contains(number));
         let number =
             number.and_then(|number| u16::try_from(number).ok()).ok_or(not_a_line.clone())?;
-        // Without something between, the number would run into the key.
+        // Without a separator, the number could not be distinguished from the key.
         let symbols = symbols.strip_prefix([':', '.', ')', ' ', '\t']).ok_or(not_a_line)?;
         let line = if is_end { format!("end {number}") } else { number.to_string() };
         let symbols = canonical(symbols, &line)?;
@@ -162,7 +162,7 @@ impl Reader {
         }
     }
 
-    /// Whether nothing is missing.
+    /// Whether all lines were typed.
     pub(super) fn is_complete(&self) -> bool {
         self.end.as_ref().is_some_and(|(count, _)| self.missing(*count).is_empty())
     }
@@ -194,7 +194,7 @@ impl Reader {
     }
 }
 
-/// The symbols of a line in their one form.
+/// Converts the symbols of a line to their canonical form.
 fn canonical(text: &str, line: &str) -> Result<Zeroizing<String>, LineError> {
     let mut symbols = Zeroizing::new(String::with_capacity(text.len()));
     for (place, c) in (1..).zip(text.trim_start().chars()) {
@@ -232,7 +232,7 @@ fn bytes(base32: &Encoding, symbols: &str, number: u16) -> Result<Zeroizing<Vec<
     }
 }
 
-/// Whether a text has lines of a key in it.
+/// Whether a text contains lines of a key.
 pub(super) fn are_in(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start();
@@ -243,7 +243,7 @@ pub(super) fn are_in(text: &str) -> bool {
     })
 }
 
-/// The key in a text. Of a page, other lines than those of the key are ignored.
+/// Reads the key in a text. If the text is a page, other lines are ignored.
 pub(super) fn read(text: &str, is_page: bool) -> Result<Zeroizing<Vec<u8>>, Vec<LineError>> {
     let mut reader = Reader::default();
     let mut errors = Vec::new();
@@ -258,7 +258,7 @@ pub(super) fn read(text: &str, is_page: bool) -> Result<Zeroizing<Vec<u8>>, Vec<
         Ok(der) if errors.is_empty() => Ok(der),
         Ok(_) => Err(errors),
         Err(more) => {
-            // A line with a mistake was typed, so it is not missing.
+            // A line with a mistake is not reported as missing too.
             let typed: Vec<String> = errors.iter().filter_map(LineError::line).collect();
             let rest = more.into_iter().filter_map(|error| error.without(&typed));
             errors.extend(rest.collect::<Vec<_>>());
@@ -277,7 +277,7 @@ impl LineError {
         }
     }
 
-    /// Without what is said already of the lines `typed`.
+    /// The error without the lines `typed`, for which other errors exist.
     fn without(self, typed: &[String]) -> Option<Self> {
         match self {
             Self::Missing { lines } => {
@@ -303,14 +303,14 @@ mod tests {
     }
 
     #[test]
-    fn people_type_in_their_own_way() {
+    fn lines_typed_with_other_separators_are_read() {
         let der = der();
         let text = write(&der);
         assert_eq!(text.lines().count(), 8);
         assert_eq!(**read(&text, false).as_ref().unwrap(), der);
         let shouted = text.to_uppercase().replace('0', "O").replace(": ", ".");
         let shouted = shouted.lines().map(|line| match line.split_once('.') {
-            // Numbers are no symbols.
+            // The numbers of lines are not symbols.
             Some((number, rest)) => format!("{}.{rest}\r\n\n", number.replace('O', "0")),
             None => line.to_owned(),
         });
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_is_named_with_its_line() {
+    fn each_mistake_is_reported_with_its_line() {
         let text = write(&der());
         let lines: Vec<&str> = text.lines().collect();
         let without = |number: usize| {

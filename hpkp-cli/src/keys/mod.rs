@@ -1,8 +1,7 @@
-//! `hpkp key`: backup keys, from their making to the drill that shows that they can be restored, and the next key
-//! of a host, from its making to the day on which it may be used.
+//! `hpkp key`: backup keys, from their generation to the drill that proves that they can be restored, and
+//! the next key of a host, from its generation to the day on which it may be used.
 //!
-//! All data of a key is in buffers that are wiped. No part of a key is printed, except on the page of
-//! `--paper`.
+//! All buffers with key data are wiped. No part of a key is printed, except on the page of `--paper`.
 
 mod content;
 mod drill;

@@ -1,4 +1,4 @@
-//! `hpkp key new`: a backup key, and what belongs to it.
+//! `hpkp key new`: makes a backup key and its files.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use crate::output::{self, JSON_VERSION};
 use crate::progress::Progress;
 use crate::time;
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
@@ -31,7 +31,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct Described {
     pin: String,
-    /// As `RSA 3072`.
+    /// The kind of key, such as `RSA 3072`.
     kind: String,
     file: String,
     encrypted: bool,
@@ -40,7 +40,7 @@ struct Described {
     csr: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     paper: Option<String>,
-    /// What the configuration of each server gets.
+    /// The directives for each server.
     directives: Directives,
 }
 
@@ -50,16 +50,16 @@ struct Directives {
     httpd: String,
 }
 
-/// A key that was asked for, and its files.
+/// A requested key and its files.
 struct Wanted {
     kind: KeyKind,
     file: PathBuf,
     csr: Option<PathBuf>,
-    /// `-` is standard output.
+    /// The page; `-` stands for standard output.
     paper: Option<PathBuf>,
 }
 
-/// A key that was made.
+/// A generated key.
 struct Made {
     wanted: Wanted,
     key: PKey<Private>,
@@ -69,7 +69,7 @@ struct Made {
     described: Described,
 }
 
-/// The largest file that is read back.
+/// The largest key file that is read back, in bytes.
 const MAX_KEY_FILE: usize = 1 << 20;
 
 pub(super) fn run(arguments: &NewKeyArguments) -> Result<Exit, Failure> {
@@ -204,7 +204,7 @@ impl Made {
         [Some(key), csr, page].into_iter().flatten()
     }
 
-    /// Whether the key on the disk is the one that was made.
+    /// Verifies that the key file contains the generated key.
     fn read_back(&self, passphrase: Option<&Passphrase>) -> Result<(), Failure> {
         let shown = &self.described.file;
         let failed = || {
@@ -242,7 +242,7 @@ fn print(made: Vec<Made>, arguments: &NewKeyArguments) -> Result<Exit, Failure> 
                 },
             )?;
         }
-        // Standard output is the page alone.
+        // Standard output contains only the page, so the description goes to standard error.
         made.iter().flat_map(|one| one.described.lines()).for_each(|line| output::complain(&line));
         return Ok(Exit::Fine);
     }

@@ -1,8 +1,8 @@
-//! `hpkp key next`: the next key of a host, from its making to the day on which it may be used.
+//! `hpkp key next`: manages the next key of a host, from its generation to the day on which it may be used.
 //!
-//! Data flow: the record of next keys ([`super::next_keys`]) and the records of pins are read; a key is made, or
-//! taken (`make`); when it may be used follows from the records (`plan::usable`); then it is handed over
-//! (`hand_over`); `report` prints the result.
+//! Data flow: the record of next keys ([`super::next_keys`]) and the records of pins are read. A key is
+//! made, or an existing one is taken (`make`). The records determine when it may be used (`plan::usable`).
+//! Then it is handed over to the ACME client (`hand_over`). `report` prints the result.
 
 mod hand_over;
 mod key_file;

@@ -1,7 +1,7 @@
-//! The record of next keys: which key of a host is waiting until all clients know its pin.
+//! The record of next keys: the keys that wait until all clients know their pins.
 //!
-//! A directory for records has it in a file of its own, `hpkp-next-keys`. When a key may be used is not in it: that
-//! follows from the records of pins.
+//! The record is the file `hpkp-next-keys` in a directory of records. It does not contain when a key may be
+//! used, because this follows from the records of pins.
 
 use std::path::{Path, PathBuf};
 
@@ -12,35 +12,35 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{self, LedgerError};
 
-/// The name of the file in a directory for records.
+/// The name of the file in a directory of records.
 pub(crate) const FILE: &str = "hpkp-next-keys";
 
 const VERSION: u32 = 1;
 
-/// A key that waits, or has waited.
+/// A next key, which may have been handed over already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct NextKey {
     pub(crate) host: HostName,
     pub(crate) pin: Pin,
-    /// As `ECDSA P-256`.
+    /// The kind of key, such as `ECDSA P-256`.
     pub(crate) kind: String,
-    /// The private key.
+    /// The file of the private key.
     pub(crate) file: PathBuf,
-    /// When it was made or taken, in seconds since 1970 UTC.
+    /// When the key was made or taken, in seconds since 1970 UTC.
     pub(crate) made: i64,
-    /// When it was last handed over.
+    /// When the key was last handed over.
     pub(crate) handed_over: Option<i64>,
 }
 
-/// What happened to a next key.
+/// An event of a next key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Happened {
-    /// It is about to be written, or was there.
+    /// The key is about to be written, or an existing one was taken.
     Made,
-    /// The ACME client has it, or its request.
+    /// The key or its request was handed over to the ACME client.
     HandedOver,
-    /// It is not going to be used.
+    /// The key will not be used.
     GivenUp,
 }
 
@@ -58,7 +58,7 @@ struct Line {
     file: Option<String>,
 }
 
-/// One line.
+/// A parsed line.
 #[derive(Debug)]
 struct Entry {
     at: i64,
@@ -69,7 +69,7 @@ struct Entry {
     file: Option<PathBuf>,
 }
 
-/// The keys of a directory that wait, those that were handed over included, in the order in which they
+/// The next keys of a directory's record, including those that were handed over, in the order in which they
 /// were made.
 ///
 /// # Errors
@@ -82,7 +82,8 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<NextKey>, LedgerError> {
         match (what, place) {
             (Happened::Made, _) => {
                 let (kind, file) = (kind.unwrap_or_default(), file.unwrap_or_default());
-                // No file is overwritten, so an earlier key of the same file was never written.
+                // Existing files are never overwritten, so an earlier key with the same file was never
+                // written.
                 keys.retain(|key| key.file != file && (key.host != host || key.pin != pin));
                 keys.push(NextKey { host, pin, kind, file, made: at, handed_over: None });
             }
@@ -94,7 +95,8 @@ pub(crate) fn read(directory: &Path) -> Result<Vec<NextKey>, LedgerError> {
     Ok(keys)
 }
 
-/// Appends what `happened` gives, if anything, and does what comes `then`, while no other command may append.
+/// Appends the result of `happened`, if there is one, and calls `then`, under a lock against other
+/// processes.
 ///
 /// # Errors
 /// See [`LedgerError`], and those of `happened` and `then`.
@@ -121,7 +123,8 @@ pub(crate) fn append<E: From<LedgerError>>(
     ledger::append(&path, line, then)
 }
 
-/// The place among a server's certificates that a kind of key has, as [`NextKey::kind`] calls it.
+/// The slot of a server's certificates to which a kind of key belongs. `kind` is a value of
+/// [`NextKey::kind`].
 pub(crate) fn kind_of(kind: &str) -> Option<Slot> {
     match kind {
         "ECDSA P-256" | "ECDSA P-384" => Some(Slot::Ec),
@@ -132,7 +135,7 @@ pub(crate) fn kind_of(kind: &str) -> Option<Slot> {
     }
 }
 
-/// Whether two keys, called as [`NextKey::kind`] calls them, are for the same clients.
+/// Whether two kinds of keys, as in [`NextKey::kind`], belong to the same slot.
 pub(crate) fn same_kind(one: &str, other: &str) -> bool {
     one == other || kind_of(one).is_some() && kind_of(one) == kind_of(other)
 }

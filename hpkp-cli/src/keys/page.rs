@@ -1,4 +1,4 @@
-//! The page to print: a key as QR codes and as lines to type, and what to do with them.
+//! The printed page: a key as QR codes and as lines to type, with instructions.
 
 use fast_qr::qr::QRCode;
 use zeroize::Zeroizing;
@@ -10,32 +10,32 @@ use super::qr::{self, Parts};
 use super::request::SubjectName;
 use super::{lines, pdf};
 
-/// Bytes in a QR code. One on a page of text has as many modules as fit beside each other; one in PDF has modules
-/// of more than a millimetre.
+/// The bytes of a QR code. A code in a page of text has as many modules as fit on a line; a code in PDF has
+/// modules of more than a millimetre.
 const IN_TEXT: usize = 250;
 const IN_PDF: usize = 330;
 
-/// How a page begins. By it a text is known as a page.
+/// The first line of a page, by which the command recognises it.
 pub(super) const TITLE: &str = "Backup key of hpkp";
 
-/// In which form a page is wanted.
+/// The output form of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Text,
     Pdf,
 }
 
-/// What stands on a page beside the key.
+/// The text on a page besides the key.
 pub(super) struct About<'a> {
     pub(super) kind: String,
-    /// With `sha256/`.
+    /// The pin with `sha256/`.
     pub(super) pin: &'a str,
     pub(super) names: &'a [SubjectName],
-    /// RFC 3339.
+    /// When the key was made, in RFC 3339.
     pub(super) made: &'a str,
 }
 
-/// The page for a key. It has been read back.
+/// Makes the page of a key, and verifies that the key can be read from it.
 pub(super) fn make(
     file: &KeyFile,
     about: &About<'_>,
@@ -88,7 +88,7 @@ fn head(file: &KeyFile, about: &About<'_>, codes: usize) -> Vec<String> {
     head
 }
 
-/// As many names on a line as fit.
+/// Puts as many names on a line as fit.
 fn wrapped(label: &str, names: &[String]) -> Vec<String> {
     const WIDTH: usize = 78;
     let mut lines = vec![label.to_owned()];
@@ -106,7 +106,7 @@ fn wrapped(label: &str, names: &[String]) -> Vec<String> {
 
 impl Page {
     fn text(&self) -> Zeroizing<Vec<u8>> {
-        // A block of two modules has up to three bytes.
+        // A block character, which stands for two modules, has up to three bytes.
         let codes: usize = self.codes.iter().map(|code| (code.size + 2 * QUIET).pow(2) * 3).sum();
         let mut text = Zeroizing::new(Vec::with_capacity(codes + 2 * self.typed.len() + 8192));
         for line in &self.head {
@@ -123,7 +123,7 @@ impl Page {
         text
     }
 
-    /// Whether the codes and the lines are the key.
+    /// Whether the codes and the lines contain the key.
     fn reads_back(&self, pem: &str, der: &[u8]) -> bool {
         let typed = lines::read(&self.typed, false);
         let mut parts = Parts::default();
@@ -146,7 +146,7 @@ fn is_dark(code: &QRCode, x: usize, y: usize) -> bool {
     matches!((inside(x), inside(y)), (Some(x), Some(y)) if code[y][x].value())
 }
 
-/// Two rows of modules in each line of text.
+/// Appends a code as text. A line of text contains two rows of modules.
 fn push_code(text: &mut Vec<u8>, code: &QRCode) {
     let side = code.size + 2 * QUIET;
     for y in (0..side).step_by(2) {
@@ -166,7 +166,7 @@ fn push_code(text: &mut Vec<u8>, code: &QRCode) {
     }
 }
 
-/// What a scanner would see.
+/// The picture that a scanner would take of a code.
 fn picture(code: &QRCode) -> Picture {
     const PIXELS: usize = 4;
     let side = (code.size + 2 * QUIET) * PIXELS;
@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::keys::KeyKind;
 
-    /// The text form of a code, as a scanner sees it.
+    /// The picture that a scanner would take of a code in text form.
     fn of_text(text: &str) -> Picture {
         let lines: Vec<Vec<char>> = text.lines().map(|line| line.chars().collect()).collect();
         let width = lines.iter().map(Vec::len).max().unwrap() + QUIET;
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_text_reads_back_as_it_looks() {
+    fn qr_codes_of_a_text_page_can_be_scanned() {
         for kind in [KeyKind::P256, KeyKind::Ed25519, KeyKind::Rsa(2048)] {
             let file = KeyFile::new(&kind.generate().unwrap(), None).unwrap();
             let names = ["www.example.com".parse().unwrap()];

@@ -1,4 +1,4 @@
-//! Passphrases: from a file, or typed on a terminal that does not show them.
+//! Reads passphrases: from a file, or from a terminal without echo.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::input::{self, InputError};
 use crate::output;
 
-/// The longest passphrase, in bytes. OpenSSL's own buffer has as many.
+/// The longest passphrase, in bytes, which is the size of OpenSSL's own buffer.
 const MAX: usize = 1024;
 
 /// A passphrase. It is wiped when it is dropped.
@@ -21,7 +21,7 @@ impl Passphrase {
         &self.0
     }
 
-    /// The first line of a file.
+    /// Reads the first line of a file.
     pub(crate) fn of_file(path: &Path) -> Result<Self, Failure> {
         let shown = output::path(path);
         let failure =
@@ -32,13 +32,13 @@ impl Passphrase {
         Self::new(line).map_err(|why| Failure::no(format!("{shown}: the first line is {why}")))
     }
 
-    /// Asks once, for a key that is to be opened.
+    /// Asks once, to open a key.
     pub(crate) fn ask(what: &str) -> Result<Self, Failure> {
         let typed = typed(&format!("Passphrase of {what}: "))?;
         Self::new(&typed).map_err(|why| Failure::no(format!("the passphrase is {why}")))
     }
 
-    /// Asks twice, for a key that is to be encrypted.
+    /// Asks twice, to encrypt a key.
     pub(super) fn ask_twice() -> Result<Self, Failure> {
         let first = typed("New passphrase: ")?;
         let passphrase =
@@ -61,7 +61,7 @@ impl Passphrase {
 fn typed(prompt: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     match rpassword::prompt_password(prompt) {
         Ok(text) => Ok(Zeroizing::new(text.into_bytes())),
-        // What was typed ended before a line did, as with Ctrl-D.
+        // The input ended before the line did, as with Ctrl-D.
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             Err(Failure::no("no passphrase was typed; nothing was done"))
         }

@@ -1,4 +1,4 @@
-//! The page as PDF, of A4, with the fonts that every reader has.
+//! Writes the page as PDF, in A4, with the standard fonts of every PDF reader.
 
 use fast_qr::qr::QRCode;
 use pdf_writer::{Content, Name, Pdf, Rect, Ref, Str};
@@ -6,18 +6,18 @@ use zeroize::Zeroizing;
 
 use super::content::{Page, QUIET, caption};
 
-/// Lengths are in points, 1/72 inch; the origin is below, on the left.
+/// The width of a sheet. Lengths are in points (1/72 inch); the origin is at the lower left.
 const WIDTH: f32 = 595.0;
 const HEIGHT: f32 = 842.0;
 const MARGIN: f32 = 56.0;
-/// Of a QR code, its white border included: 90 mm.
+/// The side of a QR code with its white border: 90 mm.
 const CODE: f32 = 255.0;
 const FONT: Name<'static> = Name(b"F1");
 const BOLD: Name<'static> = Name(b"F2");
 const SIZE: f32 = 9.0;
 const LEADING: f32 = 12.0;
 
-/// The whole document.
+/// Writes the whole document.
 pub(super) fn pages(page: &Page) -> Zeroizing<Vec<u8>> {
     let mut sheet = Sheets::default();
     for (number, line) in page.head.iter().enumerate() {
@@ -29,7 +29,7 @@ pub(super) fn pages(page: &Page) -> Zeroizing<Vec<u8>> {
         sheet.code(code, &caption(number, page.codes.len()));
     }
     sheet.down(LEADING);
-    // A list of a few lines is not torn apart.
+    // A short list is not split between two sheets.
     if page.typed.lines().count() < 30 {
         sheet.room_for(LEADING * (page.typed.lines().count() + 1) as f32);
     }
@@ -38,11 +38,11 @@ pub(super) fn pages(page: &Page) -> Zeroizing<Vec<u8>> {
     sheet.document()
 }
 
-/// Sheets of paper, filled from above.
+/// Sheets of paper, filled from the top.
 struct Sheets {
     done: Vec<Zeroizing<Vec<u8>>>,
     content: Content,
-    /// Where the next thing begins.
+    /// The vertical position of the next element.
     y: f32,
 }
 
@@ -57,7 +57,7 @@ impl Sheets {
         self.y -= by;
     }
 
-    /// Takes a new sheet unless so much fits on this one.
+    /// Begins a new sheet if less than this height is left.
     fn room_for(&mut self, height: f32) {
         if self.y - height < MARGIN {
             let full = std::mem::replace(&mut self.content, Content::with_capacity(1 << 18));

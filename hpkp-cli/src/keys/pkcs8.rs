@@ -1,4 +1,4 @@
-//! Private keys as files have them: PKCS #8 (RFC 5958), plain or encrypted, in PEM.
+//! Encodes private keys for files: PKCS #8 (RFC 5958), plain or encrypted, in PEM.
 
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -11,11 +11,11 @@ use zeroize::Zeroizing;
 use super::Passphrase;
 use crate::der::{self, sequence, written};
 
-/// Of PBKDF2 with HMAC-SHA-256, as OWASP recommends since 2023. OpenSSL's own 2048 can be tried fast. A server
-/// that loads the key needs a fraction of a second for it.
+/// The iterations of PBKDF2 with HMAC-SHA-256 that OWASP recommends since 2023. OpenSSL's default of 2048
+/// allows fast guessing. A server that loads the key needs a fraction of a second.
 const ITERATIONS: u32 = 600_000;
 
-/// A private key in DER, as it goes to the disk and onto the page.
+/// A private key in DER, in the form of the file and of the page.
 pub(super) struct KeyFile {
     pub(super) der: Zeroizing<Vec<u8>>,
     pub(super) is_encrypted: bool,
@@ -40,15 +40,15 @@ impl KeyFile {
         Ok(Self { der, is_encrypted: passphrase.is_some() })
     }
 
-    /// The file.
+    /// The content of the file.
     pub(super) fn pem(&self) -> Zeroizing<String> {
         let label = if self.is_encrypted { "ENCRYPTED PRIVATE KEY" } else { "PRIVATE KEY" };
         der::pem(label, &self.der)
     }
 }
 
-/// A key of ML-DSA as its seed alone (RFC 9881 section 6), which OpenSSL expands when it loads the file: 54 bytes
-/// of a key that has up to 4,896, and one QR code instead of more than twenty.
+/// A key of ML-DSA as its seed alone (RFC 9881 section 6), which OpenSSL expands when it loads the file.
+/// The seed has 54 bytes instead of the up to 4,896 of a key, and needs one QR code instead of more than twenty.
 #[cfg(ossl350)]
 fn of_seed(key: &PKeyRef<Private>) -> Option<Zeroizing<Vec<u8>>> {
     use super::kind::MlDsa;
@@ -98,7 +98,8 @@ fn encrypt(plain: &[u8], passphrase: &Passphrase) -> Result<Vec<u8>, ErrorStack>
 
     let iterations = ITERATIONS.to_be_bytes();
     let hash = sequence(&[written(0x06, HMAC_WITH_SHA256), written(0x05, &[])]);
-    // The first byte of the four is zero: the integer is not negative and has no byte too many.
+    // The first of the four bytes is zero. Without it, DER's integer is still positive and has the minimal
+    // length.
     let parameters = sequence(&[written(0x04, &salt), written(0x02, &iterations[1..]), hash]);
     let derivation = sequence(&[written(0x06, PBKDF2), parameters]);
     let scheme = sequence(&[written(0x06, AES256_CBC), written(0x04, &iv)]);
@@ -125,7 +126,7 @@ mod tests {
     use crate::keys::KeyKind;
 
     #[test]
-    fn openssl_reads_what_was_made() {
+    fn openssl_reads_a_plain_key() {
         for kind in [KeyKind::P256, KeyKind::P384, KeyKind::Rsa(2048), KeyKind::Ed25519] {
             let key = kind.generate().unwrap();
             let pem = KeyFile::new(&key, None).unwrap().pem();
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn openssl_decrypts_what_was_encrypted() {
+    fn openssl_decrypts_an_encrypted_key() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("passphrase");
         std::fs::write(&file, "correct horse\r\nsecond line").unwrap();

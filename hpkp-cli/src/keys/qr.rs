@@ -1,7 +1,7 @@
-//! A key as QR codes: its PEM text, in several codes where it is long.
+//! Converts the PEM text of a key to QR codes, several if the key is long.
 //!
-//! A single code has the file as it is, so any reader of QR codes gives a file that OpenSSL reads. The codes of a longer
-//! key begin with a line that says which part it is: `hpkp key 2/3 0123abcd`.
+//! A single code contains the file unchanged, so that any QR code reader gives a file that OpenSSL can
+//! read. Each of several codes begins with a line that names the part: `hpkp key 2/3 0123abcd`.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use fast_qr::{ECL, Mode};
 use openssl::sha::Sha256;
 use zeroize::Zeroizing;
 
-/// How a part begins.
+/// The first words of a part.
 const HEADER: &str = "hpkp key ";
-/// Bytes in a header, at most.
+/// The longest header of a part, in bytes.
 const HEADER_MAX: usize = 32;
 /// The most parts of a key.
 const MAX_PARTS: usize = 99;
 
-/// The texts of the codes for a key file, each of at most `limit` bytes.
+/// The texts of the codes for a key file, each with at most `limit` bytes.
 pub(super) fn parts(pem: &str, limit: usize) -> Vec<Zeroizing<String>> {
     if pem.len() <= limit {
         return vec![Zeroizing::new(pem.to_owned())];
     }
     let id = id(pem.as_bytes());
     let of_each = limit.saturating_sub(HEADER_MAX).max(1);
-    // The text is ASCII, so it may be cut anywhere.
+    // The text is ASCII, so it can be split at any byte.
     let chunks: Vec<&str> = (0..pem.len())
         .step_by(of_each)
         .filter_map(|start| pem.get(start..(start + of_each).min(pem.len())))
@@ -39,7 +39,7 @@ pub(super) fn parts(pem: &str, limit: usize) -> Vec<Zeroizing<String>> {
     (1..).zip(&chunks).map(part).collect()
 }
 
-/// What tells the parts of one key from those of another.
+/// The id that distinguishes the parts of one key from those of another.
 fn id(pem: &[u8]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"hpkp key parts");
@@ -47,7 +47,7 @@ fn id(pem: &[u8]) -> String {
     hash.finish()[..4].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A QR code, which a scan of paper that is a little damaged still gives (error correction level M).
+/// Encodes a QR code with error correction level M, which tolerates slight damage of the paper.
 pub(super) fn code(text: &str) -> Result<QRCode, String> {
     QRBuilder::new(text.as_bytes())
         .ecl(ECL::M)
@@ -56,12 +56,12 @@ pub(super) fn code(text: &str) -> Result<QRCode, String> {
         .map_err(|_| "the key is too long for a QR code".to_owned())
 }
 
-/// Why parts are no key.
+/// Why parts do not give a key.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PartsError {
     #[error("the QR codes are parts of different keys")]
     Mixed,
-    /// Parts that were not read, of so many.
+    /// Some parts were not read; the second number is the number of all parts.
     #[error("missing: QR {} of {}; scan all of them, in one picture or several", numbered(.0), .1)]
     Missing(Vec<usize>, usize),
     #[error("the parts in the QR codes do not belong together")]
@@ -88,7 +88,7 @@ impl Parts {
         self.read.is_empty()
     }
 
-    /// Takes the text of a code, unless it is no part.
+    /// Adds the text of a code, and says whether it is a part.
     pub(super) fn push(&mut self, text: &[u8]) -> bool {
         let Some((number, count, id, body)) = part(text) else { return false };
         let of_key = self.of_key.get_or_insert_with(|| (id.clone(), count));
@@ -97,7 +97,7 @@ impl Parts {
         true
     }
 
-    /// The key file.
+    /// Joins the parts to the key file.
     pub(super) fn join(&self) -> Result<Zeroizing<Vec<u8>>, PartsError> {
         let Some((of_key, count)) = self.of_key.as_ref().filter(|_| !self.is_mixed) else {
             return Err(PartsError::Mixed);
@@ -114,7 +114,7 @@ impl Parts {
     }
 }
 
-/// The number of a part, of how many, of which key, and what it has of it.
+/// Parses a part: its number, the number of parts, the id of the key, and the data.
 fn part(text: &[u8]) -> Option<(usize, usize, String, &[u8])> {
     let rest = text.strip_prefix(HEADER.as_bytes())?;
     let end = rest.iter().take(HEADER_MAX).position(|byte| *byte == b'\n')?;

@@ -1,4 +1,4 @@
-//! Certificate signing requests (PKCS #10, RFC 2986).
+//! Makes certificate signing requests (PKCS #10, RFC 2986).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use openssl::x509::{X509NameBuilder, X509ReqBuilder};
 /// The longest common name (RFC 5280 appendix A.1, ub-common-name).
 const MAX_COMMON_NAME: usize = 64;
 
-/// A name for which a certificate is asked.
+/// A requested name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubjectName {
-    /// A host, or a wildcard for the hosts of a domain.
+    /// A host name or a wildcard.
     Dns(String),
     Ip(IpAddr),
 }
@@ -78,7 +78,7 @@ fn build(key: &PKeyRef<Private>, names: &[SubjectName]) -> Result<Vec<u8>, Error
     request.build().to_pem()
 }
 
-/// The hash with which a key of this kind signs, unless it has its own.
+/// The hash algorithm for signatures with a key of this kind; `None` if the kind defines its own.
 pub(super) fn digest(key: &PKeyRef<Private>) -> Option<MessageDigest> {
     match key.id() {
         Id::EC if key.bits() > 256 => Some(MessageDigest::sha384()),

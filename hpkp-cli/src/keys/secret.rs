@@ -10,7 +10,7 @@ use super::request::digest;
 use crate::failure::Failure;
 use crate::private_key;
 
-/// Why no private key was got out of a file. No text of it quotes the file.
+/// Why no private key was read from a file. No error quotes the content of the file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error("empty; expected a private key")]
@@ -21,7 +21,7 @@ pub(crate) enum SecretError {
     NotRecognised,
     #[error("truncated: the PEM block has no END line")]
     Truncated,
-    /// The base64, or what it holds, is damaged.
+    /// The base64 or the decoded data are damaged.
     #[error("the private key is damaged")]
     Damaged,
     #[error(
@@ -31,15 +31,15 @@ pub(crate) enum SecretError {
     OpenSsh,
     #[error("the passphrase does not open this key, or the key is damaged")]
     WrongPassphrase,
-    /// The passphrase could not be got.
+    /// The passphrase is not available.
     #[error("{}", .0.text)]
     NoPassphrase(Failure),
 }
 
-/// How to get the passphrase of an encrypted key.
+/// A function that gives the passphrase of an encrypted key.
 type Ask<'a> = &'a mut dyn FnMut() -> Result<Passphrase, Failure>;
 
-/// The first private key in a file. `ask` gives the passphrase, if the key needs one.
+/// Reads the first private key in a file. `ask` is called if the key needs a passphrase.
 pub(crate) fn open(file: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretError> {
     if file.trim_ascii().is_empty() {
         return Err(SecretError::Empty);
@@ -62,7 +62,8 @@ pub(crate) fn open(file: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretErr
     })
 }
 
-/// Each private key in a file, in order, and in their places what else has a key: `public` is given its DER.
+/// Reads each private key in a file, in order. Other objects with a key are passed to `public` as DER, and
+/// its results keep their places.
 pub(crate) fn each<T>(
     file: &[u8],
     ask: Ask<'_>,
@@ -130,8 +131,8 @@ fn of_der(der: &[u8], ask: Ask<'_>) -> Result<PKey<Private>, SecretError> {
     })
 }
 
-/// The key's `SubjectPublicKeyInfo`, if the private half belongs to it: a signature by the one is verified with
-/// the other. A file may have both, and a damaged private half beside a sound public one has the right pin.
+/// The key's `SubjectPublicKeyInfo`, if a signature by the private half verifies with the public half. A
+/// file may contain both; if the private half is damaged, the public half would still give the right pin.
 pub(crate) fn proven(key: &PKeyRef<Private>) -> Option<Vec<u8>> {
     let message = b"hpkp key: does the private half belong to the public one?";
     let spki = key.public_key_to_der().ok()?;

@@ -1,5 +1,5 @@
-//! A file with a private key that appears whole or not at all: written beside its place, on the disk before it
-//! gets its name, and never in the place of another that is not kept.
+//! Writes a file with a private key completely or not at all: under another name, durably, and then
+//! renamed. A replaced file is kept.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -18,7 +18,7 @@ use crate::output;
 /// The largest file with a key, in bytes.
 const MAX_FILE: usize = 1 << 20;
 
-/// Makes a file that was not there. Only one process may do so for one path at a time.
+/// Creates a new file. Only one process may do this for one path at a time.
 pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), Failure> {
     let beside = written_beside(path, content, mode, None)?;
     let linked = fs::hard_link(&beside, path);
@@ -33,19 +33,19 @@ pub(super) fn create(path: &Path, content: &[u8], mode: u32) -> Result<(), Failu
     }
 }
 
-/// What became of a file that was exchanged.
+/// The result of an exchange.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Exchanged {
-    /// It had this content already.
+    /// The file already had this content.
     Same,
-    /// There was no such file.
+    /// The file did not exist.
     New,
-    /// What was there is kept here.
+    /// The previous file is kept under this name.
     Kept(PathBuf),
 }
 
-/// Puts `content` into a file; what was in it is kept beside it. Whoever reads the file finds the old key or the new
-/// one. Its owner stays.
+/// Replaces the content of a file, and keeps the previous file under another name. Other processes read
+/// either the old or the new key. The owner of the file does not change.
 pub(super) fn exchange(path: &Path, content: &[u8]) -> Result<Exchanged, Failure> {
     let present = match input::secret(path, MAX_FILE) {
         Ok(present) => Some(present),
@@ -69,7 +69,7 @@ pub(super) fn exchange(path: &Path, content: &[u8]) -> Result<Exchanged, Failure
     Ok(Exchanged::Kept(kept))
 }
 
-/// A second name for what is in a file: its own, and some digits of its hash.
+/// Gives a file a second name: its own, with a part of the hash of its content.
 fn keep(path: &Path, content: &Zeroizing<Vec<u8>>) -> Result<PathBuf, Failure> {
     let digits: String =
         Pin::of_spki(content).bytes()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -87,7 +87,7 @@ fn keep(path: &Path, content: &Zeroizing<Vec<u8>>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// The name of a file with something before and behind it.
+/// A file name with a prefix and a suffix.
 fn beside(path: &Path, before: &str, behind: &str) -> PathBuf {
     let mut name = std::ffi::OsString::from(before);
     name.push(path.file_name().unwrap_or_default());
@@ -95,7 +95,8 @@ fn beside(path: &Path, before: &str, behind: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The content in a file of another name, on the disk. One that an interrupted process has left is replaced.
+/// Writes the content to a file with another name, durably. Replaces a file that an interrupted process has
+/// left.
 fn written_beside(
     path: &Path,
     content: &[u8],
@@ -110,7 +111,7 @@ fn written_beside(
         if let Some((user, group)) = owner.filter(|owner| *owner != (own.uid(), own.gid())) {
             fchown(&file, Some(user), Some(group))?;
         }
-        // A umask, or an access control list of the directory, may have asked for another one.
+        // A umask or a default access control list may have set another mode.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()
@@ -133,10 +134,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_there_is_kept_and_nothing_is_left_over() {
+    fn the_previous_file_is_kept_and_no_temporary_file_remains() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("site.key");
-        // An interrupted process has left a part.
+        // An interrupted process has left an incomplete file.
         fs::write(dir.path().join(".site.key.hpkp-new"), "par").unwrap();
         create(&path, b"one", 0o600).unwrap();
         assert!(create(&path, b"two", 0o600).is_err());

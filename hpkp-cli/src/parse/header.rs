@@ -1,4 +1,4 @@
-//! What RFC 7469 and each client make of the fields of one kind.
+//! Judges the fields of one kind by RFC 7469 and by each client's rules.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::deviation::{Deviation, Effect};
@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::text;
 
-/// The connection that a response came over.
+/// The connection over which a response was received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection<'a> {
-    /// Whether it was TLS without errors.
+    /// Whether the connection was TLS without errors.
     pub(crate) secure: bool,
     /// The pins of the chain that the client validated.
     pub(crate) validated: &'a [Pin],
@@ -25,11 +25,11 @@ pub(crate) struct Connection<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Header {
     pub(crate) name: &'static str,
-    /// The values, each byte a character.
+    /// The field values, each byte as one character.
     pub(crate) values: Vec<String>,
-    /// What RFC 7469 says of the first value; the others are to be ignored.
+    /// What RFC 7469 requires for the first value; clients must ignore the others.
     pub(crate) rfc7469: Judgement,
-    /// The same for a client that allows empty directives and blanks around `=`.
+    /// The same for a client that tolerates empty directives and blanks around `=`.
     pub(crate) tolerant: Judgement,
     pub(crate) deviations: Vec<DeviationView>,
     pub(crate) clients: Clients,
@@ -41,20 +41,20 @@ pub(crate) struct Header {
 
 #[derive(Debug, Serialize)]
 pub(crate) struct DeviationView {
-    /// Bytes of the first value.
+    /// The first byte of the deviation in the first value.
     pub(crate) start: usize,
     pub(crate) end: usize,
     pub(crate) effect: &'static str,
     pub(crate) text: String,
 }
 
-/// What a client is to do with a field, and what the field says.
+/// What a client must do with a field, and the contents of the field.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Judgement {
     pub(crate) valid: bool,
     #[serde(flatten)]
     pub(crate) action: Action,
-    /// Why a valid field asks for nothing.
+    /// Why a valid field has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) because: Option<&'static str>,
     pub(crate) pins: Vec<String>,
@@ -65,17 +65,17 @@ pub(crate) struct Judgement {
     pub(crate) report_uri: Option<String>,
 }
 
-/// What a client does, in the words of the core's [`Verdict`].
+/// The reaction of a client, in the words of the core's [`Verdict`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Action {
     pub(crate) verdict: String,
-    /// For how many seconds the host is noted.
+    /// The time for which the client notes the host, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) noted_for: Option<u64>,
-    /// Whether with its subdomains.
+    /// Whether the client notes the host's subdomains too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) noted_with_subdomains: Option<bool>,
-    /// Whether a report is sent.
+    /// Whether the client sends a report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) report: Option<bool>,
 }
@@ -107,22 +107,22 @@ impl From<Verdict> for Action {
 }
 
 impl Header {
-    /// Whether some client notes the pins, or would over a connection that it trusts.
+    /// Whether a client notes the pins, or would note them over a connection that it trusts.
     pub(crate) fn may_be_noted(&self) -> bool {
         let judged = [&self.rfc7469, &self.tolerant];
         judged.iter().any(|one| one.valid && one.max_age != Some(0)) || self.is_noted()
     }
 
-    /// Whether a client that is known notes the pins.
+    /// Whether one of the known clients notes the pins.
     pub(crate) fn is_noted(&self) -> bool {
         let Clients { chromium, firefox, wget2 } = &self.clients;
         [chromium, firefox, wget2].iter().any(|client| client.noted_for.is_some())
     }
 
-    /// Reads the values of one kind of header, of which the first counts.
+    /// Judges the values of one kind of header; the first one counts.
     ///
     /// # Errors
-    /// They are longer than is read.
+    /// The values are longer than the limit.
     pub(crate) fn new(
         kind: FieldKind,
         values: Vec<Vec<u8>>,
@@ -131,17 +131,17 @@ impl Header {
         secure: bool,
     ) -> Result<Self, TooLong> {
         let first = values.first().map(Vec::as_slice).unwrap_or_default();
-        // Without a chain: one pinned key in it, and the others outside it.
+        // Without a chain, the first pin is assumed to be in the validated chain, and the others not.
         let assumed: Vec<Pin> = text::first_pin(first).into_iter().collect();
         let chain = chain.unwrap_or(&assumed);
-        Self::seen(kind, values, host, &Connection { secure, validated: chain, sent: chain })
+        Self::over(kind, values, host, &Connection { secure, validated: chain, sent: chain })
     }
 
-    /// The same for a response over a connection that is known.
+    /// Judges the values of a response over a known connection.
     ///
     /// # Errors
-    /// The values are longer than is read.
-    pub(crate) fn seen(
+    /// The values are longer than the limit.
+    pub(crate) fn over(
         kind: FieldKind,
         values: Vec<Vec<u8>>,
         host: &Host,
@@ -163,7 +163,7 @@ impl Header {
             clients: Clients {
                 chromium: chromium::verdict(&validating).into(),
                 firefox: firefox::verdict(&validating).into(),
-                // With GnuTLS, as in Debian, it compares what is sent.
+                // wget2 with GnuTLS, as in Debian, compares the sent chain instead of the validated one.
                 wget2: wget2::verdict(&response(sent)?).into(),
             },
             departures: reading.deviations().to_vec(),
@@ -219,7 +219,7 @@ impl Judgement {
     }
 }
 
-/// What RFC 7469 asks of a client, and why it is nothing.
+/// What RFC 7469 requires of a client; and why, if the field has no effect.
 fn judge(
     kind: FieldKind,
     field: &Field,

@@ -1,4 +1,4 @@
-//! A header for people: each departure from RFC 7469 at its place, then what each client does.
+//! Prints a header with each deviation from RFC 7469 at its place, and the reaction of each client.
 
 use std::io;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use super::header::{Action, Header, Judgement};
 use crate::output;
 use crate::time::duration;
 
-/// The most departures that are shown; a field can have thousands.
+/// The most deviations that are displayed. A field can have thousands.
 const MAX_SHOWN: usize = 32;
 
 pub(super) fn print(header: &Header, is_assumed: bool) -> io::Result<()> {
@@ -20,7 +20,7 @@ pub(super) fn print(header: &Header, is_assumed: bool) -> io::Result<()> {
     if !groups.is_empty() {
         let renderer = match output::stdout_has_colours() {
             true => Renderer::styled(),
-            // A file has room for the whole line.
+            // A file has no line width, so lines are not cut.
             false => Renderer::plain().term_width(4_096),
         };
         output::line(&renderer.render(&groups))?;
@@ -39,7 +39,7 @@ pub(super) fn print(header: &Header, is_assumed: bool) -> io::Result<()> {
     verdicts(header, is_assumed)
 }
 
-/// A departure at its place in the text.
+/// A deviation at its place in the text.
 fn group<'a>(
     header: &Header,
     source: &'a str,
@@ -64,7 +64,7 @@ fn group<'a>(
     level.primary_title(deviation.situation.to_string()).element(snippet.annotation(annotation))
 }
 
-/// The value in printable ASCII, and where each of its bytes is in that.
+/// The value in printable ASCII, and the position of each of its bytes in that text.
 fn printable(value: &[u8]) -> (String, Vec<usize>) {
     let (mut shown, mut places) = (String::new(), Vec::with_capacity(value.len()));
     for byte in value {
@@ -107,7 +107,7 @@ fn verdicts(header: &Header, is_assumed: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// What the field says.
+/// Prints the contents of the field.
 fn print_field(field: &Judgement) -> io::Result<()> {
     field.pins.iter().try_for_each(|pin| output::line(&format!("    pin {pin}")))?;
     if let Some(age) = field.max_age {

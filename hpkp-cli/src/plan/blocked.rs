@@ -1,10 +1,10 @@
-//! Why a key may not be used however long one waits.
+//! Explains why a key can never be used, however long one waits.
 
 use hpkp_core::published::Published;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::text::Excerpt;
 
-/// The records that keep it from that, and what to do about each.
+/// The records that prevent the use, and what to do about each.
 pub(super) fn why_blocked(blocking: &[(&Record<Published>, Retention)], options: &str) -> String {
     let texts = blocking.iter().take(3).map(|(record, retention)| {
         let (id, host) = (record.id, &record.body.host);

@@ -1,4 +1,4 @@
-//! The certificates in use: those on record or configured, and in their places those that were named.
+//! The certificates in use: those of the configuration or of the records, unless arguments replace them.
 
 use std::path::Path;
 
@@ -15,12 +15,12 @@ use crate::failure::Failure;
 use crate::output;
 use crate::published::{OpenSsl, trust};
 
-/// What is in use.
+/// The certificates in use.
 #[derive(Debug)]
 pub(super) struct InUseToday {
     /// The certificates that the plan is about.
     pub(super) certificates: Server,
-    /// The only one that was named with `--cert`, by its place.
+    /// The position of the certificate that was given with `--cert`, if it was the only one.
     pub(super) named: Option<usize>,
     /// The pins of the leaves of all servers.
     pub(super) leaves: Vec<Pin>,
@@ -41,7 +41,7 @@ pub(super) fn in_use(
         _ => None,
     };
     let certificates = match (&arguments.server, &files[..]) {
-        // They have taken the places of the configured ones already.
+        // The certificates of `--cert` have already replaced the configured ones.
         _ if is_configured => the_only(servers, host, "the configuration does")?,
         (Some(server), _) => of_server(arguments, server, today.now)?,
         (None, []) => the_only(servers, host, "the records do")?,
@@ -52,7 +52,8 @@ pub(super) fn in_use(
     Ok(InUseToday { certificates, named, leaves })
 }
 
-/// What the records say is presented for the host, by each server; the same only once.
+/// The certificates that each server presents for the host according to the records. Servers with the same
+/// keys count once.
 pub(super) fn on_record(future: &Future) -> Vec<Server> {
     let is_of_host = |body: &Presents| match body.matching {
         Matching::Exact => body.host == future.host,
@@ -67,7 +68,7 @@ pub(super) fn on_record(future: &Future) -> Vec<Server> {
     distinct(all.map(|record| &record.body.certificates[..]))
 }
 
-/// Different servers, of which each has certificates.
+/// Removes servers with the same keys and servers without certificates.
 pub(super) fn distinct<'a>(all: impl Iterator<Item = &'a [Presented]>) -> Vec<Server> {
     let mut servers: Vec<Server> = Vec::new();
     for presented in all {
@@ -107,7 +108,7 @@ fn the_only(servers: Vec<Server>, host: &HostName, source: &str) -> Result<Serve
     }
 }
 
-/// The certificates that were named, beside those of other kinds of keys that the server has as well.
+/// The given certificates, together with the server's certificates for other kinds of keys.
 fn beside(servers: Vec<Server>, named: Server) -> Server {
     let server = match <[Server; 1]>::try_from(servers) {
         Ok([one]) if one.len() > named.len() => one,
@@ -120,18 +121,18 @@ fn beside(servers: Vec<Server>, named: Server) -> Server {
     named.into_iter().chain(others).collect()
 }
 
-/// Those of `--cert`.
+/// The certificates of `--cert`.
 fn of_files(arguments: &PlanArguments, now: i64) -> Result<Server, Failure> {
     let named = |file: &String| Ok((file.clone(), chains::of_file(file)?));
     let chains = arguments.cert.iter().map(named).collect::<Result<Chains, Failure>>()?;
     of_chains(arguments, chains, now)
 }
 
-/// Those that the named server presents.
+/// The certificates that the server of `--server` presents.
 fn of_server(arguments: &PlanArguments, server: &str, now: i64) -> Result<Server, Failure> {
     let OfServer { chains, unknown } =
         chains::of_server(server, Some(&arguments.host.to_string()))?;
-    // A plan for one certificate says nothing of another that the server may have.
+    // If the server may have another certificate, the plan would be incomplete.
     match &unknown[..] {
         [first, ..] => Err(Failure::undetermined(first)),
         [] => of_chains(arguments, chains, now),

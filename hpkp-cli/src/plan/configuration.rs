@@ -1,11 +1,11 @@
-//! A policy in the words of the servers.
+//! Writes a policy as directives of the servers.
 
 use super::model::Policy;
 
-/// The name of a policy whose own is not known.
+/// The name of a policy if its name is unknown.
 pub(super) const NAME: &str = "site";
 
-/// The largest unit that says it in whole numbers.
+/// A time in the largest unit that gives a whole number.
 fn time(seconds: u32) -> String {
     match seconds {
         0 => "0".to_owned(),
@@ -15,7 +15,7 @@ fn time(seconds: u32) -> String {
     }
 }
 
-/// nginx's.
+/// The policy as nginx directives.
 pub(super) fn nginx(name: &str, policy: &Policy) -> Vec<String> {
     let mut lines = vec![format!("hpkp_policy {name} {{")];
     lines.extend(policy.pins.iter().map(|pin| format!("    pin sha256/{pin};")));
@@ -27,7 +27,7 @@ pub(super) fn nginx(name: &str, policy: &Policy) -> Vec<String> {
     lines
 }
 
-/// httpd's.
+/// The policy as httpd directives.
 pub(super) fn httpd(name: &str, policy: &Policy) -> Vec<String> {
     let mut lines = vec![format!("<HPKPPolicy {name}>")];
     lines.extend(policy.pins.iter().map(|pin| format!("    HPKPPin sha256/{pin}")));

@@ -1,4 +1,5 @@
-//! Today's configuration: the records that it adds when it is loaded count as if they were there.
+//! Reads the present configuration. The records that the server will write when loading it count as
+//! written.
 
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::SeenName;
@@ -17,7 +18,7 @@ use crate::check::{Deployed, InPlace, deployed, text};
 use crate::failure::Failure;
 use crate::time;
 
-/// What is on record of a host under the name of one writer, as far as a plan depends on it.
+/// The parts of a writer's records about a host that affect a plan.
 #[derive(Debug, PartialEq, Eq)]
 struct OnRecord {
     policy: Option<Policy>,
@@ -33,7 +34,7 @@ impl OnRecord {
     }
 }
 
-/// Reads the configuration, and takes it as loaded.
+/// Reads the configuration as if it were loaded.
 pub(super) fn read(
     arguments: &PlanArguments,
     file: &str,
@@ -58,7 +59,8 @@ pub(super) fn read(
             alarm.code
         )));
     }
-    // A server with this configuration refuses a change while another machine is silent.
+    // A server with this configuration refuses a change while another machine is silent, so the plan must
+    // mention it.
     let of_silence = [Code::PeerSilent, Code::HeartbeatsUnreadable, Code::PeerNeverHeard];
     let silent = verdict.findings.iter().filter(|finding| of_silence.contains(&finding.code));
     for finding in silent {
@@ -94,7 +96,7 @@ pub(super) fn read(
     Ok(Today { future, now, directories, presented, policy_name, not_loaded, notes })
 }
 
-/// The server blocks that answer for a host, by their places.
+/// The positions of the server blocks that answer for a host.
 fn blocks(deployed: &Deployed, host: &HostName) -> Vec<usize> {
     let is_of_host = |name: &SeenName| {
         let is_named = match name.matching {
@@ -107,13 +109,13 @@ fn blocks(deployed: &Deployed, host: &HostName) -> Vec<usize> {
     all.filter(|(_, verdict)| verdict.names.iter().any(is_of_host)).map(|(at, _)| at).collect()
 }
 
-/// The configuration held against the records, and the name under which its server writes them.
+/// Compares the configuration with the records, and determines the writer name of the server.
 fn compared(
     arguments: &PlanArguments,
     file: &str,
     notes: &mut Vec<String>,
 ) -> Result<(Deployed, WriterName), Failure> {
-    // Once: it may come from a pipe.
+    // The text is read only once, since it may come from a pipe.
     let text = text(file)?;
     let read = |published: &[String], writer: Option<WriterName>| {
         let in_place = InPlace {
@@ -143,7 +145,8 @@ fn compared(
     if let Some(writer) = records.and_then(|records| records.writer.clone()) {
         return Ok((found, writer));
     }
-    // The configuration does not say it, as in a policy file. The only server on record is meant.
+    // A configuration such as a policy file does not contain the writer name. If only one server is on
+    // record, it is this server.
     if let Some(writer) = records.and_then(|records| the_only_server(&records.state)) {
         return Ok((read(&published, Some(writer.clone()))?, writer));
     }

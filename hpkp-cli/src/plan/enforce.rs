@@ -1,7 +1,7 @@
-//! The goal `enforce`: whether a report-only policy may be enforced, by the reports that came in.
+//! The goal `enforce`: decides by the received reports whether a report-only policy may be enforced.
 //!
-//! Silence proves nothing: no browser sends these reports today. So the plan needs days of reports, clients that
-//! did report, and an explanation for each report.
+//! The absence of reports proves nothing, because no browser sends them today. The plan therefore requires
+//! days with reports, clients that have reported, and an explanation for each report.
 
 use std::collections::BTreeMap;
 
@@ -15,22 +15,22 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::{input, output, time, usage};
 
-/// The largest export that is read, in bytes.
+/// The largest export, in bytes.
 const MAX_FILE: usize = 256 << 20;
 
-/// The version of the export that is read.
+/// The version of the export format.
 const VERSION: u32 = 1;
 
 /// Seconds in a day.
 const DAY: i64 = 86_400;
 
-/// The most days without any report, after which the file says nothing of today.
+/// The most days without any report. After a longer time, the export says nothing about the present.
 const MAX_SILENCE: i64 = 7;
 
-/// The most findings that are named.
+/// The most findings that are listed.
 const MAX_NAMED: usize = 8;
 
-/// A group, as the export has it.
+/// A group of reports in the export.
 #[derive(Debug, Deserialize)]
 struct Group {
     v: u32,
@@ -47,20 +47,20 @@ struct Group {
     last_seen: String,
 }
 
-/// What was reported for one host.
+/// The reports about one host.
 #[derive(Debug, Default)]
 struct Received {
     /// The first day with a report, in seconds since 1970 UTC.
     since: Option<i64>,
-    /// The most clients that one group of one day has.
+    /// The largest number of clients in one group of one day.
     clients: u64,
-    /// What nobody can explain or is urgent: how often, and when last.
+    /// Unexplained or urgent findings: the number of reports, and the time of the last one.
     open: BTreeMap<String, (u64, i64)>,
-    /// How often that was reported for hosts below, which a policy may include.
+    /// The number of such reports for hosts below, to which the policy may apply too.
     open_below: u64,
-    /// Whether clients enforce the policy already.
+    /// Whether some clients already enforce the policy.
     is_enforced: bool,
-    /// When the last report came in, for any host: the file knows nothing later.
+    /// The time of the last report for any host, which is the latest time that the export covers.
     newest: Option<i64>,
 }
 
@@ -109,7 +109,7 @@ fn received(arguments: &PlanArguments, now: i64) -> Result<Received, Failure> {
 }
 
 impl Received {
-    /// Takes a group of any host.
+    /// Adds a group of any host.
     fn take(&mut self, group: &Group, host: &str, from: i64) -> Option<()> {
         let last = date::parse(&group.last_seen)?;
         self.newest = self.newest.max(Some(last));
@@ -124,14 +124,15 @@ impl Received {
         Some(())
     }
 
-    /// Adds a group of the host; of those from before `from` only that there was one.
+    /// Adds a group of the host. Groups from before `from` count only for the first day with reports.
     fn add(&mut self, group: &Group, last: i64, from: i64) -> Option<()> {
         let day = date::parse(&format!("{}T00:00:00Z", group.day))?;
-        // A test shows that reports arrive, and not that a client sends any.
+        // A test proves that reports arrive, but not that clients send reports.
         if group.finding == "report-test" {
             return Some(());
         }
-        // Mail servers report on the same name, and a client that enforces a policy already tells nothing of the trial.
+        // Mail servers report about the same name, and clients that already enforce a policy say nothing
+        // about the report-only one.
         let is_trial = group.mode != "enforced" && group.format != "smtp-tls";
         if is_trial {
             self.since = Some(self.since.map_or(day, |since| since.min(day)));
@@ -150,7 +151,7 @@ impl Received {
     }
 }
 
-/// Why enforcing is not advised.
+/// Why the policy should not be enforced, if there is a reason.
 fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<String> {
     let (host, days) = (&arguments.host, i64::from(arguments.report_days));
     let Some(since) = received.since else {
@@ -184,7 +185,7 @@ fn refused(received: &Received, arguments: &PlanArguments, now: i64) -> Option<S
             date::format(since + days * DAY)
         ));
     }
-    // What came in after the export, or did not since the collector is down, nobody knows here.
+    // The export does not show reports that arrived later, nor whether the collector failed.
     let silence = (days / 2 + 1).min(MAX_SILENCE) * DAY;
     if let Some(newest) = received.newest.filter(|newest| *newest < now - silence) {
         return Some(format!(

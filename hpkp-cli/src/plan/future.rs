@@ -1,5 +1,5 @@
-//! The records as they will be once the servers have taken a step. All dates come from the core's own
-//! reckoning of them ([`State::retention`]).
+//! The records as they will be after the servers have taken a step. The core computes all dates
+//! ([`State::retention`]).
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention, Standing};
@@ -11,33 +11,35 @@ use hpkp_core::sorted::distinct;
 
 use super::model::Policy;
 
-/// Records, and how they go on.
+/// Records, and their continuation.
 #[derive(Clone, Debug)]
 pub(super) struct Future {
     pub(super) state: State,
     pub(super) host: HostName,
-    /// The only writer whose records of what is presented count, if there is one.
+    /// The only writer whose records of presented certificates count; `None` for all.
     pub(super) of_writer: Option<WriterName>,
 }
 
-/// Records whose clients time alone does not free.
+/// Records that do not expire by themselves.
 pub(super) type Blocking<'a> = Vec<(&'a Record<Published>, Retention)>;
 
-/// Keys on which clients are to rely: those of one certificate, or of several, of which a client may get
-/// any.
+/// Keys that clients must accept: those of one certificate, or of several certificates of which a client
+/// may get any.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Relied(Vec<Certificate>);
 
 #[derive(Clone, Debug)]
 struct Certificate {
-    /// Of a leaf: on it alone, whoever issues its certificate.
+    /// The leaf's key without its issuers, for clients that may compare it whatever CA issues the
+    /// certificate.
     alone: KeyGraph,
-    /// What clients compare that look at CA keys only.
+    /// The keys for clients that compare only keys of CAs.
     whole: KeyGraph,
 }
 
 impl Relied {
-    /// With the key of a leaf too. `present` is what is presented today, whose CA may stay the `same`.
+    /// Adds the key of a leaf. `present` are the keys that are presented today; `same` says whether the CA
+    /// stays the same.
     pub(super) fn and_leaf(mut self, pin: Pin, present: &KeyGraph, same: bool) -> Option<Self> {
         let node =
             |issuers: Vec<usize>, end| KeyNode { pin: Some(pin), served: true, end, issuers };
@@ -50,7 +52,7 @@ impl Relied {
         Some(self)
     }
 
-    /// With these keys of CAs above the leaf of `present`.
+    /// Adds these keys of CAs above the leaf of `present`.
     pub(super) fn and_above(mut self, pins: &[Pin], present: &KeyGraph) -> Option<Self> {
         let mut nodes = present.nodes().to_vec();
         for (at, node) in nodes.iter_mut().enumerate() {
@@ -78,7 +80,7 @@ impl Future {
         Self { state, host, of_writer: None }
     }
 
-    /// What these servers together publish.
+    /// The policy that these servers publish together.
     pub(super) fn policy(&self, writers: &[WriterName]) -> Option<Policy> {
         let mut all: Option<Policy> = None;
         for record in writers.iter().flat_map(|writer| self.current(writer)) {
@@ -108,7 +110,7 @@ impl Future {
         writers
     }
 
-    /// What a server publishes for the host.
+    /// The records that a server publishes for the host.
     pub(super) fn current(&self, writer: &WriterName) -> Vec<&Record<Published>> {
         let last = self.state.last_accepted(writer).published;
         last.into_values().flatten().filter(|record| self.is_own(&record.body)).collect()
@@ -119,7 +121,7 @@ impl Future {
         body.origin == Origin::Header && is_of_host && body.binds(&self.host)
     }
 
-    /// Takes the place of what the servers publish for the host.
+    /// Replaces the policy that the servers publish for the host.
     pub(super) fn publish(&mut self, at: i64, policy: Option<&Policy>) {
         for writer in self.writers() {
             let current = self.current(&writer);
@@ -148,12 +150,12 @@ impl Future {
         self.state.take(Event::new(at, seq, writer.clone(), body), Standing::Own);
     }
 
-    /// Whether clients hold pins of the host.
+    /// Whether clients hold pins for the host.
     pub(super) fn is_bound(&self, at: i64) -> bool {
         self.state.live(at).any(|live| live.record.body.binds(&self.host))
     }
 
-    /// Whether some clients compare keys of CAs alone.
+    /// Whether some clients compare only keys of CAs.
     pub(super) fn compares_ca(&self, at: i64) -> bool {
         let mut bodies = self.state.live(at).map(|live| &live.record.body);
         bodies.any(|body| {
@@ -161,7 +163,7 @@ impl Future {
         })
     }
 
-    /// Records of pins of the host whose clients were given up.
+    /// The records of the host's pins that were waived.
     pub(super) fn waived(&self, at: i64) -> Vec<(&Record<Published>, Retention)> {
         let live = self.state.live(at);
         let waived =
@@ -169,10 +171,11 @@ impl Future {
         waived.map(|live| (live.record, live.retention)).collect()
     }
 
-    /// From when on all clients of the host accept these keys, if nothing but time passes after `at`.
+    /// The time from which all clients of the host accept these keys, if no further step is taken after
+    /// `at`.
     ///
     /// # Errors
-    /// As [`Future::free`].
+    /// See [`Future::free`].
     pub(super) fn date(&self, relied: &Relied, at: i64) -> Result<i64, Blocking<'_>> {
         self.free(at, |body| {
             body.tlsa.as_ref().is_none_or(|set| !set.names_leaf_certificate())
@@ -180,11 +183,11 @@ impl Future {
         })
     }
 
-    /// From when on no client holds pins of the host that are not `met`, if nothing but time passes
+    /// The time from which no client holds pins of the host that are not `met`, if no further step is taken
     /// after `at`.
     ///
     /// # Errors
-    /// The records for which no such time is known.
+    /// The records that do not expire by themselves.
     pub(super) fn free(
         &self,
         at: i64,
@@ -193,7 +196,7 @@ impl Future {
         let (mut from, mut blocking) = (at, Vec::new());
         for live in self.state.live(at) {
             let body = &live.record.body;
-            // Whoever is waived was given up, and the check lets it pass.
+            // Clients of a waived record were given up, and the check lets them be locked out.
             if live.waiver.is_some() || !body.binds(&self.host) || met(body) {
                 continue;
             }

@@ -47,28 +47,29 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         Goal::MaxAge => planner.raise_max_age(),
         Goal::Subdomains => planner.add_subdomains(),
         Goal::GiveUp => planner.give_up(),
-        // It needs no records: `enforce` has it.
+        // This goal is planned by `enforce` and needs no records.
         Goal::Enforce => Ok(()),
     }?;
     Ok(planner.plan)
 }
 
-/// What loads a configuration.
+/// The commands that load a configuration.
 const RELOADS: [&str; 2] = ["nginx -t && nginx -s reload", "apachectl -t && apachectl graceful"];
 
-/// A certificate in use, by its place, and the key that its successor has.
+/// The position of a certificate in use, and the key of its successor.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     place: usize,
     key: Key,
 }
 
-/// Whether each path of a certificate goes through one of these keys.
+/// Whether every path of a certificate contains one of these keys.
 fn covers(one: &InUse, pins: &[Pin]) -> bool {
     one.keys.meet(Scope::Chain, |other| pins.contains(&other)) == PinValidation::Succeeds
 }
 
-/// Which of several certificates change, as a word before their name.
+/// The kinds of the changed certificates, as words before their name; empty if there is only one
+/// certificate.
 fn kinds(changed: &[(i64, Target)], keys: &[Key]) -> String {
     if keys.len() == 1 {
         return String::new();
@@ -78,18 +79,18 @@ fn kinds(changed: &[(i64, Target)], keys: &[Key]) -> String {
     if kinds.len() == changed.len() { format!("{} ", kinds.join(" and ")) } else { String::new() }
 }
 
-/// A plan in the making.
+/// The plan while steps are added.
 struct Planner<'a> {
     site: &'a Site,
-    /// The records after the steps so far.
+    /// The records after the steps that were added so far.
     future: Future,
-    /// Whether the CA stays, on which clients may rely that compare its keys.
+    /// Whether the CA stays the same, so that clients that compare its keys accept the new certificate.
     same_ca: bool,
     plan: Plan,
 }
 
 impl Planner<'_> {
-    /// The clients for which the plan does nothing.
+    /// Notes the clients that were given up, which the plan ignores.
     fn name_waived(&mut self) {
         for (record, retention) in self.site.future.waived(self.site.now) {
             let until = match retention {
@@ -107,7 +108,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Records that were there, and without which the check refuses each change.
+    /// Notes missing records, without which the check refuses every change.
     fn name_missing(&mut self) {
         let state = &self.site.future.state;
         for (writer, _) in state.writers().filter(|(_, is_own)| *is_own) {
@@ -121,7 +122,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Loads what is configured and not on record yet: clients may hold its pins from any moment.
+    /// Adds a step that loads the configuration, if it is not on record yet. Clients may hold its pins at
+    /// any time.
     fn load(&mut self) {
         let Some((file, policy)) = &self.site.not_loaded else { return };
         self.plan.notes.push(format!(
@@ -153,7 +155,7 @@ impl Planner<'_> {
 
     /// The backup pin whose key may be used first.
     fn backup(&self, place: usize) -> Result<Pin, Failure> {
-        // A next key lies on the server, and is no backup.
+        // A next key is stored on the server, so it is no backup.
         let is_next = |pin: Pin| self.site.next_keys.iter().any(|key| key.pin == pin);
         let is_sound = |pin: &&Pin| {
             !self.site.is_in_use(**pin)
@@ -204,7 +206,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Which certificate gets which of the given keys.
+    /// Assigns the given keys to certificates.
     fn targets(&self) -> Result<Vec<Target>, Failure> {
         let site = self.site;
         let mut targets: Vec<Target> = Vec::new();
@@ -243,7 +245,8 @@ impl Planner<'_> {
         Ok(targets)
     }
 
-    /// The keys stay; clients must know their own pins, since they will not meet those of the CA.
+    /// Keeps the keys and changes the CA. Clients must know the leaves' pins first, since pins of the old
+    /// CA will no longer match.
     fn same_keys_of_other_ca(&mut self, places: &[usize]) -> Result<(), Failure> {
         let site = self.site;
         let leaves: Vec<Pin> = places.iter().map(|at| site.certificates[*at].leaf.pin).collect();
@@ -251,7 +254,7 @@ impl Planner<'_> {
         for (place, pin) in places.iter().zip(&leaves) {
             relied = self.leaf(relied, *place, *pin)?;
         }
-        // Clients of the others rely on theirs.
+        // Pins of CAs that other certificates still need are not removed.
         let stays = |pin: &Pin| {
             let others = site.certificates.iter().enumerate();
             let mut others = others.filter(|(at, _)| !places.contains(at));
@@ -272,7 +275,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// To certificates with other keys.
+    /// Changes certificates to other keys.
     fn use_keys(&mut self, targets: &[Target], what: &str) -> Result<(), Failure> {
         let site = self.site;
         let mut keys = site.keys();
@@ -289,7 +292,7 @@ impl Planner<'_> {
         }
         dated.sort_by_key(|(at, target)| (*at, target.place));
         let mut last_change = site.now;
-        // Those that may change at one time are one step.
+        // Certificates that may change at the same time are changed in one step.
         for same in dated.chunk_by(|one, other| one.0 == other.0) {
             for (_, target) in same {
                 let kind = target.key.kind.or(keys[target.place].kind);
@@ -335,7 +338,7 @@ impl Planner<'_> {
         self.pin_authority(root, "the root")
     }
 
-    /// The pins of CAs' keys take the place of the leaves'.
+    /// Replaces the pins of the leaves by those of CAs.
     fn pin_authority(
         &mut self,
         find: impl Fn(&InUse) -> Option<Pin>,
@@ -393,7 +396,7 @@ impl Planner<'_> {
         let of_host = state.presents().filter(|one| one.body.host == self.site.host);
         let presented = of_host.flat_map(|one| &one.body.certificates);
         let leaves = distinct(presented.filter_map(|one| *one.served.first()?));
-        // Each certificate in use had one key at least.
+        // If the records show only as many keys as there are certificates, no key was ever changed.
         if leaves.len() <= self.site.certificates.len() {
             return Err(Failure::no(format!(
                 "the records of {} show no rotation yet; change the key once while max_age is short: hpkp plan \
@@ -441,7 +444,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The hosts below, as far as they are on record, that present no key of the policy.
+    /// The recorded hosts below that present no key of the policy.
     fn missing_below(&self, policy: &Policy) -> Vec<String> {
         let state = &self.site.future.state;
         let fails = |keys: &KeyGraph| {
@@ -461,7 +464,7 @@ impl Planner<'_> {
         distinct(missing)
     }
 
-    /// Other names whose clients see the change too.
+    /// Notes other names for which the same key is presented.
     fn shared(&mut self, keys: &[Key]) {
         let (state, site) = (&self.site.future.state, self.site);
         let changes = |pin: Pin| {
@@ -513,22 +516,22 @@ impl Planner<'_> {
         })
     }
 
-    /// With the key of one of the certificates.
+    /// Adds the key of one certificate.
     fn leaf(&self, relied: Relied, place: usize, pin: Pin) -> Result<Relied, Failure> {
         let present = &self.site.certificates[place].keys;
         let with = relied.and_leaf(pin, present, self.same_ca);
         with.ok_or_else(|| Failure::no("the certificate in use has no key"))
     }
 
-    /// From when on clients accept these keys.
+    /// The time from which clients accept these keys.
     fn date(&self, target: &Relied, at: i64) -> Result<i64, Failure> {
         self.future.date(target, at).map_err(|blocking| self.blocked(&blocking))
     }
 
-    /// A policy with a pin besides `targets` whose key is not in use (RFC 7469 section 4.3).
+    /// A policy with at least one backup pin besides `targets` (RFC 7469 section 4.3).
     fn with_backup(&self, policy: Policy, targets: &[Pin]) -> Result<Policy, Failure> {
         let policy = policy.with(self.site.backups.iter().copied());
-        // What is presented now, and what is presented then, are no backups.
+        // Keys that are presented before or after the change are no backups.
         let above: Vec<Pin> = self.site.above().collect();
         let is_backup = |pin: &Pin| {
             !targets.contains(pin) && !self.site.leaves.contains(pin) && !above.contains(pin)
@@ -541,7 +544,8 @@ impl Planner<'_> {
         ))
     }
 
-    /// Publishes the pins that are new beside the present ones, unless all servers send all of `pins` already.
+    /// Adds a step that publishes the new pins together with the present ones, unless all servers already
+    /// send all of `pins`.
     fn publish_first(&mut self, pins: &[Pin], last: Option<&Policy>) {
         let Some(policy) = &self.site.policy else { return };
         let mut current = self.site.writers.iter().flat_map(|writer| self.future.current(writer));
@@ -557,7 +561,7 @@ impl Planner<'_> {
         self.replace(self.site.now, self.site.keys(), Some(policy), text);
     }
 
-    /// A step that changes the policy alone.
+    /// Adds a step that changes only the policy.
     fn replace(&mut self, at: i64, keys: Vec<Key>, policy: Option<Policy>, what: &str) {
         let Some(policy) = policy else { return };
         let writers = self.site.writers.iter();
@@ -578,7 +582,7 @@ impl Planner<'_> {
         self.step(at, what, keys, Some(policy));
     }
 
-    /// The step that changes the certificate.
+    /// Adds a step that changes the certificate.
     fn change(&mut self, at: i64, keys: Vec<Key>, what: &str) {
         self.shared(&keys);
         let is_first = !self.plan.steps.iter().any(|step| step.commands.len() > RELOADS.len());
@@ -618,7 +622,7 @@ impl Planner<'_> {
         self.plan.steps.push(Step { from, what: what.to_owned(), keys, policy, commands });
     }
 
-    /// When clients have forgotten the old pins.
+    /// Notes when clients have forgotten the old pins.
     fn ends(&mut self, at: i64, old: &[Pin]) {
         if self.site.policy.is_none() {
             return;
@@ -634,7 +638,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Why time alone does not free the host.
+    /// Why the host's pins do not expire by themselves.
     fn blocked(&self, blocking: &[(&Record<Published>, Retention)]) -> Failure {
         Failure::no(why_blocked(blocking, &directory_options(&self.site.directories)))
     }

@@ -1,4 +1,4 @@
-//! The dates of a plan for a calendar (RFC 5545).
+//! Prints the dates of a plan as an iCalendar file (RFC 5545).
 
 use std::io;
 
@@ -7,10 +7,11 @@ use hpkp_core::date;
 use super::model::Plan;
 use crate::output;
 
-/// A line has at most 75 bytes; what is longer goes on in the next, behind a space (RFC 5545 section 3.1).
+/// The longest line, in bytes. A longer one continues on the next line after a space (RFC 5545 section
+/// 3.1).
 const MAX_LINE: usize = 75;
 
-/// Prints the file. `now` is when it is made.
+/// Prints the file. `now` is the time stamp of its entries.
 pub(super) fn print(plan: &Plan, now: i64) -> io::Result<()> {
     let mut lines = vec![
         "BEGIN:VCALENDAR".to_owned(),
@@ -21,7 +22,7 @@ pub(super) fn print(plan: &Plan, now: i64) -> io::Result<()> {
         let description = step.commands.join("\n");
         lines.extend([
             "BEGIN:VEVENT".to_owned(),
-            // A later plan for the same takes the place of this one.
+            // A calendar replaces the entries of an earlier plan with the same id.
             format!("UID:{}-{}-{number}@hpkp", plan.host, plan.goal),
             format!("DTSTAMP:{}", utc(now)),
             format!("DTSTART:{}", utc(step.from)),
@@ -31,16 +32,16 @@ pub(super) fn print(plan: &Plan, now: i64) -> io::Result<()> {
         ]);
     }
     lines.push("END:VCALENDAR".to_owned());
-    // Each line ends with CR LF, of which the last is the caller's.
+    // Lines end with CR LF; the output function adds the LF.
     lines.iter().try_for_each(|line| output::line(&format!("{}\r", folded(line))))
 }
 
-/// `2027-03-01T10:00:00Z` as `20270301T100000Z`.
+/// Converts `2027-03-01T10:00:00Z` to `20270301T100000Z`.
 fn utc(time: i64) -> String {
     date::format(time).replace(['-', ':'], "")
 }
 
-/// A text (RFC 5545 section 3.3.11).
+/// Escapes a text (RFC 5545 section 3.3.11).
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace(';', "\\;").replace(',', "\\,");
     text.replace('\n', "\\n")

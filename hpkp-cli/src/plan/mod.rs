@@ -1,7 +1,8 @@
-//! `hpkp plan`: the steps from today's pins and certificate to others, with their dates.
+//! `hpkp plan`: plans the steps from today's pins and certificates to others, with their dates.
 //!
-//! Data flow: `site` reads what holds today (`configured`: the configuration, `certificates`); `goals` makes steps of it, and asks `future` for their dates,
-//! which adds to the records what the servers will write and lets the core reckon; `print` and `ics` show them.
+//! Data flow: `site` reads the present state (`configured`: the configuration, `certificates`). `goals`
+//! makes the steps. For their dates it asks `future`, which adds the records that the servers will write
+//! and lets the core compute the dates. `print` and `ics` print the result.
 
 mod blocked;
 mod certificates;

@@ -1,4 +1,4 @@
-//! What a plan is.
+//! The model of a plan.
 
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::pin::Pin;
@@ -10,28 +10,28 @@ use hpkp_core::sorted::distinct;
 pub(super) struct Plan {
     /// The host.
     pub(super) host: String,
-    /// The goal, as the command calls it.
+    /// The goal by its name on the command line.
     pub(super) goal: &'static str,
     /// The servers that take part.
     pub(super) servers: Vec<String>,
-    /// What the configuration calls the policy.
+    /// The name of the policy in the configuration.
     pub(super) policy_name: String,
-    /// In order. None where the goal is reached already.
+    /// The steps in order; empty if the goal is reached already.
     pub(super) steps: Vec<Step>,
-    /// What is to be known besides, as sentences.
+    /// Further information, as sentences.
     pub(super) notes: Vec<String>,
 }
 
-/// One change.
+/// A step.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     /// The earliest time, in seconds since 1970 UTC.
     pub(super) from: i64,
-    /// What is to be done.
+    /// The action.
     pub(super) what: String,
-    /// The keys of the certificates after this step. None where any keys will do.
+    /// The keys of the certificates after this step. Empty if any keys may be used.
     pub(super) keys: Vec<Key>,
-    /// The policy after this step. None where the host has none.
+    /// The policy after this step. `None` if the host has no policy.
     pub(super) policy: Option<Policy>,
     /// The commands.
     pub(super) commands: Vec<String>,
@@ -41,20 +41,20 @@ pub(super) struct Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) pin: Pin,
-    /// Its kind, where that is known.
+    /// The kind of the key, if it is known.
     pub(super) kind: Option<Slot>,
 }
 
-/// A certificate that the server presents, beside those of other kinds of keys.
+/// A certificate that the server presents. The server may have others for other kinds of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InUse {
-    /// Its own key.
+    /// The key of the certificate itself.
     pub(super) leaf: Key,
     /// The keys on its paths.
     pub(super) keys: KeyGraph,
 }
 
-/// How people call a kind of key.
+/// The common name of a kind of key.
 pub(super) const fn kind_name(kind: Slot) -> &'static str {
     match kind {
         Slot::Rsa => "RSA",
@@ -66,29 +66,29 @@ pub(super) const fn kind_name(kind: Slot) -> &'static str {
     }
 }
 
-/// What a server sends for the host.
+/// The policy that a server sends for the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
-    /// Sorted, each once.
+    /// The pins, sorted, without duplicates.
     pub(super) pins: Vec<Pin>,
     pub(super) max_age: MaxAge,
     pub(super) include_subdomains: bool,
 }
 
 impl Policy {
-    /// The same with these pins as well.
+    /// The policy with these pins added.
     pub(super) fn with(&self, pins: impl IntoIterator<Item = Pin>) -> Self {
         Self { pins: distinct(self.pins.iter().copied().chain(pins)), ..self.clone() }
     }
 
-    /// Whether a record has just this.
+    /// Whether a record contains exactly this policy.
     pub(super) fn is_of(&self, body: &Published) -> bool {
         body.pins == self.pins
             && body.lifetime == Lifetime::MaxAge(self.max_age)
             && body.include_subdomains == self.include_subdomains
     }
 
-    /// The same without these pins.
+    /// The policy without these pins.
     pub(super) fn without(&self, pins: &[Pin]) -> Self {
         let kept = self.pins.iter().copied().filter(|pin| !pins.contains(pin)).collect();
         Self { pins: kept, ..self.clone() }

@@ -1,4 +1,4 @@
-//! A plan as text and as JSON.
+//! Prints a plan as text and as JSON.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use super::model::{Key, Plan, Policy, Step, kind_name};
 use crate::arguments::PlanArguments;
 use crate::output::{self, JSON_VERSION};
 
-/// What is printed as JSON.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct PlanView<'a> {
     v: u32,
@@ -28,10 +28,10 @@ struct PlanView<'a> {
 struct StepView<'a> {
     not_before: String,
     what: &'a str,
-    /// The pin of the certificate's key after the step; null where any key will do, or several certificates
-    /// are presented.
+    /// The pin of the certificate's key after the step; null if any key may be used, or if there are
+    /// several certificates.
     key: Option<String>,
-    /// The keys of all certificates after the step; none where any keys will do.
+    /// The keys of all certificates after the step; empty if any keys may be used.
     certificates: Vec<CertificateView>,
     policy: Option<PolicyView>,
     commands: &'a [String],
@@ -40,7 +40,7 @@ struct StepView<'a> {
 #[derive(Debug, Serialize)]
 struct CertificateView {
     key: String,
-    /// As `RSA`.
+    /// The kind of key, such as `RSA`.
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
 }
@@ -100,7 +100,7 @@ pub(super) fn json(plan: &Plan) -> io::Result<()> {
     })
 }
 
-/// Says why there is no plan.
+/// Prints why there is no plan.
 pub(super) fn unsafe_plan(arguments: &PlanArguments, reason: &str) -> io::Result<()> {
     if !arguments.records.json {
         output::complain(&format!("no safe plan: {reason}"));
@@ -151,7 +151,7 @@ pub(super) fn text(plan: &Plan) -> io::Result<()> {
     })
 }
 
-/// The policy before a step, by its number.
+/// The policy before the step with this number.
 fn before(plan: &Plan, number: usize) -> Option<&Policy> {
     plan.steps.get(number.checked_sub(2)?)?.policy.as_ref()
 }

@@ -1,5 +1,4 @@
-//! The state today: the configuration, the records, the certificates in use, and what the arguments
-//! add.
+//! The present state: the configuration, the records, the certificates in use, and the arguments.
 
 use std::ffi::OsString;
 
@@ -21,35 +20,35 @@ use crate::keys::next_keys::{self, NextKey, kind_of};
 use crate::published::opened;
 use crate::renew_check::public_key;
 
-/// What holds today.
+/// The present state.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) host: HostName,
-    /// In seconds since 1970 UTC.
+    /// The time, in seconds since 1970 UTC.
     pub(super) now: i64,
-    /// With what the configuration will put on record once it is loaded.
+    /// The records, with those that the configuration adds when it is loaded.
     pub(super) future: Future,
     pub(super) writers: Vec<WriterName>,
-    /// What the servers publish, together; none where no server sends a header.
+    /// The policy that the servers publish together; `None` if no server sends a header.
     pub(super) policy: Option<Policy>,
-    /// What the configuration calls it.
+    /// The name of the policy in the configuration.
     pub(super) policy_name: String,
-    /// The certificates that the plan is about, each for clients of its own.
+    /// The certificates that the plan is about, one for each kind of key.
     pub(super) certificates: Vec<InUse>,
-    /// The only one of them that was named with `--cert`, by its place.
+    /// The position of the certificate that was given with `--cert`, if it was the only one.
     pub(super) named: Option<usize>,
     /// The pins of all leaves in use.
     pub(super) leaves: Vec<Pin>,
     /// The directories with records, for commands.
     pub(super) directories: Vec<String>,
-    /// The configuration and its policy, where it has what is not on record.
+    /// The configuration and its policy, if its contents are not on record yet.
     pub(super) not_loaded: Option<(String, Option<Policy>)>,
-    /// What is to be known of the configuration.
+    /// Notes about the configuration.
     pub(super) notes: Vec<String>,
-    /// To which keys the plan leads.
+    /// The keys to which the plan leads.
     pub(super) pins: Vec<Key>,
     pub(super) backups: Vec<Pin>,
-    /// Those that wait until clients know them (`hpkp key next`).
+    /// The next keys of the host, which wait until clients know them (`hpkp key next`).
     pub(super) next_keys: Vec<NextKey>,
     pub(super) max_age: Option<MaxAge>,
 }
@@ -112,7 +111,7 @@ impl Site {
     }
 }
 
-/// The keys of the host that wait.
+/// The next keys of the host that are not in use.
 fn next_keys(
     directory: Option<&String>,
     host: &HostName,
@@ -125,7 +124,7 @@ fn next_keys(
     Ok(all.into_iter().filter(waits).collect())
 }
 
-/// What the records alone say.
+/// The present state according to the records alone.
 fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Today, Failure> {
     let directories = arguments.records.directories();
     let (state, now) = opened(&directories)?;
@@ -140,7 +139,7 @@ fn recorded(arguments: &PlanArguments, host: &HostName) -> Result<Today, Failure
     })
 }
 
-/// A key to which the plan leads. Of a pin alone nobody can tell the kind.
+/// A key to which the plan leads. The kind of a key is unknown if only its pin was given.
 fn wanted(text: &OsString) -> Result<Key, Failure> {
     let (pin, origin) = key::pin(text, None)?;
     let kind = match origin {

@@ -1,4 +1,4 @@
-//! When the next key of a host may be used, as the records have it.
+//! Determines from the records when the next key of a host may be used.
 
 use std::collections::BTreeSet;
 
@@ -15,48 +15,50 @@ use super::model::Policy;
 use super::today::Server;
 use crate::published::hosts_of;
 
-/// What the records say of a key that is not in use yet.
+/// The state of a key that is not in use yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Usable {
-    /// Since when some clients of the host may hold its pin, in seconds since 1970 UTC.
+    /// Since when clients of the host may hold the pin, in seconds since 1970 UTC.
     pub(crate) published_since: Option<i64>,
-    /// Whether it is presented for the host already.
+    /// Whether the key is already presented for the host.
     pub(crate) is_in_use: bool,
-    /// For all hosts whose clients will meet it.
+    /// When the key may be used, considering all hosts whose clients will get the certificate.
     pub(crate) when: When,
-    /// The other host whose clients decide that.
+    /// The other host whose clients determine this time.
     pub(crate) because_of: Option<HostName>,
-    /// Writers whose records a server has read and that are missing: nobody knows what their clients hold.
+    /// Writers whose records were read by a server and are missing now. The pins of their clients are
+    /// unknown.
     pub(crate) missing: Vec<String>,
 }
 
-/// A key that is going to be used.
+/// A key that will be used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Planned<'a> {
     pub(crate) host: &'a HostName,
     pub(crate) pin: Pin,
-    /// Which of several certificates it replaces.
+    /// The kind of certificate that the key replaces, if there are several.
     pub(crate) kind: Option<Slot>,
-    /// Other names in its certificate; a star stands for one label.
+    /// The other names in the certificate; a star stands for one label.
     pub(crate) names: &'a [String],
-    /// The directories with records, as commands take them.
+    /// The directories with records, as options of commands.
     pub(crate) options: &'a str,
 }
 
 /// When a key may be used, in seconds since 1970 UTC.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// No client accepts less than it did, from then on.
+    /// From this time, all clients that accept the present key accept the new one.
     From(i64),
-    /// Servers send pins without it; if they all sent it from now on: the time, if there is one.
+    /// Servers send pins without the key. The time applies if all servers published the pin now; `None` if
+    /// it is unknown.
     NotPublished(Option<i64>),
-    /// Clients that time alone does not free; why, and what to do.
+    /// Clients hold pins that do not expire; the text says which, and what to do.
     Blocked(String),
-    /// No pins of the host are on record: nobody can tell what clients hold.
+    /// No pins of the host are on record, so the pins that clients hold are unknown.
     NothingOnRecord,
 }
 
-/// What the servers are to send so that clients know a key: the pins that they send now, and its own.
+/// The directives that publish a key: the present pins together with the pin of the key.
 #[derive(Clone, Debug)]
 pub(crate) struct Publication {
     /// The lines for nginx and for httpd.
@@ -64,7 +66,7 @@ pub(crate) struct Publication {
     pub(crate) httpd: Vec<String>,
 }
 
-/// When a key may be used.
+/// Determines when a key may be used.
 pub(crate) fn usable(state: &State, now: i64, planned: &Planned<'_>) -> Usable {
     let Planned { host, pin, .. } = *planned;
     let future = Future::new(state.clone(), host.clone());
@@ -88,7 +90,7 @@ pub(crate) fn usable(state: &State, now: i64, planned: &Planned<'_>) -> Usable {
 }
 
 impl When {
-    /// What is worse comes before what is later.
+    /// Ranks the states: a worse one has the larger value, then the later one.
     fn gravity(&self) -> (u8, i64) {
         match self {
             Self::NothingOnRecord => (0, 0),
@@ -118,8 +120,8 @@ fn when(future: &Future, now: i64, planned: &Planned<'_>) -> When {
     }
 }
 
-/// The other hosts that have the same certificate: those for which the key in use is presented, and those
-/// in the names.
+/// The other hosts with the same certificate: those for which the key in use is presented, and those in the
+/// certificate's names.
 fn others(state: &State, servers: &[Server], planned: &Planned<'_>) -> BTreeSet<HostName> {
     let replaced = |pin: Option<Pin>| {
         let mut certificates = servers.iter().flat_map(|server| {
@@ -145,7 +147,7 @@ fn others(state: &State, servers: &[Server], planned: &Planned<'_>) -> BTreeSet<
     hosts
 }
 
-/// The policy that publishes the pin of a key beside the present ones; none where no server sends a header.
+/// The policy with the pin of a key added; `None` if no server sends a header.
 pub(crate) fn publication(state: &State, host: &HostName, pin: Pin) -> Option<Publication> {
     let future = Future::new(state.clone(), host.clone());
     let policy = with_pin(&future, pin)?;
@@ -156,13 +158,13 @@ pub(crate) fn publication(state: &State, host: &HostName, pin: Pin) -> Option<Pu
     })
 }
 
-/// The kinds of the keys that servers present for a host.
+/// The kinds of keys that servers present for a host.
 pub(crate) fn in_use(state: &State, host: &HostName) -> Vec<Option<Slot>> {
     let servers = on_record(&Future::new(state.clone(), host.clone()));
     distinct(servers.iter().flatten().map(|one| one.leaf.kind))
 }
 
-/// The pins of these keys.
+/// The pins of the keys that servers present for a host.
 pub(crate) fn leaves_in_use(state: &State, host: &HostName) -> Vec<Pin> {
     let servers = on_record(&Future::new(state.clone(), host.clone()));
     servers.iter().flatten().map(|one| one.leaf.pin).collect()
@@ -179,7 +181,7 @@ fn if_published(future: &Future, now: i64, pin: Pin, relied: &Relied) -> Option<
     then.date(relied, now).ok()
 }
 
-/// What clients see once the key is in use: its certificate comes from the CA of the present one.
+/// The keys that clients will get with the new certificate, which the present CA issues.
 fn relied(pin: Pin, kind: Option<Slot>, future: &Future) -> Option<Relied> {
     let servers = on_record(future);
     let of_kind = |one: &&super::model::InUse| kind.is_none() || one.leaf.kind == kind;
@@ -193,7 +195,7 @@ fn relied(pin: Pin, kind: Option<Slot>, future: &Future) -> Option<Relied> {
     };
     let keys = match (of_each.next(), of_each.next()) {
         (Some(one), None) => one.keys.clone(),
-        // Nobody knows which CA the new one is of.
+        // No server or several different ones are on record, so the CA of the new certificate is unknown.
         _ => unknown()?,
     };
     Relied::default().and_leaf(pin, &keys, true)

@@ -1,4 +1,4 @@
-//! `hpkp published add`: pins that clients have from somewhere else.
+//! `hpkp published add`: records pins that clients have got without the hpkp modules.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -29,12 +29,12 @@ use crate::key;
 use crate::output::{self, JSON_VERSION};
 use crate::presented::Address;
 
-/// What is printed as JSON.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
     recorded: Vec<PublishedView>,
-    /// What was on record before.
+    /// The records that existed before.
     known: Vec<PublishedView>,
 }
 
@@ -69,7 +69,7 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     if text.parse::<Pin>().is_ok() {
         return Err(wrong("this is a pin; give the host"));
     }
-    // A file may be called like a host; one that is called like no host was meant.
+    // A file may have a name like a host. If the name cannot be a host, the user has named a file.
     if !key::is_host(text) && Path::new(text).is_file() {
         return Err(wrong("this is a file; give the host, and the file with --cert"));
     }
@@ -80,7 +80,7 @@ pub(super) fn host(text: &str) -> Result<HostName, Failure> {
     arguments::host(text).map_err(|why| wrong(&why))
 }
 
-/// The hosts that a name stands for, as `list` shows it.
+/// Parses a name with its pattern, in the notation of `list`.
 pub(super) fn pattern(text: &str) -> Result<(HostName, Matching), Failure> {
     let (name, matching) = Matching::of_pattern(text);
     Ok((host(name)?, matching))
@@ -128,7 +128,8 @@ fn published(arguments: &AddArguments) -> Result<Published, Failure> {
     of_header(header, common)
 }
 
-/// What clients noted of a header: as the most tolerant of them read it, so that none is left out.
+/// The pins that clients have noted from a header. The most tolerant reading counts, so that no client is
+/// left out.
 fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     let header::Unwrapped { value, taken_off } = unwrapped(header)?;
     let reading = Reading::of(FieldKind::Enforced, value.as_bytes())
@@ -143,14 +144,14 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
                 "no client that follows RFC 7469 notes this header; if you know of a client that does, \
                  record its pins with --pin"
             }
-            // What is wrong may be the text around the value alone.
+            // The header itself may be valid, and the text around it the problem.
             false => {
                 "cannot tell the header value in this text; give the value alone, as it is sent \
                  (curl -sI https://HOST/), or record the pins with --pin"
             }
         })
     })?;
-    // Of a text with something around the value, all pins must be in what was read as the value.
+    // If the text contains more than the value, all its pins must be in the extracted value.
     if !as_sent && header::pins_in(header).iter().any(|pin| !field.pins.contains(pin)) {
         return Err(Failure::no(
             "the text contains pins outside the header value; give the value alone, as it is sent \
@@ -171,11 +172,11 @@ fn of_header(header: &str, common: Published) -> Result<Published, Failure> {
     })
 }
 
-/// The value in a text in which a configuration has it; what is left out is said.
+/// Extracts the value from configuration text, and reports what was left out.
 fn unwrapped(header: &str) -> Result<header::Unwrapped, Failure> {
     let found = header::unwrap(header).map_err(|error| Failure::no(error.to_string()))?;
     let lower = header.to_ascii_lowercase();
-    // No header has parentheses and the like outside its pins and URLs.
+    // A header contains parentheses and the like only in pins and URLs, so this text is configuration.
     if !lower.contains("pin-sha256") && lower.contains(['(', '{', '[', '<', '\n']) {
         return Err(Failure::no(
             "the header: there is no value of Public-Key-Pins in this text (pin-sha256=\"...\"; max-age=...); give \
@@ -200,13 +201,13 @@ fn unwrapped(header: &str) -> Result<header::Unwrapped, Failure> {
     Ok(found)
 }
 
-/// By which hashes of whole certificates are told from pins.
+/// The certificates by which hashes of whole certificates are distinguished from pins.
 pub(super) fn hashes(files: &[String]) -> Result<Certificates, Failure> {
     let read = chains::of_files(files)?;
     Ok(Certificates::new(read.iter().flatten().map(|one| (one.der(), one.subject().to_owned()))))
 }
 
-/// The pin that `text` is, or that of the first key in the file that it names.
+/// The pin in `text`, or the pin of the first key in the file that it names.
 fn pin(text: &str) -> Result<Pin, Failure> {
     let path = match PinSource::parse(text, str::to_owned) {
         Ok(PinSource::Literal(pin)) => return Ok(pin),
@@ -233,7 +234,7 @@ fn pin(text: &str) -> Result<Pin, Failure> {
     keys.first().map(|key| key.pin).ok_or_else(|| Failure::no(format!("{shown}: contains no key")))
 }
 
-/// What was recorded, and what was on record before.
+/// The new records, and those that existed before.
 pub(super) struct Recorded {
     recorded: Vec<PublishedView>,
     known: Vec<PublishedView>,
@@ -254,7 +255,7 @@ impl Recorded {
     }
 }
 
-/// Records what is not on record yet, and that it ended at `until`, where it did.
+/// Records pins that are not on record yet, and their end at `until` if there is one.
 pub(super) fn record(
     store: &mut Store,
     writer: Option<&WriterName>,
@@ -289,8 +290,8 @@ pub(super) fn record(
     })
 }
 
-/// For each the record that says the same. One that has ended is another thing, unless an end is to
-/// be recorded.
+/// The record with the same contents for each of `all`. A record that has ended does not count, unless an
+/// end is recorded too.
 fn known(store: &Store, all: &[Published], until: Option<i64>) -> Vec<Option<EventId>> {
     let mut same: HashMap<&Published, Vec<EventId>> = HashMap::new();
     for record in store.state.published() {

@@ -1,4 +1,4 @@
-//! Whom a certificate locks out, and what to do: the lines of `hpkp published why --cert`.
+//! The lines of `hpkp published why --cert` about locked-out clients, and what to do.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,10 +15,10 @@ use super::view;
 use crate::output;
 use crate::time::duration;
 
-/// How many keys the advice names; who has more of them looks at the records.
+/// The most keys in the advice. Further keys are in the records.
 const NAMED_KEYS: usize = 4;
 
-/// Who holds a record, until when, and its pins.
+/// The clients that hold a record, its expiry, and its pins.
 pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> Vec<String> {
     let body = &record.body;
     let retention = store.state.retention(record, &store.clock);
@@ -69,7 +69,7 @@ pub(super) fn held(heading: &str, store: &Store, record: &Record<Published>) -> 
     lines
 }
 
-/// What to do: the safe ways first, the one that locks clients out last.
+/// The possible actions: the safe ones first, the one that locks out clients last.
 pub(super) fn remedies(
     store: &Store,
     refusing: &[&Record<Published>],
@@ -87,7 +87,7 @@ pub(super) fn remedies(
     lines
 }
 
-/// The directory in which the keys before that of a certificate most likely are, where its file says so.
+/// The directory in which earlier keys of a certificate probably are, if the certificate's path shows it.
 pub(super) fn directory_of_keys(certificate: Option<&String>) -> String {
     let file = certificate.map_or(Path::new(""), Path::new);
     let named = std::path::absolute(file).ok();
@@ -95,17 +95,17 @@ pub(super) fn directory_of_keys(certificate: Option<&String>) -> String {
     found.unwrap_or_else(|| absolute(file.parent().unwrap_or(file)))
 }
 
-/// To go back to a key that clients hold.
+/// The advice to load a certificate with a key that clients hold.
 fn find_key(store: &Store, refusing: &[&Record<Published>], directory: &str) -> Vec<String> {
     let all: BTreeSet<Pin> = refusing.iter().flat_map(|one| &one.body.pins).copied().collect();
-    // Best a key that all of them hold.
+    // A key that all these clients hold is the best choice.
     let in_all = |pin: &Pin| refusing.iter().all(|one| one.body.pins.contains(pin));
     let sound = all.iter().filter(|pin| !store.state.is_compromised(**pin)).copied();
     let mut sound: Vec<Pin> = sound.collect();
     if all.is_empty() {
         return vec!["to fix: load a certificate that these TLSA records match".to_owned()];
     }
-    // Of these the one in use: a backup key most likely is elsewhere.
+    // Among these, the key in use comes first, because a backup key is probably stored elsewhere.
     let hosts = refusing.iter().map(|record| &record.body.host).collect();
     let in_use = store.state.presented_keys(&hosts);
     sound.sort_by_key(|pin| (!in_all(pin), !in_use.contains(pin), *pin));
@@ -128,7 +128,7 @@ fn find_key(store: &Store, refusing: &[&Record<Published>], directory: &str) -> 
     lines
 }
 
-/// To change the key after the clients have learnt of it.
+/// The advice to change the key after clients know the new one.
 pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     let (mut until, mut after, mut open, mut zone) = (None, None, Vec::new(), Vec::new());
     for record in refusing {
@@ -153,10 +153,10 @@ pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<Strin
         let end = format!("end {} --why REASON", ids.join(" "));
         lines.push(format!("    {}", store.command(&end)));
     }
-    // What is still being sent may expire before what was sent until now.
+    // Pins that are still sent may expire earlier than pins that were sent before.
     let outlasts = |after: &i64| Some(store.now.saturating_add(*after)) >= until;
     match (after.filter(outlasts), until) {
-        // The new pin is published, or none is.
+        // The new pin is already published, or no pin is published.
         (None, Some(time)) if after.is_none() => lines.push(format!(
             "to change the key: wait until the last of these pins expires on {}; the certificate may change then",
             date::format(time)

@@ -23,7 +23,8 @@ pub(super) fn end(
     json: bool,
 ) -> Result<Exit, Failure> {
     let EndArguments { ids, host, writer, record_as, why, at, .. } = arguments;
-    // What servers write of themselves must not be told from what somebody says of them.
+    // These reasons are reserved for servers, so that records of servers and of operators can be
+    // distinguished.
     let why = match why.as_str() {
         Why::REPLACED | Why::STOPPED => {
             return Err(Failure::usage(
@@ -62,7 +63,7 @@ pub(super) fn end(
     Ok(print(store, &all, &events, json))
 }
 
-/// Says that writers are gone for good.
+/// Records that writers are gone for good.
 fn gone(store: &mut Store, arguments: &EndArguments, json: bool) -> Result<Exit, Failure> {
     let writers = distinct(arguments.writer.clone());
     let mut ids: Vec<EventId> = Vec::new();
@@ -134,8 +135,8 @@ fn names(hosts: &[String]) -> Result<Vec<(HostName, Matching)>, Failure> {
     hosts.iter().map(|host| add::pattern(host)).collect()
 }
 
-/// The events with these ids, and those of pins that clients may hold for these names; where a name has none, `missing`
-/// says of what.
+/// The records with these ids, and the records of pins that clients may hold for these names. If a name has
+/// no record, `missing` is the noun of the error message.
 fn chosen(
     store: &Store,
     ids: &[IdPrefix],
@@ -182,14 +183,14 @@ pub(super) fn compromised(
         },
         |_| Vec::new(),
     )?;
-    // Those that are held to this key among others.
+    // The records that contain the key.
     let live = store.state.live(store.now).map(|live| live.record);
     let holding: Vec<EventId> =
         live.filter(|record| record.body.pins.contains(&pin)).map(|record| record.id).collect();
     Ok(print(store, &holding, &events, json))
 }
 
-/// What has become of the records.
+/// Prints the new state of the records.
 fn print(store: &Store, ids: &[EventId], events: &[Event], json: bool) -> Exit {
     let published = ids.iter().filter_map(|id| store.state.published_by(*id));
     let published: Vec<_> = published.map(|record| PublishedView::new(store, record)).collect();

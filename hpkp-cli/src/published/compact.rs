@@ -12,11 +12,11 @@ use crate::failure::Failure;
 use crate::output::{self, JSON_VERSION};
 use crate::time;
 
-/// What became of a writer's file.
+/// The result for a writer's file.
 #[derive(Debug, Serialize)]
 struct File {
     writer: String,
-    /// Its lines before and now.
+    /// The number of lines before and after.
     before: usize,
     after: usize,
 }
@@ -34,7 +34,7 @@ pub(super) fn run(
     for writer in &writers {
         match one(store, writer, arguments.dry_run) {
             Ok(Some(file)) => files.push(file),
-            // A copy among the files of this machine is another's to compact.
+            // A copy of another machine's file is compacted on that machine.
             Ok(None) if arguments.writers.is_empty() => {}
             Ok(None) => {
                 exit = exit.and(Exit::No);
@@ -61,7 +61,7 @@ pub(super) fn run(
     Ok(output::ended(exit, written))
 }
 
-/// The writers with a file of their own in the directory.
+/// The writers with a file in the directory itself.
 fn own(store: &Store) -> Result<Vec<WriterName>, Failure> {
     let path = store.first()?.path();
     let unread = |error: std::io::Error| {
@@ -77,12 +77,12 @@ fn own(store: &Store) -> Result<Vec<WriterName>, Failure> {
     Ok(writers)
 }
 
-/// `None` where the file is a copy of another machine's.
+/// Compacts one file; `None` if it is a copy of another machine's file.
 fn one(store: &Store, writer: &WriterName, dry_run: bool) -> Result<Option<File>, Failure> {
     let directory = store.first()?;
     let mut refused = None;
     let done = published::compact(directory, writer, dry_run, |events| {
-        // Read under the lock, so that nothing which is said meanwhile is missed.
+        // The state is read under the lock, so that no event is missed.
         match store.contents().and_then(|contents| clock(contents.state)) {
             Ok((state, now)) => compact::needed(events, &state, writer, now),
             Err(failure) => {
@@ -101,8 +101,8 @@ fn one(store: &Store, writer: &WriterName, dry_run: bool) -> Result<Option<File>
     }
 }
 
-/// The time, which is that after all of `state` was written: a clock that stands wrong must not make
-/// anything old.
+/// The present time. If it is before the newest record, the clock is wrong, and nothing must count as
+/// expired.
 fn clock(state: State) -> Result<(State, i64), Failure> {
     let now = time::now();
     match state.latest().filter(|latest| *latest > now) {

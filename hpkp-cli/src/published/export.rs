@@ -1,4 +1,4 @@
-//! `hpkp published export`: the pins on record in the formats of other software.
+//! `hpkp published export`: exports recorded pins in the formats of other software.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ use crate::output::{self, JSON_VERSION};
 pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Result<Exit, Failure> {
     let mut found = vec![false; arguments.hosts.len()];
     let mut items: Vec<Item> = Vec::new();
-    // Numbers in place of ids: what is written is the same wherever it is written.
+    // Configurations get numbers instead of ids, so that the output does not depend on the machine.
     let mut configurations: HashMap<Configuration, usize> = HashMap::new();
     let mut next = 0;
     let live = store.state.live(store.now);
@@ -40,7 +40,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
             output::complain(&format!("{}: {name}: left out: waived", record.id));
             continue;
         }
-        // What is of no configuration is one of its own.
+        // A record without a configuration forms a configuration of its own.
         let group = match body.configuration {
             None => next,
             Some(configuration) => *configurations.entry(configuration).or_insert(next),
@@ -72,7 +72,7 @@ pub(super) fn run(store: &Store, arguments: &ExportArguments, json: bool) -> Res
     Ok(output::ended(Exit::Fine, written))
 }
 
-/// Whether two records are written as one.
+/// Whether two records give the same entry.
 fn is_same(one: &Item, other: &Item) -> bool {
     export::comparable(one.set.clone()) == export::comparable(other.set.clone())
         && (one.max_age.is_none() || other.max_age.is_none() || one.max_age == other.max_age)

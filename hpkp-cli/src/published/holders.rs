@@ -1,4 +1,4 @@
-//! Who holds a pin of a key: what `hpkp key drill` asks the records.
+//! Finds the records that contain a pin of a key, for `hpkp key drill`.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Published;
@@ -13,11 +13,11 @@ use crate::failure::Failure;
 /// The records with a pin of one key.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    /// Of pins that clients may still hold.
+    /// Records of pins that clients may still hold.
     pub(crate) held: Vec<Holder>,
-    /// Of pins that have expired.
+    /// Records of pins that have expired.
     pub(crate) expired: Vec<Holder>,
-    /// How many records there are of pins that clients may still hold.
+    /// The number of all records of pins that clients may still hold.
     pub(crate) all: usize,
 }
 
@@ -25,12 +25,12 @@ pub(crate) struct Holders {
 #[derive(Debug)]
 pub(crate) struct Holder {
     pub(crate) host: String,
-    /// As `hpkp published list` prints it.
+    /// The record as `hpkp published list` prints it.
     pub(crate) line: String,
     pub(crate) view: Value,
 }
 
-/// Who holds a pin of the key with this `SubjectPublicKeyInfo`.
+/// The records with a pin of the key with this `SubjectPublicKeyInfo`.
 ///
 /// # Errors
 /// The records cannot be read.
@@ -59,11 +59,11 @@ pub(crate) fn of_key(directories: &[String], spki: &[u8]) -> Result<Holders, Fai
     Ok(holders)
 }
 
-/// Whether clients that hold this take the key: by its pin, or by a TLSA record that has the key whole or as SHA-512
-/// (RFC 6698 section 2.1.3). A record with SHA-256 is a pin.
-fn has(said: &Published, spki: &[u8], pin: Pin) -> bool {
-    let mut records = said.tlsa.iter().flat_map(|set| set.records());
-    said.pins.contains(&pin)
+/// Whether clients with this record accept the key: by its pin, or by a TLSA record with the whole key or
+/// its SHA-512 (RFC 6698 section 2.1.3). A TLSA record with SHA-256 is recorded as a pin.
+fn has(body: &Published, spki: &[u8], pin: Pin) -> bool {
+    let mut records = body.tlsa.iter().flat_map(|set| set.records());
+    body.pins.contains(&pin)
         || records.any(|record| match (record.selector, record.matching) {
             (selector::KEY, matching::FULL) => record.data == spki,
             (selector::KEY, matching::SHA512) => record.data == sha512(spki),

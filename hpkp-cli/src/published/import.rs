@@ -1,4 +1,4 @@
-//! `hpkp published import`: the pins of apps, scripts and zones.
+//! `hpkp published import`: records the pins of apps, scripts and DNS zones.
 
 use std::collections::HashSet;
 
@@ -71,7 +71,7 @@ pub(super) fn run(
         };
         let published = published(set, configuration, arguments);
         let published = match imported.tlsa.remove(&index) {
-            // All that there is to say of an owner is in the set, whatever else the text has.
+            // A set of TLSA records describes its name completely, whatever else the text contains.
             Some(set) => Published { configuration: None, ..published }.with_tlsa(set),
             None => published,
         };
@@ -87,13 +87,13 @@ pub(super) fn run(
     Ok(exit)
 }
 
-/// The format that the text itself tells.
+/// Recognises the format by the content of the text.
 fn recognised(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failure> {
     let format = Format::of(text).ok_or_else(|| {
         let error = import::unread(text);
         let advice = match (&error.problem, format::looks_like(text, &error)) {
             (_, Some(looks)) => format!("; {looks}"),
-            // Without a pin in it, its format would help.
+            // The text contains no pin, so naming the format may help.
             (Problem::Nothing { .. }, _) => "; set --format".to_owned(),
             _ => String::new(),
         };
@@ -104,8 +104,8 @@ fn recognised(text: &[u8], file: &dyn std::fmt::Display) -> Result<Format, Failu
 }
 
 fn published(set: PinSet, configuration: Configuration, arguments: &ImportArguments) -> Published {
-    // A pattern of one label does not stand for the hosts that it excepts; of any other entry the
-    // client has something else for them.
+    // A pattern of one label does not match its exempt hosts. For any other entry, the client applies
+    // something else to the exempt hosts.
     let (mut except, mut exempt) = (Vec::new(), Vec::new());
     for one in &set.except {
         let (host, include_subdomains) = (one.host.clone(), one.with_subdomains);
@@ -132,7 +132,7 @@ fn published(set: PinSet, configuration: Configuration, arguments: &ImportArgume
     }
 }
 
-/// Names the records that say something else of the same owner: each must be met until it is ended.
+/// Reports other records of the same TLSA name. Certificates must match each of them until it is ended.
 fn note_earlier(store: &Store, new: &Published) {
     let owner = new.owner();
     let live = store.state.live(store.now).map(|live| live.record);
@@ -147,7 +147,7 @@ fn note_earlier(store: &Store, new: &Published) {
     }
 }
 
-/// What would be recorded.
+/// Prints what would be recorded.
 fn print(all: &[Published], json: bool) -> Exit {
     let pins = |published: &Published| -> Vec<String> {
         published.pins.iter().map(|pin| format!("sha256/{pin}")).collect()

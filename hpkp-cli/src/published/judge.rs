@@ -1,4 +1,4 @@
-//! The check of `hpkp published why HOST --cert`, for the commands that act on its answer.
+//! Runs the check of `hpkp published why HOST --cert` for commands that act on its result.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -16,30 +16,30 @@ use crate::chains::Chains;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
-/// The records, and what is the same for each question to them.
+/// The records, and the settings that are the same for each question.
 #[derive(Debug)]
 pub(crate) struct Judge {
     store: Store,
     arguments: WhyArguments,
     trust: OnceCell<Arc<TrustSetting>>,
-    /// The directory of the keys in use, where that of the certificates is another.
+    /// The directory of the keys in use, if it is not the directory of the certificates.
     keys: Option<String>,
 }
 
-/// What the check says of the certificates for one host.
+/// The result for the certificates of one host.
 #[derive(Debug)]
 pub(crate) struct Judgement {
     /// The host, or `*.DOMAIN`.
     pub(crate) host: String,
-    /// Clients accept the certificates, refuse them, or it cannot be told.
+    /// Whether clients accept the certificates, refuse them, or this could not be determined.
     pub(crate) exit: Exit,
-    /// Whether there is more to say than yes.
+    /// Whether there are findings, even if the answer is yes.
     pub(crate) has_findings: bool,
-    /// The ids of the records whose clients refuse them.
+    /// The ids of the records whose clients refuse the certificates.
     pub(crate) locks_out: Vec<String>,
-    /// The answer of `hpkp published why`, its lines.
+    /// The output lines of `hpkp published why`.
     pub(crate) lines: Vec<String>,
-    /// The same as JSON.
+    /// The JSON output.
     pub(crate) json: Box<RawValue>,
 }
 
@@ -47,7 +47,7 @@ impl Judge {
     /// Opens the records in these directories.
     ///
     /// # Errors
-    /// They cannot be read.
+    /// The records cannot be read.
     pub(crate) fn open(
         directories: &[String],
         trusted_certificate: Option<&str>,
@@ -67,37 +67,37 @@ impl Judge {
         Ok(Self { store, arguments, trust: OnceCell::new(), keys: None })
     }
 
-    /// The same, where another machine that has a host may be silent for so many seconds: if it is silent for longer,
-    /// a certificate must satisfy all pins on record.
+    /// Sets the longest silence of another machine that has a host. If it is exceeded, a certificate must
+    /// satisfy all pins on record.
     pub(crate) fn with_max_staleness(mut self, seconds: Option<i64>) -> Self {
         self.arguments.max_staleness = seconds;
         self
     }
 
-    /// Whether the silence of other machines counts.
+    /// Whether the silence of other machines affects the result.
     pub(crate) fn heeds_silence(&self) -> bool {
         self.arguments.max_staleness.is_some()
     }
 
-    /// The same, where the keys in use are in another directory than the certificates that are asked about.
+    /// Sets the directory of the keys in use, if it is not the directory of the certificates.
     pub(crate) fn with_keys_in(self, directory: Option<String>) -> Self {
         Self { keys: directory, ..self }
     }
 
-    /// The hosts to ask about where certificates have these DNS names: for `*.DOMAIN` each host on
-    /// record that it covers, and one that stands for all others.
+    /// The hosts to check for certificates with these DNS names. `*.DOMAIN` stands for each matching host
+    /// on record, and for one that represents all others.
     pub(crate) fn hosts<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<HostName> {
         let live = || self.store.state.live(self.store.now).map(|live| &live.record.body);
         let exact = || live().filter(|body| body.matching != Matching::OneLabel);
         hosts_of(names, || exact().map(|body| &body.host)).into_iter().collect()
     }
 
-    /// Whether any record applies to `host`.
+    /// Whether a record applies to `host`.
     pub(crate) fn binds(&self, host: &HostName) -> bool {
         self.store.state.live(self.store.now).any(|live| live.record.body.binds(host))
     }
 
-    /// The ports on which servers said that they present certificates for `host`.
+    /// The ports on which servers have recorded that they present certificates for `host`.
     pub(crate) fn ports(&self, host: &str) -> BTreeSet<u16> {
         let state = &self.store.state;
         let ours = state
@@ -106,7 +106,7 @@ impl Judge {
         ours.flat_map(|one| one.body.ports.iter().copied()).collect()
     }
 
-    /// Whom clients trust. It is read once, when the first question is asked.
+    /// The trust anchors, which are read when the first host is checked.
     fn trust(&self) -> Result<Arc<TrustSetting>, Failure> {
         if let Some(trust) = self.trust.get() {
             return Ok(Arc::clone(trust));
@@ -115,10 +115,10 @@ impl Judge {
         Ok(Arc::clone(self.trust.get_or_init(|| read)))
     }
 
-    /// Whether clients of `host` accept these certificates, of which `verify` says who signed them.
+    /// Whether clients of `host` accept these certificates. `verify` verifies the signatures in the chains.
     ///
     /// # Errors
-    /// The question cannot be asked.
+    /// The check could not be run.
     pub(crate) fn ask(
         &self,
         host: &HostName,
@@ -151,8 +151,8 @@ impl Judge {
     }
 }
 
-/// The hosts that certificates with these DNS names are for: for `*.DOMAIN` each of `known` that it covers,
-/// and one that stands for all others.
+/// The hosts to which certificates with these DNS names apply. `*.DOMAIN` stands for each matching host in
+/// `known`, and for one that represents all others.
 pub(crate) fn hosts_of<'a, 'k, K: Iterator<Item = &'k HostName>>(
     names: impl Iterator<Item = &'a String>,
     known: impl Fn() -> K,

@@ -1,4 +1,4 @@
-//! `hpkp published`: the records of the pins that clients may hold.
+//! `hpkp published`: manages the records of pins that clients may hold.
 
 mod add;
 pub(crate) mod advice;
@@ -52,10 +52,10 @@ pub(crate) fn run(arguments: &PublishedArguments) -> Exit {
     done.unwrap_or_else(usage::end)
 }
 
-/// What the records in these directories come to, and the time at which they were read.
+/// The state of the records in these directories, and the time at which they were read.
 ///
 /// # Errors
-/// They cannot be read.
+/// The records cannot be read.
 pub(crate) fn opened(directories: &[String]) -> Result<(State, i64), Failure> {
     Store::open(directories).map(|store| (store.state, store.now))
 }
@@ -63,7 +63,7 @@ pub(crate) fn opened(directories: &[String]) -> Result<(State, i64), Failure> {
 fn init(path: Option<&String>, json: bool) -> Result<Exit, Failure> {
     let path = path.ok_or_else(|| Failure::usage("no directory given"))?;
     hpkp_server::published::init(path).map_err(|error| store::failure(path, &error))?;
-    // What stood there before may be something else.
+    // An existing directory may not be a valid directory of records.
     Store::open(&[path])?;
     let written = if json {
         output::json(&serde_json::json!({ "v": output::JSON_VERSION, "directory": path }))

@@ -15,24 +15,24 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{self, JSON_VERSION};
 
-/// What `list` prints as JSON.
+/// The JSON output of `list`.
 #[derive(Debug, Serialize)]
 struct Listed {
     v: u32,
     published: Vec<PublishedView>,
-    /// Those of their hosts that are free some day.
+    /// The hosts among them whose pins all expire.
     free: Vec<Free>,
 }
 
-/// A host of which it is known when the last client forgets.
+/// A host for which the expiry of the last pin is known.
 #[derive(Debug, Serialize)]
 struct Free {
     host: String,
-    /// From when on nobody holds pins for it, unless more are published.
+    /// The time after which no client holds pins for the host, unless more are published.
     from: String,
 }
 
-/// What `why` prints as JSON.
+/// The JSON output of `why`.
 #[derive(Debug, Serialize)]
 struct Bound {
     v: u32,
@@ -41,7 +41,7 @@ struct Bound {
     replay: Option<Replay>,
 }
 
-/// What `show` prints as JSON.
+/// The JSON output of `show`.
 #[derive(Debug, Serialize)]
 struct ShowOutput {
     v: u32,
@@ -49,7 +49,7 @@ struct ShowOutput {
     presents: Vec<PresentsView>,
 }
 
-/// What `verify` prints as JSON.
+/// The JSON output of `verify`.
 #[derive(Debug, Serialize)]
 struct Verified {
     v: u32,
@@ -57,9 +57,9 @@ struct Verified {
     held: usize,
     waived: usize,
     presents: usize,
-    /// Files whose last line was never finished.
+    /// Files with an incomplete last line.
     torn: Vec<String>,
-    /// Whether records are newer than the clock says it is.
+    /// Whether records are newer than the clock.
     clock_behind: bool,
     /// Files `hpkp-heard` that cannot be used.
     unusable_heard: Vec<String>,
@@ -93,8 +93,8 @@ pub(super) fn list(store: &Store, arguments: &ListArguments, json: bool) -> Exit
     output::ended(Exit::Fine, written)
 }
 
-/// The hosts of `records`, which are in the order of hosts, whose clients all forget at a known time:
-/// nothing that binds them is still being sent, or held until somebody ends it.
+/// The hosts of `records`, which are sorted by host, whose pins all expire at a known time: no pin is still
+/// published, and none lacks an expiry.
 fn free(store: &Store, records: &[&Record<Published>]) -> Vec<Free> {
     let mut by_host: HashMap<&str, Vec<&Record<Published>>> = HashMap::new();
     for record in store.state.published() {

@@ -1,4 +1,4 @@
-//! `hpkp published why HOST --cert FILE`: the check that a server runs, on files.
+//! `hpkp published why HOST --cert FILE`: runs a server's check on certificate files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output;
 
-/// The port of HTTPS, on which a host is looked at in any case.
+/// The port of HTTPS, which is always checked.
 const HTTPS: u16 = 443;
 
 /// Whether clients accept the certificates.
@@ -41,17 +41,17 @@ enum Answer {
     Unknown,
 }
 
-/// What the check found.
+/// The result of the check.
 #[derive(Debug, Serialize)]
 pub(super) struct Replay {
     answer: Answer,
-    /// The ids of the records that the certificates do not satisfy, waived ones too.
+    /// The ids of the records that the certificates do not satisfy, including waived ones.
     pub(super) locks_out: Vec<String>,
     findings: Vec<FindingView>,
     /// Pins on record that are hashes of whole certificates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificate_hashes: Vec<String>,
-    /// What clients may refuse besides pins.
+    /// Faults for which clients may refuse the certificates, apart from pins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     certificate_warnings: Vec<String>,
     #[serde(skip)]
@@ -95,8 +95,8 @@ impl Replay {
         Self::of(store, host, (own, &behind), arguments, trust, &OpenSsl)
     }
 
-    /// The answer for certificates that have been read: those of each file in `arguments`, and those
-    /// that are sent after each of these files.
+    /// The result for parsed certificates: those of each file in `arguments`, and the certificates that are
+    /// sent after each of them.
     pub(super) fn of(
         store: &Store,
         host: &HostName,
@@ -127,7 +127,7 @@ impl Replay {
         })
     }
 
-    /// How the command ends.
+    /// The exit code.
     pub(super) fn exit(&self, deny_warnings: bool) -> Exit {
         let has_warnings = !self.found.is_empty() || !self.certificate_warnings.is_empty();
         match self.answer {
@@ -138,8 +138,8 @@ impl Replay {
         }
     }
 
-    /// The answer: yes or no, then who is locked out, by which pins, until when, and what to do.
-    /// `keys` is the directory of the present keys; that of the certificates where it is not known.
+    /// The answer yes or no, then the locked-out clients, their pins and the expiry, and what to do. `keys`
+    /// is the directory of the keys in use; if it is `None`, that of the certificates.
     pub(super) fn lines(
         &self,
         store: &Store,
@@ -174,13 +174,13 @@ impl Replay {
             let keys = keys.map_or_else(beside, super::store::absolute);
             lines.extend(advice::remedies(store, &refusing, &keys));
         }
-        // What the answer above does not say.
-        let is_said = |code| match code {
+        // Findings that the lines above already contain are omitted.
+        let is_in_lines = |code| match code {
             Code::PublishedPinsUnmet | Code::SuperdomainPinsUnmet => !refusing.is_empty(),
             Code::Waived => !waived.is_empty(),
             _ => false,
         };
-        let rest = self.found.iter().filter(|finding| arguments.log || !is_said(finding.code));
+        let rest = self.found.iter().filter(|finding| arguments.log || !is_in_lines(finding.code));
         lines.extend(rest.flat_map(Finding::lines));
         lines
     }
@@ -224,8 +224,8 @@ impl Answer {
     }
 }
 
-/// What the check finds where `chains` are presented for a host, and which records refuse them, waived
-/// ones too.
+/// The findings of the check if `chains` are presented for a host, and the records that refuse them,
+/// including waived ones.
 pub(crate) fn judge(
     store: &Store,
     host: &HostName,
@@ -250,7 +250,7 @@ pub(crate) fn judge(
     (found, refusing)
 }
 
-/// How long other machines may be silent, and when they were heard from. The certificate that is asked about
+/// How long other machines may be silent, and when they were last heard from. The checked certificate
 /// counts as a new one.
 fn freshness(store: &Store, max_staleness: i64) -> Vec<Freshness> {
     let of = |directory: &Directory| Freshness {
@@ -264,7 +264,7 @@ fn freshness(store: &Store, max_staleness: i64) -> Vec<Freshness> {
     store.directories().iter().map(of).collect()
 }
 
-/// The chains in the files that are named.
+/// The chains in the named files.
 fn chains(
     own: Vec<Vec<Arc<Certificate>>>,
     behind: &[Arc<Certificate>],
@@ -280,7 +280,7 @@ fn chains(
     chains.collect()
 }
 
-/// A server that presents the certificates for the host and nothing for others.
+/// A server that presents the certificates for the host, and nothing for other names.
 fn deployment(
     store: &Store,
     host: &HostName,
@@ -290,8 +290,8 @@ fn deployment(
 ) -> Deployment {
     Deployment {
         contexts: vec![Context { certificates: Certificates::Loaded(chains), trust }],
-        // What is asked about is this name, not the others in the certificate: for those there is
-        // a default server that presents nothing.
+        // Only this name is checked, and not the other names in the certificate. For those, a default
+        // server presents nothing.
         hosts: vec![block(Some(host)), block(None)],
         listeners: ports(store, host, port)
             .into_iter()
@@ -302,10 +302,10 @@ fn deployment(
     }
 }
 
-/// The findings of a server.
+/// The findings for a deployment.
 fn checked(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) -> Vec<Finding> {
     let mut found = check(deployment, now, verify).findings;
-    // One port was asked about, or all.
+    // The findings about ports do not apply, because one port was given, or all ports are checked.
     found.retain(|finding| {
         !matches!(finding.code, Code::PublishedPinsPortNotServed | Code::PinnedPortClosed)
     });
@@ -324,8 +324,8 @@ pub(crate) fn records(store: &Store, state: State) -> Records {
     }
 }
 
-/// The records that clients may hold and that apply to `host`, those of one configuration together
-/// with all others of it, since one of them may do for another.
+/// The records that apply to `host` and that clients may hold. Records of one configuration form a group,
+/// because a certificate that satisfies one of them may be enough.
 fn groups<'a>(store: &'a Store, host: &HostName) -> Vec<Vec<&'a Record<Published>>> {
     let live = || store.state.live(store.now).map(|live| live.record);
     let mut seen = BTreeSet::new();
@@ -346,7 +346,7 @@ fn groups<'a>(store: &'a Store, host: &HostName) -> Vec<Vec<&'a Record<Published
     groups
 }
 
-/// Records as if there were no others, and none of them were waived.
+/// A state that contains only these records, without waivers.
 fn alone(store: &Store, group: &[&Record<Published>]) -> State {
     let mut state = State::default();
     for (seq, record) in (1..).zip(group) {
@@ -356,7 +356,7 @@ fn alone(store: &Store, group: &[&Record<Published>]) -> State {
     state
 }
 
-/// What clients refuse besides pins, if they check it: the command says it, and does not count it.
+/// Faults for which clients may refuse the certificate, apart from pins. They do not affect the exit code.
 fn warnings(leaf: &Certificate, host: &HostName, now: i64) -> Vec<String> {
     let mut warnings = Vec::new();
     if leaf.not_after() < now {
@@ -385,7 +385,7 @@ fn certificate(leaf: &Certificate, file: &str) -> String {
     )
 }
 
-/// The pins for `host` that are hashes of whole certificates at hand.
+/// The pins for `host` that are hashes of the checked certificates.
 fn whole<'a>(
     store: &Store,
     host: &HostName,
@@ -399,7 +399,7 @@ fn whole<'a>(
     found.into_iter().map(|pin| format!("sha256/{pin}")).collect()
 }
 
-/// A block with the certificates, for a host, or one without either.
+/// A server block with the certificates for a host, or without a name and certificates.
 pub(crate) fn block(host: Option<&HostName>) -> Host {
     Host {
         tls: host.is_some(),
@@ -411,7 +411,7 @@ pub(crate) fn block(host: Option<&HostName>) -> Host {
     }
 }
 
-/// The ports to look at: a record may be about one alone.
+/// The ports to check, because a record may apply to one port only.
 fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
     let live = store.state.live(store.now).map(|live| &live.record.body);
     match named {
@@ -424,7 +424,7 @@ fn ports(store: &Store, host: &HostName, named: Option<u16>) -> BTreeSet<u16> {
     }
 }
 
-/// The system's anchors and those in the file that is named.
+/// The system's trust anchors, and those in the named file.
 pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
     let added = added.map(|path| read_added(path, None));
     let added = added.transpose().map_err(|(code, text)| match code {
@@ -441,9 +441,9 @@ pub(crate) fn trust(added: Option<&str>) -> Result<TrustSetting, Failure> {
     Ok(TrustSetting { trust, problem: None, skipped })
 }
 
-/// The store that OpenSSL has for the system, or that its variables name.
+/// The trust store of OpenSSL, or the one in its environment variables.
 fn system() -> (Anchors, Option<Skipped>) {
-    // As in: OPENSSLDIR: "/usr/lib/ssl"
+    // The text is such as: OPENSSLDIR: "/usr/lib/ssl"
     let built = openssl::version::dir().split('"').nth(1).map(PathBuf::from);
     let of = |variable: &str, name: &str| {
         let named = std::env::var_os(variable).map(PathBuf::from);
@@ -459,7 +459,7 @@ fn system() -> (Anchors, Option<Skipped>) {
     store.read()
 }
 
-/// The command's own OpenSSL.
+/// Verifies signatures with the OpenSSL that this program is linked with.
 #[derive(Debug)]
 pub(crate) struct OpenSsl;
 

@@ -1,4 +1,4 @@
-//! The directory with the records: reading its state and appending to it.
+//! The directories with records: reads their state, and appends records.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -18,28 +18,28 @@ use crate::output;
 use crate::progress::Progress;
 use crate::time;
 
-/// How often records are worked out anew because somebody else has written meanwhile.
+/// How often an append is retried because another process has written meanwhile.
 const TRIES: usize = 50;
 
-/// Records as far as they can be read.
+/// The records, as far as they can be read.
 #[derive(Debug)]
 pub(crate) struct Survey {
     pub(crate) store: Store,
-    /// Of which directory, and why it or one of its files cannot be used.
+    /// Directories, and why they or one of their files cannot be used.
     pub(crate) errors: Vec<(String, DirectoryError)>,
-    /// What is odd with the files.
+    /// Unusual conditions of files, as messages.
     pub(crate) oddities: Vec<String>,
 }
 
-/// Open directories and the state of their records. What is written goes into the first.
+/// Open directories and the state of their records. New records are written to the first one.
 #[derive(Debug)]
 pub(crate) struct Store {
     directories: Vec<Directory>,
     pub(crate) state: State,
-    /// Files whose last line was never finished, and how many bytes it has.
+    /// Files with an incomplete last line, and the number of bytes in it.
     pub(crate) torn: Vec<(String, usize)>,
     pub(crate) now: i64,
-    /// When what is on record happened.
+    /// The times at which the recorded events happened.
     pub(crate) clock: Clock,
 }
 
@@ -47,7 +47,7 @@ impl Store {
     /// Opens directories and reads all their records.
     ///
     /// # Errors
-    /// One of them, or one of their files, cannot be used.
+    /// A directory or a file in it cannot be used.
     pub(crate) fn open<T: AsRef<str>>(paths: &[T]) -> Result<Self, Failure> {
         let Survey { store, errors, oddities } = Self::open_each(paths);
         if let Some((path, error)) = errors.first() {
@@ -57,7 +57,7 @@ impl Store {
         Ok(store)
     }
 
-    /// As [`Store::open`], past directories and files that cannot be used.
+    /// The same as [`Store::open`], but skips directories and files that cannot be used.
     pub(crate) fn open_each<T: AsRef<str>>(paths: &[T]) -> Survey {
         let (mut directories, mut errors, mut ours) = (Vec::new(), Vec::new(), HashSet::new());
         for path in paths.iter().map(T::as_ref) {
@@ -76,7 +76,7 @@ impl Store {
             errors.extend(found.into_iter().map(|error| (directory.path().to_owned(), error)));
         }
         drop(progress);
-        // Afterwards, so that nothing which was read is newer.
+        // The time is taken after reading, so that no record that was read is newer.
         let now = time::now();
         let Contents { state, torn, in_our_name, unsafe_files, .. } = contents;
         let clock = state.clock(now);
@@ -85,7 +85,7 @@ impl Store {
         Survey { store, errors, oddities }
     }
 
-    /// What is odd with files that were read, or left out.
+    /// Messages about unusual files, whether they were read or ignored.
     fn oddities(
         &self,
         in_our_name: &[(String, WriterName)],
@@ -109,7 +109,8 @@ impl Store {
         &self.directories
     }
 
-    /// The files that say when other machines were heard from and cannot be used, with the reason.
+    /// The unusable files `hpkp-heard`, which contain when other machines were last heard from, with the
+    /// reason.
     pub(crate) fn unusable_heard(&self) -> impl Iterator<Item = (String, String)> {
         self.directories.iter().filter_map(|directory| match directory.heard() {
             HeardFile::Unusable(why) => Some((directory.heard_path(), why)),
@@ -117,35 +118,35 @@ impl Store {
         })
     }
 
-    /// What all files say now.
+    /// Reads all files again.
     pub(crate) fn contents(&self) -> Result<Contents, Failure> {
         read(&self.directories)
     }
 
-    /// The directory that is written to.
+    /// The directory to which records are written.
     pub(crate) fn path(&self) -> &str {
         self.directories.first().map_or("", Directory::path)
     }
 
-    /// A command of `hpkp published` on these directories, to be pasted.
+    /// A command of `hpkp published` for these directories, which can be pasted.
     pub(crate) fn command(&self, rest: &str) -> String {
         format!("hpkp published {} {rest}", directory_options(&self.absolute_paths()))
     }
 
-    /// The directories, wherever the command runs that is pasted.
+    /// The absolute paths of the directories, for commands that are pasted elsewhere.
     pub(crate) fn absolute_paths(&self) -> Vec<String> {
         self.directories.iter().map(|one| absolute(one.path())).collect()
     }
 
-    /// The directories.
+    /// The paths of the directories, for messages.
     pub(crate) fn paths(&self) -> String {
         self.directories.iter().map(|one| shown(one.path())).collect::<Vec<_>>().join(", ")
     }
 
-    /// The records with these ids, or with these first digits of one.
+    /// The ids of the records with these ids or prefixes.
     ///
     /// # Errors
-    /// No record has one of them, or several have: a typing error must not pass for done.
+    /// A prefix matches no record or several, which may be a typing error.
     pub(crate) fn resolve(&self, prefixes: &[IdPrefix]) -> Result<Vec<EventId>, Failure> {
         if prefixes.is_empty() {
             return Ok(Vec::new());
@@ -156,8 +157,8 @@ impl Store {
         prefixes.iter().map(|prefix| resolve_one(&all, prefix.as_str())).collect()
     }
 
-    /// Appends what `bodies` gives for the present state, and adds it to the state. The second
-    /// function is given the ids of what was appended and may say more that depends on them.
+    /// Appends the records that `bodies` gives for the present state, and adds them to the state. `then`
+    /// gets the new records, and may add others that depend on their ids.
     pub(crate) fn append(
         &mut self,
         writer: Option<&WriterName>,
@@ -188,12 +189,12 @@ impl Store {
         )))
     }
 
-    /// The directory that is written to.
+    /// The directory to which records are written.
     pub(crate) fn first(&self) -> Result<&Directory, Failure> {
         self.directories.first().ok_or_else(|| Failure::usage("no directory given"))
     }
 
-    /// Events of these bodies behind `before` others that are not yet written.
+    /// Events with these bodies, numbered after `before` others that are not yet written.
     fn sealed(&self, writer: &WriterName, before: usize, bodies: Vec<Body>) -> Vec<Event> {
         let first = self.state.last_seq(writer).saturating_add(1).saturating_add(before as u64);
         let numbered = (first..).zip(bodies);
@@ -201,7 +202,7 @@ impl Store {
     }
 }
 
-/// The one of the ids, in their order, that begins with `prefix`.
+/// The only id that begins with `prefix`. The ids must be sorted.
 fn resolve_one(all: &[(String, EventId)], prefix: &str) -> Result<EventId, Failure> {
     let first = all.partition_point(|(text, _)| text.as_str() < prefix);
     let fits = all[first..].iter().take_while(|(text, _)| text.starts_with(prefix));
@@ -233,10 +234,11 @@ fn read(directories: &[Directory]) -> Result<Contents, Failure> {
     Ok(contents)
 }
 
-/// What cannot be read may be in order; what was read and is wrong is not.
+/// The failure for an unusable directory. If it could not be read, its state is unknown; if it was read and
+/// is invalid, the answer is no.
 pub(crate) fn failure(path: &str, error: &DirectoryError) -> Failure {
     let text = match error {
-        // With the commands that put it right, complete.
+        // This text includes the commands that fix the problem.
         DirectoryError::Open(_)
         | DirectoryError::NoMarker
         | DirectoryError::Owner(_)
@@ -275,7 +277,7 @@ pub(crate) fn shown(path: &str) -> String {
     Excerpt::new(path).to_string()
 }
 
-/// A directory by a path that works wherever the command is pasted.
+/// The absolute path of a directory, for commands that are pasted elsewhere.
 pub(super) fn absolute(path: impl AsRef<Path>) -> String {
     let path = path.as_ref();
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -283,8 +285,8 @@ pub(super) fn absolute(path: impl AsRef<Path>) -> String {
     found.unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
 }
 
-/// The name of this machine and of a `program` on it. A server with a module is named after the machine
-/// alone, and each writer needs a file of its own.
+/// The writer name for a `program` on this machine. A server with a module has the machine's name alone,
+/// and each writer needs its own file.
 pub(crate) fn writer_of_machine(program: &str) -> Result<WriterName, Failure> {
     let name = format!("{}.{program}", host_name());
     name.parse().map_err(|error| Failure::usage(format!("{error}; set --writer NAME")))

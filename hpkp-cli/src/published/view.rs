@@ -1,4 +1,4 @@
-//! Records as the command prints them, for people and for scripts.
+//! The output form of records, as text and as JSON.
 
 use hpkp_core::date;
 use hpkp_core::published::state::{Record, Retention};
@@ -10,14 +10,14 @@ use super::store::Store;
 use crate::output::{self, counted};
 use crate::time::duration;
 
-/// A record of published pins and what has become of it.
+/// A record of published pins, and its state.
 #[derive(Debug, Serialize)]
 pub(crate) struct PublishedView {
     id: String,
-    /// When it was recorded.
+    /// When the record was written.
     at: String,
     writer: String,
-    /// `exact` has the host itself, the others `*.` or `**.` before it.
+    /// The host; a pattern begins with `*.` or `**.`.
     host: String,
     include_subdomains: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -26,14 +26,14 @@ pub(crate) struct PublishedView {
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     pins: Vec<String>,
-    /// The TLSA records in place of pins, and the name at which they are.
+    /// The TLSA records, if the record contains them instead of pins, and their name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tlsa: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl: Option<u32>,
-    /// Those of the pins that are compromised.
+    /// The pins that are compromised.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     compromised: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,15 +41,15 @@ pub(crate) struct PublishedView {
     origin: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
-    /// When it ended.
+    /// When publication ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
-    /// Whether clients may hold it.
+    /// Whether clients may hold the pins.
     held: bool,
-    /// Until when, where that is known.
+    /// When the pins expire, if that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
-    /// For how many seconds after it is no longer sent, where it still is.
+    /// The seconds that clients keep the pins after publication ends, if the pins are published now.
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +62,7 @@ struct WaiverView {
     why: String,
 }
 
-/// A record of what a server presents.
+/// A record of presented certificates.
 #[derive(Debug, Serialize)]
 pub(super) struct PresentsView {
     id: String,
@@ -70,21 +70,21 @@ pub(super) struct PresentsView {
     writer: String,
     host: String,
     ports: Vec<u16>,
-    /// Of each certificate the pins of what is sent, the leaf's first; `null` where none can be
-    /// formed.
+    /// The pins of the sent certificates, for each chain with the leaf first; `null` if no pin can be
+    /// computed.
     certificates: Vec<Vec<Option<String>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
 }
 
-/// Whom a record binds.
+/// The hosts to which a record applies, in words.
 pub(super) fn whom(name: &str, include_subdomains: bool, port: Option<u16>) -> String {
     let below = if include_subdomains { " and all subdomains" } else { "" };
     let port = port.map_or_else(String::new, |port| format!(", port {port}"));
     format!("{name}{below}{port}")
 }
 
-/// Which keys clients compare.
+/// The keys that clients compare, in words.
 pub(super) const fn compared(scope: Scope) -> &'static str {
     match scope {
         Scope::Leaf => "the key of the leaf",
@@ -94,7 +94,7 @@ pub(super) const fn compared(scope: Scope) -> &'static str {
     }
 }
 
-/// TLSA records as a zone has their data.
+/// The data of TLSA records in zone file notation.
 pub(crate) fn tlsa(body: &Published) -> Vec<String> {
     let records = body.tlsa.iter().flat_map(|set| set.records());
     records.map(ToString::to_string).collect()
@@ -143,7 +143,7 @@ impl PublishedView {
         }
     }
 
-    /// One line that begins with the id.
+    /// The record in one line that begins with the id.
     pub(crate) fn line(&self) -> String {
         let waived = if self.waived.is_some() { ", waived" } else { "" };
         let (whom, what) = match &self.owner {
@@ -157,19 +157,19 @@ impl PublishedView {
             "{}  {whom}: {what}, {}{}{waived}; {}, recorded by {}",
             output::accent(output::NOTE, &self.id),
             self.how_long(),
-            self.visitors(),
+            self.visit_period(),
             Excerpt::new(&self.origin),
             self.writer
         )
     }
 
-    /// The line and the details below it.
+    /// The line, and the details below it.
     pub(super) fn in_full(&self) -> Vec<String> {
         let details = self.details().into_iter().map(|detail| format!("    {detail}"));
         std::iter::once(self.line()).chain(details).collect()
     }
 
-    /// How many TLSA records there are, and of which kinds.
+    /// The number of TLSA records, and their kinds.
     fn kinds(&self) -> String {
         let kind = |record: &String| record.splitn(4, ' ').take(3).collect::<Vec<_>>().join(" ");
         let mut kinds: Vec<String> = self.tlsa.iter().map(kind).collect();
@@ -177,8 +177,9 @@ impl PublishedView {
         format!("{} ({})", counted(self.tlsa.len(), "TLSA record"), kinds.join(", "))
     }
 
-    /// Who holds pins that are noted at a visit. Of others the origin says it.
-    fn visitors(&self) -> String {
+    /// The period in which clients noted the pins, if clients note them at a visit. For other pins, the
+    /// origin is enough.
+    fn visit_period(&self) -> String {
         if self.max_age.is_none() {
             return String::new();
         }
@@ -201,7 +202,7 @@ impl PublishedView {
         }
     }
 
-    /// The pins, and what else there is to say, a line each.
+    /// The pins and further details, one per line.
     pub(super) fn details(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
             .pins

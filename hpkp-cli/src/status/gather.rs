@@ -1,4 +1,5 @@
-//! What the records say: who holds which pins, who presents which keys, and what could not be read.
+//! Collects the contents of the records: which clients hold which pins, who presents which keys, and what
+//! could not be read.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -26,7 +27,7 @@ use crate::published::advice;
 use crate::published::store::{self, Store, Survey};
 use crate::published::view::{self, PublishedView};
 
-/// The report, as far as the records give it.
+/// The report, as far as it follows from the records.
 pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> Report {
     let store = &survey.store;
     let mut problems = Vec::new();
@@ -58,7 +59,7 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
     }
 }
 
-/// The drills on record in all directories.
+/// The recorded drills of all directories.
 fn all_drills(paths: &[String], problems: &mut Vec<Problem>) -> Vec<Drill> {
     let mut all = Vec::new();
     for path in paths {
@@ -71,7 +72,8 @@ fn all_drills(paths: &[String], problems: &mut Vec<Problem>) -> Vec<Drill> {
     all
 }
 
-/// A clock that stands before what has been written lets pins seem to be held for longer or shorter.
+/// A problem if the clock is before the newest record: pins then seem to be held for a longer or shorter
+/// time.
 fn clock(store: &Store) -> Option<Problem> {
     let newest = store.state.latest().filter(|newest| *newest > store.now)?;
     let what = format!(
@@ -143,7 +145,7 @@ fn writers(
     let state = &store.state;
     let mut names: BTreeMap<WriterName, bool> =
         state.writers().map(|(writer, own)| (writer.clone(), own)).collect();
-    // One that could never write has a slot alone.
+    // A writer whose writes have all failed has a slot in `hpkp-reserve` and no file.
     names
         .extend(reserved.keys().filter(|name| !state.knows(name)).map(|name| (name.clone(), true)));
     let heard = heard(store, problems);
@@ -198,7 +200,7 @@ fn writers(
     names.into_iter().map(report).collect()
 }
 
-/// When this machine last received a heartbeat of each other writer: the newest in any directory.
+/// When this machine last received a heartbeat of each other writer; the newest time of all directories.
 fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64> {
     let mut heard: HashMap<WriterName, i64> = HashMap::new();
     for directory in store.directories() {
@@ -222,7 +224,7 @@ fn heard(store: &Store, problems: &mut Vec<Problem>) -> HashMap<WriterName, i64>
 
 type Name = (HostName, Matching);
 
-/// The live records, by the host that they name.
+/// The live records, by host.
 type ByHost<'a> = HashMap<&'a str, Vec<Live<'a>>>;
 
 fn hosts(store: &Store, targets: &[Target]) -> Vec<HostReport> {
@@ -270,7 +272,7 @@ fn hosts(store: &Store, targets: &[Target]) -> Vec<HostReport> {
     names.iter().cloned().map(report).collect()
 }
 
-/// The live records that bind a host: those of its own name, and of domains above it.
+/// The live records that apply to a host: those of its own name and of its parent domains.
 fn binding<'a>(by_host: &'a ByHost<'a>, name: &Name) -> impl Iterator<Item = Live<'a>> {
     let one = name.1.any_of(&name.0);
     let above: Vec<String> = one.with_superdomains().map(str::to_owned).collect();
@@ -332,7 +334,8 @@ fn held(store: &Store, live: &Live<'_>) -> Held {
         pins: body.pins.clone(),
         tlsa: view::tlsa(body),
         from: body.since.unwrap_or(live.record.at),
-        // What is noted at a visit; others have it for as long as it binds.
+        // The end of publication matters only for pins that clients note at a visit. Other pins are
+        // published as long as they are held.
         published_until: end.filter(|_| matches!(body.lifetime, Lifetime::MaxAge(_))),
         until,
         after,
@@ -340,7 +343,7 @@ fn held(store: &Store, live: &Live<'_>) -> Held {
     }
 }
 
-/// What is presented for a host, as records say.
+/// The keys that are presented for a host according to the records.
 fn on_record(
     presented: &HashMap<&HostName, Vec<&Record<Presents>>>,
     (host, matching): &Name,
@@ -373,7 +376,7 @@ fn on_record(
     }
 }
 
-/// What follows from what was seen: the answer, the next steps, and what expires next.
+/// Computes the conclusions: the answer, the next steps, and what expires next.
 pub(super) fn conclude(store: &Store, report: &mut Report) {
     let mut next = BTreeMap::new();
     for host in &mut report.hosts {
@@ -382,7 +385,7 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         let records: Vec<&Record<Published>> =
             host.held.iter().filter_map(|held| store.state.published_by(held.id)).collect();
         host.backup_pins = backup_pins(store, host, &records);
-        // A key that lies on the server is no backup.
+        // A next key is stored on the server, so it is no backup.
         host.backup_pins.retain(|pin| host.next_keys.iter().all(|key| key.pin != *pin));
         let drilled = |pin: &String| {
             let drill = drills::last(&report.drills, pin.parse().ok())?;
@@ -409,8 +412,8 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         next.map(|((at, of), (host, what))| Next { at: Time(at), host, what, of }).collect();
 }
 
-/// The pins of keys that are not presented, and of which each client of the host holds one: its
-/// certificate may have such a key today.
+/// The pins of keys that are not presented and that every client of the host accepts: a certificate with
+/// such a key may be installed today.
 fn backup_pins(store: &Store, host: &HostReport, records: &[&Record<Published>]) -> Vec<String> {
     let presented: BTreeSet<&str> = presented_pins(host).collect();
     let suffices = |record: &Record<Published>, pin: Pin| {
@@ -432,7 +435,7 @@ fn backup_pins(store: &Store, host: &HostReport, records: &[&Record<Published>])
         .collect()
 }
 
-/// The pins of all keys that are presented: those that were seen, else those on record.
+/// The pins of all presented keys: those that the servers presented, or else those on record.
 pub(super) fn presented_pins(host: &HostReport) -> impl Iterator<Item = &str> {
     let seen = host.served.iter().flat_map(|one| &one.chains).flatten();
     let seen = seen.map(|key| key.pin.as_str());

@@ -1,4 +1,5 @@
-//! `hpkp status`: what is on disk, what is served, whether clients accept it, and what expires next.
+//! `hpkp status`: reports the records, the presented keys, whether clients accept them, and what expires
+//! next.
 //!
 //! Data flow: directories -> records ([`gather`]) -> endpoints -> presented keys ([`served`]) -> report
 //! -> text, JSON, metrics or a timeline.
@@ -80,7 +81,7 @@ pub(crate) fn run(arguments: &StatusArguments) -> Exit {
     }
 }
 
-/// The hosts to look at, and where to connect to.
+/// The hosts and addresses of the command line.
 fn wanted(arguments: &StatusArguments) -> Result<(Vec<Target>, Vec<Connect>), String> {
     let targets = arguments.hosts.iter().map(|text| Target::parse(text));
     let connect = arguments.connect.iter().map(|text| Connect::parse(text));

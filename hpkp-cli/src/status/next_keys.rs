@@ -1,4 +1,4 @@
-//! The keys that wait until clients know them.
+//! Adds the next keys, which wait until clients know them, to the report.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::output;
 use crate::plan::{Planned, Usable, When, usable};
 use crate::published::store::Store;
 
-/// Adds them to their hosts.
+/// Adds the next keys to their hosts.
 pub(super) fn add(
     store: &Store,
     paths: &[String],
@@ -46,7 +46,7 @@ fn add_one(
     let planned = Planned { host: &key.host, pin: key.pin, kind, names: &[], options: &options };
     let Usable { published_since, is_in_use, when, .. } = usable(&store.state, store.now, &planned);
     let is_there = key.file.exists();
-    // What was never written is no key, and one in use is not the next.
+    // A key that was never written does not exist, and a key in use is no longer a next key.
     if is_in_use || published_since.is_none() && !is_there {
         return;
     }

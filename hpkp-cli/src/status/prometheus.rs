@@ -1,4 +1,5 @@
-//! The report as metrics in Prometheus' text format, for the textfile collector of its node exporter.
+//! Prints the report as metrics in Prometheus' text format, for the textfile collector of its node
+//! exporter.
 //!
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 
@@ -180,13 +181,12 @@ fn of_servers(report: &Report, metrics: &mut Metrics) {
     );
 }
 
-/// The text as it grows.
+/// The text of the metrics.
 #[derive(Default)]
 struct Metrics(String);
 
 impl Metrics {
-    /// Adds a family: its samples have labels and a value. One without samples leaves nothing: a type alone is of no
-    /// use.
+    /// Adds a family of metrics: each sample has labels and a value. A family without samples is omitted.
     fn family<'a, const N: usize, V: Display>(
         &mut self,
         name: &str,
@@ -208,7 +208,7 @@ impl Metrics {
     }
 }
 
-/// The value of a label.
+/// Escapes the value of a label.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,4 +1,4 @@
-//! What `hpkp status` finds: the form of its JSON, from which the other forms are made.
+//! The result of `hpkp status`. Its JSON form is the basis of the other output forms.
 
 use std::collections::BTreeMap;
 
@@ -12,31 +12,31 @@ use crate::keys::drills::{Drill, Origin};
 use crate::published::replay::FindingView;
 use crate::published::view::PublishedView;
 
-/// The whole answer.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) v: u32,
     pub(super) at: Time,
-    /// Whether clients accept what is presented, over all hosts.
+    /// Whether clients accept the presented keys of all hosts.
     pub(super) answer: Answer,
-    /// Whether nothing was connected to.
+    /// Whether no connection was made.
     pub(super) offline: bool,
     pub(super) directories: Vec<DirectoryReport>,
     pub(super) writers: Vec<WriterReport>,
-    /// The last drill on record in which a key was restored that clients held.
+    /// The last recorded drill in which a key was restored that clients held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_drill: Option<LastDrill>,
     /// All drills on record.
     #[serde(skip)]
     pub(super) drills: Vec<Drill>,
     pub(super) hosts: Vec<HostReport>,
-    /// What expires, the next first.
+    /// The things that expire, the next one first.
     pub(super) next: Vec<Next>,
     pub(super) problems: Vec<Problem>,
 }
 
 impl Report {
-    /// The line if no host is on record.
+    /// The text if no host is on record.
     pub(super) fn without_hosts(&self) -> &'static str {
         match self.directories.iter().all(|one| one.usable && one.unread.is_empty()) {
             true => "no recorded pins that clients may still hold",
@@ -45,7 +45,7 @@ impl Report {
     }
 }
 
-/// A time in seconds since 1970 UTC, written as in RFC 3339.
+/// A time in seconds since 1970 UTC, which is printed as RFC 3339.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Time(pub(super) i64);
 
@@ -68,12 +68,12 @@ pub(super) enum Answer {
     Yes,
     No,
     Unknown,
-    /// Nobody was asked.
+    /// No server was queried.
     NotAsked,
 }
 
 impl Answer {
-    /// The answer for two: what is wrong comes before what is not known.
+    /// Combines two answers: `No` takes precedence over `Unknown`.
     pub(super) fn and(self, other: Self) -> Self {
         let gravity = |answer| match answer {
             Self::NotAsked => 0,
@@ -89,9 +89,9 @@ impl Answer {
 #[derive(Debug, Serialize)]
 pub(super) struct DirectoryReport {
     pub(super) path: String,
-    /// Whether it could be opened.
+    /// Whether the directory could be opened.
     pub(super) usable: bool,
-    /// Files in it that could not be read or used.
+    /// Files in the directory that could not be read or used.
     pub(super) unread: Vec<String>,
     /// Slots of `hpkp-reserve` that are damaged.
     pub(super) damaged_slots: usize,
@@ -102,7 +102,7 @@ pub(super) struct DirectoryReport {
 pub(super) struct LastDrill {
     pub(super) at: Time,
     pub(super) pin: String,
-    /// The hosts whose clients held it.
+    /// The hosts whose clients held the pin.
     pub(super) hosts: Vec<String>,
     /// `file`, `qr-code` or `lines`.
     pub(super) from: Origin,
@@ -119,90 +119,90 @@ impl From<&Drill> for LastDrill {
     }
 }
 
-/// Who writes records.
+/// A writer of records.
 #[derive(Debug, Serialize)]
 pub(super) struct WriterReport {
     pub(super) writer: String,
-    /// Whether its file is one of this machine, and no copy.
+    /// Whether the writer's file was made on this machine and is no copy.
     pub(super) own: bool,
-    /// When it last wrote.
+    /// When the writer last wrote.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_record: Option<Time>,
-    /// When its last configuration was recorded that differs from the one before; absent where it is no
-    /// server.
+    /// When the writer last recorded a configuration that differs from the previous one; absent if the
+    /// writer is no server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_configuration: Option<Time>,
     /// Whether the server has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stopped: Option<bool>,
-    /// Of a copy: when this machine last received a heartbeat of its writer; absent where it never did.
+    /// For a copy: when this machine last received a heartbeat of the writer; absent if it never did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) heard: Option<Time>,
-    /// How long ago that was, in seconds; absent where the clock was set back since.
+    /// The time since then, in seconds; absent if the clock was set back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) silent_for: Option<i64>,
     pub(super) recorded: Recorded,
-    /// Hosts whose header it withholds.
+    /// Hosts whose header the server withholds.
     pub(super) withheld: Vec<String>,
-    /// Writers whose records it has read and that are missing now.
+    /// Writers whose records the server has read and that are missing now.
     pub(super) missing: Vec<String>,
 }
 
-/// Whether what a server serves is on record, as the file `hpkp-reserve` says.
+/// Whether a server's configuration is on record, according to the file `hpkp-reserve`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Recorded {
-    /// It is.
+    /// The configuration is on record.
     Yes,
     /// A write has failed.
     No,
     /// The file is damaged or cannot be read.
     Unknown,
-    /// The file says nothing of this writer.
+    /// The file contains nothing about this writer.
     NotNoted,
 }
 
 /// A host, or a pattern of hosts.
 #[derive(Debug, Serialize)]
 pub(super) struct HostReport {
-    /// With `*.` or `**.` before it where it is a pattern.
+    /// The name; a pattern begins with `*.` or `**.`.
     pub(super) host: String,
-    /// The same in parts.
+    /// The parts of the name.
     #[serde(skip)]
     pub(super) name: (HostName, Matching),
     pub(super) answer: Answer,
-    /// Why nothing was connected to, where that was not asked for.
+    /// Why no connection was made, unless that was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) not_asked: Option<&'static str>,
-    /// The pins that clients hold for it.
+    /// The pins that clients hold for the host.
     pub(super) published: Vec<PublishedView>,
-    /// The same, to be drawn.
+    /// The pins, in the form for the timeline.
     #[serde(skip)]
     pub(super) held: Vec<Held>,
-    /// When the first of them expire.
+    /// When the first pins expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) earliest_expiry: Option<Time>,
-    /// When the last of them expire, unless more are published.
+    /// When the last pins expire, unless more are published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) free_from: Option<Time>,
     /// Servers that withhold the header.
     pub(super) withheld_by: Vec<String>,
-    /// What servers present, as the records say.
+    /// The keys that servers present according to the records.
     pub(super) on_record: Vec<OnRecord>,
-    /// What servers present, as they were seen.
+    /// The keys that servers presented when queried.
     pub(super) served: Vec<Served>,
-    /// Pins of keys that are not presented, each of which satisfies all these clients.
+    /// Pins of keys that are not presented and that all these clients accept.
     pub(super) backup_pins: Vec<String>,
-    /// When each of them was last restored in a drill; those that never were are missing.
+    /// When each of these keys was last restored in a drill. Keys that never were are absent.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) backup_drills: BTreeMap<String, Time>,
-    /// The keys that wait until all clients know them.
+    /// The next keys, which wait until all clients know them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) next_keys: Vec<NextKeyReport>,
     pub(super) next_step: NextStep,
 }
 
-/// A key that waits (`hpkp key next`).
+/// A next key (`hpkp key next`).
 #[derive(Debug, Serialize)]
 pub(super) struct NextKeyReport {
     pub(super) pin: String,
@@ -217,41 +217,41 @@ pub(super) struct NextKeyReport {
     pub(super) handed_over: Option<Time>,
 }
 
-/// What a key waits for.
+/// The state of a next key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum NextKeyState {
-    /// All clients accept it.
+    /// All clients accept the key.
     Usable,
-    /// Some clients hold pins without it, for a while.
+    /// Some clients hold pins without the key, which will expire.
     Waiting,
-    /// Servers send pins without it.
+    /// Servers send pins without the key.
     NotPublished,
-    /// Clients hold pins without it that do not expire.
+    /// Clients hold pins without the key that do not expire.
     Blocked,
     /// No pins of the host are on record.
     Unknown,
 }
 
-/// Pins that clients hold, and for how long.
+/// Pins that clients hold, and their expiry.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) id: EventId,
     pub(super) what: String,
     pub(super) pins: Vec<Pin>,
-    /// What stands in place of pins: TLSA records.
+    /// The TLSA records, if there are any instead of pins.
     pub(super) tlsa: Vec<String>,
     pub(super) from: i64,
-    /// When clients stopped getting them; none where they still do.
+    /// When publication ended; `None` if the pins are still published.
     pub(super) published_until: Option<i64>,
-    /// When the last client forgets, where that is known.
+    /// When the last client forgets the pins, if that is known.
     pub(super) until: Option<i64>,
-    /// For how long clients hold them after their publication has ended.
+    /// The seconds that clients keep the pins after publication ends.
     pub(super) after: Option<i64>,
     pub(super) waived: bool,
 }
 
-/// Keys that are presented, as a record says.
+/// Presented keys according to a record.
 #[derive(Debug, Serialize)]
 pub(super) struct OnRecord {
     pub(super) writer: String,
@@ -261,23 +261,23 @@ pub(super) struct OnRecord {
     pub(super) since: Time,
 }
 
-/// What came of asking a server.
+/// The result of querying a server.
 #[derive(Debug, Serialize)]
 pub(super) struct Served {
-    /// To which the connection was made.
+    /// The address to which the connection was made.
     pub(super) address: String,
     /// The port that clients use.
     pub(super) port: u16,
     pub(super) answer: Answer,
-    /// Each chain that it presents, the leaf's key first.
+    /// Each chain that the server presents, with the leaf's key first.
     pub(super) chains: Vec<Vec<Described>>,
-    /// When the first of the certificates expires that it presents.
+    /// When the certificate that expires first expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) not_after: Option<Time>,
-    /// Whether its keys are those that a record says are presented; absent where there is none.
+    /// Whether the presented keys are on record; absent if no record exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) as_on_record: Option<bool>,
-    /// The ids of records that it does not satisfy, waived ones too.
+    /// The ids of the records that the server does not satisfy, including waived ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) locks_out: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -286,26 +286,26 @@ pub(super) struct Served {
     pub(super) errors: Vec<String>,
 }
 
-/// What may be done next.
+/// The next possible step.
 #[derive(Debug, Serialize)]
 pub(super) struct NextStep {
     pub(super) kind: StepKind,
-    /// From when on.
+    /// The earliest time of the step.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<Time>,
-    /// What to do, a line each.
+    /// The advice, one line per item.
     pub(super) advice: Vec<String>,
 }
 
-/// What kind of step it is.
+/// The kind of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum StepKind {
-    /// Nobody holds pins: any key may be used.
+    /// No client holds pins, so any key may be used.
     Free,
-    /// Clients are locked out: a pinned key must be loaded.
+    /// Clients are locked out, so a pinned key must be loaded.
     LoadPinnedKey,
-    /// A new pin is published now; its key may be used at that time.
+    /// If a new pin is published now, its key may be used at that time.
     ChangeKey,
     /// Pins that do not expire must be ended first.
     EndRecords,
@@ -329,7 +329,7 @@ pub(super) enum Expiry {
     Certificate,
 }
 
-/// Something that is wrong, odd or not known.
+/// A problem, a warning, or something that could not be determined.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
     pub(super) level: Level,
@@ -346,14 +346,14 @@ impl Problem {
     }
 }
 
-/// What a problem means for the exit code.
+/// The effect of a problem on the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Level {
-    /// 1.
+    /// Exit code 1.
     Error,
-    /// 3.
+    /// Exit code 3.
     Unknown,
-    /// None.
+    /// No effect.
     Warning,
 }

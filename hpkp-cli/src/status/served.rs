@@ -1,4 +1,4 @@
-//! What servers present, and whether clients accept it: the check of a server, on what was seen.
+//! Queries servers for the keys that they present, and checks whether clients accept them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,32 +24,32 @@ use crate::published::store::Store;
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
 
-/// How many servers are asked at once.
+/// The most servers that are queried at the same time.
 const AT_ONCE: usize = 16;
 
-/// How servers are asked.
+/// The settings for queries.
 pub(super) struct Asking<'a> {
     pub(super) store: &'a Store,
-    /// Where to connect to instead of the hosts' own addresses.
+    /// The addresses to which to connect instead of the hosts' own addresses.
     pub(super) connect: Vec<Connect>,
-    /// For each connection.
+    /// The time limit of each connection.
     pub(super) timeout: Duration,
-    /// What is spoken before TLS, by the ports that clients use.
+    /// The protocols before TLS, by port.
     pub(super) starttls: Vec<PortProtocol>,
 }
 
 /// A connection to make.
 struct Endpoint {
-    /// The position of its host in the report.
+    /// The position of the host in the report.
     at: usize,
     host: HostName,
     port: u16,
     address: Address,
-    /// Which of the addresses that were named; endpoints of one are a server.
+    /// The position of the address in `connect`. Endpoints with the same address belong to one server.
     round: usize,
 }
 
-/// What came of it.
+/// The result of a query.
 struct Answered {
     endpoint: Endpoint,
     served: Served,
@@ -57,7 +57,7 @@ struct Answered {
 }
 
 impl Asking<'_> {
-    /// Asks the servers of all hosts, and adds what they present to the report.
+    /// Queries the servers of all hosts, and adds the results to the report.
     pub(super) fn ask(&self, report: &mut Report, targets: &[Target], trust: TrustSetting) {
         let endpoints = self.endpoints(report, targets);
         let mut all = self.answers(endpoints);
@@ -108,7 +108,7 @@ impl Asking<'_> {
         endpoints
     }
 
-    /// The ports that clients use: those that were named, else those on record.
+    /// The ports to query: the named ones, or else those on record.
     fn ports(&self, report: &HostReport, targets: &[Target]) -> BTreeSet<u16> {
         let named = targets.iter().filter(|target| target.host == report.name.0);
         let named: BTreeSet<u16> = named.filter_map(|target| target.port).collect();
@@ -174,8 +174,8 @@ impl Asking<'_> {
         (served, chains)
     }
 
-    /// Those of the endpoints for whose host the check finds nothing that locks out: one check for all,
-    /// since each reads all records.
+    /// The endpoints for whose hosts the check finds no lock-out. One check covers all of them, because
+    /// each check reads all records.
     fn without_alarm(
         &self,
         all: &[Answered],
@@ -207,7 +207,7 @@ impl Asking<'_> {
         hosts.filter(|(_, host)| host.alarms.is_empty()).map(|(at, _)| *at).collect()
     }
 
-    /// Checks one alone, for the findings and the records that it does not satisfy.
+    /// Checks one endpoint, for its findings and the records that it does not satisfy.
     fn explain(&self, answered: &mut Answered, trust: &Arc<TrustSetting>) {
         let Answered { endpoint, served, chains } = answered;
         let (found, refusing) = replay::judge(
@@ -230,7 +230,7 @@ impl Asking<'_> {
     }
 }
 
-/// The certificates of a handshake, which are described besides.
+/// Parses the certificates of a handshake, and adds their descriptions to `served`.
 fn chain(certificates: &[Vec<u8>], served: &mut Served) -> Result<Chain, String> {
     let (mut keys, mut parsed) = (Vec::new(), Vec::new());
     for (place, der) in (1..).zip(certificates) {
@@ -246,8 +246,7 @@ fn chain(certificates: &[Vec<u8>], served: &mut Served) -> Result<Chain, String>
     Chain::new(parsed).ok_or_else(|| format!("more than {} certificates in the chain", Chain::MAX))
 }
 
-/// Whether the leaves that were seen are those that a record names for the port; none where no record
-/// does.
+/// Whether the presented leaves are those that a record contains for the port; `None` if no record does.
 fn as_on_record(host: &HostReport, served: &Served) -> Option<bool> {
     let of_port = host.on_record.iter().filter(|one| one.ports.contains(&served.port));
     let recorded: BTreeSet<&str> =

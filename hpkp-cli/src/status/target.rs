@@ -1,4 +1,4 @@
-//! Hosts and addresses on the command line.
+//! Parses hosts and addresses on the command line.
 
 use hpkp_core::published::HostName;
 use hpkp_core::text::Excerpt;
@@ -6,19 +6,19 @@ use hpkp_core::ua::host::Host;
 
 use crate::presented::Address;
 
-/// A host to look at.
+/// A host to query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) host: HostName,
-    /// The one port to look at.
+    /// The only port to query; `None` for all ports on record.
     pub(super) port: Option<u16>,
 }
 
-/// Where to connect to instead of a host's own address.
+/// An address to which to connect instead of a host's own address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Connect {
     pub(super) host: Host,
-    /// The port, where it is not that of the host.
+    /// The port; `None` for the port of the host.
     pub(super) port: Option<u16>,
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_is_that_which_is_named() {
+    fn hosts_are_parsed_with_and_without_a_port() {
         for (text, host, port) in [
             ("www.example.com", "www.example.com", None),
             ("WWW.example.com:8443", "www.example.com", Some(8443)),

@@ -1,4 +1,4 @@
-//! The report as lines for people.
+//! Prints the report as text.
 
 use super::gather;
 use super::report::{
@@ -11,10 +11,10 @@ use crate::time::{about, duration};
 use hpkp_core::sorted::distinct;
 use hpkp_core::text::Excerpt;
 
-/// How many of the things that expire are listed.
+/// The most expiring things that are listed.
 const NEXT: usize = 10;
 
-/// The lines.
+/// The lines of the report.
 pub(super) fn render(report: &Report, store: &Store) -> String {
     let mut lines = Vec::new();
     for directory in &report.directories {
@@ -85,8 +85,8 @@ fn writer(writer: &WriterReport) -> String {
     format!("    {}{copy}: {}", writer.writer, parts.join(", "))
 }
 
-/// That no server compares its certificates with these records: its configuration may lack the directory, or
-/// the file with that directive is not included.
+/// A note if no server compares its certificates with these records. Its configuration may lack the
+/// directory, or the file with the directive may not be included.
 fn unguarded(report: &Report) -> Option<String> {
     let is_server = |one: &WriterReport| one.own && one.last_configuration.is_some();
     let is_guarded = report.hosts.is_empty() || report.writers.iter().any(is_server);
@@ -142,11 +142,12 @@ fn host(host: &HostReport, store: &Store) -> Vec<String> {
         lines.push(format!("    backup: {}", backups.collect::<Vec<_>>().join(", ")));
     }
     lines.extend(host.next_keys.iter().map(|key| next_key(&host.host, key)));
-    // Of a next key that is published, the line above has the date.
+    // The line of a published next key already contains the date, so the advice is omitted.
     let has_date =
         |key: &NextKeyReport| matches!(key.state, NextKeyState::Waiting | NextKeyState::Usable);
-    let is_said = host.next_step.kind == StepKind::ChangeKey && host.next_keys.iter().any(has_date);
-    let advice = host.next_step.advice.iter().filter(|_| !is_said);
+    let has_line =
+        host.next_step.kind == StepKind::ChangeKey && host.next_keys.iter().any(has_date);
+    let advice = host.next_step.advice.iter().filter(|_| !has_line);
     lines.extend(advice.map(|line| match line.strip_prefix("    ") {
         Some(command) => format!("        {command}"),
         None => format!("    {line}"),
@@ -154,12 +155,12 @@ fn host(host: &HostReport, store: &Store) -> Vec<String> {
     lines
 }
 
-/// That a presented key is on record as compromised. Clients accept it all the same.
+/// A note if a presented key is on record as compromised. Clients still accept such a key.
 fn compromised(host: &HostReport, store: &Store) -> Vec<String> {
     let pins = distinct(gather::presented_pins(host));
     let why = |pin: &str| store.state.compromised(pin.parse().ok()?).map(Excerpt::new);
-    let told = pins.into_iter().filter_map(|pin| Some((pin, why(pin)?)));
-    told.map(|(pin, why)| {
+    let all = pins.into_iter().filter_map(|pin| Some((pin, why(pin)?)));
+    all.map(|(pin, why)| {
         let head = accent(BAD, "compromised:");
         format!("    {head} {pin} (\"{why}\"); whoever has the key can impersonate this host")
     })
@@ -213,7 +214,7 @@ fn next(report: &Report) -> Vec<String> {
         let left = next.at.0.saturating_sub(report.at.0);
         let left = match left {
             ..=0 => "expired".to_owned(),
-            // Whole days say enough; what is less than two days away is told in hours.
+            // From two days on, whole days are enough.
             172_800.. => format!("in {}", duration(left / 86_400 * 86_400)),
             _ => format!("in {}", duration((left / 3_600 * 3_600).max(60))),
         };

@@ -1,4 +1,4 @@
-//! Where the result goes: standard output, or a file that is replaced as a whole.
+//! Writes the result to standard output, or to a file that is replaced as a whole.
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -13,14 +13,14 @@ pub(super) fn standard(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Writes a file that others may read. Whoever reads it sees the old text or the new one, never a part:
-/// the new one is written beside it, under a name that the textfile collector passes over, and renamed.
+/// Writes a file that other users may read. Readers get either the old or the new text, never a part: the
+/// new text is written to another file, whose name the textfile collector ignores, and renamed.
 pub(super) fn file(path: &Path, text: &str) -> io::Result<()> {
-    // A file of another kind, such as /dev/stdout, is written as it is.
+    // A file of another kind, such as /dev/stdout, is written directly.
     if std::fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
         return std::fs::write(path, text);
     }
-    // A link is kept; what it points to is replaced.
+    // A symbolic link is kept; its target is replaced.
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let directory =
         path.parent().filter(|parent| *parent != OsStr::new("")).unwrap_or(Path::new("."));
@@ -33,7 +33,7 @@ pub(super) fn file(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// The error of the system: the name of the file that was to be made says nothing.
+/// The error without the name of the temporary file, which would not help the user.
 fn without_name(error: io::Error) -> io::Error {
     let inner = error.get_ref().and_then(std::error::Error::source);
     let number = inner.and_then(|inner| inner.downcast_ref::<io::Error>()?.raw_os_error());

@@ -10,7 +10,7 @@ use crate::output::{self, JSON_VERSION};
 #[derive(Serialize)]
 struct Report<'a> {
     v: u32,
-    /// What was checked.
+    /// The configuration or the certificates that were checked.
     config: &'a str,
     /// Whether a reload would pass.
     answer: Outcome,

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directive_is_there_with_its_module() {
+    fn a_directive_exists_if_its_module_is_loaded() {
         let loaded = |module: &str| ["hpkp", "ssl", "core"].contains(&module);
         for (name, expected) in [
             ("HPKPUse", Some(true)),

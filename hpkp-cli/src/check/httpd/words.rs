@@ -166,14 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_httpd_s() {
+    fn words_are_split_as_httpd_does() {
         assert_eq!(words("a 'b c' \"d\\\"e\\\\\" f\\ g"), ["a", "b c", "d\"e\\", "f\\", "g"]);
         assert_eq!(words("  "), Vec::<String>::new());
         assert_eq!(words("\"\" 'open"), ["", "open"]);
     }
 
     #[test]
-    fn a_line_is_continued_and_named_by_its_last() {
+    fn a_continued_line_has_the_number_of_its_last_line() {
         let lines = lines("httpd.conf", b"# a \\\nb\nSSLEngine \\\n  on\n\nListen 1\n");
         let read: Vec<(&str, usize)> =
             lines.iter().map(|line| (line.text.as_str(), line.at.line)).collect();
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_names_files_and_lines() {
+    fn lines_of_a_dump_have_their_files_and_numbers() {
         let text =
             b"# In file: /etc/a.conf\n#   8:\nServerName x\n# In file: /b\n#  2:\n  Timeout 3\n";
         let lines = lines("-", text);
@@ -191,7 +191,7 @@ mod tests {
 
     /// The output of httpd 2.4.71.
     #[test]
-    fn a_dump_does_not_end_empty_sections() {
+    fn an_empty_section_of_a_dump_gets_its_end() {
         let text = b"# In file: /a\n#   7:\n<VirtualHost *:1>\n# In file: /b\n  #   1:\n  ServerAdmin a@b\n  \
             #   2:\n  <Directory /x>\n# In file: /a\n  #   9:\n  <Location />\n</VirtualHost>\n#  12:\n\
             <VirtualHost *:2>\nSyntax OK\n";
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_have_values_or_stay() {
+    fn variables_without_a_value_are_left_unchanged() {
         let value = |name: &str| (name == "A").then(|| "1".to_owned());
         let (text, undefined) = resolved("x${A}y${B}z${m:k}${", value);
         assert_eq!((text.as_str(), undefined.as_deref()), ("x1y${B}z${m:k}${", Some("B")));

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_nginx_s() {
+    fn words_are_split_as_nginx_does() {
         let text = "a b;# c d;\n e{f \"g;\\\" h\" 'i{';}j ${k}l\\;m;if ( $a ~ \"x\") {}\n";
         assert_eq!(
             tokens(text),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_refuses_is_refused() {
+    fn text_that_nginx_refuses_is_refused() {
         for text in ["a", "a \"b", ";", "{", "a }", "a \"b\"c;", "a 'b"] {
             let mut lexer = Lexer::new("nginx.conf", text.as_bytes());
             assert!(lexer.token().is_err(), "{text}");

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_literals() {
+    fn comments_are_skipped_and_literals_are_read() {
         assert_eq!(kinds(r#""a//b" // "c""#), [text("a//b")]);
         assert_eq!(kinds("/* \"a\" **/ \"b\""), [text("b")]);
         assert_eq!(kinds(r#""a\"b" "c""#), [text("a\\\"b"), text("c")]);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_without_end() {
+    fn a_literal_that_is_not_closed_is_an_error() {
         for source in ["\n\"a", "\n\"a\nb\"", "\n\"\"\"a", "\n\"a\\"] {
             assert_eq!(tokens(source).unwrap_err().line, 2, "{source}");
         }

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_texts_have_them() {
+    fn tlsa_data_are_found_in_texts() {
         let hash = "d2abde240d7cd3ee6b4b28c54df034b97983a1d16e8a410e4561cb106618e971";
         let (first, second) = hash.split_at(56);
         let count = |text: &str| {

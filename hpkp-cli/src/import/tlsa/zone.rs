@@ -61,9 +61,9 @@ impl Record {
         let (parameters, digits) = match &self.data[..] {
             [generic, length, digits @ ..] if generic == "\\#" => {
                 let bytes = hex(&digits.concat()).ok_or_else(|| wrong(generic))?;
-                let as_said = length.parse().is_ok_and(|length: usize| length == bytes.len());
+                let is_whole = length.parse().is_ok_and(|length: usize| length == bytes.len());
                 return match bytes.split_first_chunk() {
-                    Some((parameters, data)) if as_said => Ok((*parameters, data.to_vec())),
+                    Some((parameters, data)) if is_whole => Ok((*parameters, data.to_vec())),
                     _ => Err(wrong(length)),
                 };
             }

@@ -1,5 +1,5 @@
-//! Gives the key, or its certificate signing request, to the ACME client, and not before clients
-//! know the pin.
+//! Hands over the next key, or its certificate signing request, to the ACME client. This is refused until
+//! all clients know the pin.
 
 use std::path::{Path, PathBuf};
 
@@ -58,7 +58,7 @@ fn must_be_usable(today: &Today, key: &NextKey, names: &[String]) -> Result<(), 
     }
 }
 
-/// A host; one that stands for all others of a domain as a pattern.
+/// The name of a host. The host that stands for all others of a domain becomes a wildcard.
 fn shown(host: &HostName) -> String {
     host.as_str().replace(ANY_LABEL, "*")
 }
@@ -75,7 +75,7 @@ pub(super) fn hand_over(
     must_be_usable(today, key, &names)?;
     let (private, bytes) = opened(key)?;
     let mut done = String::new();
-    // Nobody else does the same meanwhile.
+    // The lock of the record prevents that another process hands over the key at the same time.
     let hand_over = || {
         done = match &arguments.csr {
             Some(file) => csr(today, key, &private, (file, &arguments.names))?,
@@ -91,7 +91,7 @@ pub(super) fn hand_over(
     report::handed_over(today, key, &done, arguments.records.json)
 }
 
-/// Writes the request; gives what was done, or the request itself.
+/// Writes the request. Gives a message, or the request itself for standard output.
 fn csr(
     today: &Today,
     key: &NextKey,
@@ -116,7 +116,7 @@ fn csr(
     ))
 }
 
-/// The names of the certificate that the key's is the successor of, as far as that is known.
+/// The names in the certificate that the next one replaces, as far as they are known.
 fn names_of_client(today: &Today) -> Vec<SubjectName> {
     let names = today.clients.iter().flat_map(|client| &client.names);
     let mut all: Vec<SubjectName> = today.host.as_str().parse().into_iter().collect();
@@ -128,7 +128,7 @@ fn names_of_client(today: &Today) -> Vec<SubjectName> {
     all
 }
 
-/// Puts the key into a file of the ACME client; gives what was done.
+/// Puts the key into a file of the ACME client, and gives a message.
 fn place(
     today: &Today,
     key: &NextKey,
@@ -149,7 +149,7 @@ fn place(
             (file, Some(client))
         }
     };
-    // A link, as certbot and dehydrated have it, stays.
+    // certbot and dehydrated use symbolic links, which are kept; their target is replaced.
     let full = match std::fs::canonicalize(&file) {
         Ok(full) => full,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => file.clone(),
@@ -175,7 +175,8 @@ fn place(
     })
 }
 
-/// The file in which the ACME client looks for its key, the client's name, and whether the key is its own.
+/// The file from which the ACME client takes its key, the client's name, and whether the client made the
+/// next key itself.
 fn of_client(today: &Today, key: &NextKey) -> Result<(PathBuf, &'static str, bool), Failure> {
     let host = &key.host;
     let (client, rest) = match &today.clients[..] {

@@ -1,4 +1,4 @@
-//! The file of a next key.
+//! Reads the file of a next key.
 
 use hpkp_core::pin::Pin;
 use openssl::pkey::{PKey, Private};
@@ -12,7 +12,7 @@ use crate::{input, output};
 /// The largest file with a key, in bytes.
 const MAX_KEY_FILE: usize = 1 << 20;
 
-/// The private key, if its file still has it, and the bytes of the file.
+/// The private key, if its file still contains it, and the content of the file.
 pub(super) fn opened(key: &NextKey) -> Result<(PKey<Private>, Zeroizing<Vec<u8>>), Failure> {
     let shown = output::path(&key.file);
     let bytes =

@@ -19,13 +19,13 @@ use crate::failure::Failure;
 use crate::input;
 use crate::output;
 
-/// Where keys are, unless a file is named.
+/// The default directory for next keys.
 const DIRECTORY: &str = "/etc/hpkp/next";
 
 /// The largest file with a key, in bytes.
 const MAX_KEY_FILE: usize = 1 << 20;
 
-/// A key that is not written yet.
+/// A generated key that is not yet on the disk.
 struct Unwritten {
     pin: Pin,
     kind: KeyKind,
@@ -49,8 +49,8 @@ pub(super) fn make(today: &Today, arguments: &NextKeyArguments) -> Result<NextKe
     if today.store.state.is_compromised(key.pin) {
         return Err(Failure::no(format!("the key sha256/{} is compromised", key.pin)));
     }
-    // What is on record first and never written can be told from a key that has been lost: its pin was
-    // never printed.
+    // The record is written before the file. If the process is interrupted between them, the pin was never
+    // printed, so that the key cannot be mistaken for a lost one.
     let directory = Path::new(&today.directory);
     let made = || {
         let is_there =
@@ -74,7 +74,7 @@ pub(super) fn make(today: &Today, arguments: &NextKeyArguments) -> Result<NextKe
     Ok(key)
 }
 
-/// The key that an ACME client has made for its next renewal.
+/// The next key that the ACME client itself has made.
 fn of_client(clients: &[OfHost]) -> Result<Option<PathBuf>, Failure> {
     let mut waiting = clients.iter().filter_map(|one| Some((one.client, one.waiting.clone()?)));
     let Some((client, file)) = waiting.next() else { return Ok(None) };
@@ -130,7 +130,7 @@ fn new(today: &Today, kind: KeyKind, file: Option<&Path>) -> Result<(NextKey, Un
     Ok((next_key(today, pin, describe(&key), full)?, Unwritten { pin, kind, pem }))
 }
 
-/// The usual directory, which its owner alone may use.
+/// The default directory, which only its owner may use.
 fn directory() -> Result<PathBuf, Failure> {
     let path = Path::new(DIRECTORY);
     if !path.is_dir() {

@@ -1,4 +1,4 @@
-//! The texts that publish the pin of a next key: policies, TLSA records, the formats of apps.
+//! Generates the texts that publish the pin of a next key: policies, TLSA records, and the formats of apps.
 
 use hpkp_core::published::tlsa::{Tlsa, matching, selector};
 use hpkp_core::published::{Client, Lifetime, Origin, Published};
@@ -17,7 +17,8 @@ use crate::published::export::item;
 /// The usage of a TLSA record that names the key of the server itself (RFC 6698 section 2.1.1, DANE-EE).
 const DANE_EE: u8 = 3;
 
-/// The TLSA records to publish beside those that are there: one for each name on record, else one for port 443.
+/// The TLSA records to add for the next key: one for each recorded name, or one for port 443 if there is
+/// none.
 pub(super) fn tlsa(today: &Today, key: &NextKey) -> Vec<String> {
     let data = key.pin.bytes().to_vec();
     let record = Tlsa { usage: DANE_EE, selector: selector::KEY, matching: matching::SHA256, data };
@@ -33,7 +34,7 @@ pub(super) fn tlsa(today: &Today, key: &NextKey) -> Vec<String> {
         .collect()
 }
 
-/// Prints the newest pins on record of the host, with that of the key.
+/// Prints the newest recorded pins of the host together with the pin of the next key.
 pub(super) fn export(today: &Today, key: &NextKey, format: Format) -> Result<Exit, Failure> {
     let mut item = newest(today, format)?;
     item.set.pins = distinct(item.set.pins.into_iter().chain([key.pin]));
@@ -42,7 +43,7 @@ pub(super) fn export(today: &Today, key: &NextKey, format: Format) -> Result<Exi
     Ok(output::ended(Exit::Fine, output::line(text.trim_end_matches('\n'))))
 }
 
-/// The pins of the apps' last release, or those of the header, or the keys in use.
+/// The pins of the newest app release, or of the header; if neither is on record, the keys in use.
 fn newest(today: &Today, format: Format) -> Result<Item, Failure> {
     let is_header = |body: &Published| body.origin == Origin::Header;
     let wants_header = matches!(format, Format::Nginx | Format::Httpd | Format::Haproxy);

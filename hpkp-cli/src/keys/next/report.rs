@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::{self, JSON_VERSION};
 use crate::plan::{Usable, When, publication};
 
-/// What `--json` prints.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Report {
     v: u32,
@@ -32,14 +32,15 @@ struct View {
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     published_since: Option<String>,
-    /// From when on it may be used; where it is not published yet, if it were published now.
+    /// When the key may be used. If the pin is not published yet: when it could be used if it were
+    /// published now.
     #[serde(skip_serializing_if = "Option::is_none")]
     usable_from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     handed_over: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// What publishes it.
+    /// The directives that publish the pin.
     #[serde(skip_serializing_if = "Option::is_none")]
     nginx: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,7 +85,7 @@ impl View {
     }
 }
 
-/// Says it of each key. One whose file is missing is of no use.
+/// Prints the state of each key. The exit code reports a key whose file is missing.
 pub(super) fn print(today: &Today, keys: &[NextKey], json: bool) -> Result<Exit, Failure> {
     let missing: Vec<&NextKey> = keys.iter().filter(|key| !key.file.exists()).collect();
     for key in &missing {
@@ -111,7 +112,7 @@ fn lines(today: &Today, key: &NextKey) -> Vec<String> {
     let host = &today.host;
     let mut lines = vec![
         format!("{}  private key {} ({})", view.pin, view.file, key.kind),
-        said(host.as_str(), &view),
+        state_line(host.as_str(), &view),
     ];
     if let Some(at) = &view.handed_over {
         lines.push(format!("handed over: {at}"));
@@ -130,7 +131,7 @@ fn lines(today: &Today, key: &NextKey) -> Vec<String> {
 }
 
 /// When the key may be used, in one line.
-fn said(host: &str, view: &View) -> String {
+fn state_line(host: &str, view: &View) -> String {
     let since = match &view.published_since {
         Some(since) => format!("published since {since}"),
         None => "not published yet".to_owned(),
@@ -176,7 +177,7 @@ fn to_publish(view: &View) -> Vec<String> {
     lines
 }
 
-/// What was handed over.
+/// Prints the result of a hand-over.
 pub(super) fn handed_over(
     today: &Today,
     key: &NextKey,
@@ -190,7 +191,7 @@ pub(super) fn handed_over(
     Ok(output::ended(Exit::Fine, written))
 }
 
-/// What remains of a key that is not going to be used.
+/// Prints what is left to do for a key that will not be used.
 pub(super) fn forgotten(today: &Today, key: &NextKey) -> Result<Exit, Failure> {
     let mut lines =
         vec![format!("sha256/{} is not the next key of {} any more", key.pin, today.host)];

@@ -19,19 +19,20 @@ impl From<LedgerError> for Failure {
     }
 }
 
-/// What holds for the host.
+/// The present state of the host.
 #[derive(Debug)]
 pub(super) struct Today {
     pub(super) host: HostName,
     pub(super) store: Store,
-    /// With the record of next keys.
+    /// The directory with the record of next keys.
     pub(super) directory: String,
     /// The certificates of the host that ACME clients renew.
     pub(super) clients: Vec<OfHost>,
 }
 
 impl Today {
-    /// The keys of the host that wait. Those that were never written are none: their pins were never printed.
+    /// The next keys of the host. Keys that were never written to a file do not count, since their pins
+    /// were never printed.
     pub(super) fn waiting(&self) -> Result<Vec<NextKey>, Failure> {
         let all = next_keys::read(Path::new(&self.directory))?;
         let waits = |key: &NextKey| {
@@ -42,14 +43,14 @@ impl Today {
         Ok(all.into_iter().filter(waits).collect())
     }
 
-    /// When a key may be used, with the names of the certificate that an ACME client renews.
+    /// When a key may be used, if its certificate has the names of the ACME client's certificate.
     pub(super) fn usable(&self, key: &NextKey) -> Usable {
         let names: Vec<String> =
             self.clients.iter().flat_map(|client| &client.names).cloned().collect();
         self.usable_for(key, &names)
     }
 
-    /// The same for a certificate with these names.
+    /// When a key may be used, if its certificate has these names.
     pub(super) fn usable_for(&self, key: &NextKey, names: &[String]) -> Usable {
         let options = directory_options(&self.store.absolute_paths());
         let planned = Planned {
@@ -62,7 +63,7 @@ impl Today {
         usable(&self.store.state, self.store.now, &planned)
     }
 
-    /// The kind of the key in use, where there is one.
+    /// The kind of the key in use, if there is one.
     pub(super) fn kind_in_use(&self) -> Option<KeyKind> {
         match &in_use(&self.store.state, &self.host)[..] {
             [Some(Slot::Rsa)] => Some(KeyKind::Rsa(3072)),

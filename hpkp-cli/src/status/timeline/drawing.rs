@@ -1,4 +1,4 @@
-//! What is drawn, before it is known with what: rows with bars on one axis of time.
+//! The content of the timeline, independent of the output format: rows with bars on one time axis.
 
 use std::collections::BTreeSet;
 
@@ -14,18 +14,18 @@ use hpkp_core::date;
 /// The seconds of a day.
 const DAY: i64 = 86_400;
 
-/// A picture.
+/// The content of a timeline.
 pub(super) struct Drawing {
-    /// Where the axis begins and ends, in seconds since 1970 UTC.
+    /// The beginning and the end of the axis, in seconds since 1970 UTC.
     pub(super) start: i64,
     pub(super) end: i64,
     pub(super) now: i64,
     pub(super) rows: Vec<Row>,
-    /// The text if there are none.
+    /// The text if there are no rows.
     pub(super) without_rows: &'static str,
 }
 
-/// A line of the picture.
+/// A row of the timeline.
 pub(super) enum Row {
     Host {
         name: String,
@@ -37,27 +37,27 @@ pub(super) enum Row {
         pin: String,
         is_presented: bool,
     },
-    /// From when on something may be done.
+    /// The time from which a step is possible.
     Step {
         at: Option<i64>,
         text: String,
     },
 }
 
-/// A span of time.
+/// A bar, which stands for a span of time.
 pub(super) struct Bar {
     pub(super) kind: BarKind,
     pub(super) label: String,
-    /// When it ends, in words.
+    /// The end, in words.
     pub(super) end: String,
     pub(super) from: i64,
-    /// Up to when clients get the pins.
+    /// The time until which clients get the pins.
     pub(super) solid_until: i64,
-    /// Up to when they hold them. None where that has no end.
+    /// The time until which clients hold the pins. `None` if they do not expire.
     pub(super) until: Option<i64>,
 }
 
-/// What a bar is of.
+/// The meaning of a bar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BarKind {
     Held,
@@ -80,7 +80,8 @@ impl Drawing {
             _ => None,
         });
         let last = bars().filter_map(|bar| bar.until).chain(steps).max().unwrap_or(now);
-        // A root's certificate, or pins of a far day, must not press all else into one place.
+        // A certificate of a root, or pins that expire in the far future, must not compress the rest of the
+        // axis.
         let last = last.clamp(now + DAY, now + 3 * 365 * DAY);
         let first = bars().map(|bar| bar.from).min().unwrap_or(now);
         let first = first.clamp(now - (last - now), now - DAY);
@@ -89,14 +90,14 @@ impl Drawing {
         Self { start: first, end: last + margin, now, rows, without_rows }
     }
 
-    /// Where a time lies on an axis of this length.
+    /// The position of a time on an axis of this length.
     pub(super) fn place(&self, time: i64, length: usize) -> usize {
         let span = i128::from(self.end - self.start).max(1);
         let time = i128::from(time.clamp(self.start, self.end) - self.start);
         usize::try_from(time * length as i128 / span).unwrap_or(0)
     }
 
-    /// The days that are written at the axis: its begin, now and its end.
+    /// The date that is written at the axis.
     pub(super) fn day(time: i64) -> String {
         date::format(time).chars().take(10).collect()
     }
@@ -149,7 +150,7 @@ fn next_key(key: &NextKeyReport) -> Row {
     Row::Step { at, text: format!("next key: {} {when}", short(&key.pin)) }
 }
 
-/// The next step that is allowed.
+/// The next step that is possible.
 fn step(host: &HostReport) -> Option<Row> {
     let step = &host.next_step;
     let at = step.at.map(|at| at.0);
@@ -190,7 +191,7 @@ fn bar(held: &Held, now: i64) -> Bar {
     }
 }
 
-/// The certificates that are presented, each from its record or from now on.
+/// Bars for the presented certificates. Each begins at the time of its record, or now.
 fn served_bars(host: &HostReport, served: &Served, now: i64) -> Vec<Row> {
     let leaves = served.chains.iter().filter_map(|chain| chain.first());
     let bars = leaves.map(|leaf| {
@@ -210,7 +211,7 @@ fn served_bars(host: &HostReport, served: &Served, now: i64) -> Vec<Row> {
     bars.collect()
 }
 
-/// The first letters of a pin, by which it is found among others.
+/// The first letters of a pin, which are enough to distinguish it.
 fn short(pin: &str) -> String {
     pin.get(..15).map_or_else(|| pin.to_owned(), |first| format!("{first}..."))
 }

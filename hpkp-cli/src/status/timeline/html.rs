@@ -1,4 +1,4 @@
-//! The timeline as one HTML page: the image, and what it cannot say in words.
+//! Writes the timeline as one HTML page: the image, and further information as text.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::drawing::Drawing;
 use super::svg::{self, STYLE, escaped};
 use crate::status::report::{Answer, Expiry, Level, Report, Time};
 
-/// Of the page around the image.
+/// The style of the page around the image.
 const PAGE: &str = "\
 body{font-family:sans-serif;margin:1.5em;color:#1b1f24;background:#fff}\
 h1{font-size:1.3em}h2{font-size:1.1em}table{border-collapse:collapse}\
@@ -15,7 +15,7 @@ td.mono{font-family:monospace}figure{margin:0;overflow-x:auto}.key span{margin-r
 .error{color:#b91c1c}\
 @media(prefers-color-scheme:dark){body{color:#e6e9ed;background:#14181d}.error{color:#f87171}}";
 
-/// The page.
+/// Writes the page.
 pub(super) fn render(drawing: &Drawing, report: &Report) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -1,23 +1,23 @@
-//! The timeline as lines of text, in ASCII: every terminal and every mail shows it.
+//! Writes the timeline as lines of ASCII text, which every terminal and mail program displays.
 
 use super::drawing::{Bar, BarKind, Drawing, Row};
 use crate::output::{self, BAD, GOOD, NOTE};
 use crate::status::report::Answer;
 
-/// Columns of the labels.
+/// The columns of the labels.
 const LABEL: usize = 26;
 
-/// Columns where nobody says how many there are, and the fewest and the most that are used.
+/// The number of columns if it is unknown, and its limits.
 const WIDTH: (usize, usize, usize) = (100, 40, 200);
 
-/// What the signs mean.
+/// The meaning of the characters.
 const LEGEND: &str = "= clients get the pins  - clients hold them  > without end  # presented  \
                       * pin of a presented key  | now  ! next step";
 
-/// The lines. None is wider than the terminal, except for a pin or a name that is.
+/// Writes the lines. Only a pin or a name can be wider than the terminal.
 pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
     let width = columns();
-    // The words behind the bars have room too, if that leaves the axis half of it.
+    // The text after the bars gets at most half of the space.
     let room = width - LABEL;
     let behind = longest_end(drawing, room / 2);
     let axis = if behind > 0 { room - behind - 1 } else { room };
@@ -73,18 +73,18 @@ pub(super) fn render(drawing: &Drawing, has_colours: bool) -> String {
     lines.join("\n")
 }
 
-/// How wide the text is: as `COLUMNS` says, else as the terminal is.
+/// The width of the text: the value of `COLUMNS`, or else the width of the terminal.
 fn columns() -> usize {
     let (usual, least, most) = WIDTH;
-    let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let configured = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     let terminal = || {
         let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
         (size.ws_col > 0).then_some(usize::from(size.ws_col))
     };
-    said.or_else(terminal).unwrap_or(usual).clamp(least, most)
+    configured.or_else(terminal).unwrap_or(usual).clamp(least, most)
 }
 
-/// How many columns the longest of the words have that are written behind the bars: those that fit.
+/// The longest text after a bar, of those that fit, in columns.
 fn longest_end(drawing: &Drawing, most: usize) -> usize {
     let ends = drawing.rows.iter().map(|row| match row {
         Row::Bar(bar) => bar.end.chars().count(),
@@ -93,8 +93,8 @@ fn longest_end(drawing: &Drawing, most: usize) -> usize {
     ends.filter(|&end| end < most).max().unwrap_or(0)
 }
 
-/// A text in lines of so many columns, all behind an indent; the later ones by two more. Two blanks between
-/// words stay together with what follows.
+/// Wraps a text at this width. The lines are indented, the later ones by two more columns. Two blanks
+/// separate items, which are not split.
 fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
     let separator = if text.contains("  ") { "  " } else { " " };
     let mut lines: Vec<String> = Vec::new();
@@ -117,12 +117,12 @@ fn wrapped(text: &str, indent: usize, width: usize) -> Vec<String> {
     lines
 }
 
-/// Today at its place, and the days at the ends of the axis where they leave it room.
+/// Writes the dates at the axis: today, and those of the ends if there is space.
 fn heading(drawing: &Drawing, axis: usize, now: usize) -> String {
     let days = [drawing.start, drawing.now, drawing.end].map(Drawing::day);
     let mut line = vec![b' '; axis];
     let places = [0, now.saturating_sub(days[1].len() / 2), axis - days[2].len()];
-    // Today is worth more than either end.
+    // Today takes precedence over the dates of the ends.
     let ends = |at: usize| places[at] + days[at].len();
     for at in [0, 1, 2] {
         let is_apart = ends(at) < places[1] || places[at] > ends(1);
@@ -172,7 +172,7 @@ fn text_of(line: Vec<u8>) -> String {
     String::from_utf8(line).unwrap_or_default()
 }
 
-/// A label that fits its column.
+/// Cuts a label to the width of its column.
 fn cut(label: &str) -> String {
     let room = LABEL - 3;
     if label.chars().count() <= room {

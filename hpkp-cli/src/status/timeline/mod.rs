@@ -1,5 +1,5 @@
-//! The report as a picture: who holds which pins until when, which keys are presented, and when the
-//! next step is allowed.
+//! Draws the report as a timeline: who holds which pins until when, which keys are presented, and when the
+//! next step is possible.
 
 mod drawing;
 mod html;
@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::arguments::TimelineFormat;
 use drawing::Drawing;
 
-/// The picture in that format. Text has colours where it goes to a terminal.
+/// Draws the timeline in this format. Text has colours on a terminal.
 pub(super) fn render(report: &Report, format: TimelineFormat, to_stdout: bool) -> String {
     let drawing = Drawing::new(report);
     match format {

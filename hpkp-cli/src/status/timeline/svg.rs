@@ -1,16 +1,16 @@
-//! The timeline as an SVG image. It names no font file, style sheet or script of anybody.
+//! Writes the timeline as an SVG image, which needs no font file, style sheet or script.
 
 use std::fmt::Write as _;
 
 use super::drawing::{Bar, BarKind, Drawing, Row};
 use crate::status::report::Answer;
 
-/// Where the image stands.
+/// The document that contains the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In a file of its own, which says what it is.
+    /// A file of its own, which contains the style.
     File,
-    /// In a page, whose style it has.
+    /// An HTML page, whose style applies.
     Page,
 }
 
@@ -19,10 +19,10 @@ const LEFT: usize = 230;
 const AXIS: usize = WIDTH - LEFT - 20;
 const LINE: usize = 24;
 const TOP: usize = 44;
-/// Room for the sign of a step, which would cover words.
+/// The space for the mark of a step, which would otherwise cover text.
 const SIGN: usize = 14;
 
-/// How the parts look; also that of a page around the image.
+/// The style of the image, which a page around it uses too.
 pub(super) const STYLE: &str = "\
 .paper{fill:#fff}.ink{fill:#1b1f24}.soft{fill:#57606a}.host{font-weight:bold}.mono{font-family:monospace}\
 .given{fill:#2563eb}.held{fill:#93b4f5}.waived{fill:#b8bec6}.presented{fill:#15803d}\
@@ -31,7 +31,7 @@ text{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}\
 @media(prefers-color-scheme:dark){.paper{fill:#14181d}text{stroke:#14181d}.ink{fill:#e6e9ed}.soft{fill:#9aa4ae}\
 .step{fill:#fb923c}.held{fill:#1e3a8a}.waived{fill:#4b5560}.good,.presented{fill:#4ade80}.bad{fill:#f87171}}";
 
-/// The image.
+/// Writes the image.
 pub(super) fn render(drawing: &Drawing, place: Place) -> String {
     let height = TOP + drawing.rows.iter().map(height_of).sum::<usize>() + LINE;
     let mut image = match place {
@@ -64,7 +64,7 @@ fn height_of(row: &Row) -> usize {
     }
 }
 
-/// A text that is safe in XML and HTML.
+/// Escapes a text for XML and HTML.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for c in text.chars() {
@@ -74,7 +74,7 @@ pub(super) fn escaped(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // XML has no place for them, however they are written.
+            // XML does not allow control characters, not even escaped.
             c if c.is_control() => escaped.push('?'),
             c => escaped.push(c),
         }
