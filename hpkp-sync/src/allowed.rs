@@ -8,11 +8,11 @@ use ssh_key::public::KeyData;
 /// The most lines.
 const MAX_LINES: usize = 200_000;
 
-/// A line: a key, and what it counts for.
+/// A line of the file: a key, and for which writers, purposes and times the key is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Allowed {
     principals: Vec<Pattern>,
-    /// None where it counts for all.
+    /// The purposes of the key; none where the line does not restrict them.
     namespaces: Option<Vec<Pattern>>,
     /// In seconds since 1970 UTC.
     valid_after: Option<i64>,
@@ -21,12 +21,12 @@ pub(crate) struct Allowed {
 }
 
 impl Allowed {
-    /// Whether the key is one of `principal`.
+    /// Whether the line allows the key for `principal`.
     pub(crate) fn is_for(&self, principal: &str) -> bool {
         fits(&self.principals, principal)
     }
 
-    /// Whether the key counts for a purpose at a time, in seconds since 1970 UTC.
+    /// Whether the key is valid for a purpose at a time, in seconds since 1970 UTC.
     pub(crate) fn is_valid(&self, namespace: &str, now: i64) -> bool {
         self.namespaces.as_ref().is_none_or(|all| fits(all, namespace))
             && self.valid_after.is_none_or(|after| now >= after)
@@ -34,14 +34,14 @@ impl Allowed {
     }
 }
 
-/// A pattern of OpenSSH: `*` and `?` stand for any characters and for one; `!` in front of it excludes.
+/// A pattern of OpenSSH: `*` matches any characters, `?` matches one character, a leading `!` excludes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pattern {
     is_negated: bool,
     glob: String,
 }
 
-/// Whether one of the patterns fits, and none that excludes.
+/// Whether at least one pattern matches the text and no excluding pattern does.
 fn fits(patterns: &[Pattern], text: &str) -> bool {
     let fitting = || patterns.iter().filter(|one| glob_fits(&one.glob, text));
     fitting().next().is_some() && fitting().all(|one| !one.is_negated)
@@ -58,12 +58,13 @@ fn patterns(text: &str) -> Option<Vec<Pattern>> {
     text.split(',').map(one).collect()
 }
 
-/// Why a file is none: in which line, counted from 1, and what is wrong.
+/// Why a file cannot be used: the number of the line, counted from 1, and the error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {}: {}", .0, .1)]
 pub(crate) struct AllowedError(usize, &'static str);
 
-/// Reads a file. A line that cannot be understood makes it unusable, since it may be the one that restricts a key.
+/// Reads a file. One line with an error makes the whole file unusable, since that line may be the one that restricts
+/// a key.
 pub(crate) fn read(text: &str) -> Result<Vec<Allowed>, AllowedError> {
     let mut all = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
@@ -113,7 +114,7 @@ fn is_key_type(word: &str) -> bool {
     ["ssh-", "ecdsa-", "sk-"].iter().any(|start| word.starts_with(start))
 }
 
-/// The first word, in which blanks between quotation marks count, and what follows it.
+/// The first word and the text after it. Blanks between quotation marks belong to the word.
 fn word(text: &str) -> Option<(String, &str)> {
     let text = text.trim_start();
     let mut is_quoted = false;
@@ -125,7 +126,7 @@ fn word(text: &str) -> Option<(String, &str)> {
     (!word.is_empty() && !is_quoted).then(|| (word.to_owned(), rest))
 }
 
-/// Options with commas between them, of which some have a value in quotation marks.
+/// Reads the options of a line: separated by commas, some with a value in quotation marks.
 fn options(text: &str, allowed: &mut Allowed) -> Result<(), &'static str> {
     let mut is_quoted = false;
     let parts = text.split(|c: char| {
@@ -152,7 +153,7 @@ fn options(text: &str, allowed: &mut Allowed) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// `YYYYMMDD` or `YYYYMMDDHHMM[SS]`, with a Z.
+/// Reads a time: `YYYYMMDD` or `YYYYMMDDHHMM[SS]`, followed by a Z.
 fn time(text: &str) -> Result<i64, &'static str> {
     let wanted = "a time must be YYYYMMDDZ or YYYYMMDDHHMM[SS]Z, in UTC";
     let digits = text.strip_suffix('Z').ok_or(wanted)?;
@@ -181,7 +182,7 @@ mod tests {
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE0bFf3l0oYw6ZCKa1XkLTqfZqkHK4Rj3O8Y2T7eAf2q";
 
     #[test]
-    fn lines() {
+    fn names_namespaces_and_times_restrict_a_key() {
         let text = format!(
             "# the fleet\n\nweb-1,web-1.command {KEY} root@web-1\nweb-*,!web-9 namespaces=\"hpkp-records,file\",\
              valid-after=\"20270101Z\",valid-before=\"202801011200Z\" {KEY}\n"
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_makes_the_file_unusable() {
+    fn an_invalid_line_makes_the_file_unusable() {
         for (line, why) in [
             ("web-1".to_owned(), "no key"),
             ("web-1 ssh-ed25519".to_owned(), "no key"),

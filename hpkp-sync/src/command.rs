@@ -1,5 +1,5 @@
-//! The command: chooses the store, and runs one pass, passes around another command, or passes
-//! without end.
+//! The command `hpkp sync`: opens the store and runs one pass, a pass before and after another command (`--then`), or
+//! repeated passes (`--watch`).
 
 use std::fs;
 use std::io::Read as _;
@@ -21,7 +21,7 @@ use crate::signed::Keys;
 use crate::store::{self, Lease, Options, Place, Store, StoreError, Term};
 use crate::{now, own, pass};
 
-/// The variable of the environment that may have the store.
+/// The environment variable that may name the store.
 const VARIABLE: &str = "HPKP_STORE";
 
 /// Runs the command.
@@ -45,14 +45,14 @@ pub fn run(arguments: &SyncArguments) -> Exit {
         }
         let since = Instant::now();
         if !store.as_mut().is_some_and(|store| store.wait(every)) {
-            // A connection that has ended is made anew.
+            // The store cannot wait, or its connection has ended: the next pass opens the store again.
             store = None;
             thread::sleep(every.saturating_sub(since.elapsed()));
         }
     }
 }
 
-/// The store, and what it is opened with.
+/// The place of the store and the options to open it with.
 fn given(arguments: &SyncArguments) -> Result<(Place, Options), String> {
     let (text, is_public) = match (&arguments.store, &arguments.store_file) {
         (Some(text), _) => (text.clone(), true),
@@ -76,17 +76,17 @@ fn given(arguments: &SyncArguments) -> Result<(Place, Options), String> {
 
 /// The first line of a file that may contain a password.
 fn first_line(path: &Path) -> Result<String, String> {
-    let shown = path.display();
-    let file = fs::File::open(path).map_err(|error| format!("{shown}: {}", os(&error)))?;
-    let mode = file.metadata().map_err(|error| format!("{shown}: {}", os(&error)))?.mode();
+    let name = path.display();
+    let file = fs::File::open(path).map_err(|error| format!("{name}: {}", os(&error)))?;
+    let mode = file.metadata().map_err(|error| format!("{name}: {}", os(&error)))?.mode();
     let mut text = String::new();
     let read = file.take(64 << 10).read_to_string(&mut text);
-    read.map_err(|error| format!("{shown}: {}", os(&error)))?;
+    read.map_err(|error| format!("{name}: {}", os(&error)))?;
     let line = text.lines().next().unwrap_or_default().trim().to_owned();
     let is_secret = Place::parse(&line, true) == Err(store::PlaceError::Password);
     if is_secret && mode & 0o077 != 0 {
         return Err(format!(
-            "{shown}: contains a password, and other users may read the file (mode {:o}); to fix: chmod 600 {}",
+            "{name}: contains a password, and other users may read the file (mode {:o}); to fix: chmod 600 {}",
             mode & 0o7777,
             ShellWord::new(path.to_string_lossy().as_bytes())
         ));
@@ -99,7 +99,7 @@ fn cache() -> PathBuf {
     home.map_or_else(|| "/var/cache/hpkp".into(), |home| PathBuf::from(home).join("hpkp"))
 }
 
-/// What a run was called with.
+/// The arguments of a run, and what was derived from them.
 struct Run<'a> {
     arguments: &'a SyncArguments,
     place: Place,
@@ -113,11 +113,11 @@ impl Run<'_> {
             complain(&format!("[{}] {error}", error.code()));
             return Exit::Undetermined;
         }
-        let shown = self.place.to_string();
+        let store = self.place.to_string();
         let written = if self.arguments.json {
-            json(&serde_json::json!({ "v": hpkp_cli::sync::JSON_VERSION, "store": shown }))
+            json(&serde_json::json!({ "v": hpkp_cli::sync::JSON_VERSION, "store": store }))
         } else {
-            line(&format!("store ready: {shown}"))
+            line(&format!("store ready: {store}"))
         };
         ended(Exit::Fine, written)
     }
@@ -134,7 +134,7 @@ impl Run<'_> {
         ended(exit, written)
     }
 
-    /// A pass, or passes around a command.
+    /// Runs one pass or, with `--then`, a pass before and a pass after the command.
     fn pass(&self, open: &mut Option<Box<dyn Store>>) -> Report {
         let mut report = Report::default();
         let directory = match Directory::open(&self.arguments.directory) {
@@ -175,7 +175,8 @@ impl Run<'_> {
                 }
             }
             Some(command) => {
-                // Before the lease is asked for: the store counts its time from later on.
+                // This machine counts the lease time from before the request, and the store from later. So the lease
+                // is not over in the store before this machine treats it as expired.
                 let started = Instant::now();
                 match self.leases(&mut *store) {
                     Ok(leases) => {
@@ -197,7 +198,8 @@ impl Run<'_> {
         !self.arguments.lease.is_empty() && started.elapsed() > self.arguments.lease_time
     }
 
-    /// Pulls, runs the command, and pushes what it has led to. Gives the store, where it is still open.
+    /// Runs a pass, the command, and a second pass that writes the records that the command caused. Returns the store
+    /// if it is open at the end.
     fn around(
         &self,
         command: &str,
@@ -207,7 +209,8 @@ impl Run<'_> {
         started: Instant,
     ) -> Option<Box<dyn Store>> {
         let is_complete = pass::run(directory, &self.place, &mut *store, keys, report);
-        // A restored backup, for instance, knows nothing of what was published since.
+        // Checks that the command runs need all records: a restored backup, for instance, lacks what was published
+        // after it was made.
         if !is_complete || report.hides_records() {
             self.not_run(report);
             return Some(store);
@@ -219,7 +222,8 @@ impl Run<'_> {
             self.not_run(report);
             return Some(store);
         }
-        // The command may take long, and may sync itself: it must find the copy of the repository unlocked.
+        // The command may take long and may run hpkp sync itself, so the local copy of the repository must not stay
+        // locked.
         drop(store);
         let before = own::state(directory);
         self.execute(command, report);
@@ -230,7 +234,7 @@ impl Run<'_> {
                  same time; compare with: hpkp published list",
             );
         }
-        // A server writes its records a moment after it was asked to reload.
+        // A server writes its records a moment after a reload was requested.
         self.settle(directory, &before);
         let mut after = Report::default();
         let store = match store::open(&self.place, &self.options) {
@@ -256,7 +260,7 @@ impl Run<'_> {
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(command).stdin(Stdio::null());
         if self.arguments.json {
-            // Standard output is for the JSON alone.
+            // Standard output must contain only the JSON.
             shell.stdout(std::io::stderr());
         }
         match shell.status() {
@@ -265,7 +269,7 @@ impl Run<'_> {
                 if !status.success() {
                     report.add(
                         Code::Command,
-                        format!("the command failed ({status}): {}", shown(command)),
+                        format!("the command failed ({status}): {}", excerpt(command)),
                     );
                 }
             }
@@ -288,17 +292,17 @@ impl Run<'_> {
         }
     }
 
-    /// Says that the command of `--then` did not run.
+    /// Reports that the command of `--then` did not run.
     fn not_run(&self, report: &mut Report) {
         if let Some(command) = &self.arguments.then {
             report.add(
                 Code::NotRun,
-                format!("the command did not run, so nothing was changed: {}", shown(command)),
+                format!("the command did not run, so nothing was changed: {}", excerpt(command)),
             );
         }
     }
 
-    /// Takes the leases, in one order on all machines. If one cannot be had, none is kept.
+    /// Takes the leases, in the same order on all machines. If one cannot be taken, all are given back.
     fn leases(&self, store: &mut dyn Store) -> Result<Vec<Lease>, StoreError> {
         let names = self.arguments.lease.iter().filter_map(|name| name.parse::<HostName>().ok());
         let names: Vec<HostName> = distinct(names);
@@ -315,7 +319,7 @@ impl Run<'_> {
                 Ok(lease) => leases.push(lease),
                 Err(error) => {
                     for lease in &leases {
-                        // Those that stay expire.
+                        // A lease that cannot be given back expires.
                         let _ = store.release(lease);
                     }
                     return Err(error);
@@ -325,7 +329,7 @@ impl Run<'_> {
         Ok(leases)
     }
 
-    /// Gives leases back. Those that stay expire, and are named.
+    /// Gives leases back. Those that cannot be given back expire later and are reported.
     fn release(&self, store: Option<Box<dyn Store>>, leases: Vec<Lease>, report: &mut Report) {
         let Some(mut store) = store else {
             return leases.iter().for_each(|lease| self.not_returned(lease, report));
@@ -355,6 +359,6 @@ impl Run<'_> {
     }
 }
 
-fn shown(command: &str) -> String {
+fn excerpt(command: &str) -> String {
     hpkp_core::text::Excerpt::new(command).to_string()
 }

@@ -1,4 +1,4 @@
-//! Writes files that are there whole, also after a crash, or not at all.
+//! Writes files atomically: after a crash a file is complete or does not exist.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use hpkp_server::file::if_there;
 use rustix::fs::{FlockOperation, OFlags};
 
-/// Through no symbolic link, and without waiting for a FIFO.
-const AS_IT_IS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
+/// Flags for `open`: do not follow a symbolic link, and do not wait for a FIFO.
+const NO_LINK_NO_WAIT: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits() as i32;
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,12 @@ pub(crate) enum Access {
     Owner,
 }
 
-/// Opens a regular file, no symbolic link, to be read. A FIFO does not make this wait.
+/// Opens a regular file for reading. Refuses symbolic links, and does not wait for a FIFO.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    regular(File::options().read(true).custom_flags(AS_IT_IS).open(path)?)
+    regular(File::options().read(true).custom_flags(NO_LINK_NO_WAIT).open(path)?)
 }
 
-/// The bytes of a regular file, or the first `most` and one more.
+/// The bytes of a regular file, cut after `most` + 1, so that the caller can recognise a file that is too large.
 pub(crate) fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
@@ -41,14 +41,14 @@ fn regular(file: File) -> io::Result<File> {
     }
 }
 
-/// Opens a file whose lock processes of other users take as well, or makes it. Never through a link: who may write to
-/// the directory could lead to any file of this machine.
+/// Opens or creates a lock file that processes of other users lock as well. Refuses links: everyone who may write to
+/// the directory could make one that leads to any file of this machine.
 pub(crate) fn open_shared_lock(path: &Path) -> io::Result<File> {
     let mut options = File::options();
-    options.append(true).mode(0o666).custom_flags(AS_IT_IS);
+    options.append(true).mode(0o666).custom_flags(NO_LINK_NO_WAIT);
     match options.create_new(true).open(path) {
         Ok(file) => {
-            // Whatever the umask is. What others find is as its maker has made it.
+            // Independent of the umask. Only the process that creates the file can set its mode.
             file.set_permissions(fs::Permissions::from_mode(0o666))?;
             Ok(file)
         }
@@ -59,7 +59,7 @@ pub(crate) fn open_shared_lock(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Puts a file in the place of another one, or of none.
+/// Creates a file or replaces it as a whole.
 pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     let file = write_beside(path, bytes, access)?;
     file.sync_all()?;
@@ -67,14 +67,14 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], access: Access) -> io::Result<(
     sync_directory(path)
 }
 
-/// Writes what is to replace a file under another name, which readers pass over.
+/// Writes the new content of a file under a temporary name, which readers ignore.
 pub(crate) fn write_beside(path: &Path, bytes: &[u8], access: Access) -> io::Result<File> {
     let new = beside(path);
-    // What is left of an attempt that was cut off is nobody's, and may be a link to somewhere.
+    // A file under that name is left over from an attempt that was cut off, or is a link that somebody made.
     if_there(fs::remove_file(&new))?;
     let mode = if access == Access::All { 0o644 } else { 0o600 };
     let mut file = File::options().write(true).create_new(true).mode(mode).open(&new)?;
-    // Whatever the umask is: a server that runs as another user reads the copies.
+    // Independent of the umask: a server that runs as another user reads the copies.
     let allowed = file.set_permissions(fs::Permissions::from_mode(mode));
     let written = allowed.and_then(|()| file.write_all(bytes));
     if written.is_err() {
@@ -83,7 +83,7 @@ pub(crate) fn write_beside(path: &Path, bytes: &[u8], access: Access) -> io::Res
     written.map(|()| file)
 }
 
-/// Keeps other processes out until the file is closed; waits for one that does that already, up to a limit.
+/// Takes an exclusive lock, which lasts until the file is closed. Waits at most `most` while another process has it.
 pub(crate) fn lock(file: &File, most: Duration) -> io::Result<()> {
     let started = Instant::now();
     loop {
@@ -102,12 +102,12 @@ pub(crate) fn lock(file: &File, most: Duration) -> io::Result<()> {
     }
 }
 
-/// Gives what [`write_beside`] wrote its name.
+/// Renames what [`write_beside`] wrote to its final name.
 pub(crate) fn commit(path: &Path) -> io::Result<()> {
     fs::rename(beside(path), path)
 }
 
-/// Waits until the names in the directory of a file are on the disk.
+/// Waits until the entries of the directory that contains a file are on the disk.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -1,9 +1,9 @@
-//! The index of the copies of other machines' files: where the records of each host are. Servers read by it what
-//! concerns them, and not the whole fleet.
+//! The index of the copies of other machines' files: where the records of each host are. With the index, servers read
+//! only the records of their hosts, not those of the whole fleet.
 //!
-//! At the end of each pass it is made anew from the copies, whatever has written them; a copy that has not changed
-//! keeps its section. A copy that cannot be used has no section, so that servers read it and report what is wrong
-//! with it.
+//! Each pass ends with an update of the index from the copies, no matter which program wrote a copy. The section of an
+//! unchanged copy is kept. A copy that cannot be used has no section, so that servers read that copy and report what is
+//! wrong with it.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -19,10 +19,11 @@ use hpkp_server::published::{Directory, MAX_NAMES, PEERS, SUFFIX, stamp};
 use crate::disk;
 use crate::report::{Code, Report};
 
-/// How finely file systems tell times, with some room: a file may be changed again within that without a trace.
+/// The resolution of times in file systems, with some margin. A second change within this time may leave the time of
+/// the file as it is.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Writes the index, if the copies are others than those it is of.
+/// Writes the index if the copies have changed since it was written.
 pub(crate) fn refresh(directory: &Directory, report: &mut Report) {
     let path = directory.index_path();
     let path = Path::new(&path);
@@ -75,7 +76,7 @@ fn refreshed(path: &Path, peers: &Path, report: &mut Report) -> io::Result<()> {
     disk::replace(path, text.as_bytes(), disk::Access::All)
 }
 
-/// Whose copies there are.
+/// The writers whose copies are in the directory.
 fn copies(peers: &Path) -> io::Result<Vec<WriterName>> {
     let mut all = Vec::new();
     for entry in fs::read_dir(peers)? {
@@ -86,7 +87,7 @@ fn copies(peers: &Path) -> io::Result<Vec<WriterName>> {
     Ok(all)
 }
 
-/// The section of a copy; none where the copy is empty or cannot be used, or changes while it is read.
+/// The section of a copy; none where the copy is empty, cannot be used, or changes while it is read.
 fn section(path: &Path, writer: &WriterName) -> Option<String> {
     let mut file = disk::open(path).ok()?;
     let looks = settled(&file)?;
@@ -106,13 +107,13 @@ fn section(path: &Path, writer: &WriterName) -> Option<String> {
     is_usable.then(|| builder.finish(writer, looks))
 }
 
-/// How a file looks, once a further change of it would show.
+/// The stamp of a file, as soon as a further change of the file would change the stamp.
 fn settled(file: &File) -> Option<Stamp> {
     let looks = stamp(&file.metadata().ok()?);
     let (seconds, nanoseconds) = looks.changed;
     let changed = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // A time that is to come may come again.
+    // The file's time is in the future, so a later change can get the same time.
     if changed > now {
         return None;
     }

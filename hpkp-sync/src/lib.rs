@@ -1,10 +1,11 @@
-//! `hpkp sync`: carries the records of this machine's writers into a store, and those of all other machines into the
-//! directory `peers`. Servers and configuration tests read files alone; this is the program that uses a network.
+//! `hpkp sync`: copies the records of this machine's writers into a store, and the records of all other machines into
+//! the directory `peers`. Servers and config tests read only files; this program is the one that uses the network.
 //!
 //! Data flow: `own` reads this machine's files, a `store` lists its content, `records` compares and joins the two,
-//! `peers` puts the copies in place, `memory` remembers what has been carried, and `heartbeat`s say which writers
-//! run. `mismatch` reports what does not fit together. `index` says where in the copies the records of a host are,
-//! so that servers need not read all of them. `pass` is one pass of all this, `command` what happens around it.
+//! `peers` puts the copies in place, `memory` remembers what has been copied, and `heartbeat`s say which writers
+//! run. `mismatch` reports servers whose keys do not match the pins of another server. `index` says where in the
+//! copies the records of a host are, so that servers need not read all of them. `pass` does all this once, `command`
+//! runs the passes and the command of `--then`.
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +30,7 @@ use std::time::SystemTime;
 
 pub use command::run;
 
-/// In seconds since 1970 UTC. A clock before that is at its beginning.
+/// The time in seconds since 1970 UTC; 0 if the clock is before 1970.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
@@ -40,7 +41,7 @@ fn random(count: usize) -> Vec<u8> {
     let mut bytes = [0; 32];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     if read.is_err() {
-        // Only what tells machines apart depends on it.
+        // The bytes only distinguish machines and runs, so the process id is a sufficient replacement.
         bytes[..4].copy_from_slice(&std::process::id().to_be_bytes());
     }
     bytes[..count.min(32)].to_vec()

@@ -1,5 +1,5 @@
-//! What has been carried to and from a store: the file `hpkp-sync-…` of a directory for records, one for each store.
-//! If it is lost, everything is compared anew.
+//! What has been copied to and from a store: the file `hpkp-sync-…` of a directory for records, one for each store.
+//! If the file is lost, the next pass compares all records again.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -14,47 +14,47 @@ use crate::store::Place;
 const VERSION: u32 = 1;
 const MAX_FILE: u64 = 128 << 20;
 
-/// What has been carried.
+/// What has been copied to and from one store.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Memory {
     v: u32,
-    /// The store, for whoever looks at the file.
+    /// The store; a file of another store is not used.
     store: String,
     /// The writers of this machine.
     pub(crate) own: BTreeMap<String, Carried>,
-    /// The others.
+    /// The writers of other machines.
     pub(crate) peers: BTreeMap<String, Carried>,
 }
 
-/// How far the records of a writer have been carried.
+/// How far the records of a writer have been copied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Carried {
-    /// The state of the store.
+    /// The state of these records in the store.
     pub(crate) mark: String,
     /// The number and the id of the newest event.
     pub(crate) seq: u64,
     pub(crate) last: String,
-    /// How many events there are.
+    /// How many events the writer has.
     pub(crate) events: u64,
-    /// Of a writer of this machine: the number of its last heartbeat. Of another: the length of its copy.
+    /// For a writer of this machine: the number of its last heartbeat. For another writer: the length of its copy.
     pub(crate) number: u64,
-    /// The number of its newest heartbeat in this store that counted.
+    /// The number of the writer's newest accepted heartbeat in this store.
     #[serde(default)]
     pub(crate) beat: u64,
-    /// Of another writer: which records its signature stood for, by their SHA-256. Empty where none was asked for.
+    /// For another writer: the SHA-256 of the records that its signature covers. Empty where none was required.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) signed: String,
 }
 
 impl Memory {
-    /// Where it is for a store.
+    /// The path of the file for a store.
     pub(crate) fn path(directory: &Path, place: &Place) -> PathBuf {
         let digest = Sha256::digest(place.to_string());
         let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         directory.join(format!("hpkp-sync-{name}"))
     }
 
-    /// Reads it. One that is missing or damaged is as good as none.
+    /// Reads the file. A missing or damaged file gives an empty memory.
     pub(crate) fn read(path: &Path, place: &Place) -> Self {
         let mut bytes = Vec::new();
         let read = disk::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
@@ -66,7 +66,7 @@ impl Memory {
         }
     }
 
-    /// Writes it.
+    /// Writes the file.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         disk::replace(path, &serde_json::to_vec(self)?, disk::Access::Owner)
     }

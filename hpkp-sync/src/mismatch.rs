@@ -1,6 +1,6 @@
-//! Finds out whether two servers that changed something at the same moment lock each other's clients out: whether the
-//! keys of each satisfy the pins that clients have noted from the other. The next configuration test checks far more;
-//! this is reported as soon as the records are there.
+//! Detects servers that lock out each other's clients, for instance after both changed something at the same moment:
+//! the keys that one presents must satisfy the pins that clients have noted from the other. The next config test checks
+//! far more; this check reports as soon as the records have arrived.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -15,14 +15,14 @@ use hpkp_server::published::{Contents, Directory, PEERS, SUFFIX};
 use crate::report::{Code, Report};
 use crate::{disk, now};
 
-/// How many are reported one by one.
+/// How many mismatches are reported one by one.
 const MAX: usize = 20;
 
-/// Compares this machine's servers with those whose records have just arrived. With the others the last configuration
-/// test has compared them.
+/// Compares this machine's servers with the servers whose records have just arrived. The last config test has compared
+/// them with all other servers.
 pub(crate) fn look(directory: &Directory, report: &mut Report) {
     let mut contents = Contents::default();
-    // What cannot be read, the servers of this machine say.
+    // The servers of this machine report files that cannot be read.
     let _ = directory.read_own(&mut contents);
     let names: Vec<WriterName> =
         report.received.iter().filter_map(|moved| moved.writer.parse().ok()).collect();
@@ -79,7 +79,7 @@ pub(crate) fn look(directory: &Directory, report: &mut Report) {
     }
 }
 
-/// Whether a certificate satisfies the pins on no path.
+/// Whether a presented certificate fails pin validation (RFC 7469 2.6) on every path.
 fn fails(held: &Published, presented: &Presents) -> bool {
     let is_reached =
         presented.ports.is_empty() || presented.ports.iter().any(|port| held.is_on(*port));

@@ -1,4 +1,4 @@
-//! The files of this machine's writers.
+//! Reads the files of this machine's writers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::disk;
 use crate::records::Records;
 use crate::report::{Code, Report};
 
-/// The records of this machine, and what cannot be read is reported.
+/// The records of each writer of this machine; none where they cannot be used, which is reported.
 pub(crate) fn read(
     directory: &Directory,
     report: &mut Report,
@@ -63,7 +63,7 @@ fn one(path: &Path, writer: &WriterName) -> Result<Records, String> {
     Records::read(bytes, writer).map_err(|error| error.to_string())
 }
 
-/// Which state the files of this machine's writers are in.
+/// Path, length and time of change of the files of this machine's writers, to detect changes.
 pub(crate) fn state(directory: &Directory) -> Vec<(String, u64, i64, i64)> {
     let writers = directory.writers().unwrap_or_default();
     let paths = writers.iter().map(|writer| directory.own_path(writer));

@@ -1,7 +1,8 @@
-//! One pass: this machine's new records into the store, then the others' records out of it, then the heartbeats.
+//! One pass: writes this machine's new records into the store, then copies the records of the other machines, then
+//! evaluates and writes heartbeats.
 //!
-//! What is written is visible in the store before the others' records are listed, so of two machines that do this at
-//! the same time at least one receives what the other has written.
+//! New records are visible in the store before the records of others are listed. So if two machines write at the same
+//! time, at least one of them receives the records of the other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -23,7 +24,7 @@ use crate::signed::Keys;
 use crate::store::{Extent, Outgoing, Piece, Place, Remote, Store, StoreError, Wanted};
 use crate::{disk, index, mismatch, now, own};
 
-/// How often a pass begins anew where the store has changed meanwhile.
+/// How often a pass is tried if the store changes during it.
 const TRIES: u32 = 3;
 
 /// How long to wait for another pass on this directory.
@@ -31,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 type Remotes = BTreeMap<WriterName, Remote>;
 
-/// A pass while it goes on.
+/// The state of a running pass.
 pub(crate) struct Pass<'a> {
     directory: &'a Directory,
     store: &'a mut dyn Store,
@@ -42,7 +43,7 @@ pub(crate) struct Pass<'a> {
     report: &'a mut Report,
 }
 
-/// Does a pass; gives whether all that the store has could be looked at.
+/// Runs a pass. Returns whether the pass could examine the whole content of the store.
 pub(crate) fn run(
     directory: &Directory,
     place: &Place,
@@ -69,8 +70,8 @@ pub(crate) fn run(
     let memory_path = Memory::path(path, place);
     let memory = Memory::read(&memory_path, place);
     let mut pass = Pass { directory, store, memory_path, memory, peers, keys, report };
-    let done = pass.tried();
-    // Also of what has come in spite of an error, and of copies that somebody else has made.
+    let done = pass.run_with_retries();
+    // After errors too: some copies may have arrived, and other programs may have written copies.
     index::refresh(directory, report);
     match done {
         Ok(()) => {
@@ -87,7 +88,7 @@ pub(crate) fn run(
     }
 }
 
-/// Two passes at once would undo each other's memory.
+/// Locks the directory: two passes at the same time would overwrite each other's memory.
 fn locked(path: &Path) -> io::Result<File> {
     let lock = File::options().create(true).append(true).open(path)?;
     disk::lock(&lock, PATIENCE)?;
@@ -95,11 +96,11 @@ fn locked(path: &Path) -> io::Result<File> {
 }
 
 impl Pass<'_> {
-    fn tried(&mut self) -> Result<(), StoreError> {
+    fn run_with_retries(&mut self) -> Result<(), StoreError> {
         let mut attempt = 1;
         loop {
             match self.once() {
-                // Another state than the listed one: look again at whose it is.
+                // The state differs from the listed one: the next attempt finds out who has written.
                 Err(StoreError::Changed(_)) if attempt < TRIES => attempt += 1,
                 done => return done,
             }
@@ -115,7 +116,7 @@ impl Pass<'_> {
         let ready = self.compared(&own, &before)?;
         let has_new = ready.values().any(|(_, fresh)| *fresh > 0);
         let written = if has_new { self.write(&own, &ready, &before) } else { Ok(()) };
-        // Even if this machine may not write, what the others say is to arrive.
+        // The records of others are copied even if this machine is not allowed to write.
         let mut remotes = if has_new { self.store.list()? } else { before.clone() };
         if self.keys.must_be_signed() {
             let beats = remotes.iter_mut().filter(|(writer, _)| !own.contains_key(*writer));
@@ -140,7 +141,7 @@ impl Pass<'_> {
         }
     }
 
-    /// A file of this machine that has been carried before and is gone.
+    /// Reports each file of this machine that was copied into the store before and no longer exists.
     fn look_for_vanished(
         &mut self,
         own: &BTreeMap<WriterName, Option<Records>>,
@@ -149,7 +150,7 @@ impl Pass<'_> {
         let is_gone = |name: &String| {
             name.parse().is_ok_and(|name| gone.contains(&name) && !own.contains_key(&name))
         };
-        // From now on the store's records of it are another machine's.
+        // Writers that are recorded as gone: from now on their records in the store are those of another machine.
         self.memory.own.retain(|name, _| !is_gone(name));
         let known = self.memory.own.keys().filter_map(|name| name.parse::<WriterName>().ok());
         for writer in known.filter(|writer| !own.contains_key(writer)).collect::<Vec<_>>() {
@@ -162,8 +163,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Which writers of this machine may write: the number of their last event that the store has, and how many
-    /// are new.
+    /// The writers of this machine that may write: for each, the number of its last event in the store, and how many
+    /// events are new.
     fn compared(
         &mut self,
         own: &BTreeMap<WriterName, Option<Records>>,
@@ -187,8 +188,8 @@ impl Pass<'_> {
         Ok(ready)
     }
 
-    /// The number of the newest event of a writer of this machine that the store has; an error where what the store
-    /// has is not this machine's.
+    /// The number of the newest event in the store of a writer of this machine; an error where the records in the store
+    /// are not those of this machine.
     fn last_in_store(
         &mut self,
         writer: &WriterName,
@@ -221,7 +222,7 @@ impl Pass<'_> {
             Ok(())
         })?;
         let stored = stored.unwrap_or_else(|| Ok(Vec::new()));
-        Ok(judged(writer, own, stored, &known).map(|(last, note)| {
+        Ok(compare_own(writer, own, stored, &known).map(|(last, note)| {
             if let Some(text) = note {
                 self.report.writer(Code::StoreWentBack, writer, text);
             }
@@ -258,7 +259,7 @@ impl Pass<'_> {
         for one in outgoing {
             let seq = own.get(one.writer).and_then(Option::as_ref).and_then(Records::newest);
             let carried = Carried {
-                // The next pass reads what has been written: a store may have gone back meanwhile.
+                // Without a mark the next pass reads the written records again: a store may have gone back meanwhile.
                 mark: if one.fresh.is_empty() { one.mark.to_owned() } else { String::new() },
                 seq: seq.map_or(0, |newest| newest.seq),
                 last: one.beat.last.clone(),
@@ -292,7 +293,7 @@ impl Pass<'_> {
         };
         Some(Heartbeat {
             writer: writer.to_string(),
-            // Not from 1 on in a store that is new: the others remember how far the numbers in the old one went.
+            // Numbers must not begin at 1 in a new store: other machines remember the highest number of the old one.
             number: in_store.max(known).saturating_add(1).max(u64::try_from(now()).unwrap_or(0)),
             at: now(),
             events: records.lines.len() as u64,
@@ -302,7 +303,7 @@ impl Pass<'_> {
         })
     }
 
-    /// Copies the others' records.
+    /// Copies the records of other machines.
     fn pull(
         &mut self,
         own: &BTreeMap<WriterName, Option<Records>>,
@@ -331,7 +332,7 @@ impl Pass<'_> {
         read.map(drop)
     }
 
-    /// Reads records, and puts the copies in place; gives the writers whose records must be read as a whole.
+    /// Reads records and puts the copies in place. Returns the writers whose records must be read again as a whole.
     fn receive(
         &mut self,
         wanted: &[Wanted],
@@ -353,7 +354,7 @@ impl Pass<'_> {
             }
             Ok(())
         });
-        // What came before an error is whole.
+        // Copies that were written before an error are complete.
         match peers.commit() {
             Ok(()) => {
                 for (writer, mut carried, new) in taken {
@@ -371,7 +372,7 @@ impl Pass<'_> {
         read.map(|()| again)
     }
 
-    /// What is to be read of a writer: nothing, where the copy is that of the store.
+    /// The records to read of a writer; none where the copy is up to date.
     fn wanted(&self, writer: &WriterName, remote: &Remote) -> Option<Wanted> {
         let known = self.memory.peers.get(writer.as_str());
         let known = known.filter(|known| self.peers.len(writer) == Some(known.number));
@@ -381,14 +382,15 @@ impl Pass<'_> {
         }
         Some(Wanted {
             writer: writer.clone(),
-            // With the last one that is known, which must still be the same. Without a mark something was wrong.
+            // The last known record is read again, to check that it is unchanged. A copy without a mark had an error,
+            // so all records are read.
             from: known.filter(|known| !known.mark.is_empty()).map(|known| known.seq),
             mark: remote.mark.clone(),
             known: known.map_or_else(String::new, |known| known.mark.clone()),
         })
     }
 
-    /// Writers whose records the store has lost.
+    /// Reports writers whose records are no longer in the store.
     fn look_for_lost(&mut self, remotes: &Remotes, gone: &BTreeSet<&WriterName>) {
         let is_lost = |name: &String| {
             let writer: Option<WriterName> = name.parse().ok();
@@ -401,13 +403,13 @@ impl Pass<'_> {
         }
     }
 
-    /// Notes whose heartbeats are new.
+    /// Records which writers have a new heartbeat.
     fn hear(&mut self, own: &BTreeMap<WriterName, Option<Records>>, remotes: &Remotes) {
         let path = Path::new(self.directory.path()).join(heard::FILE);
         let mut all = match read_heard(&path) {
             Ok(all) => all,
             Err(text) => {
-                // Written anew it would make every silence begin now.
+                // If the file were replaced, every writer would count as heard from now.
                 let text = format!(
                     "\"{}\" cannot be used, so no heartbeat counts: {text}; to fix: remove the file",
                     path.display()
@@ -445,7 +447,7 @@ impl Pass<'_> {
                         known.beat = beat.number;
                     }
                 }
-                // Why there is no newer copy has been said.
+                // The reason why there is no newer copy is already reported.
                 None if self.report.names(writer) => {}
                 None => self.report.writer(
                     Code::PeerWentBack,
@@ -464,7 +466,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether a heartbeat is newer than the one that was heard. In another store a later one may have been heard.
+    /// Whether a heartbeat is newer than the last accepted one, which may have come through another store. A number
+    /// below the last one of this store is a finding.
     fn is_new(&mut self, writer: &WriterName, beat: &Heartbeat, heard: Option<&Heard>) -> bool {
         let heard = heard.map(|heard| heard.number);
         let before = match self.memory.peers.get(writer.as_str()) {
@@ -482,7 +485,7 @@ impl Pass<'_> {
         heard.is_none_or(|heard| beat.number > heard)
     }
 
-    /// Whether the copy of a writer has an event.
+    /// The id `last`, if the copy of the writer contains this event.
     fn copy_has(&self, writer: &WriterName, last: &str) -> Option<EventId> {
         let id: EventId = last.parse().ok()?;
         let known = self.memory.peers.get(writer.as_str())?;
@@ -497,9 +500,9 @@ impl Pass<'_> {
     }
 }
 
-/// Compares a file of this machine with what the store has under its name: the number up to which the store has it, and
-/// what is to be noted.
-fn judged(
+/// Compares a file of this machine with the records that the store has under its name. Returns the number of the newest
+/// record in the store, and a note if the store has gone back.
+fn compare_own(
     writer: &WriterName,
     own: &Records,
     stored: Result<Vec<u8>, String>,
@@ -536,23 +539,23 @@ fn judged(
     Ok((Some(newest.seq), note))
 }
 
-/// What must be signed, and the heartbeat that signs it.
+/// The keys that verify records, and what the store has of the writer, with its signed heartbeat.
 struct Signed<'a> {
     keys: &'a Keys,
     remote: Option<&'a Remote>,
 }
 
-/// What became of records that were read.
+/// The result of taking over the records that were read.
 enum Taken {
-    /// There is a copy: of which writer, what is to be remembered, and how many records are new.
+    /// The copy is written: its writer, the new state for the memory, and the number of new records.
     Copied(String, Carried, usize),
-    /// What was read does not join what is known.
+    /// The records do not follow the known ones, so all of them must be read again.
     Again(WriterName),
-    /// They are of no use.
+    /// The records cannot be used; the reason is reported.
     Refused,
 }
 
-/// Takes over what was read of a writer.
+/// Takes over the records that were read of a writer.
 fn take(
     peers: &mut Peers,
     report: &mut Report,
@@ -585,14 +588,14 @@ fn take(
     }
     let old = match (peers.read(&writer), extent) {
         (Ok(old), _) => old,
-        // Such a copy is of no use; what the store has is better.
+        // The copy cannot be read; the complete records of the store replace it.
         (Err(_), Extent::Whole) => None,
         (Err(_), _) => return Taken::Again(writer),
     };
     copied(peers, report, writer, (old, stored, extent), (mark, signed))
 }
 
-/// Joins a copy and what the store has.
+/// Joins a copy with the records of the store and writes the result.
 fn copied(
     peers: &mut Peers,
     report: &mut Report,
@@ -617,10 +620,10 @@ fn copied(
         return Taken::Refused;
     };
     let Some(Newest { seq, id }) = all.newest() else { return Taken::Refused };
-    // What is newer than the heartbeat is signed by the next one.
+    // Records that are newer than the heartbeat are left out; the next heartbeat signs them.
     is_right &= highest == all.newest();
     let new = all.lines.len().saturating_sub(before);
-    // One of another length was cut off, or has been touched by somebody else.
+    // A copy of another length was cut off, or changed by another program.
     if new > 0 || before != all.lines.len() || peers.len(&writer) != Some(all.bytes.len() as u64) {
         match peers.put(&writer, &all) {
             Ok(()) => {}
@@ -640,14 +643,14 @@ fn copied(
         }
     }
     let (events, number) = (all.lines.len() as u64, all.bytes.len() as u64);
-    // As long as something is wrong, each pass finds it.
+    // Without a mark the next pass compares again, so that a lasting error is reported by each pass.
     let mark = if is_right { mark } else { String::new() };
     let last = id.to_string();
     let carried = Carried { mark, seq, last, events, number, beat: 0, signed: sha256 };
     Taken::Copied(writer.to_string(), carried, new)
 }
 
-/// Whether the store still has what a copy has; if not, it is reported.
+/// Whether the store still has all records of a copy; reports the reason if not.
 fn compare(
     report: &mut Report,
     writer: &WriterName,
@@ -675,7 +678,7 @@ fn compare(
     }
 }
 
-/// The file that says when others were last heard from; none is as good as an empty one.
+/// Reads the file with the last heartbeat of each writer. A missing file gives no heartbeats.
 fn read_heard(path: &Path) -> Result<AllHeard, String> {
     let bytes = if_there(disk::read(path, heard::MAX_FILE));
     match bytes.map_err(|error| hpkp_cli::sync::os(&error))? {

@@ -1,5 +1,5 @@
-//! Copies of other machines' files: written whole, on the disk before they are used, and never with
-//! fewer records than before.
+//! Copies of other machines' files: replaced as a whole, synced to the disk before they are used, and never with fewer
+//! records than before.
 
 use std::fs::{self, File};
 use std::io;
@@ -14,11 +14,11 @@ use hpkp_server::published::{MAX_NAMES, PEERS, SUFFIX};
 use crate::disk;
 use crate::records::Records;
 
-/// From how many files on the whole file system is written to the disk at once.
+/// With more files than this, one syncfs of the whole file system replaces a sync of each file.
 const MANY: usize = 16;
 
-/// The most bytes of all copies together: what the commands read. Whoever may write into the store must not fill the
-/// disk on which the server keeps its own records.
+/// The most bytes of all copies together, which is also the most that the commands read. A machine that may write into
+/// the store must not be able to fill the disk on which the server keeps its own records.
 const MAX_BYTES: u64 = 2_000_000_000;
 
 /// Why a copy was not written.
@@ -36,19 +36,19 @@ impl From<io::Error> for PutError {
     }
 }
 
-/// The directory `peers`, and files that wait for their names there.
+/// The directory `peers`, and the new files there that do not have their final names yet.
 #[derive(Debug)]
 pub(crate) struct Peers {
     path: PathBuf,
     waiting: Vec<PathBuf>,
-    /// The first of them, open.
+    /// The first of the waiting files, open.
     first: Vec<File>,
-    /// How many copies there are, and how long they are together, once it was asked for.
+    /// The number of copies and their total bytes; none until they are needed.
     total: Option<(usize, u64)>,
 }
 
 impl Peers {
-    /// Opens the directory, or makes it.
+    /// Opens the directory, or creates it.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(PEERS);
         match fs::DirBuilder::new().mode(0o755).create(&path) {
@@ -65,12 +65,12 @@ impl Peers {
         self.path.join(format!("{writer}{SUFFIX}"))
     }
 
-    /// The length of a copy; none where there is none.
+    /// The length of the writer's copy; none without a copy.
     pub(crate) fn len(&self, writer: &WriterName) -> Option<u64> {
         fs::symlink_metadata(self.file(writer)).ok().map(|found| found.len())
     }
 
-    /// A copy; none where there is none, or an empty one.
+    /// The records of the writer's copy; none where the copy is missing or empty.
     pub(crate) fn read(&self, writer: &WriterName) -> Result<Option<Records>, String> {
         let bytes = if_there(disk::read(&self.file(writer), MAX_FILE));
         let bytes = bytes.map_err(|error| hpkp_cli::sync::os(&error))?;
@@ -79,7 +79,7 @@ impl Peers {
         Ok((!records.lines.is_empty()).then_some(records))
     }
 
-    /// Writes a copy, which gets its name with [`Peers::commit`].
+    /// Writes a copy under a temporary name. [`Peers::commit`] renames it.
     pub(crate) fn put(&mut self, writer: &WriterName, records: &Records) -> Result<(), PutError> {
         let path = self.file(writer);
         let before = self.len(writer);
@@ -95,14 +95,14 @@ impl Peers {
         let file = disk::write_beside(&path, &records.bytes, disk::Access::All)?;
         self.total = Some((files, bytes));
         self.waiting.push(path);
-        // A process may not have thousands of files open.
+        // The system limits how many files a process may have open.
         if self.first.len() < MANY {
             self.first.push(file);
         }
         Ok(())
     }
 
-    /// The number of all copies and their bytes.
+    /// The number of all copies and their total bytes.
     fn total(&mut self) -> io::Result<(usize, u64)> {
         if let Some(total) = self.total {
             return Ok(total);
@@ -115,7 +115,7 @@ impl Peers {
         Ok(total)
     }
 
-    /// When this returns, all copies that were written are on the disk under their names.
+    /// Renames all written copies to their final names. On success they are on the disk.
     pub(crate) fn commit(&mut self) -> io::Result<()> {
         let (waiting, files) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.first));
         let (Some(path), Some(file)) = (waiting.first(), files.first()) else { return Ok(()) };

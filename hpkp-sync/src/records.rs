@@ -1,4 +1,4 @@
-//! The records of one writer: a list of them, and what two states have in common.
+//! The records of one writer: reads them, compares two states of them, and joins the two.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,21 +11,21 @@ use hpkp_core::published::{Body, Event, EventId, WriterName};
 pub(crate) struct Line {
     /// The number of its event.
     pub(crate) seq: u64,
-    /// Its id.
+    /// The id of its event.
     pub(crate) id: EventId,
-    /// Where it is, without its line feed.
+    /// The bytes of the line, without its line feed.
     place: Range<usize>,
 }
 
 /// The lines of a file that has been read.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    /// The whole lines; what was never finished is left out.
+    /// The complete lines; an unfinished last line is left out.
     pub(crate) bytes: Vec<u8>,
     pub(crate) lines: Vec<Line>,
-    /// Which file it is, where its first line says it.
+    /// The instance of the file, if its first line states it.
     pub(crate) instance: Option<String>,
-    /// Which writers it says are gone.
+    /// The writers that the file records as gone.
     pub(crate) gone: Vec<WriterName>,
 }
 
@@ -40,7 +40,7 @@ impl Records {
     /// Reads the file of a writer.
     ///
     /// # Errors
-    /// A line is no event of this writer, or a limit is exceeded.
+    /// A line is not an event of this writer, or a limit is exceeded.
     pub(crate) fn read(mut bytes: Vec<u8>, writer: &WriterName) -> Result<Self, FileError> {
         let (mut lines, mut instance, mut gone) = (Vec::new(), None, Vec::new());
         let mut at = 0;
@@ -63,7 +63,7 @@ impl Records {
 
     /// The text of a line.
     pub(crate) fn text(&self, line: &Line) -> &str {
-        // Events are texts.
+        // Events are UTF-8.
         self.bytes
             .get(line.place.clone())
             .and_then(|text| std::str::from_utf8(text).ok())
@@ -80,7 +80,7 @@ impl Records {
         self.lines.iter().map(|line| line.id).collect()
     }
 
-    /// The lines of events with certain numbers and ids alone.
+    /// Only the lines of events whose number and id are wanted.
     pub(crate) fn only(self, is_wanted: impl Fn(u64, EventId) -> bool) -> Self {
         if self.lines.iter().all(|line| is_wanted(line.seq, line.id)) {
             return self;
@@ -110,7 +110,7 @@ impl Records {
         self.lines.iter().rev().find(|line| line.seq == seq).map(|line| line.id)
     }
 
-    /// Whether a number is that of different events in the two, or they are different files.
+    /// Whether the two have different events with the same number, or come from different files.
     pub(crate) fn contradicts(&self, other: &Self) -> bool {
         if matches!((&self.instance, &other.instance), (Some(one), Some(other)) if one != other) {
             return true;
@@ -120,8 +120,7 @@ impl Records {
         other.lines.iter().any(|line| numbered.get(&line.seq).is_some_and(|id| *id != line.id))
     }
 
-    /// All that either has: the lines of `self` first, then those that only `other` has. Nothing that was known is
-    /// lost by it.
+    /// Joins both: all lines of `self`, followed by the lines that only `other` has. So no known record is lost.
     pub(crate) fn united(self, other: Self) -> Self {
         if other.bytes.starts_with(&self.bytes) {
             return other;

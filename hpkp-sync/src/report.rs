@@ -10,33 +10,33 @@ use crate::store::StoreError;
 /// What is wrong. The names are API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Code {
-    /// An error of the store; its code is its own.
+    /// An error of the store, with the code of that error.
     Store(&'static str),
     /// A file of this machine cannot be read.
     OwnUnreadable,
-    /// A file of this machine is gone, or is older than what the store has of it.
+    /// A file of this machine is gone, or is older than its records in the store.
     OwnOlder,
-    /// Somebody else writes under the name of a writer of this machine.
+    /// Another machine writes under the name of a writer of this machine.
     NameTaken,
-    /// The store lacked records of this machine that it had before. They have been written again.
+    /// The store lacked records of this machine that it had before. This pass wrote them again.
     StoreWentBack,
     /// The store lacks records of another writer that it had before.
     PeerWentBack,
     /// Two machines write under one name.
     PeerDiverged,
-    /// The store has something that is no record.
+    /// The store has a record or a heartbeat that is invalid.
     PeerDamaged,
-    /// The file with the heartbeats that were heard cannot be read.
+    /// The file with the received heartbeats cannot be read.
     HeardUnreadable,
     /// A copy cannot be written.
     PeerUnwritable,
-    /// Records that are not signed as `peers.keys` asks for; the code is that of the refusal.
+    /// Records are not signed as `peers.keys` requires, with the code of the refusal.
     Signature(&'static str),
-    /// A key for signatures, or the file with those of the others, cannot be used.
+    /// The key of this machine, or the file with the keys of other machines, cannot be used.
     KeysUnusable,
-    /// More than servers read.
+    /// The copies exceed what servers read.
     Limit,
-    /// What another server presents and what clients have noted do not fit together.
+    /// The keys of one server do not match the pins that clients have noted from another.
     Mismatch,
     /// The command failed.
     Command,
@@ -51,7 +51,7 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    /// Its name.
+    /// The name of the code.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Store(code) => code,
@@ -76,10 +76,10 @@ impl Code {
         }
     }
 
-    /// How the program ends with it.
+    /// The exit status of the program after this finding.
     const fn exit(self) -> Exit {
         match self {
-            // It has been put right.
+            // This pass has repaired it.
             Self::StoreWentBack => Exit::Fine,
             Self::Mismatch | Self::Command => Exit::No,
             _ => Exit::Undetermined,
@@ -87,7 +87,7 @@ impl Code {
     }
 }
 
-/// What is wrong, about whom.
+/// A finding: what is wrong, and with which writer.
 #[derive(Debug, Serialize)]
 pub(crate) struct Finding {
     code: &'static str,
@@ -96,7 +96,7 @@ pub(crate) struct Finding {
     text: String,
 }
 
-/// What was carried for a writer.
+/// How many records of a writer were copied.
 #[derive(Debug, Serialize)]
 pub(crate) struct Moved {
     pub(crate) writer: String,
@@ -112,7 +112,7 @@ pub(crate) struct Report {
     pub(crate) findings: Vec<Finding>,
     /// How many other writers the store has.
     pub(crate) others: usize,
-    /// Whether the store was looked at as a whole.
+    /// Whether the pass examined the whole store.
     pub(crate) has_looked: bool,
     /// How the command ended.
     pub(crate) command: Option<i32>,
@@ -130,7 +130,7 @@ impl Report {
         self.finding(code, Some(writer), text.into());
     }
 
-    /// Whether something is wrong with a writer.
+    /// Whether there is a finding about a writer.
     pub(crate) fn names(&self, writer: &WriterName) -> bool {
         self.findings.iter().any(|one| one.writer.as_deref() == Some(writer.as_str()))
     }
@@ -143,7 +143,7 @@ impl Report {
     fn finding(&mut self, code: Code, writer: Option<&WriterName>, text: String) {
         self.exit = self.exit.and(code.exit());
         let writer = writer.map(ToString::to_string);
-        // A pass that is tried again finds the same again.
+        // A repeated pass finds the same things again.
         let is_known =
             |one: &Finding| one.code == code.as_str() && one.writer == writer && one.text == text;
         if !self.findings.iter().any(is_known) {
@@ -151,7 +151,7 @@ impl Report {
         }
     }
 
-    /// What the next pass of the same run did.
+    /// Adds the report of the next pass of the same run.
     pub(crate) fn then(&mut self, next: Self) {
         self.written.extend(next.written);
         self.received.extend(next.received);
@@ -161,20 +161,20 @@ impl Report {
         self.exit = self.exit.and(next.exit);
     }
 
-    /// Whether the check of this machine would not know what its own servers have published, or what the others
-    /// have and the store says.
+    /// Whether a check on this machine would lack records: some that its own servers have published, or some of other
+    /// machines that are in the store.
     pub(crate) fn hides_records(&self) -> bool {
         let hiding = [Code::OwnOlder, Code::NameTaken, Code::PeerUnwritable, Code::Limit];
         let hiding = hiding.map(Code::as_str);
         self.findings.iter().any(|finding| hiding.contains(&finding.code))
     }
 
-    /// How the program ends.
+    /// The exit status of the program.
     pub(crate) const fn exit(&self) -> Exit {
         self.exit
     }
 
-    /// Reports the findings to whoever reads standard error.
+    /// Writes the findings to standard error.
     pub(crate) fn complain(&self) {
         for finding in &self.findings {
             let writer =
@@ -183,7 +183,7 @@ impl Report {
         }
     }
 
-    /// Whether there is nothing to be said.
+    /// Whether nothing was copied and nothing is wrong.
     pub(crate) fn is_quiet(&self) -> bool {
         self.written.is_empty() && self.received.is_empty() && self.findings.is_empty()
     }

@@ -1,10 +1,9 @@
-//! Signatures of records: who may write under which name, whoever runs the store.
+//! Signatures of records: which machine may write under which name, independent of who runs the store.
 //!
-//! Each machine signs with an Ed25519 key of OpenSSH what its writer's heartbeat stands for: the number of the
-//! heartbeat, and all events by their ids. The signature is OpenSSH's own (`ssh-keygen -Y`, namespace
-//! [`NAMESPACE`]) of the text that [`Statement::text`] gives. The file [`KEYS`] of a directory for records says whose
-//! key counts for which writer, in OpenSSH's format of allowed signers (ssh-keygen(1)), whose principals are names of
-//! writers.
+//! Each machine signs its writer's heartbeat with an Ed25519 key of OpenSSH: the number of the heartbeat, and all
+//! events by their ids. The signature has OpenSSH's own format (`ssh-keygen -Y`, namespace [`NAMESPACE`]) and signs the
+//! text that [`Statement::text`] returns. The file [`KEYS`] of a directory for records lists which key is valid for
+//! which writer, in OpenSSH's format of allowed signers (ssh-keygen(1)). The principals are names of writers.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -29,10 +28,10 @@ use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey, Signature, SshSig};
 use crate::allowed::{self, Allowed};
 use crate::disk;
 
-/// What the signatures are for, so that none of another purpose counts.
+/// The namespace of the signatures, so that a signature for another purpose is refused.
 pub const NAMESPACE: &str = "hpkp-records";
 
-/// The file with the keys of the others, in a directory for records. Where there is none, nothing need be signed.
+/// The file with the keys of other machines, in a directory for records. Without it no signature is required.
 pub const KEYS: &str = "peers.keys";
 
 /// The largest file with a private key, in bytes.
@@ -50,13 +49,13 @@ const MAX_SIGNATURE: usize = 4_096;
 /// What is signed: a heartbeat of a writer, and its events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement<'a> {
-    /// Whose.
+    /// The writer.
     pub writer: &'a WriterName,
     /// The number of the heartbeat.
     pub number: u64,
     /// The numbers of the events.
     pub seqs: &'a Ranges,
-    /// The SHA-256 of their ids, in the order of their numbers, each as 32 digits with a line feed.
+    /// The SHA-256 of the events' ids in the order of their numbers, each as 32 digits with a line feed.
     pub sha256: &'a str,
 }
 
@@ -76,12 +75,12 @@ impl Statement<'_> {
     }
 }
 
-/// What goes along with a heartbeat that is signed.
+/// The part of a heartbeat that signs it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
     /// The numbers of the events that are signed, as in `1-20,22`.
     pub events: String,
-    /// The SHA-256 of their ids.
+    /// The SHA-256 of the events' ids.
     pub sha256: String,
     /// The signature, as `ssh-keygen -Y sign` writes it.
     pub signature: String,
@@ -92,7 +91,7 @@ pub struct Signed {
 pub struct Ranges(Vec<(u64, u64)>);
 
 impl Ranges {
-    /// Of numbers in ascending order.
+    /// The ranges of numbers in ascending order.
     fn of(seqs: impl Iterator<Item = u64>) -> Self {
         let mut ranges: Vec<(u64, u64)> = Vec::new();
         for seq in seqs {
@@ -118,7 +117,7 @@ impl Ranges {
         Some(Self(ranges))
     }
 
-    /// Whether a number is among them.
+    /// Whether a number is in one of the ranges.
     #[must_use]
     pub fn contains(&self, seq: u64) -> bool {
         let at = self.0.partition_point(|(_, last)| *last < seq);
@@ -219,7 +218,7 @@ impl Signer {
     }
 }
 
-/// Whose key counts for which writer.
+/// The keys that are valid for each writer.
 #[derive(Debug)]
 pub struct PeerKeys {
     allowed: Vec<Allowed>,
@@ -229,7 +228,7 @@ pub struct PeerKeys {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Covered {
     seqs: Ranges,
-    /// How many of the events that were looked at it does not cover.
+    /// How many of the checked events are not covered.
     pub unsigned: usize,
 }
 
@@ -245,7 +244,7 @@ impl PeerKeys {
     /// Reads the file of a directory for records. None where there is no such file.
     ///
     /// # Errors
-    /// [`SignatureError::Keys`]: nobody's records may be taken then.
+    /// [`SignatureError::Keys`]: in this case no records may be taken over.
     pub fn read(path: &Path) -> Result<Option<Self>, SignatureError> {
         let error = |why: String| SignatureError::Keys(path.display().to_string(), why);
         let found = if_there(read(path, MAX_KEYS)).map_err(|why| error(os(&why)))?;
@@ -262,19 +261,19 @@ impl PeerKeys {
         Ok(Some(Self { allowed }))
     }
 
-    /// Whether some key counts for a writer.
+    /// Whether the file has a key for a writer.
     #[must_use]
     pub fn knows(&self, writer: &WriterName) -> bool {
         self.allowed.iter().any(|one| one.is_for(writer.as_str()))
     }
 
-    /// Which of the events of `writer`, of whatever source, its heartbeat with this number and signature stands
-    /// for. Only these may be taken over.
+    /// Which events of `writer` its heartbeat with this number and signature covers, wherever the events come from.
+    /// Only these may be taken over.
     ///
     /// `now` is in seconds since 1970 UTC.
     ///
     /// # Errors
-    /// Why none may.
+    /// Why none may be taken over.
     pub fn verify(
         &self,
         (writer, number): (&WriterName, u64),
@@ -288,7 +287,7 @@ impl PeerKeys {
         let signed = signed.ok_or(Refusal::Unsigned)?;
         let seqs = Ranges::read(&signed.events).ok_or(Refusal::Malformed)?;
         self.verify_statement((writer, number), signed, &seqs, now)?;
-        // The signature is right. What it stands for?
+        // The signature is valid. Now compare what it covers.
         let mut all = distinct(events);
         let count = all.len();
         all.retain(|(seq, _)| seqs.contains(*seq));
@@ -298,11 +297,11 @@ impl PeerKeys {
         Ok(Covered { unsigned: count - all.len(), seqs })
     }
 
-    /// Whether a heartbeat is signed by a key of its writer, whatever it stands for: for whoever knows already that
-    /// the copy at hand has the same [`Signed::sha256`].
+    /// Whether a key of the writer has signed a heartbeat, without a look at the events: for callers that know that
+    /// their copy has the same [`Signed::sha256`].
     ///
     /// # Errors
-    /// Why it does not count.
+    /// Why the heartbeat is refused.
     pub fn vouches(
         &self,
         (writer, number): (&WriterName, u64),
@@ -355,30 +354,30 @@ impl PeerKeys {
 /// Why records of a writer are not taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// No key counts for it.
+    /// No key is valid for the writer.
     #[error("peers.keys has no key for this writer")]
     UnknownWriter,
-    /// Its heartbeat has no signature.
+    /// The heartbeat has no signature.
     #[error("the records are not signed")]
     Unsigned,
-    /// The signature is no text that can be read.
+    /// The signature cannot be read.
     #[error("the signature cannot be read")]
     Malformed,
-    /// The signature is of another namespace.
+    /// The signature has another namespace.
     #[error("the signature is for another purpose than hpkp-records")]
     OtherPurpose,
-    /// It is by a key that does not count for this writer.
+    /// The signature is by a key that is not valid for this writer.
     #[error("the signature is by a key that peers.keys does not have for this writer")]
     OtherKey,
-    /// It is by a key that does not count at this time, or not for records.
+    /// The signature is by a key that is not valid at this time, or not for records.
     #[error(
         "the signature is by a key that peers.keys does not allow for hpkp-records at this time"
     )]
     NotValidNow,
-    /// It is wrong: the heartbeat was changed, or is of another writer.
+    /// The signature is wrong: the heartbeat was changed, or belongs to another writer.
     #[error("the signature is wrong: the heartbeat was changed, or belongs to another writer")]
     Invalid,
-    /// It is right, and stands for other events: some lack or were changed.
+    /// The signature is valid but covers other events: some are missing or were changed.
     #[error("the signature covers other records: some are missing in the store, or were changed")]
     OtherContent,
 }
@@ -399,16 +398,16 @@ impl Refusal {
 /// Why nothing can be signed or verified.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// A private key cannot be used: its file, and why.
+    /// A private key cannot be used: its file, and the reason.
     #[error("cannot sign with \"{}\": {}", Excerpt::new(.0), .1)]
     Key(String, String),
-    /// The file of the others' keys cannot be used: which, and why.
+    /// The file with the keys of other machines cannot be used: its path, and the reason.
     #[error("cannot use \"{}\": {}; no records of other machines are taken over", Excerpt::new(.0), .1)]
     Keys(String, String),
     /// The numbers of the events have too many gaps.
     #[error("cannot sign: the numbers of the records have more than {MAX_RANGES} gaps")]
     TooManyGaps,
-    /// OpenSSL does not sign.
+    /// OpenSSL fails to sign.
     #[error("cannot sign: OpenSSL fails")]
     Library,
 }
@@ -448,7 +447,7 @@ mod tests {
             self.dir.path().join(name)
         }
 
-        /// A new key of the real ssh-keygen; its public half.
+        /// Creates a key with the real ssh-keygen. Returns the public key.
         fn key(&self, name: &str) -> String {
             let made = Command::new("ssh-keygen")
                 .args(["-q", "-t", "ed25519", "-N", "", "-C", "a comment", "-f"])
@@ -478,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_machine_has_signed_is_verified() {
+    fn only_unchanged_events_with_a_key_of_their_writer_are_verified() {
         let machine = Machine::new();
         let public = machine.key("web-2");
         let keys = machine.keys(&[format!("web-2,web-2.command {public}")]);
@@ -492,7 +491,7 @@ mod tests {
         let covered = verify("web-2", 7, Some(&signed), &all).expect("right");
         assert!(covered.has(3) && !covered.has(4) && covered.has(9) && !covered.has(10));
         assert_eq!(covered.unsigned, 0);
-        // What is not signed is counted, and nothing that is may lack or be another.
+        // Unsigned events are counted. No signed event may be missing or changed.
         let more = events(&[1, 2, 3, 4, 5, 9, 10]);
         assert_eq!(verify("web-2", 7, Some(&signed), &more).expect("right").unsigned, 2);
         for less in [&[1, 2, 3, 5][..], &[], &[2, 3, 5, 9]] {
@@ -502,11 +501,11 @@ mod tests {
         let mut other = all.clone();
         other[2].1 = events(&[77])[0].1;
         assert_eq!(verify("web-2", 7, Some(&signed), &other), Err(Refusal::OtherContent));
-        // Of the same number there are two.
+        // Two events have the same number.
         other = all.clone();
         other.push((3, events(&[77])[0].1));
         assert_eq!(verify("web-2", 7, Some(&signed), &other), Err(Refusal::OtherContent));
-        // An older heartbeat under a new number, and that of another writer.
+        // An older heartbeat under a new number, and the heartbeat of another writer.
         assert_eq!(verify("web-2", 8, Some(&signed), &all), Err(Refusal::Invalid));
         assert_eq!(verify("web-2.command", 7, Some(&signed), &all), Err(Refusal::Invalid));
         assert_eq!(verify("web-3", 7, Some(&signed), &all), Err(Refusal::UnknownWriter));
@@ -527,7 +526,7 @@ mod tests {
             changed(&|signed| signed.signature = "x".repeat(9_999)),
             Err(Refusal::Malformed)
         );
-        // Another key, though one of the fleet.
+        // The key of another machine of the fleet.
         let other = machine.key("web-3");
         let keys = machine.keys(&[format!("web-3 {other}"), format!("web-2 {public}")]);
         let signed = machine.signer("web-3").sign(&web_2, 7, all.iter().copied()).expect("signed");
@@ -535,9 +534,8 @@ mod tests {
         assert_eq!(found, Err(Refusal::OtherKey));
     }
 
-    /// Both ways, with the program that everybody has.
     #[test]
-    fn ssh_keygen_agrees() {
+    fn ssh_keygen_verifies_our_signatures_and_we_verify_its() {
         let machine = Machine::new();
         let public = machine.key("web-2");
         let keys = machine.keys(&[format!("web-2 namespaces=\"{NAMESPACE}\" {public}")]);
@@ -576,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_counts_at_its_time() {
+    fn a_key_is_valid_only_at_its_time_and_for_its_namespace() {
         let machine = Machine::new();
         let public = machine.key("web-2");
         let (web_2, all) = (name("web-2"), events(&[1]));
@@ -592,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_cannot_be_used() {
+    fn unsafe_or_invalid_key_files_are_refused() {
         let machine = Machine::new();
         let public = machine.key("web-2");
         assert!(PeerKeys::read(&machine.path(KEYS)).expect("none").is_none());

@@ -1,4 +1,4 @@
-//! Signatures in a pass: this machine signs its heartbeats, and copies only what the others have
+//! Signatures in a pass: signs the heartbeats of this machine, and limits the copies to records that their writers have
 //! signed.
 
 use std::collections::HashSet;
@@ -13,30 +13,30 @@ use crate::report::{Code, Report};
 use crate::signature::{KEYS, PeerKeys, Refusal, SignatureError, Signer};
 use crate::store::Remote;
 
-/// The keys of a pass.
+/// The keys that a pass uses.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     signer: Option<Signer>,
-    /// None where nothing need be signed.
+    /// None where no signature is required.
     peers: Option<PeerKeys>,
 }
 
 impl Keys {
-    /// Reads the key of this machine, if it has one, and those of the others.
+    /// Reads the key of this machine, if it has one, and the keys of other machines.
     ///
     /// # Errors
-    /// One of them cannot be used.
+    /// A key or a file of keys cannot be used.
     pub(crate) fn read(directory: &Path, own: Option<&Path>) -> Result<Self, SignatureError> {
         let signer = own.map(Signer::read).transpose()?;
         Ok(Self { signer, peers: PeerKeys::read(&directory.join(KEYS))? })
     }
 
-    /// Whether records of others must be signed.
+    /// Whether the records of other machines must be signed.
     pub(crate) const fn must_be_signed(&self) -> bool {
         self.peers.is_some()
     }
 
-    /// Signs a heartbeat, where this machine has a key.
+    /// Signs a heartbeat, if this machine has a key.
     pub(crate) fn sign(
         &self,
         writer: &WriterName,
@@ -53,9 +53,9 @@ impl Keys {
         beat
     }
 
-    /// The records of another writer that its heartbeat has signed, and the SHA-256 that stands for them; all, where
-    /// nothing need be signed. What is `known` stays: the writer may have compacted it away, or somebody has put an
-    /// old heartbeat back. None where none may be taken over; what is wrong is reported.
+    /// The records of another writer that its heartbeat signs, and their SHA-256. All records if no signature is
+    /// required. Records in `known` are kept even if the heartbeat does not sign them: the writer may have compacted
+    /// its file, or somebody has restored an old heartbeat. None if no records may be taken over, which is reported.
     pub(crate) fn taken(
         &self,
         writer: &WriterName,
@@ -90,8 +90,8 @@ impl Keys {
         }
     }
 
-    /// Whether a heartbeat counts whose writer has a copy here, for which `known` stood before. What is wrong is
-    /// reported.
+    /// Whether the heartbeat of a writer with a copy here is accepted; reports the reason if not. `known` is the
+    /// SHA-256 of the signed records in the copy.
     pub(crate) fn counts(
         &self,
         writer: &WriterName,

@@ -1,5 +1,5 @@
-//! The bucket that a URL names, and its credentials. Settings that the URL does not have come from
-//! the environment.
+//! Opens the bucket that a URL names, with its credentials. Settings that the URL does not have come from the
+//! environment.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) fn bucket(url: &Url, options: &Options) -> Result<Arc<dyn ObjectStore
     build(&Place { url, options }).map_err(|error| failure(&error))
 }
 
-/// What a bucket is built of.
+/// The URL and the options of a bucket.
 struct Place<'a> {
     url: &'a Url,
     options: &'a Options,
@@ -48,13 +48,13 @@ impl Place<'_> {
         pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
     }
 
-    /// Where the server is: as the URL says, else one of these variables.
+    /// The URL of the server: the parameter of the store's URL, else the first of these variables that is set.
     fn endpoint(&self, variables: &[&str]) -> Option<String> {
         let variable = || variables.iter().find_map(|name| std::env::var(name).ok());
         self.parameter("endpoint").or_else(variable)
     }
 
-    /// Without TLS only to this machine, unless somebody says otherwise.
+    /// The HTTP options. Without TLS only servers on this machine are allowed, unless AWS_ALLOW_HTTP is "true".
     fn client(&self, endpoint: Option<&str>) -> ClientOptions {
         let is_allowed = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|value| value == "true");
         ClientOptions::new()
@@ -85,7 +85,7 @@ fn amazon(place: &Place<'_>) -> Built {
         builder = builder.with_endpoint(endpoint);
     }
     if let Some(secret) = place.url.password() {
-        // Both have "/" and "+" often, which a URL has to encode.
+        // Both often contain "/" and "+", which are encoded in a URL.
         builder = builder
             .with_access_key_id(decoded(place.url.username()))
             .with_secret_access_key(decoded(secret));
@@ -124,18 +124,18 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Whether a URL is of this machine.
+/// Whether the host of a URL is this machine.
 fn is_local(text: &str) -> bool {
     let url = Url::parse(text).ok();
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
     ["127.0.0.1", "[::1]", "localhost"].contains(&host)
 }
 
-/// What an error means: whether it is for want of rights, and the innermost of its causes.
+/// Converts an error: its innermost cause, and whether rights are missing.
 pub(super) fn failure(error: &object_store::Error) -> StoreError {
     let mut text = String::new();
     let mut cause: Option<&dyn std::error::Error> = Some(error);
-    // The innermost is what went wrong; the others repeat it.
+    // The innermost error is the cause; the outer ones repeat it.
     while let Some(one) = cause {
         text = one.to_string();
         cause = one.source();

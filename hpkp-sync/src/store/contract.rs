@@ -1,4 +1,4 @@
-//! The trait of all engines, and the data that they exchange with a pass.
+//! The trait that all engines implement, and the data that they exchange with a pass.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use super::error::{StoreError, VERSION};
 use super::lease::{Lease, Term};
 use crate::heartbeat::Heartbeat;
 
-/// The name of the marker, which says that a place is a store for records: a directory that is not mounted
-/// must not read as "no machine has records".
+/// The name of the marker, which identifies a store for records: a directory that is not mounted must not be taken for
+/// an empty store.
 pub(super) const MARKER: &str = "hpkp-store";
 
 /// The most writers of a store.
@@ -20,38 +20,38 @@ pub(crate) const MAX_WRITERS: usize = 100_000;
 /// The largest heartbeat, in bytes.
 pub(super) const MAX_BEAT: usize = 64 << 10;
 
-/// What a store has of a writer.
+/// The state of a writer in a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remote {
-    /// Which state of its records the store has; another one after each write. Empty where there are none.
+    /// Identifies the state of the writer's records; changes with each write. Empty without records.
     pub(crate) mark: String,
-    /// Its newest heartbeat, or what is wrong with it.
+    /// The writer's newest heartbeat, or what is wrong with it.
     pub(crate) beat: Option<Result<Heartbeat, String>>,
-    /// What the store itself shows to be wrong with its records.
+    /// What is wrong with the records, if the listing alone reveals it.
     pub(crate) fault: Option<String>,
 }
 
-/// Records that are to be read.
+/// A request to read the records of a writer.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    /// Whose.
+    /// The writer.
     pub(crate) writer: WriterName,
-    /// Only those with this number or a higher one, where the store can tell.
+    /// Read only records with this number or a higher one, if the store can select them.
     pub(crate) from: Option<u64>,
     /// The state of the records that [`Store::list`] gave.
     pub(crate) mark: String,
-    /// The state up to which they have been read; empty where they have not.
+    /// The state of the records that was read last; empty where none was.
     pub(crate) known: String,
 }
 
-/// Records that have been read.
+/// Records of a writer that have been read.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    /// Whose.
+    /// The writer.
     pub(crate) writer: WriterName,
-    /// Their lines, or what is wrong with them in the store.
+    /// The lines, or what is wrong with them in the store.
     pub(crate) lines: Result<Vec<u8>, String>,
-    /// Which lines that the store has of the writer these are.
+    /// Which of the writer's lines in the store these are.
     pub(crate) extent: Extent,
 }
 
@@ -62,41 +62,41 @@ pub(crate) enum Extent {
     Whole,
     /// Those from [`Wanted::from`] on.
     From,
-    /// Those behind [`Wanted::known`].
+    /// Those after [`Wanted::known`].
     Behind,
 }
 
 /// What a writer of this machine writes.
 #[derive(Debug)]
 pub(crate) struct Outgoing<'a> {
-    /// Which.
+    /// The writer.
     pub(crate) writer: &'a WriterName,
-    /// The state that [`Store::list`] gave; empty where the store had nothing of it. In any other state nothing
-    /// is written.
+    /// The state that [`Store::list`] gave; empty where the store had no records. If the store has another state,
+    /// nothing is written.
     pub(crate) mark: &'a str,
-    /// Its whole file.
+    /// The whole file of the writer.
     pub(crate) whole: &'a [u8],
-    /// Its lines that the store lacks: the number and the id of each, and the line.
+    /// The lines that the store lacks: for each, its number, its id and the line.
     pub(crate) fresh: Vec<(u64, String, &'a str)>,
-    /// Its heartbeat.
+    /// The new heartbeat.
     pub(crate) beat: Heartbeat,
 }
 
 /// A store for records.
 pub(crate) trait Store {
-    /// Makes an empty store, or updates an old one. One that is up to date stays as it is.
+    /// Creates an empty store, or updates an old one. A store that is up to date is not changed.
     ///
     /// # Errors
     /// See [`StoreError`].
     fn init(&mut self) -> Result<(), StoreError>;
 
-    /// What the store has of each writer.
+    /// The state of each writer in the store.
     ///
     /// # Errors
     /// See [`StoreError`].
     fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError>;
 
-    /// Adds to heartbeats what the listing has left out: their signatures.
+    /// Adds the signatures to heartbeats, if the listing does not include them.
     ///
     /// # Errors
     /// See [`StoreError`].
@@ -104,10 +104,10 @@ pub(crate) trait Store {
         Ok(())
     }
 
-    /// Reads records, and hands over each writer's at once.
+    /// Reads records, and passes all records of a writer to one call of `take`.
     ///
     /// # Errors
-    /// See [`StoreError`]; what was read before has been handed over.
+    /// See [`StoreError`]; records that were read before the error have been passed to `take`.
     fn read(
         &mut self,
         wanted: &[Wanted],
@@ -117,43 +117,43 @@ pub(crate) trait Store {
     /// Adds records and replaces heartbeats. When this returns, the store has acknowledged all of them.
     ///
     /// # Errors
-    /// [`StoreError::Changed`] where the records of a writer are not in the state that was expected.
+    /// [`StoreError::Changed`] if the records of a writer are not in the expected state.
     fn write(&mut self, outgoing: &[Outgoing<'_>]) -> Result<(), StoreError>;
 
-    /// Takes the lease of a name for `term`, if nobody has it or its time is over.
+    /// Takes the lease of a name for `term`, if nobody has the lease or it has expired.
     ///
     /// # Errors
-    /// [`StoreError::Leased`] where somebody has it.
+    /// [`StoreError::Leased`] if another machine has it.
     fn lease(&mut self, name: &str, term: &Term) -> Result<Lease, StoreError>;
 
     /// Gives a lease back.
     ///
     /// # Errors
-    /// [`StoreError::Leased`] where it is another's by now, [`StoreError::LeaseLost`] where it is nobody's.
+    /// [`StoreError::Leased`] if another machine has the lease by now, [`StoreError::LeaseLost`] if nobody has it.
     fn release(&mut self, lease: &Lease) -> Result<(), StoreError>;
 
-    /// Whether it may stay open between passes, since it keeps no other process from using it.
+    /// Whether the store may stay open between passes: an open store must not lock out other processes.
     fn stays_open(&self) -> bool {
         false
     }
 
-    /// Waits until another machine may have written, at most so long. False at once where it cannot tell: then it has
-    /// to be opened anew.
+    /// Waits until another machine may have written, at most `_most`. Returns false at once if the store cannot wait:
+    /// then it must be opened again.
     fn wait(&mut self, _most: Duration) -> bool {
         false
     }
 }
 
-/// What a store is opened with, besides its place.
+/// The options to open a store with.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    /// For each operation.
+    /// The time limit of each operation.
     pub(crate) timeout: Duration,
-    /// Where copies of repositories are.
+    /// The directory with the copies of repositories.
     pub(crate) cache: PathBuf,
 }
 
-/// Refuses a store with too many writers.
+/// Returns an error for a store with too many writers.
 pub(super) fn check_count(writers: usize) -> Result<(), StoreError> {
     match writers > MAX_WRITERS {
         true => Err(StoreError::TooMuch(format!("the store has more than {MAX_WRITERS} writers"))),
@@ -161,7 +161,7 @@ pub(super) fn check_count(writers: usize) -> Result<(), StoreError> {
     }
 }
 
-/// Whether a marker has the version of this software.
+/// Checks that a marker has the version of this software.
 ///
 /// # Errors
 /// [`StoreError::Version`].
@@ -173,7 +173,7 @@ pub(super) fn check_marker(text: &[u8]) -> Result<(), StoreError> {
     }
 }
 
-/// A heartbeat as a store has it.
+/// Reads a heartbeat as it is in a store, and checks that it belongs to the writer.
 pub(super) fn heartbeat(writer: &WriterName, text: &[u8]) -> Result<Heartbeat, String> {
     if text.len() > MAX_BEAT {
         return Err(format!("its heartbeat has more than {MAX_BEAT} bytes"));

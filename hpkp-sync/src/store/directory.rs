@@ -1,4 +1,5 @@
-//! A directory that all machines mount, or that other means carry on: for each writer a file, replaced as a whole.
+//! A directory that all machines mount, or that other programs synchronise: one file for each writer, replaced as a
+//! whole.
 //!
 //! ```text
 //! DIR/hpkp-store               the marker
@@ -34,7 +35,7 @@ const LEASES: &str = "leases";
 #[derive(Debug)]
 pub(super) struct DirectoryStore {
     path: PathBuf,
-    /// How long to wait for another machine.
+    /// How long to wait for a lock of another machine.
     timeout: Duration,
 }
 
@@ -48,7 +49,7 @@ impl DirectoryStore {
             Some(text) => check_marker(&text)?,
             None => return Err(StoreError::NotInitialised),
         }
-        // Who may write to the store could let a link lead to a directory of this machine.
+        // Links are refused: a machine that may write to the store could make one to a directory of this machine.
         let mut parts = [RECORDS, BEATS, LEASES].into_iter().map(|name| self.path.join(name));
         match parts.find(|path| !fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())) {
             Some(path) => Err(StoreError::Failed(format!("{}: not a directory", path.display()))),
@@ -68,16 +69,16 @@ impl DirectoryStore {
         self.path.join(LEASES).join(format!("{name}.json"))
     }
 
-    /// Keeps other machines from writing as well, until it is dropped.
+    /// Takes a lock that keeps other machines from writing until it is dropped.
     fn lock(&self, name: &Path) -> Result<File, StoreError> {
         let failed = |error: &io::Error| StoreError::io(name, error);
-        // Other machines may run as other users.
+        // Other machines may run hpkp sync as another user.
         let file = disk::open_shared_lock(name).map_err(|error| failed(&error))?;
         disk::lock(&file, self.timeout).map_err(|error| failed(&error))?;
         Ok(file)
     }
 
-    /// Writes the records of a writer, where they are as they were.
+    /// Writes the records and the heartbeat of a writer, if its records are in the expected state.
     fn write_one(&self, one: &Outgoing<'_>) -> Result<(), StoreError> {
         let path = self.records(one.writer);
         if !one.fresh.is_empty() {
@@ -121,9 +122,9 @@ impl Store for DirectoryStore {
     fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError> {
         self.is_store()?;
         let mut all = BTreeMap::<WriterName, Remote>::new();
-        // Heartbeats first: the records then are at least as new.
+        // Heartbeats are read first, so that the records are at least as new.
         for writer in names(&self.path.join(BEATS), ".json")? {
-            // What is wrong with one file concerns its writer alone.
+            // An error of one file affects only its writer.
             let beat = match read(&self.beat(&writer), MAX_BEAT) {
                 Ok(text) => text.map(|text| heartbeat(&writer, &text)),
                 Err(error) => Some(Err(error.reason())),
@@ -145,7 +146,7 @@ impl Store for DirectoryStore {
         for one in wanted {
             let lines = match read(&self.records(&one.writer), MAX_FILE + 1) {
                 Ok(Some(lines)) => Ok(lines),
-                // One that has vanished meanwhile is found at the next listing.
+                // The next listing reports a file that has vanished meanwhile.
                 Ok(None) => continue,
                 Err(error) => Err(error.reason()),
             };
@@ -187,7 +188,7 @@ impl Store for DirectoryStore {
     }
 }
 
-/// The writers whose files are in a directory. Names that begin with a dot are of files under way.
+/// The writers whose files are in a directory. Names with a leading dot are temporary files.
 fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> {
     let failed = |error: &io::Error| StoreError::io(directory, error);
     let mut writers = Vec::new();
@@ -203,7 +204,7 @@ fn names(directory: &Path, suffix: &str) -> Result<Vec<WriterName>, StoreError> 
     Ok(writers)
 }
 
-/// Which state a file is in: files are replaced, never changed.
+/// Identifies the state of a file. Files are only replaced, so each write gives another state.
 fn mark_of(path: &Path) -> Result<String, StoreError> {
     let found =
         if_there(fs::symlink_metadata(path)).map_err(|error| StoreError::io(path, &error))?;
@@ -213,7 +214,7 @@ fn mark_of(path: &Path) -> Result<String, StoreError> {
     }))
 }
 
-/// A regular file, up to a limit; none where there is none.
+/// The content of a regular file, up to a limit; none where the file does not exist.
 fn read(path: &Path, most: usize) -> Result<Option<Vec<u8>>, StoreError> {
     if_there(disk::read(path, most)).map_err(|error| StoreError::io(path, &error))
 }

@@ -1,32 +1,32 @@
-//! Why a store did not do what it was asked to.
+//! The errors of stores.
 
 use hpkp_core::published::WriterName;
 
-/// The version of what a store contains, in its marker.
+/// The version of the content of a store, as written in its marker.
 pub(super) const VERSION: u32 = 1;
 
-/// By how many seconds clocks of machines may differ.
+/// How many seconds the clocks of machines may differ.
 const MAX_SKEW: i64 = 60;
 
-/// Why a store did not do what it was asked to.
+/// Why an operation of a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoreError {
-    /// It cannot be reached, or fails: what it says.
+    /// The store cannot be reached or fails, with its message.
     #[error("the store is not available: {0}")]
     Failed(String),
-    /// It is not one, or not yet.
+    /// The place is not a store, or not initialised.
     #[error(
         "no store for records there, so a volume may not be mounted or the name may be wrong; only for a new \
         store: hpkp sync --init STORE"
     )]
     NotInitialised,
-    /// It is of another version.
+    /// The store has another version.
     #[error(
         "the store has version {0}, this software version {VERSION}; if the store is older: hpkp sync --init \
         STORE; else update this software"
     )]
     Version(String),
-    /// It lets this machine not do that: what it says.
+    /// The store does not permit this operation, with its message.
     #[error("the store refused the operation: {0}")]
     Denied(String),
     /// The records of a writer have changed since they were read.
@@ -35,17 +35,17 @@ pub(crate) enum StoreError {
         its own (writer=)"
     )]
     Changed(WriterName),
-    /// A lease is another machine's: whose, for how many more seconds, and, where that is known, for how many it was
-    /// taken.
+    /// Another machine has the lease: its holder, the remaining seconds and, if known, for how many seconds the lease
+    /// was taken.
     #[error("{name}: {holder} has the lease, {}", how_long(*.seconds, *.term))]
     Leased { name: String, holder: String, seconds: i64, term: Option<i64> },
-    /// A lease that this machine had is nobody's by now.
+    /// The lease of this machine has expired, and nobody has it now.
     #[error(
         "{0}: the lease expired before it was given back, so another machine may have changed something at the \
         same time; compare with: hpkp published list"
     )]
     LeaseLost(String),
-    /// More than a limit allows: what.
+    /// A limit is exceeded, with a description.
     #[error("{0}")]
     TooMuch(String),
 }
@@ -65,13 +65,13 @@ impl StoreError {
         }
     }
 
-    /// Others take and give back a lease all the time.
+    /// The error for a lease that other machines take and give back all the time.
     pub(super) fn changes_too_fast(name: &str) -> Self {
         let (name, holder) = (name.to_owned(), "another machine".to_owned());
         Self::Leased { name, holder, seconds: 1, term: None }
     }
 
-    /// What it says, without what it means for the store as a whole.
+    /// The message alone, for an error that does not affect the store as a whole.
     pub(super) fn reason(self) -> String {
         match self {
             Self::Failed(text) | Self::Denied(text) => text,
@@ -79,7 +79,7 @@ impl StoreError {
         }
     }
 
-    /// An error of the system, at a file.
+    /// The error for a failed system call on a file.
     pub(super) fn io(path: &std::path::Path, error: &std::io::Error) -> Self {
         let text = format!("{}: {}", path.display(), hpkp_cli::sync::os(error));
         match error.kind() {
@@ -91,10 +91,10 @@ impl StoreError {
     }
 }
 
-/// How long somebody still has a lease, and what to do.
+/// The text that says how long another machine still has the lease, and what to do.
 fn how_long(seconds: i64, term: Option<i64>) -> String {
     match term {
-        // Some seconds more are a clock that is a little ahead.
+        // A few more seconds than the term only mean that the other clock is slightly ahead.
         Some(term) if seconds > term.saturating_add(MAX_SKEW) => format!(
             "which was taken for {term} seconds and ends in {seconds}, so the clock of that machine or of this one \
              is wrong; nothing was changed; to fix: set the clock, and remove the lease from the store"

@@ -1,5 +1,5 @@
-//! A git repository, by the program `git`: on the branch `hpkp` a file for each writer, so that no two machines
-//! change the same one; heartbeats and leases are references of their own, which leave no history.
+//! A git repository, accessed with the program `git`. The branch `hpkp` has a file for each writer, so that no two
+//! machines change the same file. Heartbeats and leases are separate references, which leave no history.
 //!
 //! ```text
 //! refs/heads/hpkp              hpkp-store, WRITER.jsonl
@@ -36,22 +36,22 @@ const TIP: &str = "refs/remotes/store/hpkp";
 const BEATS: &str = "refs/hpkp/heartbeats/";
 const LEASES: &str = "refs/hpkp/leases/";
 
-/// The most bytes of the copy: whoever may push must not fill the disk of every machine.
+/// The most bytes of the copy: a machine that may push must not be able to fill the disks of all others.
 const MAX_COPY: u64 = 4_000_000_000;
 
-/// How often a push is tried where other machines push at the same time.
+/// How often a push is tried if other machines push at the same time.
 const TRIES: u32 = 30;
 
 /// A store in a repository.
 #[derive(Debug)]
 pub(super) struct GitStore {
     git: Git,
-    /// The copy of the repository.
+    /// The local copy of the repository.
     path: PathBuf,
     url: String,
-    /// The files of the branch that was fetched last: the id of each writer's.
+    /// The files of the last fetched branch: the id of each writer's file.
     files: HashMap<WriterName, String>,
-    /// No two processes use the copy at the same time.
+    /// Keeps other processes from using the copy at the same time.
     _lock: fs::File,
 }
 
@@ -66,11 +66,11 @@ impl GitStore {
             .map(|byte| format!("{byte:02x}"))
             .collect();
         let path = options.cache.join(format!("sync-{name}.git"));
-        // Another pass has several steps, for each of which it has so much time.
+        // The pass that has the lock consists of several steps, each with this time limit.
         let lock = locked(&options.cache, &path, options.timeout.saturating_mul(5));
         let lock = lock.map_err(|error| StoreError::io(&path, &error))?;
         let mut git = Git::new(&path, options.timeout);
-        git.ask_nobody()?;
+        git.detect_ssh_setting()?;
         let store = Self { git, path, url: plain.into(), files: HashMap::new(), _lock: lock };
         store.prepare()?;
         Ok(store)
@@ -83,9 +83,10 @@ impl GitStore {
         self.git.run(&["init", "--quiet", "--bare"], &[]).map(drop)
     }
 
-    /// How to start the other side. In a directory that other machines mount, its hooks and its configuration may be
-    /// theirs: nothing of them may run here, neither hooks, nor what fetches objects that are missing, nor a checkout
-    /// to wherever they say. On another machine they are its own matter.
+    /// The option that starts git's server program for a repository in a directory. Other machines mount the directory
+    /// and may control the hooks and the configuration of the repository. These must not run anything on this machine:
+    /// no hook, no fetch of missing objects, no checkout to a path of their choice. On another machine these run there,
+    /// which is not restricted.
     fn other_side(&self, service: &str) -> Option<String> {
         let option = match service {
             "receive-pack" => "--receive-pack",
@@ -100,7 +101,7 @@ impl GitStore {
         })
     }
 
-    /// Brings the copy up to date. A copy that a crash has damaged is made anew.
+    /// Updates the copy. A copy that a crash has damaged is created again.
     fn fetch(&mut self) -> Result<(), StoreError> {
         match self.fetch_once() {
             Err(_) if self.git.is_damaged() => {
@@ -152,7 +153,7 @@ impl GitStore {
         check_count(self.files.len())
     }
 
-    /// The id of what a reference names.
+    /// The id of the object that a reference names.
     fn reference(&self, name: &str) -> Result<Option<String>, StoreError> {
         let found = self.git.run(&["for-each-ref", "--format=%(objectname)", "--", name], &[])?;
         let found = String::from_utf8_lossy(&found);
@@ -161,7 +162,7 @@ impl GitStore {
 
     /// The messages of references below `prefix`, one line each.
     fn messages(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        // The subject has no line feed, whatever the message is.
+        // The subject has no line feed, unlike the whole message.
         let format = "--format=%(refname) %(contents:subject)";
         let listed = self.git.run(&["for-each-ref", format, "--", prefix], &[])?;
         let listed = String::from_utf8_lossy(&listed);
@@ -170,7 +171,7 @@ impl GitStore {
         Ok(named.map(|(name, text)| (name.to_owned(), text.to_owned())).collect())
     }
 
-    /// A commit without files whose message is `text`.
+    /// Creates a commit without files, with the message `text`.
     fn message(&self, text: &str) -> Result<String, StoreError> {
         let tree = self.git.line(&["hash-object", "-w", "-t", "tree", "--stdin"], &[])?;
         self.git.line(&["commit-tree", &tree], text.as_bytes())
@@ -183,7 +184,7 @@ impl GitStore {
         }
     }
 
-    /// A commit of these files (name, id) on top of another one, or of none.
+    /// Creates a commit of these files (name, id), with `tip` as its parent if there is one.
     fn commit(
         &self,
         tip: Option<&str>,
@@ -203,7 +204,7 @@ impl GitStore {
         self.git.line(&arguments, message.as_bytes())
     }
 
-    /// The references to push: the branch, where there are new records, and the heartbeats.
+    /// The references to push: the heartbeats and, if there are new records, the branch.
     fn references(&self, tip: &str, outgoing: &[Outgoing<'_>]) -> Result<Vec<String>, StoreError> {
         let mut files = Vec::new();
         let mut message = String::new();
@@ -248,7 +249,7 @@ impl Store for GitStore {
             self.git.line(&["hash-object", "-w", "--stdin"], format!("{VERSION}\n").as_bytes())?;
         let commit =
             self.commit(None, &[(MARKER.to_owned(), id)], "A store for records of hpkp\n")?;
-        // If another machine was faster, its commit stays.
+        // If another machine was faster, its commit is kept.
         match self.push(&[], &[format!("{commit}:{BRANCH}")])? {
             Pushed::Done | Pushed::Behind(_) => self.fetch(),
         }
@@ -350,7 +351,7 @@ impl Store for GitStore {
     }
 }
 
-/// Machines that were refused at the same moment do not come back at the same moment.
+/// A random pause, so that machines that were refused at the same moment do not retry at the same moment.
 fn jitter(attempt: u32) -> Duration {
     let random = crate::random(2);
     let random = random.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
@@ -358,7 +359,7 @@ fn jitter(attempt: u32) -> Duration {
     Duration::from_millis(random % most.max(1) + 10)
 }
 
-/// The directory of copies, and the lock of one. What a `git` that was ended left locked is unlocked.
+/// Creates the directory of copies and locks one copy. Removes locks that a killed `git` has left in it.
 fn locked(cache: &Path, path: &Path, most: Duration) -> io::Result<fs::File> {
     fs::create_dir_all(cache)?;
     let lock = fs::File::options().create(true).append(true).open(path.with_extension("lock"))?;
@@ -368,7 +369,7 @@ fn locked(cache: &Path, path: &Path, most: Duration) -> io::Result<fs::File> {
     Ok(lock)
 }
 
-/// What a `git` that was ended has not finished may be large, and git itself keeps it for two weeks.
+/// Removes unfinished files of a killed `git`: they may be large, and git itself keeps them for two weeks.
 fn remove_unfinished(directory: &Path, depth: u32) {
     for (path, kind) in entries(directory) {
         let is_unfinished =
@@ -381,7 +382,7 @@ fn remove_unfinished(directory: &Path, depth: u32) {
     }
 }
 
-/// The bytes of the files in a directory and below.
+/// The total bytes of the files in a directory and its subdirectories.
 fn size(directory: &Path, depth: u32) -> u64 {
     let of = |(path, kind): (PathBuf, fs::FileType)| match kind.is_dir() {
         true if depth > 0 => size(&path, depth - 1),
@@ -390,7 +391,7 @@ fn size(directory: &Path, depth: u32) -> u64 {
     entries(directory).map(of).sum()
 }
 
-/// What is in a directory. A file that vanishes meanwhile is as good as one that was not there.
+/// The entries of a directory. A file that vanishes meanwhile is left out.
 fn entries(directory: &Path) -> impl Iterator<Item = (PathBuf, fs::FileType)> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.path(), entry.file_type().ok()?)))
@@ -402,7 +403,7 @@ fn unlock(directory: &Path, depth: u32) {
         if kind.is_dir() && depth > 0 && name != "objects" {
             unlock(&path, depth - 1);
         } else if name.to_string_lossy().ends_with(".lock") {
-            // Where it stays, git says so.
+            // If the lock cannot be removed, git reports it.
             let _ = fs::remove_file(path);
         }
     }

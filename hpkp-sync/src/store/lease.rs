@@ -1,41 +1,41 @@
-//! Leases: one machine at a time may change what a host presents, for a stated time.
+//! Leases: allow one machine at a time to change the certificate of a host, for a limited time.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 
-/// Who wants a lease, and for how long.
+/// A request for a lease: the holder, and for how long.
 #[derive(Clone, Debug)]
 pub(crate) struct Term {
-    /// As people know it.
+    /// The machine and the process, for people to read.
     pub(crate) holder: String,
-    /// Differs for each run.
+    /// Identifies the run; different for each.
     pub(crate) token: String,
-    /// In seconds.
+    /// The duration in seconds.
     pub(crate) seconds: i64,
 }
 
-/// How often a lease is asked for that others take and give back at the same moment.
+/// How often a lease is requested if others take it and give it back at the same moment.
 pub(super) const TRIES: u32 = 5;
 
 /// A lease that was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
-    /// Of what.
+    /// The host.
     pub(crate) name: String,
-    /// Whose.
+    /// The token of the run that has the lease.
     pub(crate) token: String,
 }
 
-/// A lease as a store without a clock of its own has it. Then the clocks of the machines decide when it expires,
-/// so they have to agree to within some seconds.
+/// A lease in a store that has no clock of its own. The clocks of the machines decide when it expires, so they must
+/// agree to within some seconds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Written {
     pub(super) holder: String,
     pub(super) token: String,
-    /// In seconds since 1970 UTC.
+    /// When the lease expires, in seconds since 1970 UTC.
     pub(super) until: i64,
-    /// For how many seconds it was taken. One that seems to last longer was written by another clock.
+    /// For how many seconds the lease was taken. If it seems to last longer, the clocks differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) term: Option<i64>,
 }
@@ -51,7 +51,7 @@ impl Written {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether it keeps others out. What cannot be read does: somebody else may understand it.
+    /// Returns an error if the lease keeps others out. An unreadable lease does: newer software may understand it.
     pub(super) fn held(name: &str, text: &[u8], now: i64) -> Result<(), StoreError> {
         match serde_json::from_slice::<Self>(text) {
             Ok(written) if written.until <= now => Ok(()),

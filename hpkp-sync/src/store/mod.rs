@@ -1,8 +1,7 @@
-//! A store: an engine that operators already run, which keeps the records of all machines.
+//! Stores: systems that operators already run (directory, git, PostgreSQL, buckets), with the records of all machines.
 //!
-//! A store has, for each writer, the lines of its file, to which lines are only ever added, and one heartbeat,
-//! which each sync replaces. Only the writer itself writes both. What a store guarantees beyond that is in
-//! `docs/how-to/fleet.md`.
+//! For each writer a store has the lines of its file and one heartbeat. Lines are only added; each sync replaces the
+//! heartbeat. Only the writer itself writes both. `docs/how-to/fleet.md` describes what else a store guarantees.
 
 mod bucket;
 mod contract;
@@ -19,7 +18,7 @@ pub(crate) use error::StoreError;
 pub(crate) use lease::{Lease, Term};
 pub(crate) use place::{Place, PlaceError};
 
-/// Opens a store. Some connect only when they are used.
+/// Opens a store. Some stores connect only at the first operation.
 ///
 /// # Errors
 /// See [`StoreError`].

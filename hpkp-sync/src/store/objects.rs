@@ -1,14 +1,14 @@
-//! Object storage (S3, Google Cloud Storage, Azure): for each writer immutable segments, each made under the condition
-//! that there is none of that name.
+//! Object storage (S3, Google Cloud Storage, Azure): immutable segments for each writer, each created on the condition
+//! that no object has its name.
 //!
 //! ```text
 //! PREFIX/hpkp-store                                    the marker
-//! PREFIX/records/WRITER/NUMBER.jsonl                   lines that were added by one write
-//! PREFIX/heartbeats/WRITER/NUMBER-AT-EVENTS-LAST.json  the name says all that readers need
+//! PREFIX/records/WRITER/NUMBER.jsonl                   lines that one write has added
+//! PREFIX/heartbeats/WRITER/NUMBER-AT-EVENTS-LAST.json  the name has all that readers need
 //! PREFIX/leases/HOST.json
 //! ```
 //!
-//! So a listing tells what has changed, and nothing that has been read is read again.
+//! So a listing shows which segments are new, and no segment is read twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -39,11 +39,11 @@ const LEASES: &str = "leases";
 /// How many objects are read at a time.
 const AT_ONCE: usize = 16;
 
-/// From how many bytes on the segments of further writers are read later.
+/// The most bytes of segments that are read together; the segments of further writers are read after them.
 const BYTES_AT_ONCE: u64 = 64 << 20;
 
-/// The most objects of a kind in a listing, and for how many times the limit of an operation it may go on: a server can
-/// hand out pages without end.
+/// The most objects of a kind in a listing, and how long a listing may take, as a multiple of the time limit of an
+/// operation: a server could send pages without end.
 const MAX_OBJECTS: usize = 2_000_000;
 const LISTING: u32 = 10;
 
@@ -55,17 +55,17 @@ pub(super) struct ObjectsStore {
     runtime: Runtime,
     bucket: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// For each request.
+    /// The time limit of each request.
     timeout: Duration,
     /// The segments of each writer in the newest listing.
     segments: HashMap<WriterName, BTreeMap<u64, Segment>>,
 }
 
-/// A segment as a listing shows it.
+/// A segment as described by a listing.
 struct Segment {
-    /// Which content it has.
+    /// Identifies the content.
     tag: String,
-    /// In bytes.
+    /// The size in bytes.
     size: u64,
 }
 
@@ -83,7 +83,7 @@ impl ObjectsStore {
         names.iter().fold(self.prefix.clone(), |path, name| path.join(*name))
     }
 
-    /// Where a heartbeat is.
+    /// The path of a heartbeat.
     fn beat(&self, beat: &Heartbeat) -> Path {
         let name = format!("{:020}-{}-{}-{}.json", beat.number, beat.at, beat.events, beat.last);
         self.path(&[BEATS, &beat.writer, &name])
@@ -93,7 +93,7 @@ impl ObjectsStore {
         self.path(&[RECORDS, writer.as_str(), &format!("{number:010}.jsonl")])
     }
 
-    /// An object, up to a limit; none where there is none.
+    /// The content and version of an object, up to a limit; none where the object does not exist.
     fn get(&self, path: &Path) -> Result<Option<(Vec<u8>, UpdateVersion)>, StoreError> {
         self.runtime.block_on(async {
             match self.bucket.get(path).await {
@@ -116,7 +116,7 @@ impl ObjectsStore {
         })
     }
 
-    /// Writes an object; false where it is not in the state that the mode demands.
+    /// Writes an object. Returns false if the object is not in the state that the mode requires.
     fn put(&self, path: &Path, bytes: Vec<u8>, mode: PutMode) -> Result<bool, StoreError> {
         match self.runtime.block_on(self.bucket.put_opts(path, bytes.into(), mode.into())) {
             Ok(_) => Ok(true),
@@ -152,7 +152,7 @@ impl ObjectsStore {
         })
     }
 
-    /// What is below a prefix: the writer, the name without its end, and the rest.
+    /// The objects of a kind: for each, the writer, the name without its suffix, and the metadata.
     fn names(
         &self,
         kind: &str,
@@ -193,7 +193,7 @@ impl ObjectsStore {
         let directory = self.path(&[BEATS, one.writer.as_str()]);
         let path = self.beat(beat);
         self.put(&path, serde_json::to_vec(beat).unwrap_or_default(), PutMode::Overwrite)?;
-        // The older ones say nothing any more.
+        // Older heartbeats are obsolete.
         for old in
             self.listed(&directory)?.iter().map(|meta| &meta.location).filter(|old| **old < path)
         {
@@ -207,19 +207,19 @@ impl ObjectsStore {
 /// Lines that have been read, or what is wrong with them.
 type Lines = Result<Vec<u8>, String>;
 
-/// What is to be read of a writer.
+/// The segments to read of a writer.
 struct Part {
     writer: WriterName,
     /// The segments, and how many bytes each has in the listing.
     paths: Vec<(Path, u64)>,
-    /// Of all of them.
+    /// The total size of the segments.
     bytes: u64,
     extent: Extent,
 }
 
 impl ObjectsStore {
-    /// The segments that are to be read of a writer: those that the listing has, and if the last one that is known is
-    /// still what it was, only those behind it.
+    /// The segments to read of a writer: all in the listing or, if the last known segment is unchanged, only those
+    /// after it.
     fn part(&self, one: &Wanted) -> Part {
         let none = BTreeMap::new();
         let segments = self.segments.get(&one.writer).unwrap_or(&none);
@@ -238,13 +238,13 @@ impl ObjectsStore {
         }
     }
 
-    /// Reads some parts, and says what is wrong with each.
+    /// Reads some parts; for each, returns the lines or what is wrong with them.
     fn fetched(&self, parts: Vec<Part>) -> Result<Vec<(Part, Lines)>, StoreError> {
         let (bucket, most) = (&self.bucket, MAX_FILE as u64);
         let paths = parts.iter().filter(|part| part.bytes <= most).flat_map(|part| &part.paths);
         let objects = stream::iter(paths).map(|(path, size)| async move {
             match bucket.get(path).await {
-                // Segments are never replaced, and what is read at once is as much as the listing says.
+                // Segments are never replaced. The memory for one batch is limited by the sizes in the listing.
                 Ok(found) if found.meta.size != *size => {
                     Ok(Err(format!("{path} is not as long as in the listing")))
                 }
@@ -279,7 +279,7 @@ impl Store for ObjectsStore {
     fn list(&mut self) -> Result<BTreeMap<WriterName, Remote>, StoreError> {
         self.is_store()?;
         let mut all = BTreeMap::<WriterName, Remote>::new();
-        // Heartbeats first: the records then are at least as new.
+        // Heartbeats are read first, so that the records are at least as new.
         for (writer, name, _) in self.names(BEATS, ".json")? {
             let remote = all.entry(writer.clone()).or_default();
             let beat =
@@ -314,7 +314,7 @@ impl Store for ObjectsStore {
             match bucket.get(&path).await {
                 Ok(found) if found.meta.size > MAX_BEAT as u64 => Ok(Vec::new()),
                 Ok(found) => found.bytes().await.map(|bytes| bytes.to_vec()),
-                // Another one has taken its place since the listing.
+                // A newer heartbeat has replaced this one since the listing.
                 Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
                 Err(error) => Err(error),
             }
@@ -378,14 +378,14 @@ impl Store for ObjectsStore {
             found.as_ref().and_then(|(text, _)| serde_json::from_slice::<Written>(text).ok());
         match (written, found) {
             (Some(mut written), Some((_, version))) if written.token == lease.token => {
-                // Not deleted: a deletion has no condition, and the lease may be another's by now.
+                // The lease is not deleted: a deletion has no condition, and another machine may have the lease by now.
                 written.until = 0;
                 match self.put(&path, written.json().into_bytes(), PutMode::Update(version))? {
                     true => Ok(()),
                     false => self.release(lease),
                 }
             }
-            // It was taken and given back.
+            // Another machine took the lease and gave it back.
             (Some(written), _) if written.until <= now() => {
                 Err(StoreError::LeaseLost(lease.name.clone()))
             }
@@ -417,7 +417,7 @@ fn number(name: &str) -> Option<u64> {
     is_number.then(|| name.parse().ok()).flatten()
 }
 
-/// A heartbeat, as its name says it.
+/// The heartbeat that the name of an object describes.
 fn named_beat(writer: &WriterName, name: &str) -> Option<Heartbeat> {
     let mut parts = name.splitn(4, '-');
     let number = parts.next()?.parse().ok()?;

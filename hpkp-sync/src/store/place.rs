@@ -1,4 +1,4 @@
-//! Where a store is.
+//! Reads the URL of a store, and prints it without secrets.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,20 +6,20 @@ use std::path::PathBuf;
 use hpkp_core::text::Excerpt;
 use url::Url;
 
-/// Where a store is.
+/// The place of a store.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A directory.
     Directory(PathBuf),
-    /// A repository, as git names it.
+    /// A repository, with its URL for git.
     Git(Url),
     /// A database.
     Postgres(Url),
-    /// A bucket and the beginning of names in it.
+    /// A bucket and the prefix of the names in it.
     Objects(Url),
 }
 
-/// Why a text is no place of a store. The text itself may contain a password, so none of it is repeated.
+/// Why a text is not the URL of a store. The text may contain a password, so no message repeats it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PlaceError {
     #[error("invalid STORE: not a URL")]
@@ -39,7 +39,7 @@ pub(crate) enum PlaceError {
         (HPKP_STORE, PGPASSWORD)"
     )]
     Password,
-    /// A password for git, which gives URLs to other programs where everybody can read them.
+    /// A password for git, which passes URLs to other programs on command lines that every user can read.
     #[error(
         "STORE contains a password or a token, which git shows to other users of this machine; to fix: change it, \
         and use an SSH key, or git's credential helper for https"
@@ -48,16 +48,16 @@ pub(crate) enum PlaceError {
 }
 
 impl Place {
-    /// Reads a URL; where everybody could read it, it may have no password.
+    /// Reads a URL. With `is_public`, other users could read the text, so it must not contain a password.
     pub(crate) fn parse(text: &str, is_public: bool) -> Result<Self, PlaceError> {
         let url = Url::parse(text.trim()).map_err(|_| PlaceError::Malformed)?;
         let has_secret = url.password().is_some()
             || url.query_pairs().any(|(name, _)| {
                 let words = ["password", "secret", "token", "key"];
-                // A file with a key, not a key.
+                // The value names a file with a key and is no secret.
                 name != "sslkey" && words.iter().any(|word| name.contains(word))
             });
-        // A token is mostly in the place of a user of https.
+        // With https, a token is usually in the place of the user.
         let has_token = url.scheme() == "git+https" && !url.username().is_empty();
         if url.scheme().starts_with("git+") && (has_secret || has_token) {
             return Err(PlaceError::GitPassword);
@@ -79,18 +79,18 @@ impl Place {
                 let plain = Url::parse(&url.as_str()["git+".len()..]);
                 Ok(Self::Git(plain.map_err(|_| PlaceError::Malformed)?))
             }
-            // Without a host: PostgreSQL's socket, in the parameter "host".
+            // The host may be missing: then the parameter "host" names the directory of PostgreSQL's socket.
             "postgres" | "postgresql" => Ok(Self::Postgres(url)),
             "s3" | "gs" | "az" => host().map(|_| Self::Objects(url.clone())),
             _ => Err(PlaceError::Scheme),
         }
     }
 
-    /// The place without what is secret.
+    /// The URL without secrets.
     fn public(&self) -> String {
         let without = |url: &Url| {
             let mut url = url.clone();
-            // These fail for URLs that can have neither.
+            // These calls fail for URLs that cannot have a user or a password.
             let _ = url.set_password(None);
             if url.scheme() == "https" {
                 let _ = url.set_username("");
@@ -118,7 +118,7 @@ impl Place {
     }
 }
 
-/// Without what is secret, and without what could upset a terminal.
+/// Without secrets and without terminal control characters.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Excerpt::new(&self.public()).fmt(f)
@@ -155,9 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn places() {
-        let shown = |text| Place::parse(text, true).map(|place| place.to_string());
-        assert_eq!(shown("file:///srv/a%20b").as_deref(), Ok("file:///srv/a b"));
+    fn urls_of_stores_are_parsed_and_printed_without_secrets() {
+        let printed = |text| Place::parse(text, true).map(|place| place.to_string());
+        assert_eq!(printed("file:///srv/a%20b").as_deref(), Ok("file:///srv/a b"));
         for text in [
             "git+ssh://hpkp@example.com:2222/srv/hpkp.git",
             "git+file:///srv/hpkp.git",
@@ -168,13 +168,13 @@ mod tests {
             "gs://bucket/prefix",
             "az://container/prefix",
         ] {
-            assert_eq!(shown(text).as_deref(), Ok(text));
+            assert_eq!(printed(text).as_deref(), Ok(text));
         }
         let with_key = "postgres://u@db/x?sslcert=/a.crt&sslkey=/a.key";
-        assert_eq!(shown(with_key).as_deref(), Ok("postgres://u@db/x"));
-        assert_eq!(shown("file://host/srv"), Err(PlaceError::Path));
-        assert_eq!(shown("ftp://host/srv"), Err(PlaceError::Scheme));
-        assert_eq!(shown("git+ssh:///srv"), Err(PlaceError::Host));
-        assert_eq!(shown("/srv"), Err(PlaceError::Malformed));
+        assert_eq!(printed(with_key).as_deref(), Ok("postgres://u@db/x"));
+        assert_eq!(printed("file://host/srv"), Err(PlaceError::Path));
+        assert_eq!(printed("ftp://host/srv"), Err(PlaceError::Scheme));
+        assert_eq!(printed("git+ssh:///srv"), Err(PlaceError::Host));
+        assert_eq!(printed("/srv"), Err(PlaceError::Malformed));
     }
 }

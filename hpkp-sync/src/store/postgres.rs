@@ -1,8 +1,8 @@
 //! A PostgreSQL database: a table with the records, to which a role may add only those of its own writers.
 //!
-//! `postgres.sql` has the tables. Numbers of records are the writer's own, so reading after a known number misses
-//! nothing: a writer's records become visible in the order of their numbers, because each transaction locks the row
-//! of its writer.
+//! `postgres.sql` creates the tables. Each writer numbers its own records, and each transaction locks the row of its
+//! writer. So the records of a writer become visible in the order of their numbers, and a query for higher numbers than
+//! the last known one misses nothing.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -33,20 +33,20 @@ use super::contract::{
 use super::error::{StoreError, VERSION};
 use super::lease::{Lease, TRIES, Term};
 
-/// What makes each version from the one before.
+/// The statements that make each version of the tables from the one before.
 const MIGRATIONS: [&str; VERSION as usize] = [include_str!("postgres.sql")];
 
-/// Of how many writers records are read with one query, and how many records are written with one.
+/// The most writers whose records one query reads, and the most records that one query writes.
 const WRITERS_AT_ONCE: usize = 200;
 const RECORDS_AT_ONCE: usize = 5_000;
 
-/// The most bytes that one query for records may bring: a server can send rows without end.
+/// The most bytes that one query for records may return: a server could send rows without end.
 const MAX_BYTES: usize = 2_000_000_000;
-/// What a row costs besides.
+/// The memory that a row needs besides its text, in bytes.
 const ROW: usize = 64;
 
-/// Several machines that write at the same time are one reason to look, and whoever notifies without end is none to look
-/// without end.
+/// The pause after a notification, so that several machines that write at the same time cause one pass, and the least
+/// time between passes, so that a machine that notifies without end does not cause passes without end.
 const MOMENT: Duration = Duration::from_millis(200);
 const LEAST: Duration = Duration::from_secs(1);
 
@@ -57,14 +57,15 @@ const MAX_PASSWORDS: u64 = 1 << 20;
 pub(super) struct PostgresStore {
     runtime: Runtime,
     client: Client,
-    /// Which process of the server has written, for each notification.
+    /// For each notification, the server process that has sent it.
     notified: UnboundedReceiver<i32>,
-    /// The process of the server that serves this connection, once it listens.
+    /// The server process of this connection, once the connection listens.
     listens_as: Option<i32>,
     limit: Limit,
 }
 
-/// For each answer of the server: one that accepts connections and never answers must not make a pass hang.
+/// The time limit for each answer of the server: a server that accepts connections and never answers must not block a
+/// pass.
 #[derive(Clone, Copy)]
 struct Limit(Duration);
 
@@ -73,7 +74,7 @@ impl Limit {
         self.raw(answer).await?.map_err(|error| failure(&error))
     }
 
-    /// The same with the error of the server.
+    /// The same, but keeps the error of the server.
     async fn raw<T>(self, answer: impl Future<Output = T>) -> Result<T, StoreError> {
         tokio::time::timeout(self.0, answer).await.map_err(|_| {
             StoreError::Failed(format!("no answer within {} seconds", self.0.as_secs()))
@@ -119,7 +120,7 @@ impl PostgresStore {
     }
 }
 
-/// Connects. The connection goes on beside what asks, and says which processes have notified.
+/// Connects. A task runs the connection and sends the process of each notification to `notified`.
 async fn connected<T>(
     config: &Config,
     tls: T,
@@ -134,7 +135,7 @@ where
     tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notification(notification) = message {
-                // Where nobody waits, it need not be known.
+                // An error means that nobody waits for notifications.
                 let _ = notified.send(notification.process_id());
             }
         }
@@ -142,7 +143,7 @@ where
     Ok(client)
 }
 
-/// The version of the tables; none where there are none.
+/// The version of the tables; none where the tables do not exist.
 async fn version(client: &Client, limit: Limit) -> Result<Option<i32>, StoreError> {
     let asked = client.query_opt("SELECT version FROM hpkp.store", &[]);
     match limit.raw(asked).await? {
@@ -158,7 +159,7 @@ async fn version(client: &Client, limit: Limit) -> Result<Option<i32>, StoreErro
     }
 }
 
-/// A column, in a table that may be of another kind than expected.
+/// The value of a column, or an error if the table has another type there.
 fn value<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T, StoreError> {
     row.try_get(column).map_err(|error| failure(&error))
 }
@@ -168,14 +169,14 @@ impl Store for PostgresStore {
         let Self { runtime, client, limit, .. } = self;
         let limit = *limit;
         runtime.block_on(async {
-            // Of two that do this at once, the second waits, and finds the tables.
+            // If two machines do this at the same time, the second waits and then finds the tables.
             limit.on(client.batch_execute("SELECT pg_advisory_lock(7469156104)")).await?;
             let found = version(client, limit).await?.unwrap_or(0);
             if found > VERSION as i32 {
                 return Err(StoreError::Version(found.to_string()));
             }
             let transaction = limit.on(client.transaction()).await?;
-            // The owner of the database may have made it, for a role that may not.
+            // The owner of the database may have created the schema for a role that is not allowed to.
             let query = "SELECT to_regnamespace('hpkp') IS NULL";
             let row = limit.on(transaction.query_one(query, &[])).await?;
             if value(&row, 0)? {
@@ -225,7 +226,7 @@ impl Store for PostgresStore {
         let Self { runtime, client, limit, .. } = self;
         runtime.block_on(async {
             let transaction = limit.on(client.transaction()).await?;
-            // What is acknowledged is to be on the disk, whatever the server's default is.
+            // Acknowledged records must be on the disk, whatever the server's default is.
             let durable = "SELECT set_config('synchronous_commit', 'on', true) \
                            WHERE current_setting('synchronous_commit') IN ('off', 'local')";
             limit.on(transaction.execute(durable, &[])).await?;
@@ -257,7 +258,7 @@ impl Store for PostgresStore {
                 if let Some(error) = holder(client, *limit, name).await? {
                     return Err(error);
                 }
-                // Given back meanwhile.
+                // The lease was given back meanwhile.
             }
             Err(StoreError::changes_too_fast(name))
         })
@@ -285,7 +286,7 @@ impl Store for PostgresStore {
         let Self { runtime, client, notified, listens_as, limit } = self;
         runtime.block_on(async {
             let Some(own) = *listens_as else {
-                // From now on; what came before is found by looking once more, at once.
+                // Notifications arrive from now on. The next pass begins at once and finds what came before.
                 let listens = async {
                     limit.on(client.batch_execute("LISTEN hpkp")).await?;
                     let row = limit.on(client.query_one("SELECT pg_backend_pid()", &[])).await?;
@@ -314,7 +315,7 @@ impl Store for PostgresStore {
     }
 }
 
-/// The lines of each of some writers.
+/// The wanted lines of some writers, by writer.
 async fn lines(
     client: &Client,
     limit: Limit,
@@ -341,7 +342,7 @@ async fn lines(
             Some(lines) => lines,
             None => pieces.entry(writer.to_owned()).or_default(),
         };
-        // What is longer than a file may be is refused as a whole.
+        // Lines beyond the limit of a file are dropped; the records are too long then, and are refused as a whole.
         if lines.len() <= MAX_FILE {
             lines.extend(line.as_bytes());
             lines.push(b'\n');
@@ -350,13 +351,13 @@ async fn lines(
     Ok(pieces)
 }
 
-/// Whose a lease is; none where it is nobody's.
+/// The error that names the holder of a lease; none where nobody has it.
 async fn holder(
     client: &Client,
     limit: Limit,
     name: &str,
 ) -> Result<Option<StoreError>, StoreError> {
-    // Whoever may take leases may take one that never ends.
+    // A role that may take leases may insert one that never ends.
     let query = "SELECT holder, ceil(extract(epoch FROM least(until, now() + interval '100 years') - now()))::bigint \
                  FROM hpkp.lease WHERE name = $1";
     let Some(row) = limit.on(client.query_opt(query, &[&name])).await? else { return Ok(None) };
@@ -368,7 +369,7 @@ async fn holder(
     }))
 }
 
-/// Which state the records of a writer are in: only added to, so the newest tells it.
+/// Identifies the state of a writer's records. Records are only added, so the newest one identifies the state.
 fn mark(seq: i64, id: &str) -> String {
     format!("{seq}-{id}")
 }
@@ -421,14 +422,14 @@ async fn write_one(
     };
     limit.on(transaction.execute(query, &[&writer, &beat, &seq, &id])).await?;
     if !one.fresh.is_empty() {
-        // Heartbeats alone would wake up a large fleet all the time.
+        // Heartbeats alone do not notify: in a large fleet they would cause passes all the time.
         limit.on(transaction.execute("SELECT pg_notify('hpkp', $1)", &[&writer])).await?;
     }
     Ok(())
 }
 
-/// The configuration of a URL, and how to verify the server. Without `sslmode=disable` a server on another machine is
-/// verified, name included.
+/// The configuration from a URL, and the TLS connector that verifies the server. A server on another machine is
+/// verified, name included, unless the URL has `sslmode=disable`.
 fn configured(url: &Url) -> Result<(Config, Option<MakeTlsConnector>), StoreError> {
     let mut plain = url.clone();
     let mut tls = BTreeMap::new();
@@ -444,7 +445,7 @@ fn configured(url: &Url) -> Result<(Config, Option<MakeTlsConnector>), StoreErro
     if !kept.is_empty() {
         plain.query_pairs_mut().extend_pairs(kept);
     }
-    // "+" stands for itself in such a URL.
+    // The form encoding above writes a blank as "+", which PostgreSQL URLs take literally.
     let query = plain.query().map(|query| query.replace('+', "%20"));
     plain.set_query(query.as_deref());
     let config: Result<Config, Error> = plain.as_str().parse();
@@ -461,7 +462,7 @@ fn configured(url: &Url) -> Result<(Config, Option<MakeTlsConnector>), StoreErro
                 || name.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
         }
     });
-    // It is what is connected to, whatever the host is called.
+    // The connection goes to hostaddr if it is given, whatever the host is called.
     let is_local = is_local && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     let wants_tls = match tls.get("sslmode").map(String::as_str) {
         Some("disable") => false,
@@ -497,7 +498,7 @@ fn connector(options: &BTreeMap<String, String>) -> Result<MakeTlsConnector, Sto
     Ok(MakeTlsConnector::new(builder.build()))
 }
 
-/// The password of the environment, or of PostgreSQL's password file.
+/// The password from the environment, or from PostgreSQL's password file.
 fn password(config: &Config) -> Result<Option<String>, StoreError> {
     if let Ok(password) = std::env::var("PGPASSWORD") {
         return Ok(Some(password));
@@ -509,7 +510,7 @@ fn password(config: &Config) -> Result<Option<String>, StoreError> {
     let mut text = String::new();
     match std::fs::metadata(&path) {
         Ok(found) if !found.is_file() => return Ok(None),
-        // PostgreSQL's own programs do not use such a file either.
+        // PostgreSQL's own programs refuse such a file as well.
         Ok(found) if found.mode() & 0o077 != 0 => {
             return Err(StoreError::Failed(format!(
                 "{}: other users may read the passwords in this file (mode {:o}); to fix: chmod 600 {0}",
@@ -543,7 +544,7 @@ fn found_password(config: &Config, text: &str) -> Option<String> {
     })
 }
 
-/// The fields of a line of a password file: colons and backslashes in them have a backslash in front.
+/// The fields of a line of a password file. A backslash escapes colons and backslashes in a field.
 fn fields(line: &str) -> Vec<String> {
     let mut fields = vec![String::new()];
     let mut letters = line.chars();
@@ -601,9 +602,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    /// Without TLS only to this machine, whatever the host is called.
     #[test]
-    fn tls_is_asked_for() {
+    fn tls_is_required_unless_the_address_is_local_or_disabled() {
         let is_tls = |text: &str| configured(&Url::parse(text).unwrap()).unwrap().1.is_some();
         for text in [
             "postgres://u@db.example.com/x",

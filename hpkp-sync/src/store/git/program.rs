@@ -1,4 +1,4 @@
-//! The program `git`, with a time limit and without questions.
+//! Runs the program `git` with a time limit and without prompts.
 
 use std::cell::Cell;
 use std::io::{BufReader, Read, Write as _};
@@ -14,34 +14,34 @@ use hpkp_server::file::if_there;
 
 use crate::store::error::StoreError;
 
-/// How long what a program has printed may take to arrive after its end.
+/// How long to wait for more output after the program has ended.
 const MOMENT: Duration = Duration::from_millis(300);
 
 const DAMAGED: &str = "the copy of the repository is damaged; the next try makes it again";
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Debug)]
 pub(super) enum Pushed {
-    /// All of it was accepted.
+    /// All references were accepted.
     Done,
-    /// Nothing of it: another machine was faster.
+    /// No reference was accepted, since another machine was faster; with the reason from git.
     Behind(String),
 }
 
-/// The program, with a repository.
+/// The program with its repository and settings.
 #[derive(Debug)]
 pub(super) struct Git {
     repository: PathBuf,
     index: Option<PathBuf>,
     timeout: Duration,
-    /// Whether git is told to start ssh in a way that asks nobody. An operator who has said how to start it knows best.
+    /// Whether git gets an ssh command that never prompts. Not if the operator has configured an ssh command.
     sets_ssh: bool,
-    /// Whether git has complained of the copy, not of the store.
+    /// Whether git reported an error of the local copy, not of the store.
     is_damaged: Cell<bool>,
 }
 
-/// What the program said.
-struct Said {
+/// The output of the program, and whether it succeeded.
+struct Output {
     is_success: bool,
     out: Vec<u8>,
     errors: String,
@@ -58,7 +58,7 @@ impl Git {
         }
     }
 
-    /// The same with an empty index.
+    /// The same repository with an empty index.
     pub(super) fn fresh_index(&self) -> Result<Self, StoreError> {
         let index = self.repository.join("hpkp-index");
         if_there(std::fs::remove_file(&index)).map_err(|error| StoreError::io(&index, &error))?;
@@ -69,25 +69,25 @@ impl Git {
         })
     }
 
-    /// Finds out who says how to start ssh.
-    pub(super) fn ask_nobody(&mut self) -> Result<(), StoreError> {
+    /// Finds out whether the operator has configured how git starts ssh.
+    pub(super) fn detect_ssh_setting(&mut self) -> Result<(), StoreError> {
         let variables = ["GIT_SSH_COMMAND", "GIT_SSH"];
-        let is_said = variables.iter().any(|name| std::env::var_os(name).is_some());
-        self.sets_ssh =
-            !is_said && !self.said(&["config", "--get", "core.sshCommand"], &[])?.is_success;
+        let is_configured = variables.iter().any(|name| std::env::var_os(name).is_some());
+        self.sets_ssh = !is_configured
+            && !self.output(&["config", "--get", "core.sshCommand"], &[])?.is_success;
         Ok(())
     }
 
-    /// Whether the last thing that failed did so because of the copy; says it once.
+    /// Whether a command failed because of a damaged copy; true only once for each failure.
     pub(super) fn is_damaged(&self) -> bool {
         self.is_damaged.take()
     }
 
-    /// What a command prints.
+    /// The standard output of a command.
     pub(super) fn run(&self, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let said = self.said(arguments, input)?;
-        if said.is_success {
-            return Ok(said.out);
+        let output = self.output(arguments, input)?;
+        if output.is_success {
+            return Ok(output.out);
         }
         let damaged = [
             "corrupt",
@@ -101,28 +101,28 @@ impl Git {
             "unable to unpack",
         ];
         let is_remote = |line: &&str| line.starts_with("remote: ");
-        let mut lines = said.errors.lines().filter(|line| !is_remote(line));
+        let mut lines = output.errors.lines().filter(|line| !is_remote(line));
         if lines.any(|line| damaged.iter().any(|word| line.contains(word))) {
             self.is_damaged.set(true);
         }
-        Err(failure(&said.errors))
+        Err(failure(&output.errors))
     }
 
-    /// The one line that a command prints.
+    /// The single line that a command prints.
     pub(super) fn line(&self, arguments: &[&str], input: &[u8]) -> Result<String, StoreError> {
         let out = self.run(arguments, input)?;
         Ok(String::from_utf8_lossy(&out).trim_end().to_owned())
     }
 
-    /// Pushes, and tells a push that came too late from one that fails.
+    /// Pushes, and distinguishes a push that came too late from a failed one.
     pub(super) fn push(&self, arguments: &[&str]) -> Result<Pushed, StoreError> {
-        let said = self.said(arguments, &[])?;
-        if said.is_success {
+        let output = self.output(arguments, &[])?;
+        if output.is_success {
             return Ok(Pushed::Done);
         }
-        let out = String::from_utf8_lossy(&said.out);
-        let text = format!("{out}{}", said.errors);
-        // Of the references that were refused, and of the server that another one has locked meanwhile.
+        let out = String::from_utf8_lossy(&output.out);
+        let text = format!("{out}{}", output.errors);
+        // Messages about refused references, and about references that another push has locked on the server.
         let late = [
             "fetch first",
             "non-fast-forward",
@@ -134,15 +134,15 @@ impl Git {
             "reference already exists",
             "unable to resolve reference",
         ];
-        // These do not pass by themselves.
+        // These errors need an operator; a retry does not help.
         let lasting = ["Permission denied", "No space left", "Read-only file system", "quota"];
         let is_lasting = lasting.iter().any(|lasting| text.contains(lasting));
         if !is_lasting && late.iter().any(|late| text.contains(late)) {
-            Ok(Pushed::Behind(last_words(&said.errors)))
+            Ok(Pushed::Behind(main_error(&output.errors)))
         } else if text.contains("[remote rejected]") {
-            Err(StoreError::Denied(last_words(&text)))
+            Err(StoreError::Denied(main_error(&text)))
         } else {
-            Err(failure(&said.errors))
+            Err(failure(&output.errors))
         }
     }
 
@@ -188,7 +188,7 @@ impl Git {
             .arg("--git-dir")
             .arg(&self.repository)
             .args(["-c", "core.hooksPath=/dev/null", "-c", "gc.autoDetach=false"])
-            // Old heartbeats are of no use to anybody.
+            // Nobody needs old heartbeats.
             .args(["-c", "gc.pruneExpire=10.minutes.ago"])
             .args(["-c", "maintenance.autoDetach=false", "-c", "protocol.ext.allow=never"])
             .args(arguments)
@@ -208,7 +208,7 @@ impl Git {
             .stderr(Stdio::piped())
             .process_group(0);
         if self.sets_ssh {
-            // ssh must not ask either.
+            // ssh must not prompt either.
             let seconds = self.timeout.as_secs().max(1);
             command.env(
                 "GIT_SSH_COMMAND",
@@ -221,25 +221,25 @@ impl Git {
         command
     }
 
-    fn said(&self, arguments: &[&str], input: &[u8]) -> Result<Said, StoreError> {
+    fn output(&self, arguments: &[&str], input: &[u8]) -> Result<Output, StoreError> {
         let mut child = self.command(arguments).spawn().map_err(|error| cannot_run(&error))?;
         let out = drained(child.stdout.take());
         let errors = drained(child.stderr.take());
         let (stdin, input) = (child.stdin.take(), input.to_vec());
         let writer = thread::spawn(move || {
-            // A program that reads no further says why by its exit code.
+            // A failed write is ignored: if the program stops reading, its exit status says why.
             stdin.map(|mut stdin| stdin.write_all(&input))
         });
-        let is_success = self.ended(&mut child)?;
+        let is_success = self.wait_for_exit(&mut child)?;
         let _ = writer.join();
         let out = out.all();
-        // A connection that ssh keeps for the next time (ControlPersist) keeps this open.
+        // With ControlPersist, ssh stays in the background and keeps standard error open, so its end may not come.
         let errors = errors.so_far();
-        Ok(Said { is_success, out, errors: String::from_utf8_lossy(&errors).into_owned() })
+        Ok(Output { is_success, out, errors: String::from_utf8_lossy(&errors).into_owned() })
     }
 
     /// Waits for the program, at most until the time limit.
-    fn ended(&self, child: &mut Child) -> Result<bool, StoreError> {
+    fn wait_for_exit(&self, child: &mut Child) -> Result<bool, StoreError> {
         let started = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -247,7 +247,7 @@ impl Git {
                 Ok(Some(status)) => return Ok(status.success()),
                 Ok(None) if started.elapsed() < self.timeout => {}
                 Ok(None) => {
-                    // With the ssh that it has started.
+                    // Kills the group, which includes the ssh that git has started.
                     if let Some(group) = rustix::process::Pid::from_raw(child.id() as i32) {
                         let _ = rustix::process::kill_process_group(
                             group,
@@ -268,7 +268,7 @@ impl Git {
     }
 }
 
-/// Hands over the files that `git cat-file --batch` prints.
+/// Passes on the files that `git cat-file --batch` prints.
 fn each_blob(
     out: &mut impl std::io::BufRead,
     count: usize,
@@ -288,7 +288,7 @@ fn each_blob(
         let mut bytes = Vec::new();
         let kept = size.min(most as u64);
         let read = out.by_ref().take(kept).read_to_end(&mut bytes).map_err(|_| cut())?;
-        // And the line feed behind it.
+        // Skips the rest and the line feed after it.
         let rest = out.by_ref().take(size - kept + 1);
         std::io::copy(&mut { rest }, &mut std::io::sink()).map_err(|_| cut())?;
         if read as u64 != kept {
@@ -299,16 +299,16 @@ fn each_blob(
     Ok(())
 }
 
-/// What a program prints, read beside whatever else goes on.
+/// The output of a program, read by a thread of its own.
 struct Drained(mpsc::Receiver<Vec<u8>>);
 
 impl Drained {
-    /// Until the end.
+    /// All output, until the program closes it.
     fn all(self) -> Vec<u8> {
         self.0.iter().flatten().collect()
     }
 
-    /// What came before the program ended.
+    /// The output so far, for a program that has ended but whose output stays open.
     fn so_far(self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Ok(piece) = self.0.recv_timeout(MOMENT) {
@@ -348,7 +348,7 @@ fn cannot_run(error: &std::io::Error) -> StoreError {
 }
 
 fn failure(errors: &str) -> StoreError {
-    let text = last_words(errors);
+    let text = main_error(errors);
     let denied = ["Permission denied", "Authentication failed", "access denied", "403"];
     if denied.iter().any(|denied| errors.contains(denied)) {
         StoreError::Denied(text)
@@ -357,24 +357,24 @@ fn failure(errors: &str) -> StoreError {
     }
 }
 
-/// The reason among what git prints: its own last message, else the first line.
-fn last_words(errors: &str) -> String {
+/// The main error in the output of git: its first error message, else the first line.
+fn main_error(errors: &str) -> String {
     let lines = || errors.lines().map(str::trim).filter(|line| !line.is_empty());
     let fatal = lines().filter(|line| {
         ["fatal: ", "error: ", "! ", "ssh: ", "remote: "]
             .iter()
             .any(|start| line.starts_with(start))
     });
-    let told: Vec<&str> = match fatal.collect::<Vec<_>>() {
+    let messages: Vec<&str> = match fatal.collect::<Vec<_>>() {
         some if !some.is_empty() => some,
         _ => lines().collect(),
     };
-    // A URL with what is secret in it must not reach a log.
-    let text = told.first().map_or("git says nothing", |text| text);
+    // A URL with a secret in it must not reach a log.
+    let text = messages.first().map_or("git says nothing", |text| text);
     Excerpt::new(&without_credentials(text)).to_string()
 }
 
-/// A text without what stands before the "@" of a URL.
+/// Removes user and password, before the "@", from URLs in a text.
 fn without_credentials(text: &str) -> String {
     let words = text.split(' ').map(|word| match word.split_once("://") {
         Some((scheme, rest)) => {
