@@ -14,7 +14,7 @@ use crate::pebble::Pebble;
 /// The host of all certificates.
 pub const HOST: &str = "www.example.com";
 
-/// The server, and the ACME server that its client asks.
+/// nginx, and the ACME server of its client.
 pub struct Deployed {
     pub nginx: Nginx,
     pub pebble: Pebble,
@@ -22,7 +22,7 @@ pub struct Deployed {
 }
 
 impl Deployed {
-    /// Starts both: nginx presents a certificate that nobody would accept, until there is one.
+    /// Starts both. nginx presents a self-signed certificate until an ACME client gets another one.
     pub fn running() -> Self {
         let nginx = Nginx::new();
         let pki = nginx.pki();
@@ -49,7 +49,7 @@ impl Deployed {
         this
     }
 
-    /// What the hooks read.
+    /// Writes the settings of the hooks.
     fn write_settings(&self) {
         let nginx = self.nginx.command();
         let words = std::iter::once(nginx.get_program()).chain(nginx.get_args());
@@ -92,7 +92,7 @@ impl Deployed {
         command
     }
 
-    /// Runs a client's command, whose exit code is the answer.
+    /// Runs a client's command, and keeps what it prints for [`Self::log`].
     pub fn run(&self, command: &mut Command) -> Output {
         let output = output(command);
         let log = [output.stdout.as_slice(), &output.stderr].concat();
@@ -112,7 +112,7 @@ impl Deployed {
         curl.exit_code(&format!("https://{HOST}:{}/", self.port)) == Some(0)
     }
 
-    /// An app pins the key that is served now. A copy of it stays in `good.pem` and `good.key`.
+    /// Records that an app pins the key that is served now, and copies its pair to `good.pem` and `good.key`.
     #[track_caller]
     pub fn pin_what_is_served(&self) {
         for end in ["pem", "key"] {
@@ -138,23 +138,23 @@ impl Deployed {
         succeed(add.current_dir(self.path("")).args(arguments));
     }
 
-    /// The pin of the certificate that is in place.
+    /// The pin of the installed certificate.
     pub fn in_place(&self) -> String {
         self.pki().pin(&format!("tls/{HOST}/site.pem"))
     }
 
-    /// Fails unless clients of the app go on: the pinned key is in place and served, and a restart would
-    /// find it.
+    /// Fails unless clients of the app can still connect: the pinned key is installed and served, and the
+    /// config test passes, so a restart would load it.
     #[track_caller]
-    pub fn clients_go_on(&self) {
+    pub fn clients_can_connect(&self) {
         assert_eq!(self.in_place(), self.pki().pin("good.pem"), "{}", self.log());
         assert_eq!(self.pki().pin(&format!("tls/{HOST}/site.key")), self.pki().pin("good.pem"));
         assert!(self.serves("good.pem"), "{}", self.log());
         assert_eq!(self.nginx.test().code, Some(0));
     }
 
-    /// Makes the next key of the host, and hands it to the client of `directory` once an app knows it, and not
-    /// before. Gives its pin.
+    /// Makes the next key of the host, and hands it to the ACME client of `directory` once an app pins it, and not
+    /// before. Returns its pin.
     #[track_caller]
     pub fn hand_over(&self, directory: &str) -> String {
         let hpkp = |arguments: &[&str], code: i32| {
@@ -184,8 +184,8 @@ impl Deployed {
         assert!(self.serves(&format!("tls/{HOST}/site.pem")));
     }
 
-    /// What the doctor says of the only certificate in a client's directory: its client, its next key, and
-    /// whether clients accept it.
+    /// The doctor's result for the only certificate in a client's directory: the ACME client, its next key, and
+    /// whether clients accept that key.
     #[track_caller]
     pub fn doctor(&self, directory: &str) -> [String; 3] {
         let mut doctor = Command::new(env!("CARGO_BIN_EXE_hpkp"));
@@ -207,13 +207,13 @@ impl Deployed {
             .map(|name| all[0][name].as_str().expect("a text").to_owned())
     }
 
-    /// The certificate in place, as bytes: another after each renewal that was installed.
+    /// The installed certificate, as bytes, which differ after each renewal that was installed.
     pub fn certificate(&self) -> Vec<u8> {
         fs::read(self.path(&format!("tls/{HOST}/site.pem"))).expect("a file")
     }
 }
 
-/// The hooks as they are shipped.
+/// The directory of the shipped hooks.
 pub fn hooks() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/acme"))
 }

@@ -1,10 +1,10 @@
 //! Each ACME client with its hook, against a real ACME server and in front of a real nginx: a renewal
 //! with the same key is served, a renewal with a new key never takes the place of a pinned one.
 //!
-//! `ci/prerequisites` installs what these tests need; nothing is skipped where it is missing, but acme.sh, which
-//! Debian does not have: `HPKP_ACME_SH` names the script.
+//! `ci/prerequisites` installs what these tests need, and without it they fail. Only acme.sh, which Debian does not
+//! have, is skipped unless `HPKP_ACME_SH` names the script.
 
-// Clippy takes the helpers of a test for something else.
+// clippy.toml allows these only inside test functions, not in their helpers.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod deployed;
@@ -62,7 +62,7 @@ fn certbot() {
         "--register-unsafely-without-email",
     ];
     fine(&deployed, certbot(&first));
-    // certbot 2 runs hooks of the directory at renewals alone.
+    // certbot 2 runs the hooks of this directory only at renewals.
     if !deployed.serves(&format!("C/live/{HOST}/cert.pem")) {
         let mut first = deployed.command("sh");
         first
@@ -77,27 +77,27 @@ fn certbot() {
     let renew = ["renew", "--force-renewal", "--no-random-sleep-on-renew"];
     let before = deployed.certificate();
     fine(&deployed, certbot(&[&renew[..], &["--reuse-key"]].concat()));
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before, "{}", deployed.log());
     let settings =
         fs::read_to_string(deployed.path(&format!("C/renewal/{HOST}.conf"))).expect("settings");
     assert!(settings.contains("reuse_key = True"));
     assert_eq!(deployed.doctor("C"), ["certbot", "kept", "yes"]);
 
-    // certbot succeeds, and leads live/ to the new key; the server's files stay.
+    // certbot succeeds, and its links in live/ point to the new key; the server's files stay.
     let before = deployed.certificate();
     fine(&deployed, certbot(&[&renew[..], &["--new-key"]].concat()));
     assert_ne!(deployed.pki().pin(&format!("C/live/{HOST}/cert.pem")), deployed.in_place());
     assert!(deployed.log().contains("locks out"), "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_eq!(deployed.certificate(), before);
 
-    // The way back: the pinned key as that of the newest version.
+    // The way back: the pinned key replaces the key of certbot's newest version.
     let newest =
         fs::canonicalize(deployed.path(&format!("C/live/{HOST}/privkey.pem"))).expect("a key");
     fs::copy(deployed.path("good.key"), newest).expect("a copy");
     fine(&deployed, certbot(&renew));
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before, "{}", deployed.log());
 
     let planned = deployed.hand_over("C");
@@ -153,18 +153,18 @@ fn acme_sh() {
     let renew = ["--renew", "--ecc", "--force"];
     let before = deployed.certificate();
     acme_sh.done(&renew);
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
-    // A new key: acme.sh ends as its hook does, and nothing is in place.
+    // With a new key acme.sh fails because its hook does, and nothing is installed.
     let before = deployed.certificate();
     let new_key = [&renew[..], &["--always-force-new-domain-key"]].concat();
     assert_ne!(acme_sh.code(&new_key), Some(0));
     assert!(deployed.log().contains("locks out"), "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_eq!(deployed.certificate(), before);
 
-    // The way back: the option is remembered until its line is gone.
+    // The way back: acme.sh keeps the option in its settings until the line is removed.
     let settings = of.join(format!("{HOST}.conf"));
     let text = fs::read_to_string(&settings).expect("settings");
     let text: Vec<&str> =
@@ -172,7 +172,7 @@ fn acme_sh() {
     fs::write(&settings, text.join("\n") + "\n").expect("a file");
     fs::copy(deployed.path("good.key"), of.join(format!("{HOST}.key"))).expect("a copy");
     acme_sh.done(&renew);
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
     let planned = deployed.hand_over("home/.acme.sh");
@@ -181,7 +181,7 @@ fn acme_sh() {
     by_request(&acme_sh, &of, &planned);
 }
 
-/// By CSR, where acme.sh has no key of that name.
+/// Has a CSR of the planned key signed, while acme.sh has no key for the host.
 fn by_request(acme_sh: &AcmeSh, of: &Path, planned: &str) {
     let AcmeSh { deployed, home } = acme_sh;
     fs::rename(of, deployed.path("home/before")).expect("renamed");
@@ -225,20 +225,20 @@ fn lego() {
     let renew = ["renew", "--days", "999", "--no-random-sleep", "--renew-hook", &hook];
     let before = deployed.certificate();
     fine(&deployed, lego(&[&renew[..], &["--reuse-key"]].concat()));
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
     let before = deployed.certificate();
     assert_ne!(code(&deployed, &mut lego(&renew)), Some(0));
     assert!(deployed.log().contains("locks out"), "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_eq!(deployed.certificate(), before);
 
     // The way back.
     fs::copy(deployed.path("good.key"), deployed.path(&format!("P/certificates/{HOST}.key")))
         .expect("a copy");
     fine(&deployed, lego(&[&renew[..], &["--reuse-key"]].concat()));
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
     let planned = deployed.hand_over("P");
@@ -263,7 +263,7 @@ impl Dehydrated<'_> {
             deployed.pebble.ca.display()
         );
         fs::write(deployed.path("config"), &settings).expect("a file");
-        // Where hpkp looks for it.
+        // hpkp reads the settings from the client's directory.
         fs::create_dir_all(deployed.path("D")).expect("a directory");
         fs::write(deployed.path("D/config"), &settings).expect("a file");
     }
@@ -302,10 +302,10 @@ fn dehydrated_is_stopped_before_it_makes_a_key() {
     deployed.pin_what_is_served();
     let before = deployed.certificate();
     assert_eq!(dehydrated.run(&["-c", "-x"]), Some(0), "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
-    // By default it makes a new key: it is told no, and has changed nothing.
+    // By default dehydrated makes a new key: the hook stops it before anything is changed.
     dehydrated.set("");
     deployed.set("dehydrated_keeps_key", "no");
     let (before, keys) = (deployed.certificate(), dehydrated.keys());
@@ -319,7 +319,7 @@ fn dehydrated_is_stopped_before_it_makes_a_key() {
         deployed.log()
     );
     assert_eq!((dehydrated.keys(), files(), deployed.certificate()), (keys, count, before));
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     // A certificate that is not due stops nothing.
     dehydrated.set("RENEW_DAYS=1");
     deployed.set("dehydrated_renew_days", "1");
@@ -332,8 +332,8 @@ fn dehydrated_is_stopped_before_it_makes_a_key() {
     deployed.presents(&planned);
 }
 
-/// A waiting key that is not published yet stays the waiting one when the renewal is stopped, and is
-/// used once clients know it.
+/// A waiting key that is not published yet is kept when the renewal is stopped, and is used once clients
+/// hold its pin.
 #[test]
 fn dehydrated_keeps_its_waiting_key() {
     let deployed = Deployed::running();
@@ -343,7 +343,7 @@ fn dehydrated_keeps_its_waiting_key() {
     deployed.pin_what_is_served();
     let keys = dehydrated.keys();
     let waiting = keys[1].clone().expect("a waiting key");
-    // It is the next key of the host, and the command takes it.
+    // `hpkp key next` takes the waiting key as the next key of the host.
     let mut next = deployed.command(env!("CARGO_BIN_EXE_hpkp"));
     next.args(["key", "next", HOST, "-d", "records", "--acme", "D", "--json"]);
     let outcome: serde_json::Value =
@@ -352,9 +352,9 @@ fn dehydrated_keeps_its_waiting_key() {
     assert_eq!(outcome["keys"][0]["state"], "blocked", "{outcome}");
     assert_eq!(dehydrated.run(&["-c", "-x"]), Some(1));
     assert_eq!(dehydrated.keys(), keys, "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
 
-    // The next release of the app knows both; the one before is withdrawn.
+    // The next release of the app pins both keys; the release before is withdrawn.
     let good = deployed.pki().pin("good.pem");
     let hpkp = |arguments: &[&str]| {
         let mut command = deployed.command(env!("CARGO_BIN_EXE_hpkp"));
@@ -374,7 +374,7 @@ fn dehydrated_keeps_its_waiting_key() {
 fn uacme() {
     let deployed = Deployed::running();
     hpkp_tests::write_program(deployed.path("challenge"), "#!/bin/sh\nexit 0\n");
-    // It trusts the system's authorities alone: those of a mount namespace.
+    // uacme trusts only the CAs of the system, so a mount namespace replaces their file.
     let uacme = |arguments: &str| {
         let script = format!(
             "mount --bind '{}' /etc/ssl/certs/ca-certificates.crt && exec uacme -a '{}' -c U -t EC -h ./challenge -y {arguments}",
@@ -395,7 +395,7 @@ fn uacme() {
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
     deployed.pin_what_is_served();
     assert_eq!(deployed.doctor("U"), ["uacme", "kept", "yes"]);
-    // It names files that it puts aside by the second.
+    // uacme names its copies of old files by the second, so renewals must not be in the same second.
     let renew = || {
         std::thread::sleep(std::time::Duration::from_millis(1100));
         fine(&deployed, uacme(&format!("-f issue {HOST}")));
@@ -403,20 +403,20 @@ fn uacme() {
     let before = deployed.certificate();
     renew();
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
     let before = deployed.certificate();
     fs::remove_file(deployed.path(&format!("U/private/{HOST}/key.pem"))).expect("removed");
     renew();
     assert_eq!(deploy(), Some(1));
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_eq!(deployed.certificate(), before);
     fs::copy(deployed.path("good.key"), deployed.path(&format!("U/private/{HOST}/key.pem")))
         .expect("a copy");
     renew();
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
-    deployed.clients_go_on();
+    deployed.clients_can_connect();
     assert_ne!(deployed.certificate(), before);
 
     let planned = deployed.hand_over("U");

@@ -1,4 +1,4 @@
-//! mod_md, which gives its own certificates to httpd: the veto before it makes a key.
+//! mod_md, which gets httpd's certificates itself: its hook stops it before it makes a new key.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,10 +12,10 @@ use hpkp_tests::{free_port, succeed};
 use crate::deployed::{HOST, hook, hooks};
 use crate::pebble::Pebble;
 
-/// httpd starts programs without its environment: the hook with what it needs.
+/// Makes a program that runs the hook with the environment that it needs, which httpd does not pass on.
 fn message(httpd: &Httpd) -> String {
     let hpkp = std::path::Path::new(env!("CARGO_BIN_EXE_hpkp"));
-    // The children, another user, run it: so everything that it needs is where they can read it.
+    // httpd's children run the hook as another user, so its files must be where that user can read them.
     for (from, name) in [(hpkp.to_owned(), "hpkp"), (hooks().join("mod_md-message"), "hook")] {
         fs::copy(from, httpd.path(name)).expect("a copy");
     }
@@ -44,7 +44,7 @@ fn configure(httpd: &Httpd, pebble: &Pebble, port: u16, more: &str) {
     ));
 }
 
-/// What the hook reads and writes.
+/// Writes the settings of the hook, and the files that it appends to.
 fn write_files(httpd: &Httpd, port: u16) {
     let (pki, directory) = (httpd.pki(), httpd.path("").display().to_string());
     fs::create_dir(httpd.path("md")).expect("a directory");
@@ -59,7 +59,7 @@ fn write_files(httpd: &Httpd, port: u16) {
     );
 }
 
-/// Records what clients of an app hold.
+/// Runs `hpkp published` for the pins of an app.
 fn published(httpd: &Httpd, arguments: &[&str]) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
     command.args(["published", "-d", "records"]).args(arguments).args(["--writer", "apps"]);
@@ -94,12 +94,12 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
     };
     let pin = served(&httpd).expect("the certificate of the authority");
     published(&httpd, &["add", HOST, "--origin", "app 1", "--pin", &format!("sha256/{pin}")]);
-    // The children may read them.
+    // httpd's children must be able to read the records.
     let readable =
         |path: &str, mode| fs::set_permissions(httpd.path(path), fs::Permissions::from_mode(mode));
     readable("records/apps.jsonl", 0o644).expect("a mode");
 
-    // From now on every check finds the certificate due.
+    // With this window, every check of mod_md finds the certificate due for renewal.
     configure(
         &httpd,
         &pebble,
@@ -116,7 +116,7 @@ fn mod_md_is_stopped_before_it_makes_a_key() {
     assert!(!staged(&httpd), "{errors}");
     assert_eq!(served(&httpd), Some(pin));
 
-    // The app is gone, and mod_md goes on by itself.
+    // Once the app is withdrawn, mod_md renews by itself.
     published(&httpd, &["end", "--host", HOST, "--why", "withdrawn"]);
     assert!(wait(|| staged(&httpd)), "{}\n{}", messages(&httpd), httpd.log());
     httpd.stop();

@@ -1,4 +1,4 @@
-//! An ACME server on loopback (RFC 8555): pebble, which takes every challenge for met.
+//! An ACME server on loopback (RFC 8555): pebble, which accepts every challenge here.
 
 use std::fs;
 use std::net::TcpStream;
@@ -57,7 +57,7 @@ impl Pebble {
         format!("https://localhost:{}/dir", self.port)
     }
 
-    /// The root under which it issues, in PEM.
+    /// The root of the certificates that it issues, in PEM.
     fn root(&self) -> Vec<u8> {
         let url = format!("https://localhost:{}/roots/0", self.management);
         succeed(Command::new("curl").args(["-sf", "--cacert"]).arg(&self.ca).arg(url))

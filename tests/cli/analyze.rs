@@ -1,4 +1,4 @@
-//! `hpkp analyze` against real sockets: servers that are in order, servers that are not, and resolvers.
+//! `hpkp analyze` against real sockets: correct servers, faulty servers, and resolvers.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -46,7 +46,7 @@ fn pkp(value: &str) -> String {
     response(&[("Public-Key-Pins", value)])
 }
 
-/// Looks at the host at a port of loopback, with the CA of the test.
+/// Analyzes the host at a port of loopback, with the CA of the test as trust anchor.
 fn analyze(pki: &Pki, port: u16, more: &[&str]) -> Outcome {
     let connect = format!("127.0.0.1:{port}");
     let ca = pki.path("ca.pem");
@@ -86,7 +86,7 @@ fn first_site(outcome: &Outcome) -> Value {
 }
 
 #[test]
-fn a_site_that_is_in_order() {
+fn a_correct_site_has_no_findings() {
     let (_dir, pki) = pki();
     let port = tls(&pki, "site", pkp(&good(&pki)));
     let outcome = analyze(&pki, port, &[]);
@@ -111,7 +111,7 @@ fn a_site_that_is_in_order() {
         roles.iter().map(|one| (one["role"].clone(), one["backup"].clone())).collect();
     assert_eq!(roles, [("leaf".into(), false.into()), ("backup".into(), true.into())]);
     assert_eq!(site["renewal"]["outcome"], "same-key");
-    // People see the same.
+    // The text output has the same facts.
     let connect = format!("127.0.0.1:{port}");
     let ca = pki.path("ca.pem");
     let ca = ca.to_str().expect("UTF-8");
@@ -125,7 +125,7 @@ fn a_site_that_is_in_order() {
 }
 
 #[test]
-fn what_each_pin_is() {
+fn each_pin_gets_its_role() {
     let (_dir, pki) = pki();
     // YE1 of the table of CA keys.
     let known = "brzvtCELCIZUo4sD/qPX0ccRtPsd3DY6RfmxpOU9oB4=";
@@ -141,9 +141,9 @@ fn what_each_pin_is() {
     assert_eq!(site["renewal"]["outcome"], "safe");
 }
 
-/// A table in which the test's intermediate is one of several.
+/// The table of CA keys lists the test's intermediate as one of several, so the next one may be another.
 #[test]
-fn what_the_next_renewal_does() {
+fn the_forecast_of_the_next_renewal_depends_on_the_pins() {
     let (_dir, pki) = pki();
     let key = |pin: &str, name: &str, status: &str| {
         serde_json::json!({
@@ -185,7 +185,7 @@ fn what_the_next_renewal_does() {
 }
 
 #[test]
-fn a_server_with_a_certificate_for_each_kind_of_key_has_both_judged() {
+fn ecdsa_and_rsa_certificates_of_a_server_are_both_checked() {
     let (_dir, pki) = pki();
     pki.key("rsa", RSA);
     pki.sign("rsa", "/CN=rsa", "ca", &leaf_extensions(HOST));
@@ -206,7 +206,7 @@ fn a_server_with_a_certificate_for_each_kind_of_key_has_both_judged() {
 }
 
 #[test]
-fn what_is_wrong_with_the_headers_of_a_site_in_order() {
+fn header_findings_of_a_site_with_a_valid_certificate() {
     let (_dir, pki) = pki();
     let good = good(&pki);
     // Two fields.
@@ -231,15 +231,15 @@ fn what_is_wrong_with_the_headers_of_a_site_in_order() {
         let port = tls_with(&pki, "site", Arc::new(respond));
         found(&analyze(&pki, port, &[]), 0, &["header-differs"]);
     }
-    // The same in another order is the same.
+    // The same pins in another order are no difference.
     let turned = pins(&[&pki.pin("backup.key"), &pki.pin("live.key")], "max-age=\"86400\"");
     let respond = move |_: &str, n: usize| pkp([&good, &turned][n % 2]);
     found(&analyze(&pki, tls_with(&pki, "site", Arc::new(respond)), &[]), 0, &[]);
 }
 
-/// 20 fields that somebody wrote by hand, and what is found.
+/// Header values with mistakes, each with the findings that it must have.
 #[test]
-fn bad_fields() {
+fn each_bad_header_value_has_its_findings() {
     let (_dir, pki) = pki();
     let (live, backup) = (pki.pin("live.key"), pki.pin("backup.key"));
     let (live, backup) = (live.as_str(), backup.as_str());
@@ -291,7 +291,7 @@ fn bad_fields() {
         assert!(has_all, "{value}: {codes:?}, not {expected:?}");
         assert_eq!(outcome.code, Some(exit), "{value}: {codes:?}");
     }
-    // The report-only header is judged too, and locks nobody out.
+    // The report-only header is checked too, but locks no client out.
     let value = pins(&[A, B], "report-uri=\"https://r.example/\"");
     let answer = response(&[("Public-Key-Pins-Report-Only", &value)]);
     found(&analyze(&pki, tls(&pki, "site", answer), &[]), 0, &["no-pin-in-chain"]);
@@ -302,7 +302,7 @@ fn bad_fields() {
 }
 
 #[test]
-fn certificates_that_clients_refuse() {
+fn certificates_that_clients_reject_are_reported() {
     let (dir, pki) = pki();
     pki.key("own", P256);
     pki.self_signed("own", &format!("/CN={HOST}"), &[&format!("subjectAltName=DNS:{HOST}")]);
@@ -310,7 +310,7 @@ fn certificates_that_clients_refuse() {
     let port = tls(&pki, "own", pkp(&pins(&[&pki.pin("own.key"), B], "max-age=60")));
     let outcome = analyze(&pki, port, &[]);
     found(&outcome, 1, &["certificate-untrusted"]);
-    // It is shown, and no client notes anything.
+    // The chain is in the output, and no client notes the host.
     let site = first_site(&outcome);
     assert_eq!(site["addresses"][0]["chains"][0]["accepted"], false);
     assert_eq!(site["headers"][0]["clients"]["chromium"]["verdict"], "ignore");
@@ -319,7 +319,7 @@ fn certificates_that_clients_refuse() {
         1,
         &["certificate-name-mismatch"],
     );
-    // The name that is sent is the one that is expected.
+    // `--servername` sets the name in SNI and the name that the certificate must have.
     let outcome =
         analyze(&pki, tls(&pki, "other", response(&[])), &["--servername", "other.example.com"]);
     found(&outcome, 0, &[]);
@@ -338,7 +338,7 @@ fn certificates_that_clients_refuse() {
 }
 
 #[test]
-fn servers_that_cannot_be_looked_at() {
+fn each_connection_failure_has_its_code() {
     let (_dir, pki) = pki();
     let short = ["--timeout", "1", "--requests", "1"];
     // Refuses.
@@ -384,20 +384,20 @@ fn servers_that_cannot_be_looked_at() {
     found(&analyze(&pki, tls(&pki, "site", large), &[]), 3, &["oversized-input"]);
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(20_000));
     found(&analyze(&pki, tls(&pki, "site", many), &[]), 3, &["oversized-input"]);
-    // Its certificates are shown all the same.
+    // Without an HTTP response the certificates are in the output all the same.
     let port = tls(&pki, "site", String::new());
     let site = first_site(&analyze(&pki, port, &[]));
     assert_eq!(site["addresses"][0]["chains"][0]["accepted"], true);
-    // What header there would be is not known, so nothing is said of the next renewal.
+    // Without a response the header is unknown, so the next renewal has no forecast.
     assert_eq!(site["renewal"], Value::Null);
-    // Without a request there is nothing to miss.
+    // `--no-http` sends no request, so no response is missing.
     found(&analyze(&pki, port, &["--no-http"]), 0, &[]);
     // Does not resolve.
     let outcome = run(Path::new("/"), &["analyze", "--json", "no-such-host.invalid"]);
     found(&outcome, 3, &["name-not-resolved"]);
 }
 
-/// A header that one client notes binds the next certificate for it, whatever the RFC says.
+/// If any client notes the header, the next certificate must satisfy its pins, even where RFC 7469 ignores it.
 #[test]
 fn the_next_renewal_counts_each_client() {
     let (_dir, pki) = pki();
@@ -416,10 +416,10 @@ fn the_next_renewal_counts_each_client() {
 }
 
 #[test]
-fn redirects() {
+fn redirects_are_followed_within_limits() {
     let (_dir, pki) = pki();
     let good = good(&pki);
-    // On the same host, to where the header is.
+    // On the same host, to a page that has the header.
     let page = pkp(&good);
     let respond = move |path: &str, _| if path == "/new" { page.clone() } else { redirect("/new") };
     let outcome = analyze(&pki, tls_with(&pki, "site", Arc::new(respond)), &[]);
@@ -428,18 +428,18 @@ fn redirects() {
     assert_eq!(hops[0]["location"], "/new");
     assert_eq!(hops[1]["url"], format!("https://{HOST}/new"));
     assert_eq!(first_site(&outcome)["headers"][0]["rfc7469"]["verdict"], "note");
-    // For ever.
+    // In a loop.
     let outcome = analyze(&pki, tls(&pki, "site", redirect("/again")), &[]);
     found(&outcome, 3, &["too-many-redirects"]);
     assert_eq!(outcome.json()["targets"][0]["hops"].as_array().map(Vec::len), Some(11));
     let outcome = analyze(&pki, tls(&pki, "site", redirect("/again")), &["--max-redirects", "0"]);
     found(&outcome, 0, &[]);
-    // To what is no HTTP.
+    // To URLs that are not HTTP.
     found(&analyze(&pki, tls(&pki, "site", redirect("mailto:x@y")), &[]), 3, &["no-http-response"]);
     for odd in ["https://www.example.com/\x1b[2J", "https://a:b@www.example.com/"] {
         found(&analyze(&pki, tls(&pki, "site", redirect(odd)), &[]), 3, &["no-http-response"]);
     }
-    // To another host, which is looked at too, by way of plain HTTP, which has the header.
+    // To another host, which is analyzed too, through plain HTTP; that response has the header.
     pki.leaf("second", "second.example.com", "ca");
     let second = tls(&pki, "second", pkp(&pins(&[A, B], "max-age=60")));
     let there = redirect(&format!("https://second.example.com:{second}/x"));
@@ -464,9 +464,9 @@ fn redirects() {
     assert_eq!(sites[2]["findings"][0]["code"], "no-pin-in-chain");
 }
 
-/// What our modules send is in order for every client.
+/// Every client accepts the headers of the nginx and httpd modules.
 #[test]
-fn both_servers_with_our_modules() {
+fn headers_of_both_modules_have_no_findings() {
     use hpkp_tests::httpd::{self, Httpd};
     use hpkp_tests::site::{furnish, prepared};
 
@@ -485,7 +485,7 @@ fn both_servers_with_our_modules() {
                 "verdict": "evaluate", "report": false,
             })
         );
-        // wget2 itself notes what is said of it.
+        // wget2 itself notes the pins that the analysis predicts.
         let wget2 = hpkp_tests::client::Wget2::new(&pki.path("ca.pem"), pki.path("known"));
         assert_eq!(wget2.get(&format!("https://localhost:{port}/")), Some(0));
         let noted: std::collections::BTreeSet<String> = wget2.pins().into_iter().collect();
@@ -529,7 +529,7 @@ fn both_servers_with_our_modules() {
     check(&pki, port);
 }
 
-/// The host in a zone, and options to look at it.
+/// Analyzes the host; a resolver that serves `zone` resolves its name.
 fn resolved(
     pki: &Pki,
     zone: Vec<(String, Data)>,
@@ -541,7 +541,7 @@ fn resolved(
     let ca = pki.path("ca.pem");
     let ca = ca.to_str().expect("UTF-8");
     let target = format!("{HOST}:{port}");
-    // Only a resolver whose answers do not count lets the time run out.
+    // Only with a resolver whose answers are ignored does the command wait for the whole timeout.
     let timeout = if manner.other_id || manner.other_question { "2" } else { "600" };
     let arguments =
         ["analyze", "--json", "--timeout", timeout, "--resolver", &resolver, "--ca-file", ca];
@@ -553,7 +553,7 @@ fn zone(addresses: &[&'static str]) -> Vec<(String, Data)> {
 }
 
 #[test]
-fn every_server_behind_a_name_is_asked() {
+fn every_address_of_a_name_is_analyzed() {
     let (_dir, pki) = pki();
     pki.leaf("twin", HOST, "ca");
     let port = free_port();
@@ -564,7 +564,7 @@ fn every_server_behind_a_name_is_asked() {
         .collect();
     for (address, name) in all.iter().zip(["site", "twin", "site"]) {
         let header = header.clone();
-        // The other server does not send it.
+        // The server with the other certificate sends no header.
         let answer = if name == "twin" { response(&[]) } else { header };
         let listener = listen(*address, port);
         serve(&pki, name, listener, Arc::new(move |_, _| answer.clone()));
@@ -583,7 +583,7 @@ fn every_server_behind_a_name_is_asked() {
     found(&outcome, 3, &["server-not-reached"]);
 }
 
-/// What TLSA records have of a certificate: its key's hash.
+/// The SHA-256 hash of a file's public key, as TLSA records with selector 1 and matching type 1 have it.
 fn key_hash(pki: &Pki, file: &str) -> Vec<u8> {
     openssl::base64::decode_block(&pki.pin(file)).expect("base64")
 }
@@ -607,22 +607,22 @@ fn tlsa_records() {
     let tlsa = &first_site(&outcome)["tlsa"];
     assert_eq!((&tlsa["dnssec"], &tlsa["ttl"]), (&"validated".into(), &300.into()));
     let matches = [true, false].map(Value::Bool);
-    let mut seen: Vec<Value> = tlsa["records"]
+    let mut results: Vec<Value> = tlsa["records"]
         .as_array()
         .expect("records")
         .iter()
         .map(|one| one["matches"].clone())
         .collect();
-    seen.sort_by_key(|one| *one == Value::Bool(false));
-    assert_eq!(seen, matches);
-    // It says no more than it knows.
+    results.sort_by_key(|one| *one == Value::Bool(false));
+    assert_eq!(results, matches);
+    // Without the AD bit of the resolver, the records count as not validated.
     let outcome = with(&[(3, 1, 1, live.clone())], Manner::default());
     found(&outcome, 0, &["tlsa-not-validated"]);
     assert_eq!(first_site(&outcome)["tlsa"]["dnssec"], "not-validated");
     found(&with(&[(3, 1, 1, backup.clone())], authentic), 1, &["published-pins-unmet"]);
     found(&with(&[(2, 1, 1, middle.clone())], authentic), 0, &[]);
     found(&with(&[(0, 1, 1, key_hash(&pki, "ca.key"))], authentic), 0, &[]);
-    // A root that is not sent is no anchor for DANE.
+    // Usage 2 (DANE-TA) needs a certificate that the server sends, and it does not send the root.
     found(&with(&[(2, 1, 1, key_hash(&pki, "ca.key"))], authentic), 1, &["published-pins-unmet"]);
     let outcome = with(&[(3, 1, 1, live), (2, 1, 1, backup)], authentic);
     found(&outcome, 0, &["tlsa-combination-unmet"]);
@@ -631,7 +631,7 @@ fn tlsa_records() {
 }
 
 #[test]
-fn resolvers_that_lie_or_are_silent() {
+fn failures_of_the_resolver_are_reported() {
     let (_dir, pki) = pki();
     let port = tls(&pki, "site", response(&[]));
     let ask = |manner| resolved(&pki, zone(&["127.0.0.1"]), manner, port, &["--requests", "1"]);
@@ -647,11 +647,11 @@ fn resolvers_that_lie_or_are_silent() {
         found(&outcome, 3, &["resolver-failed"]);
     }
     let outcome = ask(Manner { code: Some(ResponseCode::NXDomain), ..Manner::default() });
-    // It says both that there is no such name and its address.
+    // The response has both the code NXDOMAIN and an address, so the command may use either.
     assert!(matches!(outcome.code, Some(0 | 3)), "{outcome:?}");
     let nothing = resolved(&pki, vec![], Manner::default(), port, &[]);
     found(&nothing, 3, &["name-not-resolved"]);
-    // Nobody is there, or says nothing.
+    // A socket that never answers, and a port without a resolver.
     let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     for server in [silent.local_addr().expect("an address").port(), free_port()] {
         let server = format!("127.0.0.1:{server}");
@@ -672,7 +672,7 @@ fn resolvers_that_lie_or_are_silent() {
 }
 
 #[test]
-fn protocols_that_switch_to_tls() {
+fn certificates_are_read_after_starttls() {
     let (_dir, pki) = pki();
     const SMTP: &[&str] =
         &["220-mx\r\n220 ready\r\n", "250-mx\r\n250-SIZE 1\r\n250 starttls\r\n", "220 go\r\n"];
@@ -685,7 +685,7 @@ fn protocols_that_switch_to_tls() {
          xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>",
         "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>",
     ];
-    // The XML declaration of the client ends before its stream begins.
+    // The server answers the client's XML declaration and stream header together, so one empty answer is left out.
     for (protocol, lines) in [
         ("smtp", SMTP),
         ("imap", IMAP),
@@ -717,7 +717,7 @@ fn protocols_that_switch_to_tls() {
         found(&outcome, 3, &["tls-handshake-failed"]);
         assert!(outcome.out.contains(text), "{outcome:?}");
     }
-    // Mail servers do not verify whom they send to.
+    // Mail servers do not verify certificates, so an untrusted one does not fail the analysis.
     let port = starttls(&pki, "live", SMTP);
     let connect = format!("127.0.0.1:{port}");
     let arguments = ["analyze", "--json", "--starttls", "smtp", "--connect", &connect, HOST];
@@ -725,7 +725,7 @@ fn protocols_that_switch_to_tls() {
 }
 
 #[test]
-fn a_list_of_hosts() {
+fn each_target_of_a_list_has_its_result() {
     let (_dir, pki) = pki();
     let header = pkp(&good(&pki));
     let slow = move |_: &str, _| {
@@ -774,7 +774,7 @@ fn wrong_usage() {
 }
 
 #[test]
-fn a_test_report_shows_whether_reports_arrive() {
+fn a_test_report_fails_unless_the_collector_accepts_it() {
     let (_dir, pki) = pki();
     let good = good(&pki);
     let site = |uri: &str| tls(&pki, "site", pkp(&format!("{good}; report-uri=\"{uri}\"")));
@@ -798,7 +798,7 @@ fn a_test_report_shows_whether_reports_arrive() {
     let outcome = analyze(&pki, tls(&pki, "site", pkp(&good)), &["--test-report"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert_eq!(outcome.json()["targets"][0]["test_reports"], serde_json::json!([]));
-    // Nothing is sent without being asked for.
+    // Without `--test-report` no report is sent.
     assert!(
         analyze(&pki, site(&answered("204 x")), &[]).json()["targets"][0]["test_reports"].is_null()
     );

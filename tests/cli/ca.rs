@@ -43,7 +43,7 @@ fn keys_are_listed() {
 }
 
 #[test]
-fn changes_are_a_feed() {
+fn ca_updates_lists_the_changes_since_a_date() {
     let changes =
         |since: &str| ca(&["updates", "--json", "--since", since]).json()["changes"].clone();
     let all = ca(&["updates", "--json"]).json()["changes"].clone();
@@ -88,7 +88,7 @@ fn a_file_adds_to_the_table() {
     assert_eq!(show(&path, YE1)["status"], "retired");
     let changes = ca(&["updates", "--json", "--since", "2099-01-01", "--table", &path]).json();
     assert_eq!(changes["changes"].as_array().map(Vec::len), Some(1));
-    // An older file does not undo what a release knows.
+    // The rows of an older file do not replace those of the release.
     let path = write(&table("2020-01-01", "retired"));
     assert_eq!(show(&path, YE1)["status"], "active");
     assert_eq!(show(&path, &format!("sha256/{A}"))["name"], "One");
@@ -110,7 +110,7 @@ fn a_file_adds_to_the_table() {
 }
 
 #[test]
-fn the_table_of_the_reference_is_one() {
+fn the_example_table_of_the_reference_is_valid() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/ca-table.md");
     let page = std::fs::read_to_string(path).expect("the page");
     let example = page.split("```json\n").nth(1).and_then(|rest| rest.split("```").next());

@@ -1,5 +1,5 @@
-//! `hpkp check`: configurations of all kinds, with real certificates. That it agrees with the servers is
-//! tested with them: each configuration that a test of theirs writes goes through both.
+//! `hpkp check`: configurations of all kinds, with real certificates. The tests of
+//! the servers also run it: each configuration that they write must get the same findings from both.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -71,9 +71,9 @@ fn certificates_against_a_policy_file() {
     let refused = check("other.pem");
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.out.starts_with("hpkp: [no-pin-in-chain] www.example.com: "), "{refused:?}");
-    // It says nothing of a running server, for there is none.
+    // No server is running, so the message does not mention one.
     assert!(!refused.out.contains("nothing was changed"), "{refused:?}");
-    // A relative path is meant in the directory of the file, wherever the command is called.
+    // Relative paths in a policy file start at the directory of that file, not at the working directory.
     let (file, cert) = (at.join("pins.toml"), at.join("live.pem"));
     let arguments = ["check", "--config", file.to_str().expect("UTF-8"), "--cert"];
     let outcome = run(Path::new("/"), &[&arguments[..], &[cert.to_str().expect("UTF-8")]].concat());
@@ -97,7 +97,7 @@ fn servers_of_a_policy_file() {
     assert_eq!(report["servers"][0]["names"][0], HOST);
     policy_file(&pki, &server.replace("live", "other"));
     is(directory.path(), &["--config", "pins.toml"], 1, &["no-pin-in-chain"]);
-    // The new certificate in the place of the configured one.
+    // `--cert` replaces the configured certificate.
     is(directory.path(), &["--config", "pins.toml", "--cert", "live.pem"], 0, &[]);
     policy_file(&pki, &server.replace("live", "missing"));
     is(directory.path(), &["--config", "pins.toml"], 3, &["unreadable-certificate"]);
@@ -108,9 +108,9 @@ fn servers_of_a_policy_file() {
 }
 
 #[test]
-fn what_is_wrong_in_a_policy_file_is_named_with_its_line() {
+fn errors_in_a_policy_file_have_their_line() {
     let (directory, pki) = site();
-    for (text, line, says) in [
+    for (text, line, message) in [
         ("[policy.site]\nmax-age = 3\n", 2, "unknown key \"max-age\" in a policy"),
         ("\nhpkp_polcy = 3\n", 2, "unknown key \"hpkp_polcy\""),
         ("[[server]]\nname = \"a.example\"\ncert = \"x\"\n", 3, "unknown key \"cert\" in a server"),
@@ -130,7 +130,7 @@ fn what_is_wrong_in_a_policy_file_is_named_with_its_line() {
         );
         let finding = &report["findings"][0];
         let summary = finding["summary"].as_str().unwrap_or_default();
-        assert!(summary.contains(says), "{text}: {finding}");
+        assert!(summary.contains(message), "{text}: {finding}");
         assert_eq!(finding["line"], line, "{text}: {finding}");
     }
     pki.write("pins.toml", "[policy.site]\npin = [\"file:live.pem\",\n  \"sha256/AAA=\"]\n");
@@ -144,7 +144,7 @@ fn what_is_wrong_in_a_policy_file_is_named_with_its_line() {
 }
 
 #[test]
-fn published_pins_alone() {
+fn certificates_against_published_pins_alone() {
     let (directory, pki) = site();
     let at = directory.path();
     pki.records("records");
@@ -161,7 +161,7 @@ fn published_pins_alone() {
     let nowhere = ["--published", "nowhere", "--cert", "live.pem"];
     is(at, &nowhere, 3, &["records-unreadable"]);
 
-    // What was compared, and what was not, is said. The directory is the usual one, unless another is named.
+    // The output names what was compared and what was not. Without `--published` the directory is /var/lib/hpkp.
     let outcome = run(at, &[&["check"], &with("live.pem")[..]].concat());
     assert!(
         outcome
@@ -192,7 +192,7 @@ fn listing(directory: &Path) -> Vec<String> {
     all
 }
 
-/// What stands in `http` after a policy for `live.pem`.
+/// Writes an nginx.conf whose `http` block has a policy for `live.pem`, followed by this text.
 fn nginx(pki: &Pki, http: &str) {
     let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; }";
     pki.write("nginx.conf", format!("events {{}}\nhttp {{\n{policy}\n{http}\n}}\n"));
@@ -226,7 +226,7 @@ fn server_blocks_of_nginx() {
             0,
             &["certificate-not-known-at-load"],
         ),
-        // Certificates of the block around; the default server's where there is none.
+        // A certificate inherited from the block around, and that of the default server for a server without one.
         (
             format!(
                 "ssl_certificate other.pem; ssl_certificate_key other.key; hpkp site;\n\
@@ -295,7 +295,7 @@ fn files_that_nginx_includes() {
 }
 
 #[test]
-fn what_nginx_t_prints() {
+fn a_configuration_dumped_by_nginx_is_checked() {
     let (directory, pki) = site();
     let at = directory.path().display();
     let text = |certificate: &str| {
@@ -472,7 +472,7 @@ fn conditions_of_httpd() {
 }
 
 #[test]
-fn what_httpd_dumps() {
+fn a_configuration_dumped_by_httpd_is_checked() {
     let (directory, _) = site();
     let at = directory.path();
     let prefix = at.to_str().expect("UTF-8");
@@ -499,7 +499,7 @@ fn what_httpd_dumps() {
     assert_eq!((&finding["file"], &finding["line"]), (&"/etc/apache2/b.conf".into(), &6.into()));
 }
 
-/// Pins of `live.pem` on record for [`HOST`] on a port.
+/// Records the pin of `live.pem` for [`HOST`] on each of these ports.
 fn held(at: &Path, pki: &Pki, ports: &[&str]) {
     pki.records("records");
     let pin = format!("sha256/{}", pki.pin("live.pem"));
@@ -563,12 +563,12 @@ fn other_servers_against_published_pins() {
         let has = codes(&report).contains(&"configuration-not-understood".to_owned());
         assert!(code == Some(3) && has, "{option} {text}: {report:#}");
     }
-    // The records are those of this machine, unless others are named.
+    // Without `--published` the command reads the records of this machine.
     let outcome = run(at, &["check", "--haproxy", "server.conf"]);
     assert!(outcome.code == Some(3) && !outcome.err.contains("--published"), "{outcome:?}");
 }
 
-/// Pins without a port are those of clients that speak HTTP, on whatever port.
+/// Pins without a port bind HTTP clients on every port, so only listeners that speak HTTP must satisfy them.
 #[test]
 fn pins_without_a_port_and_other_servers() {
     let (directory, pki) = site();
@@ -627,8 +627,8 @@ fn ports_of_mail_servers() {
     }
 }
 
-/// What a server without a module presents is on record for its next check, as a module's is: what stays as
-/// it is passes, and a server that is started in spite of a lock-out can be reloaded.
+/// `--record` records the certificates of a server without a module, as the modules do for theirs. Unchanged
+/// certificates then pass the next check, so a server that was started in spite of a lock-out can be reloaded.
 #[test]
 fn other_servers_are_recorded() {
     let (directory, pki) = site();
@@ -659,18 +659,18 @@ fn other_servers_are_recorded() {
     // The same again adds nothing.
     assert_eq!(check(&["--record"]), (Some(0), vec![]));
     assert_eq!(lines(), recorded);
-    // A start goes on in spite of a lock-out, and a later reload of the same passes.
+    // With `--check warn` a start continues in spite of a lock-out, and a later reload of the same certificate passes.
     configure("other");
     assert_eq!(check(&["--record"]).0, Some(1));
     let warn = ["--record", "--check", "warn"];
     assert_eq!(check(&warn), (Some(0), vec!["published-pins-unmet".to_owned()]));
     assert_eq!(check(&["--record"]).0, Some(0));
-    // Without a name it is that of the machine and of the server.
+    // The default writer is made of the host name and the server's name.
     configure("live");
     assert_eq!(json(at, &[&server[..], &["--record"]].concat()).0, Some(0));
     let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
     assert!(at.join(format!("records/{}.haproxy.jsonl", host.trim())).exists());
-    // What has a module records itself.
+    // Servers with a module record for themselves, so `--record` needs an option of another server.
     run(at, &["check", "--cert", "live.pem", "--published", "records", "--record"])
         .failed(2, "--haproxy");
     run(
@@ -691,14 +691,14 @@ fn one_of_several_certificates_is_replaced() {
     let text = format!("events {{}}\nhttp {{\n{policy}\n{}\n}}\n", block(HOST, "live", rsa));
     pki.write("nginx.conf", text);
     is(at, &["--config", "nginx.conf"], 0, &[]);
-    // The one of RSA stays, and is compared.
+    // `--cert` replaces the ECDSA certificate; the RSA certificate stays and is checked too.
     let report =
         is(at, &["--config", "nginx.conf", "--cert", "other.pem"], 1, &["no-pin-in-chain"]);
     assert_eq!(report["servers"][0]["certificates"].as_array().map(Vec::len), Some(2));
 }
 
 #[test]
-fn a_part_of_a_configuration_is_read_as_one() {
+fn a_part_of_a_configuration_is_checked() {
     let (directory, pki) = site();
     let at = directory.path();
     let policy = "hpkp_policy site { pin file:live.pem; pin file:backup.csr; max_age 1d; }\n";
@@ -706,7 +706,7 @@ fn a_part_of_a_configuration_is_read_as_one() {
     is(at, &["--config", "site"], 1, &["no-pin-in-chain"]);
     pki.write("nginx.conf", format!("events {{}}\n{}", block(HOST, "other", "")));
     is(at, &["--config", "nginx.conf"], 1, &["invalid-configuration"]);
-    // Any other text is no configuration that passes.
+    // Text that is no configuration never passes.
     pki.write("README", "Some words\nand others.\n");
     let report = json(at, &["--config", "README"]);
     assert_eq!(report.0, Some(3), "{:#}", report.1);
@@ -715,7 +715,7 @@ fn a_part_of_a_configuration_is_read_as_one() {
 }
 
 #[test]
-fn a_certificate_that_no_server_has_is_not_passed() {
+fn a_certificate_for_no_name_of_the_configuration_is_an_error() {
     let (directory, pki) = site();
     nginx(&pki, &block(HOST, "live", "hpkp site;"));
     pki.leaf("stranger", "stranger.example", "ca");
@@ -726,7 +726,7 @@ fn a_certificate_that_no_server_has_is_not_passed() {
 }
 
 #[test]
-fn the_variable_counts_only_where_it_is_asked_for() {
+fn the_variable_hpkp_check_is_ignored() {
     let (directory, pki) = site();
     nginx(&pki, &block(HOST, "other", "hpkp site;"));
     let check = |more: &[&str]| {
@@ -759,7 +759,7 @@ fn odd_input_ends_with_an_error() {
     check(&["--config", "pins.toml", "--cert", "live.key"]).failed(1, "private key");
     let outcome = check(&["--config", "pins.toml"]);
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
-    // Deep blocks are no stack overflow.
+    // Deep nesting does not overflow the stack.
     nginx(&pki, &"a {".repeat(100_000));
     is(at, &["--config", "nginx.conf"], 3, &["configuration-not-understood"]);
     pki.write("httpd.conf", "<Directory />\n".repeat(100_000));
@@ -786,7 +786,7 @@ fn sarif_has_a_rule_and_a_place_for_each_finding() {
     let log: Value = serde_json::from_str(&outcome.out).expect("JSON");
     assert_eq!(log["version"], "2.1.0");
     crate::sarif::is_a_log(&log);
-    // Where nothing was found, and where the answer is not known.
+    // Logs without a finding, and with an unknown answer.
     for (text, code) in [("events {}\nhttp { }\n", 0), ("nonsense", 3)] {
         pki.write("other.conf", text);
         let arguments = ["check", "--config", "other.conf", "--format", "sarif"];
@@ -832,7 +832,7 @@ fn junit_has_a_case_for_each_server() {
     assert!(failed(HOST), "{out}");
 }
 
-/// Each of these was held against the test of the real server.
+/// Each expected result was compared with the config test of the real server.
 #[test]
 fn rare_parts_of_configurations() {
     let (directory, pki) = site();
@@ -873,7 +873,7 @@ fn rare_parts_of_configurations() {
         (format!("{}<IfModule !mod_ssl.c>\n", host("")), 1, invalid),
         (host("<IfDefine !X>"), 1, invalid),
         (format!("{}<Directory />\n", host("")), 1, invalid),
-        // What mod_ssl takes from servers alone.
+        // mod_ssl does not allow SSLCertificateFile and SSLEngine in <If> and <Directory>.
         (host("<If \"true\">\nSSLCertificateFile other.pem\n</If>"), 1, invalid),
         (host("<Directory />\nsslengine off\n</Directory>"), 1, invalid),
         (host("<Directory />\nSSLRequireSSL\n</Directory>"), 0, &[]),

@@ -1,4 +1,4 @@
-//! What curl and wget2 make of pins, against a server of OpenSSL: what is recorded says the same.
+//! Pins as curl and wget2 use them against `openssl s_server`: the command must record the same pins.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::records::Records;
 
 pub(crate) const HOST: &str = "www.example.com";
 
-/// A server of OpenSSL, which ends with the test.
+/// `openssl s_server`, which ends with the test.
 pub(crate) struct Server(Child, pub(crate) u16);
 
 impl Drop for Server {
@@ -25,12 +25,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    /// Sends `leaf` and what is in the file `chain` behind it.
+    /// Sends `leaf`, followed by the certificates of the file `chain`.
     pub(crate) fn start(pki: &Pki, chain: &str) -> Self {
         Self::answering(pki, chain, "-www")
     }
 
-    /// The same, with what `kind` has it answer; whole responses are in the directory of `pki`.
+    /// The same with `kind`, the option for responses: `-www`, or `-HTTP` for whole responses in files of `pki`.
     fn answering(pki: &Pki, chain: &str, kind: &str) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = free.local_addr().expect("an address").port();
@@ -123,8 +123,8 @@ fn pins_of_curl_are_read_as_curl_reads_them() {
         let read = Format::Curl.read(text.as_bytes(), &Certificates::default());
         let binds_right =
             read.as_ref().is_ok_and(|read| recorded(read, Scope::Leaf).contains(&leaf));
-        // Before 8.18, what stands behind a pin and is no other one spoils it: such pins count where no
-        // curl takes another.
+        // Before curl 8.18, text after a pin other than the next pin makes that pin invalid, so the outcome depends
+        // on the version. The import records such pins only if the value has no other pin.
         let spoilt = value.ends_with(';') || value.starts_with(&format!("sha256//{right}; "));
         if !spoilt {
             assert_eq!(accepted, binds_right, "{value}: {read:?}");
@@ -135,7 +135,7 @@ fn pins_of_curl_are_read_as_curl_reads_them() {
     }
 }
 
-/// wget2 has no option for pins; it holds those of a header.
+/// wget2 has no option for pins; it stores those of a header.
 #[test]
 fn headers_are_recorded_as_wget2_reads_them() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -178,8 +178,8 @@ fn headers_are_recorded_as_wget2_reads_them() {
             _ => Vec::new(),
         };
         recorded.sort();
-        // What some other client notes may be more. Where it is refused, the message says so: of values
-        // without quotation marks wget2 holds the beginnings of pins.
+        // Other clients may note headers that wget2 does not. A refused value must have a message: from values
+        // without quotation marks wget2 stores only the beginnings of pins.
         let is_named = outcome.code == Some(1) && !outcome.err.is_empty();
         assert!(held.is_empty() || held == recorded || is_named, "{value}: {held:?} {outcome:?}");
         noted += usize::from(!held.is_empty());

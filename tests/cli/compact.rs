@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::records::{Records, id, pin};
 use crate::{outcome, run};
 
-/// A line of `writer` at a time of its own.
+/// A record of `writer` from the time `at`.
 fn line(writer: &str, at: i64, body: Body) -> String {
     let event = Event::new(at, 1, writer.parse().expect("a name"), body);
     format!("{}\n", event.line())
@@ -35,7 +35,7 @@ fn history(records: &Records) -> [String; 3] {
 }
 
 #[test]
-fn what_is_over_for_a_year_leaves_and_nothing_else() {
+fn compact_removes_only_what_ended_more_than_a_year_ago() {
     let records = Records::new();
     let [old, late, app] = history(&records);
     let before = file(&records, "web.jsonl");
@@ -53,14 +53,14 @@ fn what_is_over_for_a_year_leaves_and_nothing_else() {
     };
     assert!(ids(&before).contains(&old) && !ids(&after).contains(&old));
     assert!(ids(&after).contains(&late) && ids(&after).contains(&app));
-    // What is left is left as it was: the first line, and the end of what is gone.
+    // The remaining lines are unchanged, among them the first line and the end of the removed record.
     let left: Vec<&str> = before.lines().filter(|line| after.contains(line)).collect();
     assert_eq!(left, after.lines().collect::<Vec<_>>());
     assert_eq!(after.lines().next(), before.lines().next());
     assert_eq!(after.lines().filter(|line| line.contains("\"event\":\"ended\"")).count(), 2);
     assert_eq!(records.json(&["list"]), held);
 
-    // The file is whole and goes on.
+    // The file is valid and takes new records.
     records.json(&["verify"]);
     records.recorded(&[
         "add",
@@ -74,20 +74,20 @@ fn what_is_over_for_a_year_leaves_and_nothing_else() {
     ]);
     assert_eq!(records.run(&["compact", "web"]).fine(), "web: 0 of 6 lines removed\n");
 
-    // An old copy that turns up brings nothing back to life.
+    // An older copy of the file does not bring the removed record back.
     std::fs::write(records.0.path().join("records/peers/web.jsonl"), before).expect("a copy");
     assert_eq!(records.json(&["list"])["published"].as_array().map(Vec::len), Some(3));
 }
 
 #[test]
-fn files_that_are_not_to_be_made_smaller() {
+fn files_that_compact_must_not_change_are_unchanged() {
     let records = Records::new();
     history(&records);
     let path = records.0.path().join("records/web.jsonl");
     let text = file(&records, "web.jsonl");
     records.run(&["compact", "other"]).failed(3, "other.jsonl\": no such file");
 
-    // Of another machine: named, it is refused; else, it is left alone.
+    // A file of another machine is refused if it is named, and skipped otherwise.
     let machine = text.split("\"machine\":\"").nth(1).and_then(|rest| rest.get(..32));
     let copied = ["add", "c.example", "--pin", &pin(A), "--origin", "x", "--writer", "copy"];
     records.recorded(&copied);
@@ -101,7 +101,7 @@ fn files_that_are_not_to_be_made_smaller() {
     assert_eq!(records.run(&["compact"]).fine(), "web: 1 of 6 lines removed\n");
     std::fs::remove_file(&copy).expect("removed");
 
-    // A clock that stands before the records makes nothing old.
+    // If the clock is before the newest record, no record counts as old.
     std::fs::write(&path, &text).expect("a file");
     let future = records.0.path().join("records/later.jsonl");
     let compromised = Compromised { pin: A.parse().expect("a pin"), why: "x".to_owned() };
@@ -118,7 +118,7 @@ fn files_that_are_not_to_be_made_smaller() {
 }
 
 #[test]
-fn what_is_written_meanwhile_is_kept() {
+fn records_written_during_compact_are_kept() {
     let records = Records::new();
     history(&records);
     let start = |arguments: &[&str]| {

@@ -1,4 +1,4 @@
-//! TLSA records: what OpenSSL's client makes of them in real handshakes, the check says of the certificates.
+//! TLSA records: the check must accept the certificates that OpenSSL's client accepts in real handshakes.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -55,7 +55,7 @@ fn openssl_accepts(pki: &Pki, server: &Server, host: &str, records: &[String]) -
     Some(ran.status.success() && outcome.contains("Verification: OK"))
 }
 
-/// Whether the check lets certificates pass that meet these records: imported from a zone, and replayed.
+/// Whether the check accepts the certificates, after an import of these records from a zone.
 fn check_accepts(directory: &Path, host: &str, records: &[String], sent: &str) -> bool {
     let place = Records::new();
     let zone: String =
@@ -86,7 +86,7 @@ fn each_combination_is_met_where_openssl_accepts_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let pki = chain(directory.path());
     pki.ca("other");
-    let mut seen = [0; 2];
+    let mut answers = [0; 2];
     for (server, sent) in servers(&pki) {
         for usage in 0..4_u8 {
             for selector in 0..2_u8 {
@@ -97,13 +97,13 @@ fn each_combination_is_met_where_openssl_accepts_it() {
                         let accepted = accepted.expect("a usable record");
                         let passes = check_accepts(directory.path(), HOST, &records, sent);
                         assert_eq!(passes, accepted, "{sent} {usage} {selector} {matching} {name}");
-                        seen[usize::from(passes)] += 1;
+                        answers[usize::from(passes)] += 1;
                     }
                 }
             }
         }
     }
-    assert!(seen.iter().all(|count| *count > 40), "{seen:?}");
+    assert!(answers.iter().all(|count| *count > 40), "{answers:?}");
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn pairs_are_met_where_openssl_accepts_them() {
     let mut all: Vec<String> =
         kinds.iter().map(|(u, s, m, name)| record(&pki, *u, *s, *m, name)).collect();
     let digits = association(&pki, "leaf", 1, 1);
-    // What no client can use: a digest that is too short, and usages and types that nobody knows.
+    // Records that no client can use: a digest that is too short, an unknown usage and an unknown matching type.
     all.extend([format!("3 1 2 {digits}"), format!("7 1 1 {digits}"), format!("3 1 9 {digits}")]);
-    let mut seen = [0; 2];
+    let mut answers = [0; 2];
     for (server, sent) in servers(&pki) {
         for (at, one) in all.iter().enumerate() {
             for two in &all[at + 1..] {
@@ -145,15 +145,15 @@ fn pairs_are_met_where_openssl_accepts_them() {
                 };
                 let passes = check_accepts(directory.path(), HOST, &records, sent);
                 assert_eq!(passes, accepted, "{sent} {records:?}");
-                seen[usize::from(passes)] += 1;
+                answers[usize::from(passes)] += 1;
             }
         }
     }
-    assert!(seen.iter().all(|count| *count > 60), "{seen:?}");
+    assert!(answers.iter().all(|count| *count > 60), "{answers:?}");
 }
 
 #[test]
-fn names_count_for_all_but_usage_3() {
+fn usages_other_than_3_check_the_name() {
     let directory = tempfile::tempdir().expect("a directory");
     let pki = chain(directory.path());
     let [(server, sent), _] = servers(&pki);

@@ -1,4 +1,4 @@
-//! `hpkp acme doctor`: who will make a new key. The directories of real clients are in tests/acme.
+//! `hpkp acme doctor`: which ACME client will make a new key. tests/acme has directories of real clients.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ impl Machine {
         Self { records, pki }
     }
 
-    /// Copies and files of a client.
+    /// Writes a client's files: copies of files of the PKI, and files with a text.
     fn lay(&self, copies: &[(&str, &str)], files: &[(&str, &str)]) {
         for (from, to) in copies {
             self.write(to, &self.pki.read(from));
@@ -61,9 +61,9 @@ impl Machine {
         run(self.records.0.path(), &all)
     }
 
-    /// The exit code, and of the only certificate its client, its next key and the answer.
+    /// The exit code, and the client, the next key and the answer of the only certificate.
     #[track_caller]
-    fn told(&self, directory: &str) -> (Option<i32>, [Value; 3]) {
+    fn diagnosis(&self, directory: &str) -> (Option<i32>, [Value; 3]) {
         let outcome = self.doctor(directory);
         let json = outcome.json();
         let all = json["certificates"].as_array().expect("certificates");
@@ -73,7 +73,7 @@ impl Machine {
     }
 }
 
-fn told(code: i32, client: &str, key: &str, answer: &str) -> (Option<i32>, [Value; 3]) {
+fn diagnosis(code: i32, client: &str, key: &str, answer: &str) -> (Option<i32>, [Value; 3]) {
     (Some(code), [client, key, answer].map(Into::into))
 }
 
@@ -88,11 +88,11 @@ fn doctor_names_certbots_next_key() {
     let copies = copies.each_ref().map(|(from, to)| (*from, to.as_str()));
     let conf = format!("a/renewal/{HOST}.conf");
     machine.lay(&copies, &[(&conf, "version = 2\n[renewalparams]\nreuse_key = False\n")]);
-    assert_eq!(machine.told("a"), told(1, "certbot", "new", "no"));
+    assert_eq!(machine.diagnosis("a"), diagnosis(1, "certbot", "new", "no"));
     machine.lay(&[], &[(&conf, "[renewalparams]\nreuse_key = True\n")]);
-    assert_eq!(machine.told("a"), told(0, "certbot", "kept", "yes"));
+    assert_eq!(machine.diagnosis("a"), diagnosis(0, "certbot", "kept", "yes"));
     machine.lay(&[], &[(&conf, ""), ("a/cli.ini", "reuse-key = true\n")]);
-    assert_eq!(machine.told("a"), told(0, "certbot", "kept", "yes"));
+    assert_eq!(machine.diagnosis("a"), diagnosis(0, "certbot", "kept", "yes"));
 }
 
 #[test]
@@ -110,13 +110,13 @@ fn doctor_names_acme_shs_next_key() {
         &[("live.chain", &full), ("live.key", &key)],
         &[("s/account.conf", ""), (&conf, "Le_Domain='x'\n")],
     );
-    assert_eq!(machine.told("s"), told(0, "acme.sh", "kept", "yes"));
+    assert_eq!(machine.diagnosis("s"), diagnosis(0, "acme.sh", "kept", "yes"));
     machine.lay(&[], &[(&conf, "Le_ForceNewDomainKey='1'\nLe_NextRenewTime='1900000000'\n")]);
-    assert_eq!(machine.told("s"), told(1, "acme.sh", "new", "no"));
+    assert_eq!(machine.diagnosis("s"), diagnosis(1, "acme.sh", "new", "no"));
     let json = machine.doctor("s").json();
     assert_eq!(json["certificates"][0]["renews"], "2030-03-17T17:46:40Z");
     machine.lay(&[("next.key", &next)], &[]);
-    assert_eq!(machine.told("s"), told(1, "acme.sh", "kept", "no"));
+    assert_eq!(machine.diagnosis("s"), diagnosis(1, "acme.sh", "kept", "no"));
 }
 
 #[test]
@@ -129,22 +129,22 @@ fn doctor_names_dehydrateds_next_key() {
         &[("live.chain", &full), ("live.key", &key)],
         &[("d/config", "#PRIVATE_KEY_RENEW=\"yes\"\n")],
     );
-    assert_eq!(machine.told("d"), told(1, "dehydrated", "new", "no"));
+    assert_eq!(machine.diagnosis("d"), diagnosis(1, "dehydrated", "new", "no"));
     machine.lay(&[("next.key", &roll)], &[("d/config", "PRIVATE_KEY_ROLLOVER=\"yes\"\n")]);
-    assert_eq!(machine.told("d"), told(1, "dehydrated", "kept", "no"));
+    assert_eq!(machine.diagnosis("d"), diagnosis(1, "dehydrated", "kept", "no"));
     machine.lay(&[], &[(&format!("{folder}/config"), "PRIVATE_KEY_RENEW=\"no\"\n")]);
-    assert_eq!(machine.told("d"), told(0, "dehydrated", "kept", "yes"));
+    assert_eq!(machine.diagnosis("d"), diagnosis(0, "dehydrated", "kept", "yes"));
 }
 
 #[test]
-fn other_clients_say_which_key_comes_next() {
+fn files_of_lego_uacme_and_mod_md_determine_the_next_key() {
     let machine = Machine::new();
     let file = format!("l/certificates/{HOST}.crt");
     machine.lay(
         &[("live.chain", &file), ("root.pem", &format!("l/certificates/{HOST}.issuer.crt"))],
         &[],
     );
-    assert_eq!(machine.told("l"), told(3, "lego", "unknown", "unknown"));
+    assert_eq!(machine.diagnosis("l"), diagnosis(3, "lego", "unknown", "unknown"));
 
     machine.lay(
         &[
@@ -153,15 +153,15 @@ fn other_clients_say_which_key_comes_next() {
         ],
         &[],
     );
-    assert_eq!(machine.told("u"), told(0, "uacme", "kept", "yes"));
+    assert_eq!(machine.diagnosis("u"), diagnosis(0, "uacme", "kept", "yes"));
 
     machine.lay(&[("live.pem", &format!("m/domains/{HOST}/pubcert.pem"))], &[("m/accounts/x", "")]);
-    assert_eq!(machine.told("m"), told(1, "mod_md", "new", "no"));
+    assert_eq!(machine.diagnosis("m"), diagnosis(1, "mod_md", "new", "no"));
 
     // Without pins any key will do.
     let id = machine.records.json(&["list"])["published"][0]["id"].clone();
     machine.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
-    assert_eq!(machine.told("m"), told(0, "mod_md", "new", "yes"));
+    assert_eq!(machine.diagnosis("m"), diagnosis(0, "mod_md", "new", "yes"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `hpkp published export`: what is on record in the formats of other software, and what is refused.
+//! `hpkp published export`: recorded pins in the formats of other software, and pins that a format cannot express.
 
 use hpkp_tests::site::{A, B};
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::records::{Records, id};
 const HEADER_AGE: &str = "max-age=5184000; includeSubDomains";
 
 #[test]
-fn one_source_for_all_formats() {
+fn every_format_has_all_recorded_pins() {
     let records = Records::new();
     let header = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; {HEADER_AGE}");
     records.recorded(&["add", "www.example.com", "--header", &header]);
@@ -30,7 +30,7 @@ fn one_source_for_all_formats() {
             (&printed["format"], printed["text"].as_str().map(str::trim_end)),
             (&json!(format), Some(outcome.out.trim_end()))
         );
-        // What was written is read again.
+        // The command can read its own export.
         let read = match format {
             "nginx" | "httpd" | "haproxy" => {
                 let line = outcome.out.lines().nth(1).expect("a line");
@@ -52,7 +52,7 @@ fn one_source_for_all_formats() {
 }
 
 #[test]
-fn what_a_format_cannot_express_is_refused_by_name() {
+fn a_record_that_a_format_cannot_express_is_refused_with_its_host() {
     let records = Records::new();
     let add = |host: &str, more: &[&str]| {
         let pins = [&format!("sha256/{A}")[..], &format!("sha256/{B}")[..]];
@@ -88,13 +88,13 @@ fn what_a_format_cannot_express_is_refused_by_name() {
     assert!(tlsa.starts_with("_8443._tcp.leaf.example.com. IN TLSA 3 1 1 "), "{tlsa}");
     records.run(&["export", "--format", "json"]).fine();
 
-    // Two that must both be met are not one.
+    // Two records that must both be satisfied cannot become one pin set.
     let one = format!("sha256/{A}");
     records.recorded(&["add", "age.example.com", "--origin", "other app", "--pin", &one]);
     let both = ["export", "--format", "android", "age.example.com"];
     records.run(&both).failed(1, "age.example.com");
     records.run(&["export", "--format", "json", "none.example.com"]).failed(1, "none.example.com");
-    // What nobody holds any more is not written.
+    // Pins that have ended are not exported.
     records.run(&["end", id(&leaf), "--why", "gone"]);
     records.run(&["export", "--format", "curl", "leaf.example.com"]).failed(1, "leaf.example.com");
 }

@@ -1,4 +1,4 @@
-//! What the machine does to the command: a disk that is full, a reader that goes away.
+//! Faults of the machine: a full disk, and a reader that closes its pipe.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -9,8 +9,8 @@ use hpkp_tests::site::A;
 use crate::records::{Records, pin};
 use crate::{Outcome, outcome};
 
-/// Runs the command with no file larger than `blocks` of 512 bytes. What would be larger is an
-/// error of the write, or, with `kill`, the end of the process by a signal.
+/// Runs the command with a limit on the size of files: `blocks` of 512 bytes. A write beyond the limit
+/// fails or, with `kill`, ends the process by a signal.
 fn limited(records: &Records, blocks: u64, kill: bool, arguments: &[&str]) -> Outcome {
     let ignore = if kill { "" } else { "trap '' XFSZ; " };
     let script = format!("{ignore}ulimit -c 0; ulimit -f {blocks}; exec \"$0\" \"$@\"");
@@ -58,7 +58,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         }
         assert_eq!(outcome.out, "");
     }
-    // Once there is room, all goes on, and what was acknowledged is there.
+    // Once there is room, writing works again, and every acknowledged record is there.
     records.recorded(&words(&add(&next())));
     let list = records.run(&["list"]).fine();
     let hosts: Vec<&str> =
@@ -67,7 +67,7 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_file_that_cannot_be_made_smaller_stays() {
+fn a_failed_compact_leaves_the_file_unchanged() {
     let records = Records::new();
     let header = format!("pin-sha256=\"{A}\"; pin-sha256=\"{}\"; max-age=60", hpkp_tests::site::B);
     let old = ["add", "a.example", "--writer", "w", "--header", &header, "--until", "2020-01-01"];
@@ -80,7 +80,7 @@ fn a_file_that_cannot_be_made_smaller_stays() {
     let compact = ["compact"];
     limited(&records, 2, false, &compact).failed(3, ": file too large");
     assert_eq!(std::fs::read(path.join("w.jsonl")).expect("records"), before);
-    // Nothing is left lying about; after a signal something may, and disturbs nobody.
+    // No temporary file is left; after a signal one may be, and the next run removes it.
     let names = || std::fs::read_dir(&path).expect("a directory").count();
     assert_eq!(names(), 4);
     assert_eq!(limited(&records, 2, true, &compact).code, None);
@@ -104,7 +104,7 @@ fn a_directory_that_cannot_be_made_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_quietly() {
+fn a_closed_pipe_ends_the_command_without_an_error() {
     let records = Records::new();
     // More than a pipe holds.
     let lines: Vec<String> = (0..2_000).map(|n| format!("h{n}.example {}\n", pin(A))).collect();
@@ -125,7 +125,7 @@ fn a_reader_that_has_seen_enough_ends_it_quietly() {
 }
 
 #[test]
-fn output_that_cannot_be_written_is_no_result() {
+fn a_failed_write_of_the_output_is_an_error() {
     let records = Records::new();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
     let mut command = crate::hpkp();
@@ -133,7 +133,7 @@ fn output_that_cannot_be_written_is_no_result() {
     let ended = outcome(command.stdout(full).output().expect("the command"));
     ended.failed(3, "cannot write the output: no space left");
 
-    // A search that has stopped there does not say that there is no key.
+    // The failed write stopped the search, so the command must not report that there is no key.
     let at = records.0.path();
     crate::run(at, &["key", "new", "--name", "www.example.com", "backup.key"]).fine();
     std::fs::remove_file(at.join("backup.key")).expect("a file");

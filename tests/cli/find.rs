@@ -1,4 +1,4 @@
-//! `hpkp find`: keys in every form, and what a directory may hold besides.
+//! `hpkp find`: keys in every form, and directories with odd files.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use hpkp_tests::succeed;
 
 use crate::run;
 
-/// The pin of a file's key; what openssl left on the way there is removed, since it would be found.
+/// The pin of a file's key. Removes openssl's temporary files, because `hpkp find` would find them.
 fn pin_of(pki: &Pki, file: &str) -> String {
     let pin = pki.pin(file);
     for left in ["pin.pub.tmp", "pin.der.tmp", "pin.hash.tmp"] {
@@ -28,7 +28,7 @@ fn openssl_in(pki: &Pki, arguments: &[&str]) {
 }
 
 #[test]
-fn every_kind_of_key_in_every_form() {
+fn keys_of_every_kind_and_form_are_found() {
     let (dir, pki) = pki();
     for (name, kind) in [
         ("rsa", RSA),
@@ -60,7 +60,7 @@ fn every_kind_of_key_in_every_form() {
 }
 
 #[test]
-fn what_belongs_to_a_certificate() {
+fn all_files_with_the_key_of_a_certificate_are_found() {
     let (dir, pki) = pki();
     pki.ca("ca");
     pki.leaf("leaf", "localhost", "ca");
@@ -83,7 +83,7 @@ fn what_belongs_to_a_certificate() {
         "public key: ./public",
     ];
     let expected: BTreeSet<&str> = all.into_iter().collect();
-    // Of a bundle the first key counts; a private key may be asked for too.
+    // In a bundle the first key counts. The argument may also be a private key.
     for wanted in ["leaf.pem", "leaf.csr", "public", "chain.pem", "sub/k", "haproxy.pem"] {
         let out = run(dir.path(), &["find", wanted]).fine();
         assert_eq!(lines(&out), expected, "{wanted}");
@@ -96,7 +96,7 @@ fn what_belongs_to_a_certificate() {
     assert_eq!(json["found"], serde_json::json!([{"path": "sub/k", "holds": "private-key"}]));
     assert_eq!(json["not_looked_into"], serde_json::json!([]));
 
-    // Its certificate alone is not what was looked for.
+    // The command searches for a private key, so certificates alone are a failure.
     std::fs::remove_file(pki.path("sub/k")).expect("removed");
     std::fs::remove_file(pki.path("haproxy.pem")).expect("removed");
     let outcome = run(dir.path(), &["find", &pin]);
@@ -131,7 +131,7 @@ fn an_encrypted_key_leaves_the_answer_open() {
         assert_eq!(outcome.out, "");
         let json = run(dir.path(), &["find", "--json", &pin, "only"]).json();
         assert_eq!(json["not_looked_into"][0]["path"], format!("only/{file}"));
-        // Where the key is found elsewhere the answer is known.
+        // If the key is found elsewhere, the encrypted file does not leave the answer open.
         let outcome = run(dir.path(), &["find", &pin]);
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
         assert!(outcome.err.contains("encrypted"), "{outcome:?}");
@@ -140,14 +140,14 @@ fn an_encrypted_key_leaves_the_answer_open() {
 }
 
 #[test]
-fn a_directory_may_hold_anything() {
+fn odd_files_do_not_stop_a_search() {
     let (dir, pki) = pki();
     pki.key("key", P256);
     pki.key("other", P256);
     let pin = pin_of(&pki, "key.key");
     std::fs::create_dir(pki.path("live")).expect("a directory");
     symlink("../key.key", pki.path("live/privkey.pem")).expect("a link");
-    // A way back up, a link to itself, one to nowhere, and a way out.
+    // Links to the parent directory, to itself, to a missing file and to the root directory.
     symlink("..", pki.path("live/up")).expect("a link");
     symlink("self", pki.path("live/self")).expect("a link");
     symlink("nowhere", pki.path("live/dangling")).expect("a link");
@@ -155,7 +155,7 @@ fn a_directory_may_hold_anything() {
     succeed(Command::new("mkfifo").arg(pki.path("live/fifo")));
     let _socket =
         std::os::unix::net::UnixListener::bind(pki.path("live/socket")).expect("a socket");
-    // As large as no file with a key is.
+    // Larger than any file with a key.
     let huge = std::fs::File::create(pki.path("live/huge")).expect("a file");
     huge.set_len(1 << 40).expect("a hole");
     pki.write("live/binary", [0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0x02, 0x01]);
@@ -169,7 +169,7 @@ fn a_directory_may_hold_anything() {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert_eq!(outcome.out, "private key: ./key.key\nprivate key: ./live/privkey.pem\n");
     assert_eq!(outcome.err, "hpkp: ./live/damaged: cannot read the private key\n");
-    // Whatever was found or not, nothing of a key is printed.
+    // No part of a key is printed.
     let key = String::from_utf8(pki.read("key.key")).expect("PEM");
     for line in key.lines().filter(|line| !line.starts_with('-')) {
         assert!(!outcome.out.contains(line) && !outcome.err.contains(line));
@@ -200,7 +200,7 @@ fn the_hash_of_a_whole_certificate_is_no_pin() {
 }
 
 #[test]
-fn what_cannot_be_read_leaves_the_answer_open() {
+fn unreadable_files_leave_the_answer_open() {
     let (dir, pki) = pki();
     pki.key("key", P256);
     let pin = pin_of(&pki, "key.key");
@@ -213,7 +213,7 @@ fn what_cannot_be_read_leaves_the_answer_open() {
     }
     std::fs::create_dir_all(&deep).expect("directories");
     run(dir.path(), &["find", &pin, "deep"]).failed(3, "more than 128 nested directories");
-    // A link whose target cannot be looked at, though it may be there.
+    // A link whose target cannot be opened, though it may exist.
     std::fs::create_dir(pki.path("links")).expect("a directory");
     symlink("x".repeat(300), pki.path("links/k")).expect("a link");
     run(dir.path(), &["find", &pin, "links"]).failed(3, "links/k: file name too long");

@@ -1,4 +1,4 @@
-//! How long other machines have been silent, as the commands say it.
+//! Silent machines: how the commands treat peers that have not been heard from for some time.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -43,7 +43,7 @@ fn site() -> (Records, Pki) {
     (records, pki)
 }
 
-/// web-2 presents a certificate for a host.
+/// Records that web-2 presents a certificate for a host.
 pub(crate) fn presents(pki: &Pki, host: &str) {
     let pin = Some(Pin::from_bytes([3; Pin::BYTES]));
     let node = KeyNode { pin, served: true, end: true, issuers: vec![] };
@@ -63,7 +63,7 @@ pub(crate) fn presents(pki: &Pki, host: &str) {
     pki.write("records/peers/web-2.jsonl", format!("{before}{}\n", event.line()));
 }
 
-/// web-2 was heard from at this time.
+/// Writes the heartbeat file: web-2 was last heard from at this time.
 pub(crate) fn heard(pki: &Pki, at: i64) {
     let last = "00112233445566778899aabbccddeeff".parse().expect("an id");
     let all = AllHeard::from([("web-2".parse().expect("a name"), Heard { number: 3, at, last })]);
@@ -80,7 +80,7 @@ fn status(records: &Records, more: &[&str]) -> Outcome {
 }
 
 #[test]
-fn why_a_new_key_is_not_sure() {
+fn why_warns_of_silent_peers_and_unreadable_heartbeats() {
     let (records, pki) = site();
     heard(&pki, now() - 7_000);
     let limit = |certificate, limit| {
@@ -92,7 +92,7 @@ fn why_a_new_key_is_not_sure() {
     };
     let yes = || "yes".to_owned();
     assert_eq!(limit("new.pem", "2h"), (Some(0), yes(), json!([])));
-    // It satisfies all that is on record.
+    // The certificate satisfies all recorded pins, so the silence is only a warning.
     assert_eq!(limit("new.pem", "1h"), (Some(0), yes(), json!([["peer-silent", "warning"]])));
     let third = limit("third.pem", "1h");
     assert_eq!((third.0, third.1.as_str()), (Some(1), "no"));
@@ -105,9 +105,9 @@ fn why_a_new_key_is_not_sure() {
     assert_eq!(limit("new.pem", "1h"), (Some(0), yes(), damaged));
 }
 
-/// A renewal with a new key is not sure while a machine is silent that has the host; one with the present key is.
+/// While a machine that presents the host is silent, a renewal is safe only with the present key.
 #[test]
-fn renew_check_heeds_silence() {
+fn a_renewal_with_a_new_key_is_undetermined_while_a_peer_is_silent() {
     let (records, pki) = site();
     pki.leaf("b", "b.example.com", "root");
     presents(&pki, "b.example.com");
@@ -128,7 +128,7 @@ fn renew_check_heeds_silence() {
     assert_eq!(renewed("b.pem", &["--max-staleness", "2h"]), Some(0));
     assert_eq!(renewed("b.pem", &["--max-staleness", "1h"]), Some(3));
     assert_eq!(renewed("b.pem", &["--max-staleness", "1h", "--key", "b.key"]), Some(0));
-    // What satisfies every pin on record passes.
+    // A certificate that satisfies every recorded pin passes.
     assert_eq!(renewed("old.pem", &["--max-staleness", "1h", "--key", "new.key"]), Some(0));
 }
 
@@ -153,7 +153,7 @@ fn status_prints_how_long_a_machine_has_been_silent() {
         "{metrics}"
     );
     assert!(metrics.contains("hpkp_peer_silence_seconds{writer=\"web-2\"} 73"), "{metrics}");
-    // Of a time to come there is no age.
+    // A heartbeat in the future has no age.
     heard(&pki, now() + 9_000);
     let report = status(&records, &["--json"]).json();
     assert_eq!(report["writers"][0].get("silent_for"), None, "{report}");
@@ -162,7 +162,7 @@ fn status_prints_how_long_a_machine_has_been_silent() {
 }
 
 #[test]
-fn a_damaged_file_is_no_secret() {
+fn a_damaged_heartbeat_file_is_reported() {
     let (records, pki) = site();
     heard(&pki, now());
     records.run(&["list"]).fine();
@@ -172,7 +172,7 @@ fn a_damaged_file_is_no_secret() {
     outcome.failed(3, "line 2 is invalid");
     assert_eq!(outcome.json()["unusable_heard"].as_array().expect("files").len(), 1);
     status(&records, &[]).failed(3, "line 2 is invalid");
-    // It is no record.
+    // The file contains no records, so `list` still works.
     records.run(&["list"]).fine();
     heard(&pki, now());
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o622)).expect("a file");

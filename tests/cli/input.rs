@@ -1,4 +1,4 @@
-//! Input that is not what a command expects: each kind for each command, a message and the exit code.
+//! Unusable input: each kind of it gives each command a message and an exit code.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,7 +11,7 @@ use hpkp_tests::site::A;
 use crate::records::{Records, pin};
 use crate::{Outcome, hpkp, outcome};
 
-/// Runs the command with arguments that may be no UTF-8.
+/// Runs the command with arguments that need not be UTF-8.
 fn run(records: &Records, arguments: &[&OsStr]) -> Outcome {
     let output = output(hpkp().current_dir(records.0.path()).args(arguments).stdin(Stdio::null()));
     Outcome {
@@ -47,7 +47,7 @@ fn records() -> Records {
 }
 
 #[test]
-fn files_of_every_wrong_kind() {
+fn unusable_files_are_an_error_of_every_command() {
     let records = records();
     let path = |name: &str| records.0.path().join(name);
     std::fs::write(path("empty"), "").expect("a file");
@@ -94,7 +94,7 @@ fn names_of_files_may_be_any_bytes() {
     let outcome = run(&records, &[OsStr::new("find"), OsStr::from_bytes(name)]);
     assert!(outcome.out.contains("certificate: ./k\u{fffd}\\u{1b}[2J.pem\n"), "{outcome:?}");
     assert!(!outcome.out.contains('\x1b'));
-    // Where a text is expected it is wrong usage, and never a panic.
+    // Other arguments must be UTF-8; anything else is wrong usage, never a panic.
     for command in ["published", "parse"] {
         let outcome = run(&records, &[OsStr::new(command), OsStr::from_bytes(b"\xff")]);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");

@@ -1,4 +1,4 @@
-//! `hpkp install`: a pair in its place as a whole, or the old one.
+//! `hpkp install`: a certificate and its key are replaced together, or the old pair stays.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -66,7 +66,7 @@ impl Place {
         [&usual, more].concat()
     }
 
-    /// Installs `new`; both commands leave a mark, unless they are named.
+    /// Installs `new`. Unless `more` has other commands, the test appends `t` to the file `ran`, and the reload `r`.
     fn install(&self, more: &[&str]) -> Outcome {
         let mut all = self.arguments(more);
         let has = |name| more.iter().any(|one: &&str| one.split('=').next() == Some(name));
@@ -88,14 +88,14 @@ impl Place {
         outcome
     }
 
-    /// The commands that ran.
+    /// The letters of the commands that ran since the last call.
     fn ran(&self) -> String {
         let ran = fs::read_to_string(self.path("ran")).unwrap_or_default();
         let _ = fs::remove_file(self.path("ran"));
         ran.replace('\n', "")
     }
 
-    /// The name of the pair in a directory; fails where it is a mix.
+    /// The name of the pair in a directory; fails if certificate and key are of different pairs.
     #[track_caller]
     fn pair_in(&self, directory: &str, names: [&str; 2]) -> String {
         let read = |file: &str| fs::read(self.path(directory).join(file)).expect(file);
@@ -113,7 +113,7 @@ impl Place {
         self.pair_in("live", ["fullchain.pem", "privkey.pem"])
     }
 
-    /// What lies beside the server's directory, but for the lock.
+    /// The entries of the state directory beside the server's directory, without the lock.
     fn left(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path(".live.hpkp")).into_iter().flatten().flatten();
         let names = entries.map(|entry| entry.file_name().into_string().expect("UTF-8"));
@@ -147,7 +147,7 @@ fn a_pair_is_installed_as_a_whole_and_once() {
     let json = outcome.json();
     assert_eq!(json["outcome"], "installed");
     assert_eq!(json["pairs"][0]["files"], serde_json::json!(["fullchain.pem", "privkey.pem"]));
-    // Nobody listens where the certificate says.
+    // No server listens for the certificate's name.
     assert_eq!(codes(&json, "warnings"), ["not-looked"]);
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("next", "tr"));
     assert_eq!(fs::read(place.path("live/dh.pem")).expect("kept"), b"other");
@@ -161,7 +161,7 @@ fn a_pair_is_installed_as_a_whole_and_once() {
 }
 
 #[test]
-fn what_locks_clients_out_is_refused_before_anything_is_changed() {
+fn a_lockout_is_refused_before_anything_is_changed() {
     let place = Place::new();
     place.pin_of_old();
     let before = fs::metadata(place.path("live")).expect("a directory").ino();
@@ -179,11 +179,11 @@ fn what_locks_clients_out_is_refused_before_anything_is_changed() {
         outcome.err.contains("hpkp: no: this certificate locks out clients of "),
         "{outcome:?}"
     );
-    // The pinned key is where the server has it, not where the new one is.
+    // The pinned key is in the server's directory, so the printed command searches there.
     let live = place.path("live").canonicalize().expect("a directory");
     let find = format!("hpkp find {} {}\n", pin(&place.pki.pin("old.pem")), live.display());
     assert!(outcome.err.contains(&find), "{outcome:?}");
-    // The backup key, of which clients have the pin, passes.
+    // A backup key passes, because clients hold its pin.
     place.records.recorded(&["add", HOST, "--header", &header(&place), "--until", "now"]);
     let ids = place.records.json(&["list"]);
     let app = ids["published"].as_array().expect("records");
@@ -210,7 +210,7 @@ fn pins_below_a_wildcard_are_compared() {
     let outcome = place.install(&["--json"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert_eq!(outcome.json()["hosts"][HOST]["answer"], "no");
-    // Of any host below the domain, too.
+    // Pins for all hosts below the domain are compared too.
     let id = place.records.json(&["list"])["published"][0]["id"].clone();
     place.records.run(&["end", id.as_str().expect("an id"), "--why", "x"]).fine();
     let old = pin(&place.pki.pin("old.pem"));
@@ -220,7 +220,7 @@ fn pins_below_a_wildcard_are_compared() {
     assert_eq!(outcome.json()["hosts"]["*.example.com"]["answer"], "no");
 }
 
-/// Another machine that has the host may have begun to publish pins since it was heard from.
+/// Another machine with the host may have published pins since it was last heard from.
 #[test]
 fn a_new_key_waits_for_a_silent_machine() {
     let place = Place::new();
@@ -233,7 +233,7 @@ fn a_new_key_waits_for_a_silent_machine() {
         "{outcome:?}"
     );
     assert_eq!((place.live().as_str(), place.ran().as_str(), place.left()), ("old", "", vec![]));
-    // With the key in place nothing changes for anybody.
+    // A new certificate with the present key changes nothing for clients.
     place.copy("old.key", "again.key");
     place.pki.sign("again", &format!("/CN={HOST}"), "ca", &leaf_extensions(HOST));
     place.pki.bundle("again.chain", &["again.pem", "ca.pem"]);
@@ -251,9 +251,9 @@ fn a_new_key_waits_for_a_silent_machine() {
     assert!(outcome.err.contains("[peer-silent]"), "{outcome:?}");
 }
 
-/// A machine that was heard from in time, and one that nobody waits for.
+/// The peer was heard from within the limit, or there is no limit.
 #[test]
-fn a_new_key_passes_while_machines_are_heard_of() {
+fn a_new_key_passes_while_peers_are_heard_from() {
     for more in [&["--max-staleness", "2h"][..], &[]] {
         let place = Place::new();
         presents(&place.pki, HOST);
@@ -272,7 +272,7 @@ fn a_new_key_passes_while_machines_are_heard_of() {
 }
 
 #[test]
-fn what_no_server_should_have_is_refused() {
+fn unusable_certificates_and_keys_are_refused() {
     let place = Place::new();
     let refused = |code: &str| {
         let outcome = place.install(&["--json"]);
@@ -366,10 +366,10 @@ fn a_failed_test_or_reload_puts_the_old_pair_back() {
         (&9.into(), &"broken at line 7".into())
     );
     assert!(outcome.err.contains("hpkp: test: broken at line 7\n"), "{outcome:?}");
-    // The server has loaded nothing, so nothing is reloaded.
+    // The server has not loaded the new pair, so the rollback needs no reload.
     assert_eq!((place.live().as_str(), place.ran().as_str()), ("old", ""));
 
-    // The test sees the new files; after the failed reload the server gets the old ones again.
+    // The test and the first reload use the new files; after the failed reload, a second one loads the old files.
     let reload =
         "cmp -s live/fullchain.pem new/fullchain.pem && { echo n >> ran; exit 1; }; echo o >> ran";
     let outcome = place.install(&["--reload", reload, "--json"]);
@@ -400,7 +400,7 @@ fn a_failed_test_or_reload_puts_the_old_pair_back() {
 }
 
 #[test]
-fn records_that_cannot_be_read_stop_it() {
+fn unreadable_records_stop_the_install() {
     let place = Place::new();
     fs::remove_dir_all(place.path("records")).expect("removed");
     let outcome = place.install(&["--json"]);
@@ -457,7 +457,7 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
-fn a_link_is_led_to_a_directory_of_its_own() {
+fn a_link_gets_a_new_directory_as_its_target() {
     let place = Place::new();
     fs::rename(place.path("live"), place.path("first")).expect("renamed");
     symlink("first", place.path("live")).expect("a link");
@@ -486,9 +486,9 @@ fn a_first_install_makes_the_directory() {
     assert_eq!((mode("live/privkey.pem"), mode("live/fullchain.pem")), (0o600, 0o644));
 }
 
-/// The names that ACME clients give their files, onto those of the server.
+/// Helpers for ACME clients whose files have other names than those of the server.
 impl Place {
-    /// The server has names of its own.
+    /// Makes a server's directory with these file names.
     fn server(&self, chain: &str, key: &str) {
         let _ = fs::remove_dir_all(self.path("live"));
         fs::create_dir(self.path("live")).expect("a directory");
@@ -570,7 +570,7 @@ fn files_of_other_clients_are_found() {
         ("old.key", "www.example.com.key.next"),
     ]);
     place.installed(&["--from", "client"]);
-    // dehydrated, among what it had before.
+    // dehydrated, whose directory also has an older pair.
     place.client(&[
         ("old.chain", "fullchain-1.pem"),
         ("old.key", "privkey-1.pem"),
@@ -603,7 +603,7 @@ fn files_of_other_clients_are_found() {
 }
 
 #[test]
-fn an_old_chain_file_and_a_file_with_all_follow() {
+fn chain_files_and_combined_files_are_updated_too() {
     let place = Place::new();
     fs::remove_dir_all(place.path("live")).expect("removed");
     fs::create_dir(place.path("live")).expect("a directory");
@@ -625,7 +625,7 @@ fn an_old_chain_file_and_a_file_with_all_follow() {
 }
 
 #[test]
-fn rsa_and_ecdsa_lie_side_by_side() {
+fn rsa_and_ecdsa_pairs_are_installed_side_by_side() {
     let place = Place::new();
     place.issue("rsa-old", HOST, RSA);
     place.issue("rsa-next", HOST, RSA);
@@ -636,11 +636,11 @@ fn rsa_and_ecdsa_lie_side_by_side() {
     let outcome = place.install(&["--from", "new-rsa"]);
     assert_eq!((outcome.code, place.live().as_str()), (Some(0), "old"), "{outcome:?}");
     assert_eq!(place.pki.read("live/rsa.key"), place.pki.read("rsa-next.key"));
-    // Both, in the order of nobody.
+    // Both; their order does not matter.
     let outcome = place.install(&["--from", "new-rsa", "--from", "new"]);
     assert_eq!((outcome.code, place.live().as_str()), (Some(0), "next"), "{outcome:?}");
     assert_eq!(place.pki.read("live/rsa.crt"), place.pki.read("rsa-next.chain"));
-    // Into an empty place, where their names are the same.
+    // Into an empty directory: both sources have the same file names, so the second pair gets others.
     fs::remove_dir_all(place.path("live")).expect("removed");
     let outcome = place.install(&["--from", "new-rsa", "--from", "new", "--json"]);
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
@@ -672,7 +672,7 @@ fn other_sites_in_the_directory_are_left_alone() {
 }
 
 #[test]
-fn two_at_once_do_not_meet() {
+fn a_second_install_waits_for_the_first() {
     let place = Place::new();
     let start = |arguments: &[&str]| {
         let mut command = hpkp();
@@ -680,7 +680,7 @@ fn two_at_once_do_not_meet() {
         command.current_dir(place.records.0.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the command")
     };
-    // Goes on until it is told to end, or the directory is gone.
+    // Runs until the file `go` exists, or the directory is gone.
     let test = "touch begun; while [ -e begun ] && [ ! -e go ]; do sleep 0.01; done";
     let mut first = start(&["--test", test, "--reload", "true", "--timeout", "600"]);
     while !place.path("begun").exists() {
@@ -688,7 +688,7 @@ fn two_at_once_do_not_meet() {
     }
     let met = place.install(&["--timeout", "1", "--json"]);
     assert_eq!((met.code, codes(&met.json(), "problems")), (Some(3), vec!["locked"]), "{met:?}");
-    // Who waits longer finds it done.
+    // A run that waits longer finds nothing left to do.
     let second = start(&["--test", "true", "--reload", "true", "--timeout", "600", "--json"]);
     fs::write(place.path("go"), "").expect("a file");
     let second = outcome(second.wait_with_output().expect("its end"));
@@ -727,9 +727,9 @@ fn signal(pid: u32, signal: libc::c_int) {
     assert_eq!(unsafe { libc::kill(libc::pid_t::try_from(pid).expect("a pid"), signal) }, 0);
 }
 
-/// The server read the client's directory until now.
+/// Before, the link led the server to the client's directory.
 #[test]
-fn a_link_to_the_client_s_directory_is_led_away_from_it() {
+fn a_link_to_the_client_s_directory_gets_another_target() {
     let place = Place::new();
     fs::remove_dir_all(place.path("live")).expect("removed");
     symlink("new", place.path("live")).expect("a link");
@@ -743,9 +743,8 @@ fn a_link_to_the_client_s_directory_is_led_away_from_it() {
     assert_eq!(place.live(), "next");
 }
 
-/// Certificates without alternative names, by the common name of their subject.
 #[test]
-fn a_certificate_with_a_common_name_alone_is_one_too() {
+fn a_certificate_without_alternative_names_is_for_its_common_name() {
     let place = Place::new();
     for name in ["old", "next"] {
         place.pki.self_signed(name, &format!("/CN={HOST}"), &[]);
@@ -784,9 +783,9 @@ fn damaged_files_of_the_server_are_replaced() {
     }
 }
 
-/// Killed in the test and in the reload, at points that the command itself chooses.
+/// The test command or the reload command kills `hpkp install`.
 #[test]
-fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {
+fn an_interrupted_install_is_undone_by_recover_or_the_next_install() {
     let place = Place::new();
     let kill = "kill -9 $PPID; sleep 1";
     for (test, reload, is_reloaded) in
@@ -810,7 +809,7 @@ fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {
         let outcome = run(place.records.0.path(), &recover);
         assert_eq!(outcome.json()["outcome"], "nothing-to-recover");
     }
-    // The next install undoes it and goes on.
+    // The next install undoes the interrupted one and continues.
     let all = place.arguments(&["--from", "new", "--test", kill, "--reload", "true"]);
     assert_eq!(run(place.records.0.path(), &all).code, None);
     let outcome = place.install(&["--json"]);
@@ -823,7 +822,7 @@ fn what_was_interrupted_is_undone_at_the_next_run_or_at_boot() {
     assert_eq!((place.live(), place.left()), ("next".to_owned(), vec![]));
 }
 
-/// What is killed.
+/// The arguments of the command that is killed.
 const KILLED: [&str; 10] = [
     "install",
     "--from",
@@ -838,8 +837,8 @@ const KILLED: [&str; 10] = [
 ];
 
 impl Place {
-    /// Starts the command and kills it after a time, which begins `late`: when it changes something, or
-    /// has taken as long as it does as a whole.
+    /// Starts the command and kills it after `lives`. If `late`, that time begins when the command changes
+    /// something, or when `whole`, its usual run time, has passed.
     fn killed(&self, lives: Duration, whole: Duration, late: bool) {
         let before = self.left();
         let mut command = hpkp();
@@ -856,16 +855,16 @@ impl Place {
     }
 }
 
-/// 200 times, at any moment, in turn with a directory and with a link.
+/// Kills 200 runs at random moments: 100 with a directory, then 100 with a link.
 #[test]
-fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
+fn a_kill_at_any_moment_leaves_the_old_pair_or_the_new_one() {
     let place = Place::new();
     let mut random = 12_345_u64;
-    let mut seen = [0; 2];
+    let mut counts = [0; 2];
     let begun = Instant::now();
     place.install(&[]);
-    // How long it may live: less after one that has ended, more after one that has not, since the machine is busier at
-    // one time than at another.
+    // The longest time before a kill. It shrinks after a run that was done in time and grows after one that was not,
+    // because the machine is busier at one time than at another.
     let mut whole = begun.elapsed();
     for round in 0..200 {
         if round == 100 {
@@ -877,10 +876,10 @@ fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let lives = whole.mul_f64((random >> 40) as f64 / f64::from(1 << 24));
-        // Most of its time goes by before it changes anything, so every other round begins there.
+        // Most of a run passes before its first change, so half of the rounds count the time from there.
         place.killed(lives, whole, round % 4 < 2);
         let is_done = place.live() == goal;
-        seen[usize::from(is_done)] += 1;
+        counts[usize::from(is_done)] += 1;
         whole = whole.mul_f64(if is_done { 0.8 } else { 1.25 });
         check_rest(&place);
         let outcome = match round % 2 {
@@ -900,7 +899,7 @@ fn killed_at_any_moment_it_leaves_the_old_pair_or_the_new_one() {
             assert_eq!(place.live(), goal);
         }
     }
-    assert!(seen[0] > 20 && seen[1] > 20, "killed too early or too late: {seen:?}");
+    assert!(counts[0] > 20 && counts[1] > 20, "killed too early or too late: {counts:?}");
 }
 
 #[track_caller]
@@ -925,7 +924,7 @@ fn a_full_disk_changes_nothing() {
 }
 
 #[test]
-fn a_directory_of_others_is_not_trusted() {
+fn a_state_directory_that_others_can_write_is_refused() {
     let place = Place::new();
     fs::create_dir(place.path(".live.hpkp")).expect("a directory");
     fs::set_permissions(place.path(".live.hpkp"), fs::Permissions::from_mode(0o777))
@@ -934,7 +933,6 @@ fn a_directory_of_others_is_not_trusted() {
     assert_eq!((outcome.code, codes(&outcome.json(), "problems")), (Some(3), vec!["state-unsafe"]));
 }
 
-/// What a renewal would bring, before it is made.
 #[test]
 fn renew_check_predicts_a_refused_renewal() {
     let place = Place::new();
@@ -970,13 +968,13 @@ fn renew_check_predicts_a_refused_renewal() {
         (Some(1), Some("no")),
         "{outcome:?}"
     );
-    // Other hosts are free; what is no file is told.
+    // Hosts without pins pass; a missing file is an error.
     assert_eq!(check(&["mail.example.com"]).code, Some(0));
     assert_eq!(check(&["--key", "missing"]).code, Some(3));
     assert_eq!(run(place.records.0.path(), &["renew-check", "--cert", "missing"]).code, Some(3));
 }
 
-/// Who pins the issuer does not mind a new key.
+/// Clients that pin the issuer accept any key that it certifies.
 #[test]
 fn a_renewal_under_a_pinned_issuer_may_have_a_new_key() {
     let place = Place::new();

@@ -17,7 +17,7 @@ fn first_word(line: &str) -> &str {
     line.split(' ').next().unwrap_or_default()
 }
 
-/// The lines of a page that are typed.
+/// The lines of a page that a person types in to restore the key.
 fn typed(page: &str) -> String {
     let is_typed = |line: &&str| {
         line.starts_with("end ")
@@ -29,7 +29,7 @@ fn typed(page: &str) -> String {
     page.lines().filter(is_typed).map(|line| format!("{line}\n")).collect()
 }
 
-/// Fails unless the key has this pin, whatever else is said of it.
+/// Fails unless the drill restored a key with this pin; other output is ignored.
 #[track_caller]
 fn restored(outcome: &Outcome, pin: &str) {
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
@@ -37,7 +37,7 @@ fn restored(outcome: &Outcome, pin: &str) {
 }
 
 #[test]
-fn a_key_of_each_kind_is_what_openssl_makes_of_it() {
+fn a_new_key_of_each_kind_is_valid_for_openssl() {
     let (dir, pki) = pki();
     for (kind, algorithm) in [
         ("p256", "prime256v1"),
@@ -241,11 +241,11 @@ fn an_encrypted_key_needs_its_passphrase() {
 }
 
 #[test]
-fn a_key_that_others_have_encrypted_needs_its_passphrase() {
+fn a_key_encrypted_by_openssl_needs_its_passphrase() {
     let (dir, pki) = pki();
     pki.write("good", "correct horse\nsecond line\n");
     pki.write("bad", "wrong\n");
-    // The old form, and a container.
+    // The traditional PEM form, and a PKCS #12 container.
     pki.ca("ca");
     let key = pki.path("ca.key");
     let key = key.to_str().expect("UTF-8");
@@ -281,7 +281,7 @@ fn a_key_that_others_have_encrypted_needs_its_passphrase() {
 fn on_a_terminal(directory: &Path, input: &str, arguments: &str) -> String {
     let command = format!("{} {arguments}; echo code $?", env!("CARGO_BIN_EXE_hpkp"));
     let mut script = Command::new("bash");
-    // What is typed waits for the prompt.
+    // Each line is typed after a pause, when the prompt is there.
     let typing =
         "while IFS= read -r line; do sleep 0.5; printf '%s\\n' \"$line\"; done <<<\"$1\"; sleep 1";
     script
@@ -306,13 +306,13 @@ fn a_passphrase_is_typed_twice_on_a_terminal() {
     let outcome = on_a_terminal(dir.path(), "opensesame\nopensezame", "key new --passphrase l");
     assert!(outcome.contains("differ") && outcome.contains("code 1"), "{outcome}");
     assert!(!pki.path("l").exists());
-    // Without a terminal nobody can be asked.
+    // Without a terminal the command cannot ask for a passphrase.
     let mut command = Command::new("setsid");
     command
         .args(["-w", env!("CARGO_BIN_EXE_hpkp"), "key", "new", "--passphrase", "l"])
         .current_dir(dir.path());
     crate::outcome(output(command.stdin(Stdio::null()))).failed(2, "--passphrase-file");
-    // Lines are typed with a mistake, which is named at once.
+    // A line that is typed with a mistake is reported at once.
     run(dir.path(), &["key", "new", "--paper", "page", "m.key"]).fine();
     let page = String::from_utf8(pki.read("page")).expect("UTF-8");
     let lines = typed(&page);
@@ -345,7 +345,7 @@ fn a_page_of_text_restores_the_key() {
         assert_eq!(pki.read(&copy), pki.read(&file));
         assert_eq!(pki.path(&copy).metadata().expect("a key").permissions().mode() & 0o777, 0o600);
     }
-    // The page may go to a printer alone.
+    // With `--paper -` the page goes to standard output, for a printer, and to no file.
     let outcome = run(dir.path(), &["key", "new", "--paper", "-", "k.key"]);
     let pin = format!("sha256/{}", pki.pin("k.key"));
     assert!(outcome.code == Some(0) && outcome.err.contains(&pin), "{outcome:?}");
@@ -404,7 +404,7 @@ fn a_typing_mistake_is_found_at_its_line() {
         .failed(2, "more than one key");
 }
 
-/// A page as a printer and a scanner make it: the pictures of its sheets.
+/// The sheets of a page as pictures, as a printer and a scanner would make them.
 fn scanned(pki: &Pki, pdf: &str, form: &str, dpi: &str) -> Vec<String> {
     let place = format!("scan-{pdf}-{form}-{dpi}");
     std::fs::create_dir(pki.path(&place)).expect("a directory");
@@ -474,7 +474,7 @@ fn scans_of_the_page_restore_the_key() {
 }
 
 #[test]
-fn a_damaged_scan_is_named() {
+fn a_damaged_scan_is_reported() {
     let (dir, pki) = pki();
     let out = run(dir.path(), &["key", "new", "--paper", "a.pdf", "a.key"]).fine();
     let pin = first_word(&out);
@@ -524,7 +524,7 @@ fn a_drill_names_the_holders_of_the_pin() {
         run(directory, &[&["key", "drill", "-d", "records", "backup.key"], more].concat())
     };
 
-    // Nobody holds it yet; that is on record too.
+    // No client holds the pin yet; this drill is recorded too.
     let outcome = drill(&[]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(
@@ -554,7 +554,7 @@ fn a_drill_names_the_holders_of_the_pin() {
         (&true.into(), &"www.example.com".into())
     );
     assert_eq!(json["recorded"], serde_json::Value::Null);
-    // Both are asked for.
+    // With `--pin`, the key must have that pin too.
     restored(&drill(&["--pin", pin]), pin);
     assert_eq!(drill(&["--pin", OTHER, "--no-record"]).code, Some(1));
 
@@ -565,11 +565,11 @@ fn a_drill_names_the_holders_of_the_pin() {
         lines.iter().map(|line| line["matches"].as_bool().expect("a truth")).collect();
     assert_eq!(matched, [false, true, true]);
     assert_eq!((&lines[1]["pin"], &lines[1]["hosts"][0]), (&pin.into(), &"www.example.com".into()));
-    // Whoever reads the records is not disturbed.
+    // Readers of the records ignore the file of drills.
     records.run(&["verify"]).fine();
 }
 
-/// TLSA records may have the key whole or as SHA-512.
+/// TLSA records may contain the whole key or its SHA-512 hash in place of the SHA-256 hash, which is the pin.
 #[test]
 fn a_drill_finds_the_key_in_tlsa_records() {
     let records = Records::new();
@@ -602,7 +602,7 @@ fn a_drill_reports_what_it_cannot_read_or_record() {
     std::fs::write(directory.join("records/broken.jsonl"), "nonsense\n").expect("a file");
     drill().failed(1, "broken.jsonl");
     std::fs::remove_file(directory.join("records/broken.jsonl")).expect("removed");
-    // A record that cannot be written is no record.
+    // A drill that cannot be recorded is an error, though the key matches.
     std::fs::remove_file(directory.join("records/hpkp-drills")).expect("removed");
     symlink("/dev/null", directory.join("records/hpkp-drills")).expect("a link");
     let outcome = drill();
@@ -614,7 +614,7 @@ fn a_drill_reports_what_it_cannot_read_or_record() {
 }
 
 #[test]
-fn what_is_no_private_key_is_named() {
+fn files_without_a_private_key_are_reported() {
     let (dir, pki) = pki();
     pki.ca("ca");
     pki.request("ca", "/CN=x");
@@ -662,12 +662,12 @@ fn what_is_no_private_key_is_named() {
 }
 
 #[test]
-fn a_private_half_that_does_not_belong_to_the_public_one_restores_nothing() {
+fn a_private_key_that_does_not_match_its_public_key_is_not_restored() {
     let (dir, pki) = pki();
     let out = run(dir.path(), &["key", "new", "k"]).fine();
     let key = pki.path("k");
     let mut der = openssl(&["pkey", "-in", key.to_str().expect("UTF-8"), "-outform", "der"]);
-    // The private number is the byte string of 32 bytes; the public point stands behind it.
+    // The private number is the byte string of 32 bytes; the public point follows.
     let place = der.windows(2).position(|pair| pair == [0x04, 0x20]).expect("the private number");
     der[place + 20] ^= 1;
     pki.write("damaged", &der);
@@ -678,7 +678,7 @@ fn a_private_half_that_does_not_belong_to_the_public_one_restores_nothing() {
 }
 
 #[test]
-fn pins_of_private_keys_are_printed_where_they_are_asked_for() {
+fn pins_of_private_keys_need_the_option_private_key() {
     let (dir, pki) = pki();
     pki.ca("ca");
     pki.leaf("leaf", "localhost", "ca");
@@ -708,14 +708,14 @@ fn pins_of_private_keys_are_printed_where_they_are_asked_for() {
     assert_eq!(first_word(&run(dir.path(), &["pin", "--private-key", "ca.pem"]).fine()), ca);
 }
 
-/// What would tell of a key: each run of 16 characters of its base64, and of 8 bytes in hexadecimal.
+/// Parts of a key that must not be printed: each run of 16 characters of its base64, and of 8 bytes in hexadecimal.
 fn secrets(pki: &Pki, file: &str) -> Vec<String> {
     let pem = String::from_utf8(pki.read(file)).expect("PEM");
     let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
     let key = pki.path(file);
     let text = openssl(&["pkey", "-in", key.to_str().expect("UTF-8"), "-noout", "-text"]);
     let text = String::from_utf8(text).expect("text");
-    // The private parts alone: what stands before the public ones, and behind them.
+    // Only the text before the public key.
     let private = text.split("pub:").next().unwrap_or_default();
     let hex: String =
         private.chars().filter(char::is_ascii_hexdigit).collect::<String>().to_lowercase();
@@ -727,7 +727,7 @@ fn secrets(pki: &Pki, file: &str) -> Vec<String> {
     [windows(&base64, 16), windows(&hex, 16)].concat()
 }
 
-/// The forms of a key `k`.
+/// The names of files with different forms of the key `k`.
 const FORMS: [&str; 14] = [
     "k",
     "der",
@@ -745,7 +745,7 @@ const FORMS: [&str; 14] = [
     "page",
 ];
 
-/// Writes the forms that are not there yet.
+/// Writes the forms that do not exist yet.
 fn write_forms(pki: &Pki, typed: &str) {
     let key = pki.path("k");
     let key = key.to_str().expect("UTF-8");
@@ -770,8 +770,8 @@ fn write_forms(pki: &Pki, typed: &str) {
     pki.write("numberless", typed.replace(": ", " "));
 }
 
-/// What commands say that are given a file with a key, in all ways.
-fn all_that_is_said_of(directory: &Path, file: &str) -> String {
+/// The output of all commands that read a file, for a file with a key.
+fn output_of_all_commands(directory: &Path, file: &str) -> String {
     let mut outcome = String::new();
     let input = std::fs::read(directory.join(file)).expect("a file");
     for arguments in [
@@ -801,7 +801,7 @@ fn all_that_is_said_of(directory: &Path, file: &str) -> String {
         &["published", "-d", "records", "import", "--origin", "x", "-"],
         &["parse", "-"],
     ] {
-        // Base64 without more is a value like any other.
+        // Base64 without a PEM label is an ordinary value for `parse`, which prints it.
         if arguments[0] == "parse" && !input.windows(11).any(|part| part == b"PRIVATE KEY") {
             continue;
         }
@@ -812,7 +812,7 @@ fn all_that_is_said_of(directory: &Path, file: &str) -> String {
 }
 
 #[test]
-fn nothing_of_a_key_is_printed() {
+fn no_part_of_a_key_is_printed() {
     let records = Records::new();
     let directory = records.0.path();
     let pki = Pki::new(directory);
@@ -831,14 +831,14 @@ fn nothing_of_a_key_is_printed() {
     secret.extend(["correct horse", "battery staple"].map(str::to_owned));
     write_forms(&pki, &typed);
     let mut outcome: String =
-        FORMS.iter().map(|form| all_that_is_said_of(directory, form)).collect();
+        FORMS.iter().map(|form| output_of_all_commands(directory, form)).collect();
     outcome
         .push_str(&std::fs::read_to_string(directory.join("records/hpkp-drills")).expect("drills"));
     let lower = outcome.to_lowercase().replace(':', "");
     for secret in secret {
         for text in [&outcome, &lower] {
             if let Some(place) = text.find(&secret) {
-                // From the arguments of that run on.
+                // The text of the failure starts at the arguments of that run.
                 let start = text[..place].rfind("\n[").or_else(|| text[..place].rfind(" | ["));
                 panic!("{secret:?} is in {:?}", &text[start.unwrap_or(0)..place]);
             }
@@ -847,7 +847,7 @@ fn nothing_of_a_key_is_printed() {
 }
 
 #[test]
-fn ml_dsa_is_made_where_openssl_has_it() {
+fn ml_dsa_keys_need_an_openssl_that_supports_them() {
     let (dir, pki) = pki();
     let outcome =
         run(dir.path(), &["key", "new", "--type", "ml-dsa-65", "--paper", "page", "k.key"]);

@@ -1,6 +1,6 @@
 //! The `hpkp` command, end to end.
 
-// Clippy takes the helpers of a test for something else.
+// clippy.toml allows these only inside test functions, not in their helpers.
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod analyze;
@@ -40,7 +40,7 @@ use std::process::{Command, Stdio};
 use hpkp_tests::output;
 use serde_json::Value;
 
-/// What a run of the command said.
+/// The exit code and the output of one run of the command.
 #[derive(Debug)]
 struct Outcome {
     code: Option<i32>,
@@ -49,14 +49,14 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Fails unless the command ended well and complained of nothing.
+    /// Fails unless the command exited with 0 and printed nothing on standard error.
     #[track_caller]
     fn fine(self) -> String {
         assert_eq!((self.code, self.err.as_str()), (Some(0), ""), "{self:?}");
         self.out
     }
 
-    /// Fails unless the command ended with `code` and `text` stands in what it complained of.
+    /// Fails unless the command exited with `code` and printed `text` on standard error.
     #[track_caller]
     fn failed(&self, code: i32, text: &str) {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -93,7 +93,7 @@ fn run_with(input: &[u8], arguments: &[&str]) -> Outcome {
     let mut command = hpkp();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the command");
-    // Nobody else writes there, so what is too long to be read may be refused half-way.
+    // The command may stop reading input that is too long, so a failed write is no error of the test.
     let _ = child.stdin.take().expect("a pipe").write_all(input);
     outcome(child.wait_with_output().expect("its output"))
 }
@@ -145,14 +145,14 @@ fn options(entry: &str) -> impl Iterator<Item = &str> {
     words.filter(|word| word.starts_with("--"))
 }
 
-/// What a command does, as its help begins.
+/// The first paragraph of a help text, which says what the command does.
 fn about(help: &str) -> String {
     let lines = help.lines().take_while(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether the first paragraph of an entry begins with what the help says: "Print the pins" there is
-/// "Prints the pins" here.
+/// Whether the first paragraph of an entry begins with that of the help: "Print the pins" in the help is
+/// "Prints the pins" in the entry.
 fn states(entry: &str, about: &str) -> bool {
     let paragraph = entry.split("```").nth(2).unwrap_or_default().trim_start();
     let paragraph = paragraph.replace('`', "");
@@ -167,7 +167,7 @@ fn the_reference_has_every_command_and_option() {
     let page = std::fs::read_to_string(path).expect("the reference");
     let here = Path::new(".");
     let mut open: Vec<Vec<String>> = vec![vec![]];
-    let (mut seen, mut groups) = (0, 0);
+    let (mut checked, mut groups) = (0, 0);
     while let Some(command) = open.pop() {
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         let help = run(here, &[&words[..], &["-h"]].concat()).fine();
@@ -177,7 +177,7 @@ fn the_reference_has_every_command_and_option() {
             open.extend(below.iter().map(|name| [&command[..], &[(*name).to_owned()]].concat()));
             continue;
         }
-        seen += 1;
+        checked += 1;
         let heading = format!("\n## hpkp {}\n", command.join(" "));
         let (_, entry) = page.split_once(&heading).unwrap_or_else(|| panic!("no {heading:?}"));
         let entry = entry.split("\n## ").next().unwrap_or_default();
@@ -189,7 +189,7 @@ fn the_reference_has_every_command_and_option() {
             assert!(help.contains(option), "{option} of {heading:?} is none");
         }
         let entry = match command.split_first() {
-            // What all of them share is said once.
+            // The entry of a group describes the options that all its commands share.
             Some((first, below)) if !below.is_empty() => {
                 let shared = page.split_once(&format!("\n## hpkp {first}\n")).map(|(_, all)| all);
                 let shared = shared.and_then(|all| all.split("\n## ").next()).expect("an entry");
@@ -203,6 +203,6 @@ fn the_reference_has_every_command_and_option() {
         }
     }
     let headings = page.lines().filter(|line| line.starts_with("## hpkp "));
-    // The entries of `hpkp published` and its like besides.
-    assert_eq!(headings.count(), seen + groups);
+    // Groups, such as `hpkp published`, have entries of their own.
+    assert_eq!(headings.count(), checked + groups);
 }

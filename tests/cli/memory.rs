@@ -1,8 +1,8 @@
-//! What is left of a private key in the memory of the command when it says what it did: nothing of the key, of its
-//! file, its page and its QR code, and nothing of the passphrase.
+//! Private keys in the memory of the command: when the command prints its result, its memory has no part of the key,
+//! of the key's file, page and QR code, or of the passphrase.
 //!
-//! Nobody reads the command's output, and the pipe is full, so the command waits in its first write. Its memory is
-//! read then, as root.
+//! The pipe for the command's output is full, so the command blocks in its first write. The test reads its memory
+//! then, which only root may.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use crate::hpkp;
 const ENOUGH: usize = 12;
 const PASSPHRASE: &str = "7wq!correct-horse-battery";
 
-/// What to look for, each with its name.
+/// The secrets to search for, each with its name.
 #[derive(Default)]
 struct Needles {
     all: Vec<(&'static str, HashSet<[u8; ENOUGH]>)>,
@@ -33,7 +33,7 @@ struct Needles {
 impl Needles {
     fn add(&mut self, name: &'static str, secret: &[u8]) {
         let windows = secret.windows(ENOUGH).filter_map(|window| window.try_into().ok());
-        // Padding and the like is no secret.
+        // A window with few different bytes, such as padding, is no secret.
         let windows = windows.filter(|window: &[u8; ENOUGH]| {
             window.iter().collect::<HashSet<_>>().len() >= ENOUGH / 2
         });
@@ -62,13 +62,13 @@ impl Needles {
         };
         for number in &numbers {
             self.add("number of the key", number);
-            // OpenSSL's own form.
+            // OpenSSL's big numbers have the least significant byte first.
             self.add("number of the key", &number.iter().rev().copied().collect::<Vec<_>>());
         }
         self.file(file, numbers.first().expect("a number"));
     }
 
-    /// A file in PEM with `number` in it. What stands before and behind that may be public.
+    /// A PEM file that contains `number`. The parts before and after the number may be public.
     fn file(&mut self, file: &[u8], number: &[u8]) {
         let text = std::str::from_utf8(file).expect("PEM");
         let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
@@ -79,7 +79,7 @@ impl Needles {
         self.pem(secret);
     }
 
-    /// Base64 with nothing public in it, in lines and in QR codes: there each byte is half in one and half in the next.
+    /// Base64 without public parts, as text and in QR codes, where each byte is half in one byte and half in the next.
     fn pem(&mut self, secret: &[u8]) {
         self.add("PEM", secret);
         let halves: Vec<u8> = secret.windows(2).map(|two| two[0] << 4 | two[1] >> 4).collect();
@@ -96,7 +96,7 @@ impl Needles {
         }
         let code = page.split("\nQR code").nth(1).expect("a code").split("Lines to type").next();
         let lines: Vec<&str> = code.expect("a code").lines().filter(|l| l.contains('█')).collect();
-        // Away from the patterns in its corners.
+        // Rows in the middle are away from the patterns in the corners.
         for line in &lines[lines.len() / 2 - 1..=lines.len() / 2] {
             let row = |dark: [char; 2]| {
                 line.chars().skip(4).take(32).map(|c| u8::from(dark.contains(&c))).collect()
@@ -105,9 +105,9 @@ impl Needles {
         }
     }
 
-    /// The names of what is in `memory`.
-    fn seen(&self, memory: &[u8]) -> Vec<&'static str> {
-        let mut seen = Vec::new();
+    /// The names of the secrets that `memory` contains.
+    fn found(&self, memory: &[u8]) -> Vec<&'static str> {
+        let mut found = Vec::new();
         let mut first = [false; 1 << 16];
         let starts = self.all.iter().flat_map(|(_, windows)| windows);
         starts.for_each(|window| {
@@ -116,27 +116,28 @@ impl Needles {
         for window in memory.windows(ENOUGH) {
             if first[usize::from(u16::from_ne_bytes([window[0], window[1]]))] {
                 let named = self.all.iter().filter(|(_, windows)| windows.contains(window));
-                seen.extend(named.map(|(name, _)| *name));
+                found.extend(named.map(|(name, _)| *name));
             }
         }
-        // The modules of the one who makes a code, and shades of grey at four pixels a module.
+        // A row is searched for in three forms: one byte for each module, as the encoder has it, and four pixels for
+        // each module, as shades of grey and inverted.
         let bits: Vec<u8> = memory.iter().map(|byte| byte & 1).collect();
         for row in &self.rows {
             let grey: Vec<u8> = row.iter().flat_map(|dark| [1 - dark; 4]).collect();
             let dark: Vec<u8> = row.iter().flat_map(|dark| [*dark; 4]).collect();
             for row in [row, &grey, &dark] {
                 if memchr::memmem::find(&bits, row).is_some() {
-                    seen.push("row of the QR code");
+                    found.push("row of the QR code");
                 }
             }
         }
-        seen.sort_unstable();
-        seen.dedup();
-        seen
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 }
 
-/// A pipe that takes no more, and its other end.
+/// The reading and the writing end of a pipe that is full.
 fn full() -> (UnixStream, UnixStream) {
     let (reader, mut writer) = UnixStream::pair().expect("a pair of sockets");
     writer.set_nonblocking(true).expect("a mode");
@@ -151,7 +152,7 @@ fn full() -> (UnixStream, UnixStream) {
     (reader, writer)
 }
 
-/// Waits until the process waits in a write to standard output.
+/// Waits until the process is blocked in a write to standard output.
 fn wait_for_write(child: &mut Child) {
     let call = format!("{} 0x1 ", libc::SYS_write);
     let start = Instant::now();
@@ -181,13 +182,13 @@ fn memory(process: u32) -> Vec<u8> {
         let (start, end) = (number(start), number(end));
         let mut part = vec![0; usize::try_from(end - start).expect("a size")];
         file.read_exact_at(&mut part, start).expect("its memory");
-        // Pages of zeros have nothing.
+        // Pages of zeros contain no secret.
         all.extend(part.chunks(4096).filter(|page| page.iter().any(|byte| *byte != 0)).flatten());
     }
     all
 }
 
-/// Runs the command with `input`, and says what is in its memory when it writes its first line, and what that is.
+/// Runs the command with `input`. Returns the secrets in its memory at its first write, and its output.
 fn left(
     directory: &Path,
     arguments: &[&str],
@@ -204,12 +205,12 @@ fn left(
     wait_for_write(&mut child);
     let memory = memory(child.id());
     let needles = needles();
-    let seen = needles.seen(&memory);
+    let found = needles.found(&memory);
     let mut out = Vec::new();
     reader.read_to_end(&mut out).expect("its output");
     let output = child.wait_with_output().expect("its end");
     assert!(output.status.success(), "{arguments:?}: {output:?}");
-    (seen, String::from_utf8_lossy(&out).replace('\0', ""))
+    (found, String::from_utf8_lossy(&out).replace('\0', ""))
 }
 
 fn is_root() -> bool {
@@ -221,7 +222,7 @@ fn is_root() -> bool {
     is_root
 }
 
-/// The key in a file, and what is secret of it in any form.
+/// The secrets of the key in a file: its numbers, each form of its file, its page and its passphrase.
 fn needles_of(directory: &Path, key: &str, page: &str, passphrase: Option<&str>) -> Needles {
     let read = |name: &str| fs::read(directory.join(name)).expect("a file");
     let file = read(key);
@@ -242,7 +243,7 @@ fn needles_of(directory: &Path, key: &str, page: &str, passphrase: Option<&str>)
 }
 
 #[test]
-fn nothing_of_a_new_key_stays() {
+fn no_part_of_a_new_key_stays_in_memory() {
     if !is_root() {
         return;
     }
@@ -259,15 +260,16 @@ fn nothing_of_a_new_key_stays() {
                 arguments.extend(["--passphrase-file", "passphrase"]);
             }
             arguments.push(&key);
-            let (seen, out) =
+            let (found, out) =
                 left(here, &arguments, b"", || needles_of(here, &key, &page, passphrase));
             assert!(out.starts_with("sha256/"), "{out}");
-            assert!(seen.is_empty(), "{name}: {seen:?}");
+            assert!(found.is_empty(), "{name}: {found:?}");
         }
     }
 }
 
-/// Makes a key with a page of lines, one with a sheet of codes, and one with a passphrase, whose name it gives.
+/// Makes a key with a page of text, a second one with a sheet of QR codes, and one with a passphrase. Returns the
+/// name of the last.
 fn new_keys(here: &Path, key: &str, kind: &str) -> String {
     let locked = format!("{key}-locked");
     let (lines, codes, second) = (format!("{key}.txt"), format!("{key}.pdf"), format!("{key}-2"));
@@ -282,7 +284,7 @@ fn new_keys(here: &Path, key: &str, kind: &str) -> String {
 }
 
 #[test]
-fn nothing_of_a_key_that_was_read_stays() {
+fn no_part_of_a_key_that_was_read_stays_in_memory() {
     if !is_root() {
         return;
     }
@@ -313,8 +315,8 @@ fn nothing_of_a_key_that_was_read_stays() {
             (&["key", "drill", "--pin", &own, &page], b""),
             (&["key", "drill", "--pin", &own, "-"], &lines),
         ] {
-            let (seen, _) = left(here, arguments, input, || needles_of(here, key, &page, None));
-            assert!(seen.is_empty(), "{arguments:?}: {seen:?}");
+            let (found, _) = left(here, arguments, input, || needles_of(here, key, &page, None));
+            assert!(found.is_empty(), "{arguments:?}: {found:?}");
         }
         let passphrase = ["--passphrase-file", "passphrase"];
         for arguments in [
@@ -324,13 +326,13 @@ fn nothing_of_a_key_that_was_read_stays() {
         ] {
             let arguments = [arguments, &passphrase].concat();
             let needles = || needles_of(here, &locked, &page, Some(PASSPHRASE));
-            let (seen, _) = left(here, &arguments, b"", needles);
-            assert!(seen.is_empty(), "{arguments:?}: {seen:?}");
+            let (found, _) = left(here, &arguments, b"", needles);
+            assert!(found.is_empty(), "{arguments:?}: {found:?}");
         }
         match key {
             "ec" => scan(here, key, &pin("ec-2"), "png"),
             "ed" => scan(here, key, &pin("ed-2"), "jpeg"),
-            // A longer key takes as long as it has sheets.
+            // The scan of an RSA key takes longer, since its page has several sheets.
             _ => {}
         }
     }
@@ -345,17 +347,17 @@ fn scan(here: &Path, key: &str, pin: &str, form: &str) {
     let sheet = if form == "-png" { "sheet.png" } else { "sheet.jpg" };
     let arguments = ["key", "drill", "--pin", pin, sheet];
     let needles = || needles_of(here, &format!("{key}-2"), "none", None);
-    let (seen, _) = left(here, &arguments, b"", needles);
-    assert!(seen.is_empty(), "{arguments:?}: {seen:?}");
+    let (found, _) = left(here, &arguments, b"", needles);
+    assert!(found.is_empty(), "{arguments:?}: {found:?}");
 }
 
 #[test]
-fn what_is_there_is_found() {
+fn secrets_in_memory_are_found() {
     let mut needles = Needles::passphrase();
     needles.rows.push(vec![1, 0, 0, 1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1]);
     let grey: Vec<u8> =
         needles.rows[0].iter().flat_map(|dark| [if *dark == 1 { 0 } else { 255 }; 4]).collect();
-    assert!(needles.seen(&[7; 4096]).is_empty());
-    assert_eq!(needles.seen(&[&[7; 99], PASSPHRASE.as_bytes(), &[0; 9]].concat()), ["passphrase"]);
-    assert_eq!(needles.seen(&[&[7; 99], &grey[..], &[0; 9]].concat()), ["row of the QR code"]);
+    assert!(needles.found(&[7; 4096]).is_empty());
+    assert_eq!(needles.found(&[&[7; 99], PASSPHRASE.as_bytes(), &[0; 9]].concat()), ["passphrase"]);
+    assert_eq!(needles.found(&[&[7; 99], &grey[..], &[0; 9]].concat()), ["row of the QR code"]);
 }

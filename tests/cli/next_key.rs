@@ -1,4 +1,4 @@
-//! `hpkp key next`: a key that is used when clients know it, and not before.
+//! `hpkp key next`: a new key that is used once clients hold its pin, and not before.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,7 +18,7 @@ use crate::{Outcome, hpkp, outcome, run};
 
 const HOST: &str = "www.example.com";
 
-/// nginx with a pinned host and records, and the command beside it, all with a clock of their own.
+/// nginx with a pinned host and records; nginx and the command share a clock that the test moves.
 struct Site {
     nginx: Nginx,
     port: u16,
@@ -68,7 +68,7 @@ fn time(value: &Value) -> i64 {
     date::parse(value.as_str().expect("a time")).expect("a time")
 }
 
-/// Makes the next key of a site with these pins, and what belongs to it; its pin.
+/// Makes the next key of a site with these pins and checks what the command prints for it; returns its pin.
 fn made(site: &Site, [live, backup]: [&str; 2]) -> String {
     let pki = site.nginx.pki();
     let made = site.next(&["--key", "next.key"]).fine();
@@ -90,7 +90,7 @@ fn made(site: &Site, [live, backup]: [&str; 2]) -> String {
 }
 
 #[test]
-fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
+fn a_next_key_is_handed_over_from_its_date_on_and_not_before() {
     let mut site = Site::new();
     let pki = site.nginx.pki();
     let (live, backup) = (pki.pin("live.pem"), pki.pin("backup.csr"));
@@ -99,7 +99,7 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
 
     let next = made(&site, [&live, &backup]);
 
-    // Published: it ages.
+    // Once its pin is published, the key waits.
     site.configure("live", &[&live, &backup, &next]);
     assert!(matches!(site.nginx.reload(), Reload::Accepted));
     let state = site.state();
@@ -115,7 +115,7 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
     assert!(status.contains(&line), "{status}");
     assert!(!status.contains("publish the new pin now"), "{status}");
 
-    // An hour before its time the command refuses, and so does nginx.
+    // An hour before its date the command refuses to hand the key over, and nginx refuses its certificate.
     site.clock.advance(47 * 3_600);
     for out in [["--csr", "early.csr"], ["--to", "early.key"]] {
         site.next(&out)
@@ -130,7 +130,7 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
         "{refused:?}"
     );
 
-    // And afterwards both accept it.
+    // An hour after its date both accept it.
     site.clock.advance(2 * 3_600);
     assert_eq!(site.state()["state"], "usable");
     let out = site.next(&["--csr", "next-2.csr"]).fine();
@@ -145,14 +145,14 @@ fn a_key_is_handed_over_when_its_time_has_come_and_not_before() {
     let kept: Vec<_> = kept.map(|file| fs::read(file.path()).expect("a file")).collect();
     assert_eq!(kept, [b"the key of before".to_vec()]);
     assert!(matches!(site.nginx.reload(), Reload::Accepted));
-    // It is in use, so it is the next key no more.
+    // The key is in use, so it is no longer the next key.
     let status = site.hpkp(&["status", "--offline"]).fine();
     assert!(!status.contains("next key of"), "{status}");
     site.next(&["--to", "client.key"]).failed(1, "has no next key");
     site.nginx.stop();
 }
 
-/// Records with pins of an app, from which `live.key` and `next.key` are.
+/// An empty directory of records, and a certificate `live` with its chain.
 fn pinned() -> (Records, Pki) {
     let records = Records::new();
     let pki = Pki::new(records.0.path());
@@ -176,7 +176,7 @@ fn next(records: &Records, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn each_client_gets_the_key_where_it_looks_for_it() {
+fn each_acme_client_gets_the_next_key_in_its_own_file() {
     let (records, pki) = pinned();
     pki.key("next", P256);
     let (live, waiting) = (pki.pin("live.key"), pki.pin("next.key"));
@@ -233,14 +233,14 @@ fn each_client_gets_the_key_where_it_looks_for_it() {
         let again = next(&records, &["--client", "--acme", client]);
         assert!(again.out.contains("has it already"), "{again:?}");
     }
-    // What would make a new key anyway is said first.
+    // A client whose settings make a new key anyway is refused, with the setting to change.
     fs::write(records.0.path().join("dehydrated/config"), "").expect("settings");
     next(&records, &["--client", "--acme", "dehydrated"]).failed(1, "PRIVATE_KEY_RENEW=\"no\"");
     next(&records, &["--client", "--acme", "records"]).failed(1, "no ACME client");
 }
 
 #[test]
-fn the_next_key_of_a_client_is_used_where_it_has_one() {
+fn a_next_key_that_the_acme_client_has_made_is_used() {
     let (records, pki) = pinned();
     publish(&records, &[&pki.pin("live.key")]);
     let folder = records.0.path().join("dehydrated/certs/www.example.com");
@@ -254,7 +254,7 @@ fn the_next_key_of_a_client_is_used_where_it_has_one() {
     let key = outcome.json()["keys"][0].clone();
     assert_eq!(key["pin"], pin(&pki.pin("rolled.key")).as_str());
     assert!(key["file"].as_str().is_some_and(|file| file.ends_with("privkey.roll.pem")), "{key}");
-    // An app has pins without it that do not expire.
+    // An app has pins that do not expire, and this key's is not among them.
     assert_eq!(key["state"], "blocked");
     next(&records, &["--client", "--acme", "dehydrated"]).failed(1, "do not expire");
     next(&records, &["--key", "other.key"]).failed(1, "has a next key already");
@@ -271,7 +271,7 @@ fn a_missing_next_key_or_record_is_reported() {
     assert!(unknown.contains("no pins of this host are on record"), "{unknown}");
     next(&records, &["--csr", "x.csr"]).failed(3, "nobody can tell");
     publish(&records, &[&pki.pin("next.key"), &pki.pin("live.key")]);
-    // Another key in its file, or none, is noticed before anything is handed over.
+    // If the file has another key, or is missing, nothing is handed over.
     fs::write(records.0.path().join("next.key"), pki.read("live.key")).expect("a file");
     next(&records, &["--csr", "x.csr"]).failed(1, "does not have the next key");
     fs::remove_file(records.0.path().join("next.key")).expect("removed");
@@ -292,7 +292,7 @@ fn a_missing_next_key_or_record_is_reported() {
 }
 
 #[test]
-fn every_name_of_the_certificate_must_know_the_key() {
+fn the_key_must_be_usable_for_every_name_of_the_certificate() {
     let (records, pki) = pinned();
     pki.key("next", P256);
     publish(&records, &[&pki.pin("next.key"), &pki.pin("live.key")]);
@@ -305,7 +305,7 @@ fn every_name_of_the_certificate_must_know_the_key() {
     let all = ["--csr", "x.csr", "--name", HOST, "--name", "*.example.com"];
     next(&records, &all).failed(1, "pins of api.example.com do not expire");
     next(&records, &["--csr", "x.csr"]).fine();
-    // The names of the certificate that an ACME client renews count without being given.
+    // With an ACME client, the names of the certificate that it renews count without `--name`.
     let folder = records.0.path().join("lego/certificates");
     fs::create_dir_all(&folder).expect("a directory");
     let names = "subjectAltName=DNS:www.example.com,DNS:api.example.com";
@@ -316,13 +316,13 @@ fn every_name_of_the_certificate_must_know_the_key() {
     assert!(!folder.join("both.key").exists());
 }
 
-/// The extensions, for a certificate of a new key `both`.
+/// Makes a key `both`, and returns the extensions for its certificate.
 fn names_of<'a>(pki: &Pki, names: &'a str) -> &'a str {
     pki.key("both", P256);
     names
 }
 
-/// Runs the command and kills it at some moment.
+/// Runs the command and kills it after this time.
 fn killed(directory: &Path, arguments: &[&str], after: Duration) {
     let mut command: Command = hpkp();
     command.current_dir(directory).args(arguments);
@@ -349,7 +349,7 @@ fn a_kill_at_any_moment_leaves_one_key_or_none_and_loses_none() {
         let all = arguments(&file);
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         killed(directory, &all, Duration::from_micros(round * 700));
-        // What was not finished is made now.
+        // If the killed run has made no next key, this run makes it.
         let outcome = next(&records, &["--key", &file, "--json"]);
         let is_there = outcome.code == Some(1) && outcome.err.contains("has a next key already");
         let outcome = if is_there { next(&records, &["--json"]) } else { outcome };
@@ -362,7 +362,7 @@ fn a_kill_at_any_moment_leaves_one_key_or_none_and_loses_none() {
 }
 
 #[test]
-fn of_several_calls_at_once_one_makes_the_key() {
+fn of_several_concurrent_runs_one_makes_the_key() {
     let (records, pki) = pinned();
     publish(&records, &[&pki.pin("live.key")]);
     for round in 0..5 {

@@ -1,4 +1,4 @@
-//! Servers and a resolver on loopback that answer as a test says.
+//! Servers and a resolver on loopback whose answers a test chooses.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -14,7 +14,7 @@ use hpkp_tests::free_port;
 use hpkp_tests::pki::Pki;
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 
-/// What a server says to the nth request for this path, from 0.
+/// The response to a request for this path, which is the server's nth request, counted from 0.
 pub(crate) type Respond = Arc<dyn Fn(&str, usize) -> String + Send + Sync>;
 
 /// A response with these fields.
@@ -26,12 +26,12 @@ pub(crate) fn response(fields: &[(&str, &str)]) -> String {
     text + "\r\n"
 }
 
-/// A response that leads elsewhere.
+/// A redirect to another URL.
 pub(crate) fn redirect(to: &str) -> String {
     format!("HTTP/1.1 301 Moved\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
 }
 
-/// A listener on a free port of this address.
+/// A listener on this address and port.
 pub(crate) fn listen(address: IpAddr, port: u16) -> TcpListener {
     TcpListener::bind((address, port)).expect("a socket")
 }
@@ -45,7 +45,7 @@ pub(crate) fn acceptor(pki: &Pki, name: &str) -> SslAcceptor {
     acceptor.build()
 }
 
-/// The first line of a request and all after it.
+/// Reads a request up to its empty line.
 fn request(stream: &mut impl std::io::Read) -> String {
     let mut text = String::new();
     let mut reader = BufReader::new(stream);
@@ -77,7 +77,7 @@ pub(crate) fn serve(pki: &Pki, name: &str, listener: TcpListener, respond: Respo
     });
 }
 
-/// A server with TLS that says the same to all; its port.
+/// A server with TLS that gives every request the same response; its port.
 pub(crate) fn tls(pki: &Pki, name: &str, answer: String) -> u16 {
     tls_with(pki, name, Arc::new(move |_, _| answer.clone()))
 }
@@ -97,7 +97,7 @@ pub(crate) fn plain(answer: String) -> u16 {
     })
 }
 
-/// A server that does with each connection what it is told; its port.
+/// A server that calls `talk` with each connection; its port.
 pub(crate) fn script(talk: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let port = free_port();
     let listener = listen([127, 0, 0, 1].into(), port);
@@ -110,7 +110,8 @@ pub(crate) fn script(talk: impl Fn(TcpStream) + Send + 'static) -> u16 {
     port
 }
 
-/// A server of a protocol that switches to TLS: a line for each line of the client, the first before any.
+/// A server of a protocol that switches to TLS. It sends the first line at once, each other line after one of the
+/// client, and then begins TLS.
 pub(crate) fn starttls(pki: &Pki, name: &str, lines: &'static [&'static str]) -> u16 {
     let acceptor = acceptor(pki, name);
     script(move |mut stream| {
@@ -119,7 +120,7 @@ pub(crate) fn starttls(pki: &Pki, name: &str, lines: &'static [&'static str]) ->
         for answer in answers {
             let mut outcome = Vec::new();
             let mut byte = [0];
-            // XMPP has no lines, but elements.
+            // XMPP has elements in place of lines.
             let is_whole = |outcome: &[u8]| {
                 outcome.ends_with(b"\n") || (outcome.ends_with(b">") && outcome.len() > 30)
             };
@@ -138,21 +139,21 @@ pub(crate) fn starttls(pki: &Pki, name: &str, lines: &'static [&'static str]) ->
 /// How a resolver answers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Manner {
-    /// Says that it has validated.
+    /// Sets the AD bit: the answer was validated with DNSSEC.
     pub(crate) authentic: bool,
-    /// Sends each answer over TCP alone.
+    /// Truncates answers over UDP, so that only those over TCP are complete.
     pub(crate) truncates: bool,
-    /// Answers with another id.
+    /// The answer has another id than the query.
     pub(crate) other_id: bool,
-    /// Answers to another question.
+    /// The answer has another question than the query.
     pub(crate) other_question: bool,
-    /// Answers with this code.
+    /// The answer has this response code.
     pub(crate) code: Option<ResponseCode>,
-    /// Sends a message that none is.
+    /// The answer is no valid DNS message.
     pub(crate) garbage: bool,
 }
 
-/// What a zone has.
+/// The data of a record in a zone.
 #[derive(Clone, Debug)]
 pub(crate) enum Data {
     Address(&'static str),

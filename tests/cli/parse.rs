@@ -1,5 +1,5 @@
-//! `hpkp parse`: the corpus of headers through `--json` says what the library says, and people see each
-//! departure at its place.
+//! `hpkp parse`: `--json` agrees with the library for each header of the corpus, and the text output marks
+//! each departure from RFC 7469.
 
 use hpkp_core::pin::Pin;
 use hpkp_core::ua::field::{Asks, Field, Reading};
@@ -14,7 +14,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// The values of a case, if lines of a response can hold them.
+/// The values of a case, or `None` if lines of a response cannot have them.
 fn values(case: &Value) -> Option<Vec<Vec<u8>>> {
     let values: Vec<&str> = match &case["fields"] {
         Value::Null => vec![text(&case["header"])],
@@ -43,7 +43,7 @@ fn action(verdict: Verdict) -> Value {
     action
 }
 
-/// What the library says of a field under RFC 7469, in the members that `--json` has.
+/// The library's verdict on a field under RFC 7469, in the members of `--json`.
 fn judgement(
     kind: FieldKind,
     field: Option<&Field>,
@@ -82,14 +82,14 @@ fn judgement(
     all
 }
 
-/// Without the explanation, which is prose.
+/// The verdict without its explanation, which is prose.
 fn without_reason(value: &Value) -> Value {
     let mut value = value.clone();
     value.as_object_mut().expect("an object").remove("because");
     value
 }
 
-/// What the command says of the fields of a case, whose chain has these pins.
+/// Runs the command with the fields of a case, whose chain has these pins.
 fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> Outcome {
     let mut lines = b"HTTP/1.1 200 OK\r\n".to_vec();
     for value in values {
@@ -100,7 +100,7 @@ fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> O
     pins.iter().for_each(|pin| arguments.extend(["--chain", pin]));
     let other = format!("sha256/{}", Pin::from_bytes([0x5a; 32]));
     if chain.is_empty() {
-        // A key that no case pins is as good as none.
+        // A chain of one key that no case pins stands for an empty chain.
         arguments.extend(["--chain", &other]);
     }
     if case["over_tls_ok"] != true {
@@ -110,7 +110,7 @@ fn parsed(case: &Value, kind: FieldKind, values: &[Vec<u8>], chain: &[Pin]) -> O
 }
 
 #[test]
-fn the_corpus_of_headers_as_the_library_reads_it() {
+fn parse_agrees_with_the_library_on_the_headers_of_the_corpus() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/headers.jsonl");
     let corpus = std::fs::read_to_string(path).expect("the corpus");
     let mut expressed = 0;
@@ -156,13 +156,13 @@ fn the_corpus_of_headers_as_the_library_reads_it() {
         assert_eq!(found, places, "{id}");
         assert_eq!(outcome.code, Some(i32::from(reading.strict().is_none())), "{id}");
     }
-    // 271 cases; lines of a response cannot hold the others: ends of lines, blanks around a value.
+    // Of the 271 cases, 13 have line ends in a value or blanks around one, which lines of a response cannot have.
     assert_eq!(expressed, 258);
 }
 
-/// What emitters send, as a client reads it: the grammar's verdict of the corpus.
+/// Headers that the emitters of the corpus must send: the command and the library agree on their validity.
 #[test]
-fn the_corpus_of_emitters_as_the_library_reads_it() {
+fn parse_agrees_with_the_library_on_the_emitted_headers_of_the_corpus() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/emit.jsonl");
     let corpus = std::fs::read_to_string(path).expect("the corpus");
     let mut expressed = 0;
@@ -198,7 +198,7 @@ fn the_corpus_of_emitters_as_the_library_reads_it() {
 
 /// The pins of all keys of the corpus, through `hpkp pin`.
 #[test]
-fn the_corpus_of_keys_as_the_library_reads_it() {
+fn pin_agrees_with_the_library_on_the_keys_of_the_corpus() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/spki.jsonl");
     let corpus = std::fs::read_to_string(path).expect("the corpus");
     let mut expressed = 0;
@@ -227,13 +227,13 @@ fn parse(arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn people_see_a_departure_at_its_place() {
+fn the_text_output_marks_the_invalid_part() {
     let good = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=5184000");
     let outcome = parse(&[&good]).fine();
     assert!(outcome.starts_with("Public-Key-Pins: valid (RFC 7469)\n"), "{outcome}");
     assert!(outcome.contains("    max-age 60 days\n"), "{outcome}");
     assert!(!outcome.contains("differs"), "{outcome}");
-    // Known clients take an empty directive; the RFC does not.
+    // Known clients accept an empty directive; RFC 7469 does not.
     let outcome = parse(&[&format!("{good};; includeSubDomains")]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
     assert!(outcome.out.contains("Public-Key-Pins: invalid"), "{outcome:?}");
@@ -242,7 +242,7 @@ fn people_see_a_departure_at_its_place() {
         outcome.out.contains("Chromium  notes the host and its subdomains for 60 days  (differs"),
         "{outcome:?}"
     );
-    // The mark stands below the text that is wrong.
+    // The mark is below the invalid text.
     let outcome = parse(&[&format!("{good}; foo=bar")]).out;
     let lines: Vec<&str> = outcome.lines().collect();
     let mark = lines.iter().position(|line| line.contains("^^^")).expect("a mark");
@@ -251,7 +251,7 @@ fn people_see_a_departure_at_its_place() {
 }
 
 #[test]
-fn a_header_in_any_form() {
+fn a_header_is_read_from_any_form_of_input() {
     let value = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=60");
     let name = |outcome: &Outcome| outcome.json()["headers"][0]["name"].clone();
     for given in [value.clone(), format!("public-key-pins: {value}"), format!("{value}\r\n")] {

@@ -72,7 +72,7 @@ fn a_bundle_is_listed_key_by_key() {
     assert_eq!(keys[0]["issuer"], "CN=middle");
     assert_eq!(keys[1]["found_in"], "certificate signing request");
     assert_eq!(keys[1]["subject"], Value::Null);
-    // The date as openssl says it.
+    // openssl prints the same date.
     let certificate = pki.path("leaf.pem");
     let arguments = ["x509", "-enddate", "-dateopt", "iso_8601", "-noout", "-in"];
     let certificate = certificate.to_str().expect("UTF-8");
@@ -82,7 +82,7 @@ fn a_bundle_is_listed_key_by_key() {
 }
 
 #[test]
-fn what_holds_no_pin_is_named_and_hides_no_other() {
+fn a_source_without_a_pin_is_reported_beside_the_pins_of_others() {
     let (dir, pki) = pki();
     pki.ca("ca");
     let ca = pinned(&pki, &["ca.pem"]);
@@ -104,7 +104,7 @@ fn what_holds_no_pin_is_named_and_hides_no_other() {
         assert_eq!(json["sources"][0]["chains"], Value::Array(vec![]), "{file}");
         assert!(json["sources"][0]["errors"][0].as_str().is_some_and(|error| error.contains(text)));
     }
-    // What is wrong comes before what is not known.
+    // The exit code of invalid input, 1, takes precedence over that of an unreadable file, 3.
     run(dir.path(), &["pin", "missing", "ca.key"]).failed(1, "missing: ");
     let key = String::from_utf8(pki.read("ca.key")).expect("PEM");
     let outcome = run_with(key.as_bytes(), &["pin", "-"]);
@@ -113,7 +113,7 @@ fn what_holds_no_pin_is_named_and_hides_no_other() {
     run_with(&vec![b'\n'; 2 << 20], &["pin", "-"]).failed(1, "larger");
 }
 
-/// nginx with a CA, an intermediate and a certificate `live` for `host`.
+/// nginx with a CA, an intermediate and a certificate `live` for localhost.
 fn nginx() -> (Nginx, Pki) {
     let nginx = Nginx::with_module(Module::None);
     let pki = nginx.pki();
@@ -130,7 +130,7 @@ fn pin(arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn a_server_s_chain_as_it_is_sent() {
+fn the_chain_of_a_server_is_printed_as_sent() {
     let (mut nginx, pki) = nginx();
     let port = free_port();
     nginx.configure(&tls_server(port, "localhost", "chain", ""));
@@ -148,7 +148,7 @@ fn a_server_s_chain_as_it_is_sent() {
 }
 
 #[test]
-fn a_server_shows_a_chain_for_each_kind_of_key() {
+fn a_server_s_chains_of_each_kind_of_key_are_read() {
     let (mut nginx, pki) = nginx();
     for (name, kind) in [("rsa", RSA), ("ed", ED25519)] {
         pki.key(name, kind);
@@ -171,7 +171,7 @@ fn a_server_shows_a_chain_for_each_kind_of_key() {
 }
 
 #[test]
-fn the_name_that_is_asked_for_chooses_the_certificate() {
+fn servername_chooses_the_certificate() {
     let (mut nginx, pki) = nginx();
     pki.leaf("other", "other.example.com", "ca");
     let port = free_port();
@@ -187,7 +187,7 @@ fn the_name_that_is_asked_for_chooses_the_certificate() {
     assert_eq!(pins(&pin(&[&address]).fine()), pinned(&pki, &["live.pem", "middle.pem"]));
 }
 
-/// `openssl s_server`, ended when the test is done with it.
+/// `openssl s_server`, which ends with the test.
 struct Server(Child);
 
 impl Server {
@@ -212,7 +212,7 @@ impl Drop for Server {
 }
 
 #[test]
-fn servers_that_want_something_else_of_their_clients() {
+fn keys_are_read_from_servers_with_old_tls_or_client_certificates() {
     let (_dir, pki) = pki();
     pki.ca("ca");
     pki.leaf("live", "localhost", "ca");
@@ -227,14 +227,14 @@ fn servers_that_want_something_else_of_their_clients() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_not_known() {
-    // Takes connections and says nothing.
+fn an_unreachable_or_silent_server_exits_with_3() {
+    // Accepts connections and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let silent = silent.local_addr().expect("an address").to_string();
     let start = Instant::now();
     let outcome = pin(&["--timeout", "1", &silent]);
     outcome.failed(3, &format!("{silent}: no answer within the time limit"));
-    // Without an end it would wait for ever; how busy the machine is does not matter here.
+    // Without its time limit the command would wait for ever, so even a slow run on a busy machine shows the limit.
     assert!(start.elapsed() < Duration::from_secs(180));
     assert_eq!(outcome.out, "");
 

@@ -1,5 +1,5 @@
-//! `hpkp plan`: each step passes the core's check on its date, and none that could lock a client out does
-//! before.
+//! `hpkp plan`: each step passes the core's check on its date, and a step that could lock a client out does not
+//! pass before.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::{Outcome, run};
 const HOST: &str = "www.example.com";
 const DAY: i64 = 86_400;
 
-/// The fixture's authorities have signed what they are named in.
+/// Accepts every certificate that names this issuer, because the CAs of the fixture have signed all of theirs.
 struct Signed;
 
 impl VerifySignature for Signed {
@@ -36,8 +36,8 @@ impl VerifySignature for Signed {
     }
 }
 
-/// Certificates, of which `a` is in use, and `o` is of another CA; those whose names begin with `r` are of
-/// RSA keys and come from an intermediate of their own.
+/// Certificates: `a` is in use, and `o` is from another CA. Those whose names begin with `r` have RSA keys and come
+/// from an intermediate of their own.
 struct Site {
     directory: tempfile::TempDir,
     chains: HashMap<&'static str, Chain>,
@@ -45,7 +45,8 @@ struct Site {
     trust: Arc<TrustSetting>,
 }
 
-/// What a server has: the certificates, joined by a plus sign, and the pins, `max_age` in seconds and whether for the hosts below.
+/// The configuration of a server: its certificates, joined by plus signs; then of its policy the pins, `max_age` in
+/// seconds and whether it includes subdomains.
 type Configured<'a> = (&'a str, Option<(Vec<String>, u64, bool)>);
 
 /// A goal, and the names of the key and of the pins at its end.
@@ -139,7 +140,7 @@ impl Site {
         deployment
     }
 
-    /// What a config test says at that time, and what the server writes once it serves.
+    /// The findings of a config test at that time but for warnings, and the records that the server then writes.
     fn test(
         &self,
         configured: &Configured<'_>,
@@ -154,7 +155,7 @@ impl Site {
         (findings, events)
     }
 
-    /// Serves one configuration after the other, and records it; the last one so many seconds ago.
+    /// Records a history: one configuration after the other was loaded, each so many seconds ago.
     fn serve(&self, history: &[(Configured<'_>, i64)]) -> State {
         let id = std::fs::read("/etc/machine-id").unwrap_or_default();
         let identity =
@@ -181,7 +182,7 @@ impl Site {
         run(self.directory.path(), &[&["plan", HOST, "-d", "records", "--to"], goal].concat())
     }
 
-    /// Takes the steps of a plan. Gives the names of the last key and of the last pins.
+    /// Takes the steps of a plan. Returns the names of the last key and of the last pins.
     fn follow(
         &self,
         plan: &Value,
@@ -196,7 +197,7 @@ impl Site {
             let mut keys: Vec<&str> =
                 keys.map(|one| self.named(one["key"].as_str().expect("a pin"))).collect();
             keys.sort_unstable();
-            // Where any keys will do, some that nobody has heard of.
+            // A step without certificates allows any key, so the test takes keys that are in no record.
             let next = match (keys.is_empty(), first.contains('+')) {
                 (true, true) => "e+re".to_owned(),
                 (true, false) => "e".to_owned(),
@@ -271,7 +272,7 @@ fn a_plan_has_dates_configurations_and_commands() {
         ics.starts_with("BEGIN:VCALENDAR\r\nVERSION:2.0\r\n") && ics.ends_with("END:VCALENDAR\r\n")
     );
     assert_eq!(ics.matches("\r\nDTSTART:").count(), 3);
-    // A calendar that has an event of this name replaces it.
+    // A calendar replaces an event with the same UID.
     assert!(ics.contains("\r\nUID:www.example.com-new-key-1@hpkp\r\n"), "{ics}");
     assert!(ics.lines().all(|line| line.len() <= 75), "{ics}");
 }
@@ -293,7 +294,7 @@ fn a_plan_that_cannot_be_safe_has_a_reason() {
 }
 
 #[test]
-fn another_ca_is_not_safe_where_clients_compare_its_key() {
+fn another_ca_is_not_safe_while_clients_pin_the_present_one() {
     let site = Site::new();
     site.serve(&[(("a", Some((site.pins(&["a", "b"]), 86_400, false))), 2 * DAY)]);
     site.plan(&["ca"]).fine();
@@ -322,7 +323,7 @@ fn a_host_without_records() {
 }
 
 #[test]
-fn clients_that_were_given_up_are_named() {
+fn a_plan_names_waived_clients() {
     let site = Site::new();
     site.serve(&[(("a", Some((site.pins(&["a", "b"]), 86_400, false))), 2 * DAY)]);
     let published = ["published", "-d", "records"];
@@ -350,8 +351,8 @@ fn max_age_is_raised_after_a_rotation() {
     assert_eq!(json["steps"][0]["policy"]["max_age"], 60 * 86_400);
 }
 
-/// Plans that start from these certificates and pins, behind any history. `past` names the keys whose pins
-/// may have been published before.
+/// Follows the plans for `goals` from these certificates and pins, after random histories. `past` names the keys
+/// whose pins may have been published before.
 fn every_plan(
     site: &Site,
     first: &str,
@@ -359,8 +360,8 @@ fn every_plan(
     past: [&'static str; 3],
     goals: &[Expected],
 ) {
-    // What was published before: whether it has the backup pin and those of `past`, for how many days, and
-    // how long before the next it was.
+    // An earlier policy: whether it has the backup pin and each pin of `past`, its max-age in days, and how many
+    // days before the next policy it was.
     let before = (any::<bool>(), any::<[bool; 3]>(), 1_u64..90, 0_i64..40);
     let before = prop::collection::vec(before, 0..4);
     let strategy = (before, 1_u64..90, 0_i64..40, prop::sample::select(goals.to_vec()));
@@ -413,7 +414,7 @@ fn every_plan_passes_the_check_step_by_step() {
 }
 
 #[test]
-fn every_plan_for_two_kinds_of_keys_lets_both_kinds_of_clients_in() {
+fn every_plan_for_ecdsa_and_rsa_passes_the_check_step_by_step() {
     let goals: [Expected; 9] = [
         (&["new-key", "--pin", "c.pem"], "c+ra", Some(&["b", "c", "ra"])),
         (&["new-key", "--pin", "rc.key"], "a+rc", Some(&["a", "b", "rc"])),
@@ -433,7 +434,7 @@ fn every_plan_for_two_kinds_of_keys_lets_both_kinds_of_clients_in() {
 }
 
 #[test]
-fn a_key_whose_kind_is_not_known_replaces_no_certificate_by_guess() {
+fn a_key_of_unknown_kind_needs_the_certificate_that_it_replaces() {
     let site = Site::new();
     let pins = site.pins(&["a", "b", "ra"]);
     site.serve(&[(("a+ra", Some((pins, 86_400, false))), 2 * DAY)]);
@@ -473,7 +474,7 @@ fn policy_file(site: &Site, (key, policy): &Configured<'_>) {
     std::fs::write(site.directory.path().join("pins.toml"), text).expect("a policy file");
 }
 
-/// A plan tells which machines keep its first step from passing.
+/// A plan names the silent machines that keep its first step from passing.
 #[test]
 fn a_plan_names_silent_machines() {
     let site = Site::new();
@@ -489,14 +490,14 @@ fn a_plan_names_silent_machines() {
         let notes = json["notes"].as_array().expect("notes").iter();
         let notes: Vec<&str> = notes.map(|note| note.as_str().expect("a note")).collect();
         let silent: Vec<&str> = notes.into_iter().filter(|note| note.starts_with('[')).collect();
-        // People read the same.
+        // The text output has the same notes.
         let out = site.plan(&goal).out.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(silent.iter().all(|note| out.contains(note)), "{silent:?}: {out}");
         let code = |note: &str| note[1..].split(']').next().expect("a code").to_owned();
         silent.into_iter().map(code).collect::<Vec<_>>()
     };
     let none: [&str; 0] = [];
-    // Without any heartbeat nothing would be refused, whoever there is.
+    // Without any heartbeat the limit would refuse nothing, whether or not there are peers.
     assert_eq!(noted(" max_staleness=1h"), ["peer-never-heard"]);
     presents(&pki, HOST);
     assert_eq!(noted(" max_staleness=1h"), ["peer-never-heard"]);
@@ -540,7 +541,7 @@ fn a_plan_starts_from_the_configuration() {
             prop_assert_eq!(&plan.json()["safe"], &Value::Bool(false));
             return Ok(());
         }
-        // One without a backup pin is sent to nobody, and the plan says so.
+        // A policy without a backup pin is never sent, and the plan may report that.
         let is_sent = !findings.iter().any(|finding| finding.class == Class::Withhold);
         prop_assert!(plan.code == Some(0) || !is_sent, "{:?} {:?}", plan, findings);
         if !is_sent {
@@ -571,7 +572,7 @@ fn a_plan_starts_from_the_configuration() {
 }
 
 #[test]
-fn a_next_key_is_handed_over_just_when_the_check_accepts_it() {
+fn a_next_key_is_handed_over_exactly_when_the_check_accepts_it() {
     let site = Site::new();
     let past = (any::<bool>(), any::<bool>(), 1_u64..40, 0_i64..30);
     let strategy = (prop::collection::vec(past, 1..4), 0_i64..45);
@@ -610,7 +611,7 @@ fn a_next_key_is_handed_over_just_when_the_check_accepts_it() {
     assert!(result.is_ok(), "{result:?}");
 }
 
-/// A group as `hpkp-reports export` prints it, `ago` days ago.
+/// A group of reports from `ago` days ago, as `hpkp-reports export` prints it.
 fn group(ago: i64, finding: &str, class: &str, clients: u64) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock");
     let at = date::format(now.as_secs() as i64 - ago * DAY);
@@ -655,25 +656,25 @@ fn enforcing_needs_days_clients_and_an_explanation_for_each_report() {
         assert_eq!(code, Some(1), "{outcome}");
         assert!(outcome.contains(reason), "{outcome}");
     }
-    // Neither mail servers nor clients that enforce already tell anything of the trial.
+    // Reports of mail servers, or of clients that enforce a policy already, say nothing about the report-only trial.
     let as_format = |groups: String| groups.replace("\"rfc7469\"", "\"smtp-tls\"");
     let as_enforced = |groups: String| groups.replace("\"report-only\"", "\"enforced\"");
     let (code, outcome) = plan(&as_format(noise(20, 30) + &noise(1, 30)), &[]);
     assert!(code == Some(1) && outcome.contains("silence proves nothing"), "{outcome}");
     let (code, outcome) = plan(&as_enforced(noise(20, 30) + &noise(1, 30)), &[]);
     assert!(code == Some(1) && outcome.contains("enforce a policy already"), "{outcome}");
-    // An export of last week knows nothing of this one, unless reports arrive for others.
+    // An export of 9 days ago says nothing about the days since, unless it has a newer report for another host.
     let (code, outcome) = plan(&(noise(20, 30) + &noise(9, 30)), &[]);
     assert!(code == Some(1) && outcome.contains("export again"), "{outcome}");
     let test = group(1, "report-test", "noise", 1).replace(HOST, "other.example");
     assert_eq!(plan(&(noise(20, 30) + &noise(9, 30) + &test), &[]).0, Some(0));
-    // What nobody could explain is long past.
+    // An unexplained report of 39 days ago no longer counts.
     let past = noise(40, 1) + &group(39, "report-own-key", "urgent", 9) + &noise(3, 30);
     assert_eq!(plan(&past, &[]).0, Some(0));
     assert_eq!(plan(&noise(3, 3), &["--report-days", "2", "--report-clients", "3"]).0, Some(1));
     let enough = noise(4, 3) + &noise(1, 3);
     assert_eq!(plan(&enough, &["--report-days", "2", "--report-clients", "3"]).0, Some(0));
-    // What a policy with subdomains would bind too.
+    // A report for a subdomain concerns only a policy with subdomains.
     let below = group(1, "report-own-key", "urgent", 1).replace(HOST, &format!("a.{HOST}"));
     std::fs::write(directory.path().join("r.jsonl"), past + &below).expect("a file");
     let outcome = run(directory.path(), &["plan", HOST, "--to", "enforce", "--reports", "r.jsonl"]);
@@ -691,7 +692,7 @@ fn enforcing_needs_reports_that_can_be_read_and_nothing_else() {
     assert_eq!(outcome.code, Some(1));
     let outcome = run(directory.path(), &["plan", HOST, "--to", "enforce"]);
     assert_eq!(outcome.code, Some(2));
-    // What would not be looked at is not taken.
+    // Options that this goal would ignore are refused.
     for option in ["--config", "--cert", "--server"] {
         let arguments = ["plan", HOST, "--to", "enforce", "--reports", "r.jsonl", option, "x"];
         run(directory.path(), &arguments).failed(2, "the reports alone");

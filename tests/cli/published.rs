@@ -1,4 +1,4 @@
-//! `hpkp published`, on real directories; what it writes is what the servers' reader reads.
+//! `hpkp published`, on real directories of records, which the servers' reader reads too.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::records::{Records, id, pin};
 use crate::{run, run_with};
 
 #[test]
-fn a_header_that_was_set_by_hand_is_taken_over() {
+fn a_header_set_by_hand_is_recorded() {
     let records = Records::new();
     let header = format!(
         "pin-sha256=\"{A}\"; pin-sha256=\"{B}\" ;; max-age=5184000; includeSubDomains; report-uri=\"https://r.example\""
@@ -28,7 +28,7 @@ fn a_header_that_was_set_by_hand_is_taken_over() {
     assert_eq!(record["since"], "2026-06-01T00:00:00Z");
     assert_eq!(record["ended"], Value::Null);
 
-    // Once more changes nothing; its end is the end of the same record.
+    // The same command again changes nothing; with `--until` it ends the same record.
     assert_eq!(records.json(&add)["recorded"], json!([]));
     assert_eq!(records.lines().len(), 1);
     let ended = records.json(&[&add[..], &["--until", "2026-11-01"]].concat());
@@ -39,7 +39,7 @@ fn a_header_that_was_set_by_hand_is_taken_over() {
     records.run(&[&add[..], &["--until", "2026-12-01"]].concat());
     assert_eq!(records.lines().len(), 2);
 
-    // A new one and its end at once.
+    // One command may record a header and its end.
     let other = ["add", "b.example.com", "--header", &header, "--until", "now", "--writer", "web"];
     let record = records.recorded(&other);
     assert_eq!((&record["writer"], &record["held"]), (&json!("web"), &json!(true)));
@@ -48,7 +48,7 @@ fn a_header_that_was_set_by_hand_is_taken_over() {
 }
 
 #[test]
-fn no_pin_around_a_header_is_passed_over() {
+fn no_pin_around_a_header_is_ignored() {
     let records = Records::new();
     for text in [
         format!("'pin-sha256=\"{A}\"; max-age=60' or 'pin-sha256=\"{B}\"; max-age=60'"),
@@ -68,7 +68,7 @@ fn no_pin_around_a_header_is_passed_over() {
 }
 
 #[test]
-fn headers_that_nobody_noted_are_no_records() {
+fn headers_that_no_client_notes_are_not_recorded() {
     let records = Records::new();
     let pins = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"");
     for (header, text) in [
@@ -95,7 +95,7 @@ fn headers_that_nobody_noted_are_no_records() {
 }
 
 #[test]
-fn pins_of_other_origins() {
+fn pins_of_apps_are_recorded_with_scope_port_and_expiry() {
     let records = Records::new();
     let pki = Pki::new(records.0.path());
     pki.ca("ca");
@@ -130,7 +130,7 @@ fn pins_of_other_origins() {
 }
 
 #[test]
-fn what_binds_a_host_and_until_when() {
+fn pins_apply_to_a_host_until_they_end() {
     let records = Records::new();
     let app = |host, base64| {
         records.recorded(&["add", host, "--pin", &pin(base64), "--origin", "an app"])
@@ -152,7 +152,7 @@ fn what_binds_a_host_and_until_when() {
     assert_eq!((outcome.code, outcome.out.as_str()), (Some(0), ""));
     assert!(outcome.err.contains("no recorded pins apply to example.com"));
 
-    // Ended: it binds no more, but is still known.
+    // An ended record no longer applies to the host, but is still listed with `--all`.
     let ended = records.json(&["end", id(&exact), "--why", "release 1 is gone"]);
     assert_eq!(ended["published"][0]["held"], false);
     assert_eq!(held("www.example.com"), [id(&wild)]);
@@ -164,7 +164,7 @@ fn what_binds_a_host_and_until_when() {
     let shown = records.run(&["show", id(&exact)]).fine();
     assert!(shown.contains("expired 2") && shown.contains(&pin(A)), "{shown}");
 
-    // Waived: it binds still, and says who gave it up.
+    // A waived record still applies, and names who waived it.
     let waive = ["waive", id(&wild), "--who", "ops", "--why", "nobody uses it"];
     assert_eq!(records.json(&waive)["published"][0]["waived"]["who"], "ops");
     assert_eq!(held("www.example.com"), [id(&wild)]);
@@ -179,21 +179,21 @@ fn what_binds_a_host_and_until_when() {
 }
 
 #[test]
-fn a_host_that_gave_pinning_up_is_free_some_day() {
+fn a_host_whose_pins_have_ended_has_a_date_of_expiry() {
     let records = Records::new();
     let header = format!("pin-sha256=\"{A}\"; pin-sha256=\"{B}\"; max-age=5184000");
     let gone = ["add", "www.example.com", "--header", &header, "--until"];
     records.recorded(&[&gone[..], &["2026-10-01"]].concat());
     records.recorded(&["add", "still.example.com", "--header", &header]);
     let free = || records.json(&["list", "--all"])["free"].clone();
-    // The maximum age, and a day for what drains.
+    // The max-age, and one day for old worker processes that still send the header.
     let alone = json!([{ "host": "www.example.com", "from": "2026-12-01T23:59:59Z" }]);
     assert_eq!(free(), alone);
     let list = records.run(&["list", "--all"]).fine();
     assert!(list.contains("www.example.com: all pins expire by 2026-12-01T23:59:59Z"), "{list}");
     assert!(list.contains("for visits from ") && list.contains("for visits since "), "{list}");
 
-    // Pins with an end of their own that is later, for a domain above it.
+    // Pins for a domain above the host, which expire later.
     let app = |host, more: &[&str]| {
         let add = ["add", host, "--pin", &pin(A), "--origin", "an app"];
         records.recorded(&[&add[..], more].concat())
@@ -202,7 +202,7 @@ fn a_host_that_gave_pinning_up_is_free_some_day() {
     let until = "2999-01-01T23:59:59Z";
     let both = [("**.example.com", until), ("www.example.com", until)];
     assert_eq!(free(), json!(both.map(|(host, from)| json!({ "host": host, "from": from }))));
-    // Pins of a pattern that nobody has ended.
+    // Pins of a pattern that have not ended.
     let pattern = app("*.example.com", &[]);
     assert_eq!(free(), json!([{ "host": "**.example.com", "from": until }]));
     records.run(&["end", id(&pattern), "--why", "gone", "--at", "2026-11-01"]).fine();
@@ -228,7 +228,7 @@ fn nothing_is_written_that_cannot_be_read_again() {
         let outcome = records.run(&["add", "a.example", "--pin", &pin(A), "--origin", text]);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
     }
-    // More hosts below a pattern than an array of another record has room for.
+    // More hosts below a pattern than an array of a record may have.
     let many = Records::new();
     let exact = (0..4_097).map(|n| format!("h{n}.example.com sha256/{A}\n"));
     let text: String = exact.chain([format!("*.example.com sha256/{B}\n")]).collect();
@@ -237,7 +237,7 @@ fn nothing_is_written_that_cannot_be_read_again() {
     many.run(&import).fine();
     assert_eq!(many.json(&["verify"])["held"], 4_098);
 
-    // More ids than one record names are ended by several.
+    // More ids than one record may name are waived and ended by several records.
     let text: String = (0..4_097).map(|n| format!("h{n}.example.com sha256/{A}\n")).collect();
     std::fs::write(records.0.path().join("pins"), text).expect("a file");
     let recorded = records.json(&import);
@@ -264,7 +264,7 @@ fn an_id_that_is_not_on_record_fails() {
 }
 
 #[test]
-fn apps_are_imported() {
+fn pins_of_an_okhttp_app_are_imported() {
     let records = Records::new();
     let text = format!(
         "www.example.com sha256/{A} sha256/{B}\n*.example.com sha256/{B}\n10.0.2.2 sha256/{A}\n"
@@ -289,13 +289,13 @@ fn apps_are_imported() {
     );
     assert_eq!(lines[1]["except"], json!(["www.example.com"]));
     assert_eq!(lines[1]["origin"], "app 1 (OkHttp CertificatePinner, line 2)");
-    // The same text again is known.
+    // The same text again adds no record.
     assert_eq!(records.json(&import)["recorded"], json!([]));
     assert_eq!(records.lines().len(), 2);
 }
 
 #[test]
-fn apps_are_imported_in_each_format() {
+fn pins_are_imported_in_each_format() {
     let records = Records::new();
     let records_path = records.0.path().join("records");
     let directory = records_path.to_str().expect("UTF-8");
@@ -366,7 +366,7 @@ fn the_hash_of_a_whole_certificate_is_recognised_with_the_certificate() {
 }
 
 #[test]
-fn a_directory_that_is_not_right_is_not_used() {
+fn unsafe_or_damaged_directories_are_refused() {
     let records = Records::new();
     let directory = records.0.path().join("records");
     let list = |path: &Path| run(path, &["published", "-d", "records", "list"]);
@@ -378,7 +378,7 @@ fn a_directory_that_is_not_right_is_not_used() {
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).expect("a mode");
     records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x", "--writer", "w"]);
 
-    // What was never finished is ignored, with a word; anything else that is wrong is an error.
+    // An incomplete last line is ignored with a message; any other damage is an error.
     let file = directory.join("w.jsonl");
     let whole = std::fs::read_to_string(&file).expect("records");
     std::fs::write(&file, format!("{whole}{{\"at\":")).expect("a file");
@@ -391,7 +391,7 @@ fn a_directory_that_is_not_right_is_not_used() {
 
     std::fs::remove_file(directory.join("hpkp-records")).expect("removed");
     list(here).failed(1, "a volume may not be mounted there");
-    // What is wrong is seen before the directory counts as one again.
+    // `init` reports damaged records before it makes the directory usable again.
     run(here, &["published", "init", "records"]).failed(1, "line 2");
     list(here).failed(1, "a volume may not be mounted there");
     std::fs::write(&file, whole).expect("a file");
@@ -400,7 +400,7 @@ fn a_directory_that_is_not_right_is_not_used() {
 }
 
 #[test]
-fn several_may_write_at_once() {
+fn concurrent_writers_lose_no_record() {
     let records = Records::new();
     let children: Vec<_> = (0..8)
         .map(|number| {
@@ -419,7 +419,7 @@ fn several_may_write_at_once() {
 }
 
 #[test]
-fn a_decision_may_name_hosts_in_place_of_ids() {
+fn waive_and_end_take_hosts_in_place_of_ids() {
     let records = Records::new();
     let add = |host: &str, more: &[&str]| {
         let add = ["add", host, "--pin", &pin(A), "--origin", "x"];
@@ -435,14 +435,14 @@ fn a_decision_may_name_hosts_in_place_of_ids() {
     };
     waive(&["a.example", "b.example"]).fine();
     assert_eq!(held(), 2);
-    // What binds it under another name is named, and not waived.
+    // Pins of a pattern that apply to the host are named, and not waived.
     waive(&["c.example"]).failed(1, "pins of *.example apply to it");
     waive(&["d.invalid"]).failed(1, "no recorded pins for d.invalid");
     assert_eq!(held(), 2);
     waive(&["*.example"]).fine();
     assert_eq!(held(), 3);
 
-    // Those that are noted at a visit do not end by it.
+    // `end --host` does not end pins with a max-age, which clients note at a visit.
     let end = ["end", "--host", "e.example", "--why", "gone"];
     add("e.example", &["--max-age", "60d"]);
     records.run(&end).failed(1, "no recorded pins without a max-age for e.example");
@@ -453,7 +453,7 @@ fn a_decision_may_name_hosts_in_place_of_ids() {
 }
 
 #[test]
-fn a_writer_that_is_gone_ends_at_once() {
+fn end_writer_ends_all_records_of_a_writer() {
     let records = Records::new();
     let path = records.0.path().join("records/peers/web-9.jsonl");
     let presents =
@@ -475,7 +475,7 @@ fn a_writer_that_is_gone_ends_at_once() {
     assert_eq!(presented(), 1);
     end(&["web-9"]).fine();
     assert_eq!(presented(), 0);
-    // It is not gone.
+    // A newer record of the writer shows that the writer still exists, so its end no longer counts.
     std::fs::write(&path, line(1) + &line(2)).expect("a file");
     assert_eq!(presented(), 2);
     assert_eq!(records.run(&["end", "--why", "gone"]).code, Some(2));

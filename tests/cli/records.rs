@@ -1,4 +1,4 @@
-//! What the tests of `hpkp published` share.
+//! Directories of records, which most tests of the command need.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ impl Records {
         self.run(&[&["--json"], arguments].concat()).json()
     }
 
-    /// The one record that a command says it has made.
+    /// Runs a command that must make exactly one record, and returns that record.
     pub(crate) fn recorded(&self, arguments: &[&str]) -> Value {
         let json = self.json(arguments);
         let recorded = json["recorded"].as_array().expect("records");
@@ -31,7 +31,7 @@ impl Records {
         recorded[0].clone()
     }
 
-    /// The lines of all files, without those that say whose they are.
+    /// The records of all files, without the first line of each, which names its writer.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let mut lines = Vec::new();
         for file in std::fs::read_dir(self.0.path().join("records")).expect("a directory") {

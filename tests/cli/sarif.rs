@@ -1,6 +1,5 @@
-//! What the schema of SARIF 2.1.0 (OASIS, appendix F) requires of a log, as far as `hpkp check` writes one: for
-//! each object its members, those that must be there, and the values that they may have. The schema allows no
-//! other members.
+//! Checks a log against the schema of SARIF 2.1.0 (OASIS, appendix F), as far as `hpkp check` writes one: the
+//! required and the allowed members of each object, and their values. The schema allows no other members.
 
 use serde_json::{Map, Value};
 
@@ -76,7 +75,7 @@ fn is_a_level(level: &Value) {
     assert!(["none", "note", "warning", "error"].map(Value::from).contains(level), "{level}");
 }
 
-/// An object with these members, the first of which must be there.
+/// Fails unless the value is an object that has the `required` members, and no others but `more`.
 #[track_caller]
 fn object<'a>(value: &'a Value, required: &[&str], more: &[&str]) -> &'a Map<String, Value> {
     let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));

@@ -1,4 +1,4 @@
-//! `hpkp key drill` with pictures as scanners, cameras and programs make them of a page.
+//! `hpkp key drill` with pictures of a page, as scanners, cameras and programs make them.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use png::{BitDepth, ColorType};
 
 use crate::run;
 
-/// The page of a new key as shades of grey: width, height, pixels. And the key's pin.
+/// Makes a key with a page. Returns the page in shades of grey (width, height, pixels) and the key's pin.
 fn page(dir: &Path) -> (usize, usize, Vec<u8>, String) {
     let out = run(dir, &["key", "new", "--paper", "a.pdf", "a.key"]).fine();
     succeed(Command::new("pdftoppm").current_dir(dir).args(["-r", "100", "-gray", "a.pdf", "a"]));
@@ -25,7 +25,7 @@ fn page(dir: &Path) -> (usize, usize, Vec<u8>, String) {
     (width, height, pixels, out.split(' ').next().expect("a pin").to_owned())
 }
 
-/// A picture with a palette, where there is one.
+/// Writes a PNG file; an empty palette stands for none.
 fn write(
     path: &Path,
     size: (usize, usize),
@@ -44,7 +44,7 @@ fn write(
     encoder.write_header().expect("a header").write_image_data(pixels).expect("a picture");
 }
 
-/// The same picture in each kind that PNG has.
+/// Writes the same picture in each kind that PNG has.
 fn write_pictures(here: &Path, (width, height): (usize, usize), grey: &[u8]) {
     let png = |name: &str, kind, palette: &[u8], pixels: &[u8]| {
         write(&here.join(name), (width, height), kind, palette, pixels);
@@ -53,7 +53,7 @@ fn write_pictures(here: &Path, (width, height): (usize, usize), grey: &[u8]) {
     png("negative.png", (ColorType::Grayscale, BitDepth::Eight), &[], &negative);
     let deep: Vec<u8> = grey.iter().flat_map(|grey| [*grey, 7]).collect();
     png("16-bit.png", (ColorType::Grayscale, BitDepth::Sixteen), &[], &deep);
-    // A hole in the paper: black that is not there.
+    // The paper is transparent black.
     let alpha: Vec<u8> = grey.iter().flat_map(|grey| [0, 255 - grey]).collect();
     png("alpha.png", (ColorType::GrayscaleAlpha, BitDepth::Eight), &[], &alpha);
     let places: Vec<u8> = grey.iter().map(|grey| u8::from(*grey > 127)).collect();
@@ -117,7 +117,7 @@ fn pictures_of_each_kind_restore_the_key() {
 }
 
 #[test]
-fn pictures_of_other_kinds_are_named() {
+fn pictures_of_other_formats_are_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let pki = Pki::new(dir.path());
     for (kind, start) in [
@@ -145,9 +145,9 @@ fn pictures_of_other_kinds_are_named() {
     }
 }
 
-/// A key of ML-DSA has thousands of bytes; its file and its page have the seed, in one QR code.
+/// An ML-DSA key has thousands of bytes; its file and its page contain only the seed, which fits into one QR code.
 #[test]
-fn a_key_of_ml_dsa_fits_into_one_code_where_the_library_has_it() {
+fn a_key_of_ml_dsa_fits_into_one_qr_code() {
     let dir = tempfile::tempdir().expect("a directory");
     let (here, pki) = (dir.path(), Pki::new(dir.path()));
     let arguments =

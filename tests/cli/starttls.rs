@@ -1,4 +1,4 @@
-//! Servers that begin in plain text, and servers that do not tell all that they present.
+//! Servers that begin in plain text (STARTTLS), and servers that do not reveal all their certificates.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,8 +25,8 @@ fn site() -> (Records, Pki) {
     (records, pki)
 }
 
-/// A server with TLS at once that answers the first of three connections alone: what most clients get can be
-/// told, and what others get cannot.
+/// A server with TLS at once that answers only the first of three connections: the command gets the certificate of
+/// most clients, but not those of others.
 fn reticent(pki: &Pki, name: &str) -> u16 {
     let (acceptor, count) = (acceptor(pki, name), AtomicUsize::new(0));
     script(move |stream: TcpStream| {
@@ -38,7 +38,7 @@ fn reticent(pki: &Pki, name: &str) -> u16 {
     })
 }
 
-/// Keeps a connection open and says nothing.
+/// Keeps a connection open and never answers.
 fn hold(stream: TcpStream) {
     std::thread::spawn(move || {
         std::thread::sleep(std::time::Duration::from_secs(30));
@@ -46,7 +46,7 @@ fn hold(stream: TcpStream) {
     });
 }
 
-/// What an ACME client has written: the certificate `next` and its key.
+/// Writes the files of an ACME client: the certificate `next` and its key.
 fn renewed(pki: &Pki) {
     std::fs::create_dir(pki.path("new")).expect("a directory");
     for (from, to) in [("next.pem", "new/fullchain.pem"), ("next.key", "new/privkey.pem")] {
@@ -54,7 +54,7 @@ fn renewed(pki: &Pki) {
     }
 }
 
-/// Installs it, and looks at what a port of this machine serves then.
+/// Installs that certificate, and has the command check what a port of this machine serves then.
 fn install_from(records: &Records, port: u16, more: &[&str]) -> Outcome {
     let server = format!("127.0.0.1:{port}");
     let words = "install --from new --to live --test true --reload true -d records --trusted-certificate ca.pem \
@@ -64,7 +64,7 @@ fn install_from(records: &Records, port: u16, more: &[&str]) -> Outcome {
 }
 
 #[test]
-fn a_mail_server_is_asked_for_its_certificate() {
+fn status_reads_the_certificate_of_a_mail_server() {
     let (records, pki) = site();
     let port = starttls(&pki, "old", SMTP).to_string();
     let old = pin(&pki.pin("old.pem"));
@@ -81,7 +81,7 @@ fn a_mail_server_is_asked_for_its_certificate() {
     );
     let served = &outcome.json()["hosts"][0]["served"][0];
     assert_eq!(served["chains"][0][0]["pin"], old.as_str());
-    // It is no server that speaks TLS at once, nor one of another protocol.
+    // Without the option the command expects TLS at once, and with another protocol it fails too.
     for more in [&[][..], &["--starttls", &format!("{port}=imap")]] {
         let outcome = status(more);
         assert_eq!(
@@ -96,7 +96,7 @@ fn a_mail_server_is_asked_for_its_certificate() {
 }
 
 #[test]
-fn an_install_looks_at_a_mail_server() {
+fn install_checks_the_certificate_of_a_mail_server() {
     let (records, pki) = site();
     renewed(&pki);
     let port = starttls(&pki, "next", SMTP);
@@ -112,12 +112,12 @@ fn an_install_looks_at_a_mail_server() {
     assert_eq!(outcome.json()["served"][0]["presents"], "new");
 }
 
-/// A server may have a certificate for each kind of key. If that cannot be told, nothing is silent about it.
+/// A server may have a certificate for each kind of key. A command that cannot find out reports that.
 #[test]
 fn unknown_other_certificates_of_a_server_are_reported() {
     let (records, pki) = site();
-    let untold = "cannot tell whether the server has a certificate with an RSA key too";
-    // The first connection is answered; then nobody listens any more.
+    let message = "cannot tell whether the server has a certificate with an RSA key too";
+    // Answers the first connection, and listens no more.
     let closing = |pki: &Pki| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
         let address = listener.local_addr().expect("an address").to_string();
@@ -132,15 +132,15 @@ fn unknown_other_certificates_of_a_server_are_reported() {
     let check =
         ["renew-check", "-d", "records", "--trusted-certificate", "ca.pem", HOST, "--server"];
     let outcome = run(records.0.path(), &[&check[..], &[&closing(&pki)]].concat());
-    outcome.failed(3, untold);
+    outcome.failed(3, message);
     assert!(outcome.out.starts_with("unknown: "), "{outcome:?}");
     let outcome = run(records.0.path(), &[&check[..], &[&closing(&pki), "--json"]].concat());
     assert!(
-        outcome.json()["unknown"][0].as_str().is_some_and(|text| text.contains(untold)),
+        outcome.json()["unknown"][0].as_str().is_some_and(|text| text.contains(message)),
         "{outcome:?}"
     );
     let plan = ["plan", HOST, "-d", "records", "--to", "new-key", "--pin", "next.pem", "--server"];
-    run(records.0.path(), &[&plan[..], &[&closing(&pki)]].concat()).failed(3, untold);
+    run(records.0.path(), &[&plan[..], &[&closing(&pki)]].concat()).failed(3, message);
 }
 
 #[test]

@@ -15,10 +15,10 @@ use crate::{Outcome, run};
 
 const HOST: &str = "www.example.com";
 
-/// Records, and a server beside them that has nothing to do with them.
+/// Records, and a server without the module, which does not use them.
 struct Site {
     records: Records,
-    /// Serves as long as it is kept.
+    /// Runs until it is dropped.
     _nginx: Nginx,
     pki: Pki,
     port: u16,
@@ -75,7 +75,7 @@ fn host<'a>(report: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn presented_keys_are_held_against_the_pins_of_clients() {
+fn presented_keys_are_compared_with_the_pins_of_clients() {
     let site = Site::new(&[(HOST, "leaf")]);
     let leaf = site.pin("leaf");
     site.app(HOST, &[&leaf, &pin(A)]);
@@ -100,10 +100,10 @@ fn presented_keys_are_held_against_the_pins_of_clients() {
     assert_eq!(next, ["pins", "certificate"]);
     let text = site.status(&[]).fine();
     assert!(text.ends_with("yes: clients accept what is presented\n"), "{text}");
-    // It has no directive of hpkp, or not in a file that it reads.
+    // No server of the machine has a directive with this directory.
     assert!(text.contains("no server of this machine uses these records"), "{text}");
 
-    // Whoever has stolen the key has it, whatever clients accept.
+    // A stolen key is reported even if clients accept it.
     site.records.run(&["compromised", &leaf, "--why", "stolen, ticket 812"]).fine();
     let text = site.status(&[]).fine();
     let line = format!("    compromised: {leaf} (\"stolen, ticket 812\"); whoever has the key");
@@ -123,14 +123,14 @@ fn presented_keys_are_held_against_the_pins_of_clients() {
     assert_eq!(text.code, Some(1));
     assert!(text.out.contains(&format!("locks out clients of record {}", id(&record))), "{text:?}");
 
-    // Who was given up is locked out knowingly.
+    // Waived clients are locked out on purpose.
     let waive = ["waive", id(&record), "--who", "me", "--why", "test"];
     site.records.run(&waive).fine();
     assert_eq!(site.status(&[]).code, Some(0));
 }
 
 #[test]
-fn a_server_that_is_not_reached_is_unknown_and_nothing_is_asked_offline() {
+fn an_unreachable_server_is_unknown_and_offline_contacts_none() {
     let site = Site::new(&[(HOST, "leaf")]);
     site.app(HOST, &[&site.pin("leaf")]);
     let closed = format!("127.0.0.1:{}", free_port());
@@ -142,7 +142,7 @@ fn a_server_that_is_not_reached_is_unknown_and_nothing_is_asked_offline() {
     assert_eq!((&report["answer"], &report["offline"]), (&json!("not-asked"), &json!(true)));
     assert_eq!(host(&report, HOST)["served"], json!([]));
 
-    // Of two servers behind one name each is asked.
+    // Two servers of one name are both contacted.
     let outcome = site.status(&["--connect", &closed, "--json"]);
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     let report = outcome.json();
@@ -151,7 +151,7 @@ fn a_server_that_is_not_reached_is_unknown_and_nothing_is_asked_offline() {
     assert_eq!(answers, ["yes", "unknown"]);
 }
 
-/// More hosts than a finding names.
+/// There are more hosts here than one finding names.
 #[test]
 fn each_of_many_hosts_has_its_own_answer() {
     let names: Vec<String> = (0..6).map(|number| format!("host{number}.example.com")).collect();
@@ -221,7 +221,7 @@ fn an_unreadable_record_is_reported_and_the_others_are_listed() {
 }
 
 #[test]
-fn a_failed_write_is_noted() {
+fn a_configuration_that_was_not_recorded_is_reported() {
     let site = Site::new(&[(HOST, "leaf")]);
     let reserve = site.records.0.path().join("records/hpkp-reserve");
     let mut slots = std::fs::read(&reserve).expect("slots");
@@ -245,9 +245,9 @@ fn a_failed_write_is_noted() {
     assert_eq!(outcome.json()["directories"][0]["damaged_slots"], 1);
 }
 
-/// What the module records: the last configuration, what is presented, what is withheld.
+/// The module records its last configuration, the presented keys and the withheld headers.
 #[test]
-fn a_server_with_the_module_is_seen_from_its_records() {
+fn the_records_of_a_module_give_the_state_of_its_server() {
     let mut nginx = hpkp_tests::site::prepared();
     let pki = nginx.pki();
     let port = free_port();
@@ -284,7 +284,7 @@ fn a_server_with_the_module_is_seen_from_its_records() {
     assert_eq!(found["next_step"]["kind"], "change-key");
     assert!(found["next_step"]["at"].is_string());
 
-    // It is started with another key, in spite of the lock-out.
+    // The server is started with another key, in spite of the lock-out.
     nginx.expect_in_log(&["published-pins-unmet"]);
     nginx.stop();
     configure(&nginx, "two", &format!("file:two.pem; pin {}", pin(B)));
@@ -304,7 +304,7 @@ fn a_server_with_the_module_is_seen_from_its_records() {
 
 /// A default server answers for whatever name is asked for.
 #[test]
-fn any_other_name_is_called_that() {
+fn the_default_server_is_listed_as_any_other_name() {
     let mut nginx = hpkp_tests::site::prepared();
     let (pki, port) = (nginx.pki(), free_port());
     pki.records("records");
@@ -323,7 +323,7 @@ fn any_other_name_is_called_that() {
     assert!(ended.contains(&line) && !ended.contains(".invalid"), "{ended}");
 }
 
-/// The samples of a text in Prometheus' format; fails where the format forbids something.
+/// The samples of a text in Prometheus' format; fails if the text is not valid in that format.
 fn metrics(text: &str) -> BTreeMap<String, f64> {
     let is_name = |name: &str| {
         name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && name.starts_with("hpkp_")
@@ -347,7 +347,7 @@ fn metrics(text: &str) -> BTreeMap<String, f64> {
         }
         let (series, value) = line.rsplit_once(' ').expect("a value");
         let name = series.split('{').next().expect("a name");
-        // All samples of a family stand together.
+        // The format requires all samples of a family in one group.
         assert_eq!(families.last(), Some(&name), "{line}");
         let value = value.parse::<f64>().expect("a number");
         assert!(samples.insert(series.to_owned(), value).is_none(), "{series} twice");
@@ -371,7 +371,7 @@ fn a_file_of_metrics_is_replaced_as_a_whole() {
     assert_eq!(mode & 0o444, 0o444, "the collector is another user");
     let names: Vec<_> = std::fs::read_dir(&out).expect("a directory").flatten().collect();
     assert_eq!(names.len(), 2, "{names:?}");
-    // Where it cannot be written, the old file stays.
+    // A failed write is an error, and nothing goes to standard output instead.
     let outcome = site.status(&["--prometheus", "--output", "nowhere/hpkp.prom"]);
     outcome.failed(3, "cannot write nowhere/hpkp.prom: no such file or directory");
     assert_eq!(outcome.out, "");
@@ -380,7 +380,7 @@ fn a_file_of_metrics_is_replaced_as_a_whole() {
 }
 
 #[test]
-fn a_timeline_names_who_holds_what_and_needs_no_other_file() {
+fn a_timeline_lists_pins_and_expiry_and_needs_no_other_file() {
     let site = Site::new(&[(HOST, "leaf")]);
     let leaf = site.pin("leaf");
     let add = ["add", HOST, "--pin", &leaf, "--pin", &pin(A), "--expires", "2999-01-01"];
@@ -430,7 +430,7 @@ fn wrong_usage_is_found_before_anything_is_read() {
     assert!(outcome.out.contains("no recorded pins that clients may still hold"), "{outcome:?}");
 }
 
-/// Whether the backup key can be restored is known by its last drill alone.
+/// Only its last drill shows whether the backup key can be restored.
 #[test]
 fn status_lists_the_last_drill() {
     let site = Site::new(&[(HOST, "leaf")]);
@@ -459,7 +459,7 @@ fn status_lists_the_last_drill() {
     let metrics = site.status(&["--prometheus"]).fine();
     assert!(metrics.contains("\nhpkp_last_drill_timestamp_seconds "), "{metrics}");
 
-    // A record of drills that cannot be read is no record without drills.
+    // An unreadable record of drills is an error, and not the same as no drill.
     std::fs::write(at.join("records/hpkp-drills"), "nonsense\n").expect("a file");
     let outcome = site.status(&[]);
     outcome.failed(3, "cannot read the record of drills: records/hpkp-drills:1: ");

@@ -1,4 +1,4 @@
-//! `hpkp sync` becomes the program `hpkp-sync`, which has tests of its own.
+//! `hpkp sync` executes the program `hpkp-sync`, which has tests of its own.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ fn alone(directory: &Path) -> Command {
 }
 
 #[test]
-fn a_missing_program_is_named() {
+fn a_missing_program_is_reported() {
     let dir = tempfile::tempdir().expect("a directory");
     let output = alone(dir.path())
         .args(["sync", "file:///srv"])
@@ -27,7 +27,7 @@ fn a_missing_program_is_named() {
         text.contains("hpkp-sync is not installed") && text.contains("apt install hpkp-sync"),
         "{text}"
     );
-    // What is wrong with the arguments is said without it.
+    // Wrong arguments are reported without that program.
     let output =
         alone(dir.path()).args(["sync", "--lease", "x", "file:///srv"]).output().expect("hpkp");
     assert_eq!(output.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! The command line as people expect one: options anywhere, ids by prefix, hints, help, completions
+//! Conventions of the command line: options anywhere, ids by prefix, hints, help, completions
 //! and man pages, terminals.
 
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ fn at(records: &Records, arguments: &[&str]) -> Outcome {
 }
 
 #[test]
-fn options_stand_before_and_behind_a_command() {
+fn options_may_come_before_and_after_a_command() {
     let records = Records::new();
     let record = records.recorded(&["add", "a.example", "--pin", &pin(A), "--origin", "x"]);
     let list = at(&records, &["published", "list", "-d", "records"]).fine();
@@ -35,14 +35,14 @@ fn options_stand_before_and_behind_a_command() {
         let words = [&["published"], command, &["-d", "records"]].concat();
         assert_eq!(at(&records, &words).code, Some(0), "{command:?}");
     }
-    // Before and behind: both are read.
+    // With the option before and after the command, both directories are read.
     at(&records, &["published", "init", "other"]).fine();
     let both = ["published", "-d", "other", "list", "-d", "records"];
     assert_eq!(at(&records, &both).fine(), list);
 }
 
 #[test]
-fn an_id_may_be_cut_short() {
+fn an_id_may_be_abbreviated() {
     let records = Records::new();
     let add = |host| records.recorded(&["add", host, "--pin", &pin(A), "--origin", "x"]);
     let record = add("a.example");
@@ -109,7 +109,7 @@ fn an_argument_of_another_kind_gets_a_hint() {
         format!("hpkp published -d {} show ", records.0.path().join("records").display());
     records.run(&["why", id(&record)]).failed(0, &absolute);
     assert!(records.run(&["why", "https://a.example/"]).fine().contains(id(&record)));
-    // A file that is called like a host does not hide it.
+    // A host is a host even if a file has the same name.
     std::fs::write(records.0.path().join("a.example"), "x").expect("a file");
     assert!(records.run(&["why", "a.example"]).fine().contains(id(&record)));
     assert_eq!(run(std::path::Path::new("/"), &["pin", ca]).code, Some(0));
@@ -137,7 +137,7 @@ fn wrong_usage_has_one_style() {
     assert!(!outcome.err.contains(['\x1b', '\x07', '\r']), "{outcome:?}");
 }
 
-/// The commands below one, by its help.
+/// The subcommands that the help of a command lists.
 fn below(words: &[String]) -> Vec<String> {
     let words: Vec<&str> = words.iter().map(String::as_str).chain(["-h"]).collect();
     let help = run(std::path::Path::new("."), &words).fine();
@@ -145,21 +145,21 @@ fn below(words: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn every_help_has_examples_that_the_definition_knows() {
+fn every_help_has_examples_with_options_of_its_command() {
     let mut open: Vec<Vec<String>> = vec![vec![]];
     let mut examples = 0;
     while let Some(command) = open.pop() {
         open.extend(below(&command).into_iter().map(|name| [&command[..], &[name]].concat()));
         let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
         let help = run(std::path::Path::new("."), &words).fine();
-        let (_, shown) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{command:?}"));
-        let lines = shown.lines().take_while(|line| line.starts_with("  "));
+        let (_, section) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{command:?}"));
+        let lines = section.lines().take_while(|line| line.starts_with("  "));
         let of_command = format!("hpkp {}", command.join(" "));
         for line in lines {
             examples += 1;
             let (_, example) = line.split_once("hpkp ").unwrap_or_else(|| panic!("{line}"));
             assert!(format!("hpkp {example}").starts_with(of_command.trim()), "{line}");
-            // Each of its options is one of the command.
+            // Each option of the example is one of the command.
             for option in example.split(' ').filter(|word| word.starts_with("--")) {
                 let page = match command.is_empty() {
                     true => {
@@ -237,7 +237,7 @@ fn shell_on_a_terminal(records: &Records, commands: &str, more: &[(&str, &str)])
     let mut script = Command::new("script");
     script.args(["-qec", commands, "/dev/null"]).current_dir(records.0.path());
     script.env("HPKP", env!("CARGO_BIN_EXE_hpkp"));
-    // With CI set, colours are for its log, whatever the terminal can do.
+    // If CI is set, the colours suit its log, whatever the terminal supports.
     script
         .env("TERM", "xterm")
         .env_remove("NO_COLOR")
@@ -258,7 +258,7 @@ fn a_terminal_has_colours_and_progress() {
     assert!(!on_a_terminal(&records, list, &[("TERM", "dumb")]).contains("\x1b["));
     let wrong = on_a_terminal(&records, "published -d missing list", &[]);
     assert!(wrong.contains("\x1b["), "{wrong}");
-    // Takes connections and says nothing, so it lasts longer than a second.
+    // Accepts connections and never answers, so the command takes longer than a second.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = silent.local_addr().expect("an address").to_string();
     let outcome = on_a_terminal(&records, &format!("pin --timeout 3 {address}"), &[]);
@@ -269,7 +269,7 @@ fn a_terminal_has_colours_and_progress() {
     assert!(!piped.err.contains('\x1b'));
 }
 
-/// A name may be written in its own script, in capitals and with a last dot, wherever a host is asked for.
+/// Every HOST argument may have letters of any script, capitals and a final dot.
 #[test]
 fn a_host_may_be_written_in_any_form() {
     let records = Records::new();
@@ -289,9 +289,9 @@ fn a_host_may_be_written_in_any_form() {
     at(&records, &["pin", ""]).failed(3, "\"\": no such file");
 }
 
-/// Also at the 80 columns of most terminals, and in a narrow one.
+/// In a narrow terminal, in the usual one of 80 columns, and in a wide one.
 #[test]
-fn a_timeline_is_as_wide_as_the_terminal() {
+fn a_timeline_is_no_wider_than_the_terminal() {
     let records = Records::new();
     let add =
         ["add", "www.example.com", "--pin", &pin(A), "--origin", "a header of the year before"];
@@ -306,7 +306,7 @@ fn a_timeline_is_as_wide_as_the_terminal() {
 }
 
 #[test]
-fn help_that_nobody_reads_to_its_end_is_no_failure() {
+fn help_into_a_closed_pipe_is_no_failure() {
     let mut child = hpkp();
     child.args(["published", "why", "--help"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = child.spawn().expect("the command");

@@ -1,4 +1,4 @@
-//! `hpkp published why HOST --cert`: the check of a server, replayed on real certificates.
+//! `hpkp published why HOST --cert`: runs the check of a server on real certificates.
 
 use std::path::Path;
 
@@ -38,10 +38,9 @@ fn why(records: &Records, more: &[&str]) -> Outcome {
     records.run(&[&["why", HOST, "--trusted-certificate", "root.pem"], more].concat())
 }
 
-/// The codes of what was found.
+/// The codes of the findings.
 fn codes(records: &Records, more: &[&str]) -> Vec<String> {
     let json = why(records, &[more, &["--json"]].concat());
-    // `--json` stands behind the command as well.
     let json = json.json();
     let findings = json["findings"].as_array().expect("findings");
     findings.iter().map(|finding| finding["code"].as_str().expect("a code").to_owned()).collect()
@@ -70,20 +69,20 @@ fn a_new_key_locks_out_and_the_old_one_does_not() {
     assert_eq!(json["findings"][0]["class"], "lockout");
     assert_eq!(json["published"][0]["id"], record["id"]);
 
-    // Of two certificates side by side each must be met.
+    // If a server has two certificates, each must satisfy the pins.
     let both = ["--cert", "old.chain", "--cert", "new.chain"];
     assert_eq!(codes(&records, &both), ["published-pins-unmet"]);
-    // Other hosts are not held to these pins.
+    // These pins do not apply to other hosts.
     records
         .run(&["why", "a.example.com", "--cert", "new.chain"])
         .failed(0, "no recorded pins apply");
 
-    // What the finding proposes is a command that can be run.
+    // The command that the finding proposes works.
     records.run(&["end", id(&record), "--why", "nobody uses it"]).fine();
     assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
 }
 
-/// Runs a command that was printed, somewhere else than where it was printed.
+/// Runs a printed command in another directory than that of the command that printed it.
 fn pasted(line: &str) -> Option<i32> {
     let (_, words) = line.split_once("hpkp ").expect("a command");
     let mut shell = std::process::Command::new("sh");
@@ -113,7 +112,7 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
     assert!(place("locked out:") < place("to fix:"));
     assert!(place("to fix:") < place("to change the key:"));
     assert_eq!(place("last resort"), lines.len() - 2);
-    // The key of which both kinds of clients have a pin comes first.
+    // The first command finds the key whose pin both kinds of clients hold.
     let find = place("hpkp find ");
     assert!(lines[find].contains(&pin(&old)), "{outcome:?}");
     assert_eq!(pasted(lines[find]), Some(0), "{outcome:?}");
@@ -125,7 +124,7 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
         after.out.lines().next().is_some_and(|line| line.ends_with(" (1 record)")),
         "{after:?}"
     );
-    // Nothing is published now that lacks the pin of the new key.
+    // No set that is published now lacks the pin of the new key, so the advice is to wait.
     let wait = "to change the key: wait until the last of these pins expires on 20";
     assert!(after.out.contains(wait), "{after:?}");
     assert!(!after.out.contains("publish the new pin"), "{after:?}");
@@ -158,9 +157,9 @@ fn the_key_before_the_renewal_is_found_beside_the_links() {
 }
 
 #[test]
-fn entries_of_one_configuration_are_judged_together() {
+fn entries_of_one_configuration_are_checked_together() {
     let (records, pki) = site();
-    // OkHttp takes the pins of all patterns that match: that of the CA, in place of the old leaf's.
+    // OkHttp joins the pins of all patterns that match, so the pin of the CA is enough for the new leaf.
     let entry = |host: &str, matching: &str, file: &str| {
         let pins = [pin(&pki.pin(file))];
         json!({ "hpkp_pins": 1, "host": host, "match": matching, "include_subdomains": false,
@@ -178,7 +177,7 @@ fn entries_of_one_configuration_are_judged_together() {
 }
 
 #[test]
-fn what_clients_refuse_besides_pins_is_a_warning() {
+fn a_certificate_for_another_name_is_a_warning() {
     let (records, pki) = site();
     app(&records, "mail.example.com", &[&pin(&pki.pin("old.pem"))], &["--scope", "leaf"]);
     let why = ["why", "mail.example.com", "--cert", "old.chain"];
@@ -191,7 +190,7 @@ fn what_clients_refuse_besides_pins_is_a_warning() {
 }
 
 #[test]
-fn what_is_waived_is_a_warning() {
+fn a_waived_lockout_is_a_warning() {
     let (records, pki) = site();
     let record = app(&records, HOST, &[&pin(&pki.pin("old.pem"))], &["--max-age", "60d"]);
     let locked = why(&records, &["--cert", "new.chain"]);
@@ -205,13 +204,13 @@ fn what_is_waived_is_a_warning() {
 }
 
 #[test]
-fn each_client_compares_what_it_compares() {
+fn scope_and_port_choose_the_keys_that_are_compared() {
     let (records, pki) = site();
     let (old, ca) = (pin(&pki.pin("old.pem")), pin(&pki.pin("ca.pem")));
-    // A domain above the host, the keys of whose CA are pinned.
+    // A record for a domain above the host pins the key of the CA.
     let above = app(&records, "**.example.com", &[&ca], &["--scope", "path-ca"]);
     assert_eq!(codes(&records, &["--cert", "new.chain"]), [] as [String; 0]);
-    // Without its intermediate the leaf alone is the path; with a file for it, it is whole again.
+    // Without the intermediate the path is the leaf alone; `--chain` adds the intermediate.
     assert_eq!(codes(&records, &["--cert", "new.pem"]), ["published-pins-unmet"]);
     let behind = ["--cert", "new.pem", "--chain", "ca.pem"];
     assert_eq!(codes(&records, &behind), [] as [String; 0]);
@@ -221,7 +220,7 @@ fn each_client_compares_what_it_compares() {
     assert_eq!(codes(&records, &["--cert", "old.chain"]), ["published-pins-unmet"]);
     records.run(&["end", id(&leaf), "--why", "gone"]).fine();
 
-    // A record of one port is looked at, whichever it is, unless another is named.
+    // Records of any port are compared, unless `--port` names another port.
     app(&records, HOST, &[&old], &["--port", "8443"]);
     assert_eq!(codes(&records, &["--cert", "new.chain"]), ["published-pins-unmet"]);
     let other = ["--cert", "new.chain", "--port", "443"];
@@ -243,9 +242,9 @@ fn a_root_that_some_clients_do_not_reach_is_a_warning() {
     assert!(outcome.out.contains("[published-pins-partly-met]"), "{outcome:?}");
     let outcome = records.run(&[&both[..], &["--deny-warnings"]].concat());
     assert_eq!(outcome.code, Some(1));
-    // Trusting the one root alone, every path ends there.
+    // If clients trust only that root, every path ends there.
     assert_eq!(codes(&records, &["--cert", "cross.chain"]), [] as [String; 0]);
-    // Nobody is known to trust anything: the served chain is the path, and it has no root.
+    // Without trusted certificates the path is the served chain, which has no root.
     let outcome = records.run(&["why", HOST, "--cert", "old.chain"]);
     assert_eq!(outcome.code, Some(1), "{outcome:?}");
 }
@@ -299,7 +298,7 @@ fn records_of_several_directories_count_together() {
     let why = [&both[..], &["why", HOST, "--cert", "new.chain"]].concat();
     assert_eq!(run(&why).code, Some(1));
     assert_eq!(run(&["-d", "records", "why", HOST, "--cert", "new.chain"]).code, Some(0));
-    // What one directory has is ended in the other, the first.
+    // A record of the second directory is ended in the first.
     let end = [&both[..], &["end", id(&record), "--why", "gone"]].concat();
     run(&end).fine();
     assert_eq!(records.lines().len(), 1);
@@ -308,7 +307,7 @@ fn records_of_several_directories_count_together() {
 }
 
 #[test]
-fn files_that_are_no_certificates() {
+fn files_without_certificates_are_errors() {
     let (records, pki) = site();
     pki.sign_as("twin", "old", "/CN=x", "ca", &leaf_extensions(HOST));
     pki.write("cut", &pki.read("old.pem")[..300]);

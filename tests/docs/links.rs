@@ -1,4 +1,4 @@
-//! Links between documents: the file is there, and the heading too.
+//! Checks links between documents: the file and the heading must exist.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ pub fn broken(root: &Path, document: &Path) -> Vec<String> {
     broken
 }
 
-/// What stands outside of code blocks, with the number of each line.
+/// The lines outside code blocks, each with its number.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut in_code = false;
     text.lines().zip(1..).filter_map(move |(line, number)| {
@@ -62,7 +62,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
 /// Whether a heading of a document has this anchor, as GitHub forms it.
 fn has_anchor(path: &Path, anchor: &str) -> bool {
     let text = fs::read_to_string(path).unwrap_or_default();
-    let mut seen: Vec<String> = Vec::new();
+    let mut earlier: Vec<String> = Vec::new();
     for (_, line) in prose(&text) {
         let Some(heading) = line.strip_prefix('#').map(|rest| rest.trim_start_matches('#')) else {
             continue;
@@ -75,8 +75,8 @@ fn has_anchor(path: &Path, anchor: &str) -> bool {
             .filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '))
             .map(|c| if c == ' ' { '-' } else { c })
             .collect();
-        let times = seen.iter().filter(|other| **other == plain).count();
-        seen.push(plain.clone());
+        let times = earlier.iter().filter(|other| **other == plain).count();
+        earlier.push(plain.clone());
         let id = if times == 0 { plain } else { format!("{plain}-{times}") };
         if id == anchor {
             return true;

@@ -1,5 +1,5 @@
 # The machines of the documents. Sourced by the shell of sandbox.sh; each function machine_NAME makes
-# what a document takes for granted. The other functions are for `<!-- run: ... -->`.
+# the state that a document assumes. The other functions are for `<!-- run: ... -->`.
 # shellcheck shell=bash
 
 export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
@@ -160,7 +160,7 @@ machine_module() {
     machine_plain
     install_command
     install_nginx_module
-    # httpd beside it is on a port of its own where a document tries both.
+    # httpd has a port of its own, because some documents use both servers.
     printf 'Listen 127.0.0.1:8080\n<IfModule ssl_module>\nListen 443\n</IfModule>\n' >/etc/apache2/ports.conf
 }
 
@@ -208,7 +208,7 @@ val pinner = CertificatePinner.Builder()
 END
 }
 
-# What a document of a running site takes for granted: a policy with the pins of "current" and "backup",
+# The state that documents of a running site assume: a policy with the pins of "current" and "backup",
 # max-age 30 days, records, nginx that serves.
 machine_site() {
     machine_module
@@ -257,7 +257,7 @@ pin_of() {
     openssl pkey -in "/run/docs/$1.key" -pubout | hpkp pin - | cut -d ' ' -f 1
 }
 
-# The site since 1 February; it is the first of March.
+# The site, which runs since 1 February; today is 1 March.
 machine_rotation() {
     machine_module
     date_is 2027-02-01
@@ -309,7 +309,7 @@ END
         echo '}'
     } >/web-2/nginx.conf
 }
-# Its reload is done when it has recorded what it publishes now.
+# The reload of web-2 is complete when its records have changed.
 web_2_reload() {
     local records=/web-2/var/lib/hpkp/web-2.jsonl before
     before=$(cat $records)
@@ -329,8 +329,8 @@ rsync() {
     cp -p ${args[*]}
 }
 
-# What comes next in a document relies on a reload or a stop being done: other workers serve, or
-# nothing is left of the server.
+# Waits until a reload or a stop is complete, because the next commands of a document rely on that: the
+# old workers are gone, or the whole server.
 nginx() {
     local pid_file pid old
     pid_file=/run/nginx.pid
@@ -389,7 +389,7 @@ install_backup() {
     sed -i 's#/etc/ssl/example#/etc/letsencrypt/live/www.example.com#' /etc/nginx/conf.d/hpkp.conf
 }
 
-# What the examples of the command's reference find.
+# The files that the examples of the command's reference use.
 machine_command() {
     machine_module
     mkdir /root/work && cd /root/work || return
@@ -399,7 +399,7 @@ machine_command() {
     key current /etc/ssl/private/www.key
     okhttp | sed 's/api\.example/*.api.example/' >Pins.kt
 }
-# A site whose header is made by hand.
+# A site that sets its header by hand.
 analyzed_site() {
     cat >/etc/nginx/conf.d/site.conf <<END
 server {
@@ -419,7 +419,7 @@ records_of_the_reference() {
         hpkp published import --origin 'app 4.2' Pins.kt
 } >/dev/null 2>&1
 
-# The configuration that a document has for httpd passes its test, with the module as it is installed.
+# Checks that a document's configuration for httpd passes the config test, with the module installed.
 httpd_passes() {
     cd /root/hpkp || return
     install -m 644 target/release/libmod_hpkp.so /usr/lib/apache2/modules/mod_hpkp.so &&
@@ -427,7 +427,7 @@ httpd_passes() {
         a2enmod -q ssl hpkp && apachectl -t
 }
 
-# The same, and the header is sent; nginx makes room for it meanwhile.
+# The same, and checks that httpd sends the header; nginx is stopped meanwhile to free its port.
 httpd_sends() {
     httpd_passes && nginx -s stop || return
     local field pid

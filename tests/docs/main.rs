@@ -1,5 +1,5 @@
 //! The documents are tested: each `console` and `sh` block runs as it is printed, on a machine that is
-//! thrown away afterwards (`sandbox.sh`), and prints what the document says; each link leads somewhere.
+//! thrown away afterwards (`sandbox.sh`), and must print what the document shows; each link must have a target.
 //!
 //! A document names its machine in a comment, `<!-- machine: NAME -->`, a function of `machines.sh`.
 //! Its blocks run there in their order, in one shell. A block marked `excerpt` (```` ```console excerpt ````)
@@ -7,7 +7,7 @@
 //! writes the next block to a file. `HPKP_DOCS=update` in the environment writes what the commands
 //! print into the documents.
 
-// Clippy takes the helpers of a test for something else.
+// clippy.toml allows these only inside test functions, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod links;
@@ -113,7 +113,7 @@ documents! {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let faults: Vec<String> =
         documents().iter().flat_map(|path| links::broken(&root(), path)).collect();
     assert!(faults.is_empty(), "{}", faults.join("\n"));

@@ -1,17 +1,17 @@
-//! Reads the blocks of a document that run, and the comments that say how.
+//! Reads the blocks of a document that run, and the comments that control how they run.
 
 /// One command of a document.
 pub struct Step {
     /// The line on which it begins, from 1.
     pub line: usize,
-    /// What the shell is given.
+    /// The text for the shell.
     pub command: String,
-    /// The lines that the document says it prints: where they begin, and what they are. `None` where
-    /// the document shows no output, as for `sh`.
+    /// The output in the document: the number of its first line, and its lines. `None` if the document
+    /// shows no output, as for `sh`.
     pub output: Option<(usize, Vec<String>)>,
 }
 
-/// What runs of a document.
+/// The parts of a document that run.
 #[derive(Default)]
 pub struct Page {
     /// The function of `machines.sh` that prepares its machine.
@@ -114,7 +114,7 @@ fn block(info: &str, body: &[&str], first: usize, steps: &mut Vec<Step>) -> Resu
     Ok(())
 }
 
-/// The document with other outputs.
+/// The document, with new outputs for these steps.
 pub fn with_outputs(text: &str, changes: &[(&Step, Vec<String>)]) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     for (step, output) in changes.iter().rev() {

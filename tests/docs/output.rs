@@ -1,8 +1,8 @@
 //! Compares what a command printed with what the document says.
 //!
 //! A line `...` stands for any lines, `...` within a line for any text. Ids of records differ from
-//! run to run: the same id in the document must be the same one in the output. Of a time the day and
-//! the hour are compared, for a machine has a clock of its own that runs.
+//! run to run: the same id in the document must be the same one in the output. Of times only
+//! the day and the hour are compared, because the clock of the machine runs.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,7 @@ impl Ids {
     }
 }
 
-/// `text` with each id, time and process number written alike.
+/// `text` with each id, time and process number in one common form.
 fn alike(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -154,14 +154,14 @@ fn lines(text: &str) -> Vec<&str> {
     text.lines().map(str::trim_end).collect()
 }
 
-/// Compares; the error says what was printed instead.
+/// Compares the output with the document; the error contains the actual output.
 pub fn compare(step: &Step, ran: &Ran, ids: &mut Ids) -> Result<(), String> {
     let printed = lines(&ran.text);
     let outcome: Vec<&str> = match &step.output {
         Some((_, lines)) => lines.iter().map(|line| line.trim_end()).collect(),
         None => Vec::new(),
     };
-    // Where no output is shown, nothing must have failed.
+    // If the document shows no output, the command must succeed.
     if outcome.is_empty() && ran.status != 0 {
         return Err(format!("exit status {}\n{}", ran.status, ran.text));
     }
@@ -174,7 +174,7 @@ pub fn compare(step: &Step, ran: &Ran, ids: &mut Ids) -> Result<(), String> {
     pairs.into_iter().try_for_each(|(outcome, line)| ids.pair(outcome, line))
 }
 
-/// The document's lines, anew: where it leaves lines or text out, the new ones do too.
+/// The new lines for the document. Where it leaves lines or text out, the new lines do too.
 pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
     let text = ids.in_document(&ran.text);
     let printed: Vec<String> = lines(&text).into_iter().map(tidy).collect();
@@ -215,7 +215,7 @@ pub fn updated(step: &Step, ran: &Ran, ids: &Ids) -> Vec<String> {
     }
 }
 
-/// Times at the full hour, so that the next update changes nothing; the end of a day stays one.
+/// Rounds times to the full hour, so that the next update changes nothing; the end of a day is not rounded.
 fn tidy(line: &str) -> String {
     let mut out = line.to_owned();
     for (at, _) in line.match_indices(':') {
@@ -231,7 +231,7 @@ fn tidy(line: &str) -> String {
 }
 
 #[test]
-fn what_fits() {
+fn outputs_match_up_to_dots_and_the_minutes_of_times() {
     for (outcome, printed, fits) in [
         ("a", "a", true),
         ("a", "b", false),

@@ -5,10 +5,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::output::Ran;
 
-/// What ends a command and what it printed; no command prints it.
+/// The byte that ends a command and its output; no command prints it.
 const MARK: u8 = 0x1e;
 
-/// A machine with a shell on it. It is gone when this is dropped.
+/// A machine with a shell, which ends when this is dropped.
 pub struct Machine {
     process: Child,
     input: Option<ChildStdin>,
@@ -63,7 +63,7 @@ impl Machine {
         self.output.read_until(MARK, &mut bytes).unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if bytes.pop() != Some(MARK) {
-            // What went wrong is in standard error, which the test shows.
+            // The reason is on standard error, which the test shows.
             panic!(
                 "the machine has ended; it needs namespaces, so root or sudo:\n{}",
                 text(&bytes)

@@ -14,7 +14,7 @@ root=$scratch/root
 mount -t overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" overlay "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-# dev/shm too: faketime names what it keeps there by process numbers, which other machines have as well.
+# dev/shm too: faketime names its files there by process numbers, and other machines have the same numbers.
 for directory in tmp run dev/shm; do
     mount -t tmpfs -o mode=1777 none "$root/$directory"
 done
@@ -22,14 +22,14 @@ chmod 755 "$root/run"
 mkdir -p "$root/run/lock" "$root/run/apache2" "$root/run/docs"
 ip link set lo up
 
-# What a clone has after a build, where the documents say so.
+# A clone of the repository after a build, in the directory that the documents name.
 clone=$root/root/hpkp
 mkdir -p "$clone/target/release"
 cp -r "$repository/packaging" "$repository/ci" "$clone"
 cp "$target/modules/shipped/ngx_http_hpkp_module.so" "$clone/target/release/libngx_http_hpkp_module.so"
 cp "$target/modules/shipped/mod_hpkp.so" "$clone/target/release/libmod_hpkp.so"
 cp "$hpkp" "$clone/target/release/hpkp"
-# The program behind `hpkp sync`, where the package has it.
+# The program that `hpkp sync` executes, in the directory where the package installs it.
 [ ! -e "${hpkp%/*}/hpkp-sync" ] || install -D "${hpkp%/*}/hpkp-sync" "$root/usr/libexec/hpkp/hpkp-sync"
 cp "$repository/tests/docs/machines.sh" "$root/run/docs"
 

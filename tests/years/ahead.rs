@@ -1,5 +1,5 @@
-//! Warnings of the config test about what comes: the next renewal, the next key, a CA that goes. Each on both
-//! servers, where it is meant and where it is not; nothing is ever refused for them.
+//! Warnings of the config test about the future: the next renewal, the next key, a CA whose key changes. Each test
+//! runs on both servers, with configurations that get the warning and others that do not; all pass the config test.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ const ROTATION: &str = "intermediate-in-rotation";
 const ROOT: &str = "pinned-root-not-in-all-stores";
 const ONE_CA: &str = "pins-of-one-ca";
 
-/// A server with a clock, whose certificates are made as they are needed.
+/// A server with a clock that the test moves; its certificates are made as they are needed.
 struct Site<S> {
     server: S,
     clock: Clock,
@@ -51,7 +51,7 @@ impl<S: Server> Site<S> {
         Self { server, clock, issuer, port: free_port(), key, backup }
     }
 
-    /// A certificate for the key, good for so many days from now on; the pins of its path.
+    /// Puts a certificate for the key in place, valid for so many days from now on; returns the pins of its path.
     fn certificate(&mut self, days: i64) -> Vec<Pin> {
         let pair = self.issuer.issue(HOST, self.key, 0, self.clock.now(), days);
         for (name, bytes) in [("site.pem", &pair.certificates), ("site.key", &pair.key)] {
@@ -65,7 +65,7 @@ impl<S: Server> Site<S> {
         self.server.configure_years(self.port, &policy, more);
     }
 
-    /// The codes that the test finds, and what it says; it passes in any case.
+    /// Fails unless the config test passes with exactly these codes; returns its output.
     #[track_caller]
     fn finds(&self, codes: &[&str]) -> String {
         let outcome = self.server.test();
@@ -74,7 +74,7 @@ impl<S: Server> Site<S> {
         outcome.text
     }
 
-    /// Whether the test finds a code, among others.
+    /// Fails unless the config test passes and has this code among others, or has not; returns its output.
     #[track_caller]
     fn has(&self, code: &str, is_there: bool) -> String {
         let outcome = self.server.test();
@@ -84,8 +84,8 @@ impl<S: Server> Site<S> {
     }
 }
 
-/// What a certificate that expires before a new key may be used has to do with the time for which pins are
-/// remembered, and with what renewals do.
+/// Warnings about certificates that expire before a new key may be used. They depend on the max-age, and on whether
+/// renewals make new keys.
 fn the_next_key<S: Server>() {
     let mut site = Site::<S>::new();
     let pins = [site.key, site.backup];
@@ -97,17 +97,17 @@ fn the_next_key<S: Server>() {
     for day in [&expires[..10], &allowed[..10]] {
         assert!(outcome.contains(day), "{day}: {outcome}");
     }
-    // Whoever keeps the key need not wait.
+    // Renewals with the same key need not wait.
     site.configure(&pins, 30, &[("renewal_key", "same")]);
     site.finds(&[]);
-    // And who does is not known.
+    // Without the directive it is not known whether renewals keep the key.
     site.configure(&pins, 30, &[]);
     site.finds(&[]);
-    // There is time enough for a new key, which would come too soon.
+    // A new key could be used before the certificate expires, but the next renewal would be too early for it.
     site.configure(&pins, 18, &[("renewal_key", "new")]);
     site.finds(&[EXCEEDS]);
 
-    // It is good for 60 days, so it is renewed after 40.
+    // A certificate of 60 days is renewed after 40.
     site.certificate(60);
     site.configure(&pins, 45, &[]);
     site.finds(&[]);
@@ -116,20 +116,20 @@ fn the_next_key<S: Server>() {
     assert!(outcome.contains("about every 40 days"), "{outcome}");
     site.configure(&pins, 38, &[("renewal_key", "new")]);
     site.finds(&[]);
-    // Where a CA is pinned, any key will do.
+    // If a CA is pinned, renewals may have any key.
     let root = crate::issuer::pin(&site.issuer.root().public_key().expect("a key"));
     for pins in [&[root, site.backup][..], &[site.key, root, site.backup]] {
         site.configure(pins, 90, &[("renewal_key", "new")]);
         site.has(EXCEEDS, false);
         site.has(EXPIRES, false);
     }
-    // Nobody remembers a header that tells clients to forget.
+    // With a max-age of 0 clients forget the pins.
     site.configure(&pins, 0, &[("renewal_key", "new")]);
     site.has(EXCEEDS, false);
     site.has(EXPIRES, false);
 }
 
-/// What the records of this server show of its keys, where nobody says it.
+/// Without the directive, the records of this server show whether renewals make new keys.
 fn the_keys_on_record<S: Server>() {
     let mut site = Site::<S>::new();
     site.certificate(100);
@@ -154,15 +154,15 @@ fn the_keys_on_record<S: Server>() {
     site.certificate(20);
     site.configure(&[site.key, site.backup], 30, &[]);
     site.finds(&[]);
-    // The operator's word counts for more.
+    // The directive takes precedence over the records.
     site.configure(&[site.key, site.backup], 30, &[("renewal_key", "new")]);
     site.finds(&[EXCEEDS, EXPIRES]);
     site.server.down();
 }
 
-/// New keys that the records show, and that say nothing of what renewals do.
-fn keys_that_say_nothing<S: Server>() {
-    // They were published before they were used.
+/// New keys in the records that are no evidence about renewals.
+fn keys_that_are_no_evidence<S: Server>() {
+    // These keys were published before they were used.
     let mut site = Site::<S>::new();
     site.certificate(100);
     site.configure(&[site.key, site.backup], 5, &[]);
@@ -177,7 +177,7 @@ fn keys_that_say_nothing<S: Server>() {
     site.configure(&[site.key, site.backup], 30, &[]);
     site.finds(&[]);
     site.server.down();
-    // Somebody has tried them out, one after the other.
+    // These keys were tried out, each for an hour.
     let mut site = Site::<S>::new();
     site.certificate(100);
     site.configure(&[], 0, &[]);
@@ -193,7 +193,7 @@ fn keys_that_say_nothing<S: Server>() {
     site.server.down();
 }
 
-/// What clients hold of an earlier header counts, while it is sent and afterwards.
+/// The longer max-age of an earlier header counts, while the header is sent and afterwards.
 fn a_longer_time_before<S: Server>() {
     let mut site = Site::<S>::new();
     let pins = [site.key, site.backup];
@@ -223,7 +223,8 @@ fn usual_root() -> Pin {
     ca_table::keys().find(|(_, key)| is_usual(key)).expect("a root").0
 }
 
-/// Pins of keys of CAs, by the built-in table. The chain has none of them, so they pass with `warn` alone.
+/// Pins of CA keys in the built-in table. The chain has none of these keys, so the config test passes only with
+/// `warn`.
 fn the_table_of_ca_keys<S: Server>() {
     let mut site = Site::<S>::new();
     site.certificate(60);
@@ -234,10 +235,10 @@ fn the_table_of_ca_keys<S: Server>() {
     assert!(outcome.contains("YE2, YE3") || outcome.contains("YE3, YE2"), "{outcome}");
     assert!(outcome.contains(&format!("CA table of {}", ca_table::date())), "{outcome}");
     site.has(ONE_CA, false);
-    // Nobody remembers a header that tells clients to forget.
+    // With a max-age of 0 clients forget the pins.
     site.configure(&[intermediates[0], site.backup], 0, &warn);
     site.has(ROTATION, false);
-    // All of them, or the key of the certificate besides.
+    // The pins of all the intermediates, or also the pin of the certificate.
     site.configure(&[&intermediates[..], &[site.backup]].concat(), 30, &warn);
     site.has(ROTATION, false);
     site.configure(&[intermediates[0], site.key, site.backup], 30, &[]);
@@ -250,14 +251,14 @@ fn the_table_of_ca_keys<S: Server>() {
     site.configure(&[intermediates[0], usual_root(), site.backup], 30, &warn);
     site.has(ONE_CA, false);
 
-    // A CA that the table does not have, above the certificate.
+    // The CA of the certificate, which is not in the table.
     let path = site.certificate(60);
     site.configure(&path[1..], 30, &warn);
     site.has(ONE_CA, true);
     site.configure(&[path[1], site.backup], 30, &warn);
     site.has(ONE_CA, false);
 
-    // A root that one store has, and one that none has yet.
+    // A root that Mozilla's store lacks, and one that is in no store yet.
     let (dropped, key) =
         ca_table::keys().find(|(_, key)| key.missing_stores().eq(["Mozilla"])).expect("a root");
     for (root, name) in [(dropped, key.name), (named("ISRG Root YE"), "ISRG Root YE")] {
@@ -290,22 +291,22 @@ fn httpd_knows_from_its_records_that_renewals_make_new_keys() {
 }
 
 #[test]
-fn nginx_knows_keys_that_say_nothing() {
-    keys_that_say_nothing::<Nginx>();
+fn nginx_ignores_new_keys_that_were_planned_or_tried_out() {
+    keys_that_are_no_evidence::<Nginx>();
 }
 
 #[test]
-fn httpd_knows_keys_that_say_nothing() {
-    keys_that_say_nothing::<Httpd>();
+fn httpd_ignores_new_keys_that_were_planned_or_tried_out() {
+    keys_that_are_no_evidence::<Httpd>();
 }
 
 #[test]
-fn nginx_knows_what_clients_hold_from_before() {
+fn nginx_counts_the_longer_max_age_of_an_earlier_header() {
     a_longer_time_before::<Nginx>();
 }
 
 #[test]
-fn httpd_knows_what_clients_hold_from_before() {
+fn httpd_counts_the_longer_max_age_of_an_earlier_header() {
     a_longer_time_before::<Httpd>();
 }
 

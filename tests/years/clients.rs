@@ -1,4 +1,4 @@
-//! Clients with a memory of their own, which visit all along.
+//! Clients that store pins, and visit the server throughout a run.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -19,20 +19,20 @@ use crate::issuer::pin;
 
 pub const HOST: &str = "localhost";
 
-/// What a client sees of the server.
-pub struct Seen {
+/// The keys and the response that a client gets from the server.
+pub struct Observation {
     /// The keys of the path that it validated, the leaf's first.
     path: Vec<Pin>,
-    /// The keys of what the server sent.
+    /// The keys of the sent certificates.
     sent: Vec<Pin>,
     pub serial: u32,
     pub fields: Vec<Vec<u8>>,
-    /// By the field Date.
+    /// The time in the field Date.
     pub date: i64,
 }
 
-/// Shakes hands at the time `now`, asks and reads. Only `root` is trusted.
-pub fn look(port: u16, root: &X509, now: i64) -> Result<Seen, String> {
+/// Connects, verifies the certificates at the time `now`, and reads a response. Only `root` is trusted.
+pub fn observe(port: u16, root: &X509, now: i64) -> Result<Observation, String> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).expect("a client");
     builder.cert_store_mut().add_cert(root.clone()).expect("a root");
     builder.set_verify(SslVerifyMode::PEER);
@@ -44,7 +44,7 @@ pub fn look(port: u16, root: &X509, now: i64) -> Result<Seen, String> {
     let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     tls.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
-    // A server may end the connection without a goodbye.
+    // A server may end the connection without closing TLS.
     let _ = tls.read_to_end(&mut answer);
     let answer = String::from_utf8_lossy(&answer).into_owned();
     if !answer.starts_with("HTTP/1.1 200 ") {
@@ -56,7 +56,7 @@ pub fn look(port: u16, root: &X509, now: i64) -> Result<Seen, String> {
     };
     let leaf = ssl.peer_certificate().expect("a certificate");
     let serial = leaf.serial_number().to_bn().expect("a number").to_dec_str().expect("a number");
-    Ok(Seen {
+    Ok(Observation {
         path: keys(ssl.verified_chain()),
         sent: keys(ssl.peer_cert_chain()),
         serial: serial.parse().expect("a serial number of ours"),
@@ -97,40 +97,40 @@ impl Agent {
         Self { hosts: KnownPinnedHosts::new(Options::default()), host }
     }
 
-    /// Whether it goes on.
-    pub fn visit(&mut self, seen: &Seen, now: i64) -> bool {
-        let transport = Transport::Tls { chain: &seen.path, local_anchor: false };
+    /// Whether it accepts the server and notes the pins.
+    pub fn visit(&mut self, observed: &Observation, now: i64) -> bool {
+        let transport = Transport::Tls { chain: &observed.path, local_anchor: false };
         let connection = Connection { host: &self.host, transport, now };
         let validation = self.hosts.validate(&connection);
-        let fields: Vec<&[u8]> = seen.fields.iter().map(Vec::as_slice).collect();
+        let fields: Vec<&[u8]> = observed.fields.iter().map(Vec::as_slice).collect();
         let fields = Fields { enforced: &fields, report_only: &[] };
         let received = self.hosts.receive(&connection, &validation, fields);
-        // Whatever it is sent, it notes.
+        // The agent must note the pins of every response.
         validation.fate == Fate::Proceed
             && matches!(received.noting, Noting::Noted | Noting::Updated)
     }
 }
 
-/// wget2, which compares what is sent with what it noted.
+/// wget2, which compares the sent certificates with the pins that it noted.
 #[derive(Default)]
 pub struct Wget2 {
     noted: Option<(BTreeSet<Pin>, i64)>,
 }
 
 impl Wget2 {
-    pub fn visit(&mut self, seen: &Seen, now: i64) -> bool {
+    pub fn visit(&mut self, observed: &Observation, now: i64) -> bool {
         let held = self.noted.as_ref().filter(|(_, until)| now <= *until);
-        if held.is_some_and(|(pins, _)| !seen.sent.iter().any(|key| pins.contains(key))) {
+        if held.is_some_and(|(pins, _)| !observed.sent.iter().any(|key| pins.contains(key))) {
             return false;
         }
-        let fields: Vec<&[u8]> = seen.fields.iter().map(Vec::as_slice).collect();
+        let fields: Vec<&[u8]> = observed.fields.iter().map(Vec::as_slice).collect();
         let host = Host::parse(HOST).expect("a host");
-        let response = Response::new(FieldKind::Enforced, &fields, &host, true, &seen.sent);
+        let response = Response::new(FieldKind::Enforced, &fields, &host, true, &observed.sent);
         let Verdict::Note { max_age, .. } = wget2::verdict(&response.expect("a short field"))
         else {
             return false;
         };
-        self.noted = Some((pins_of(&seen.fields[0]), now + max_age as i64));
+        self.noted = Some((pins_of(&observed.fields[0]), now + max_age as i64));
         true
     }
 }
@@ -143,11 +143,11 @@ pub fn pins_of(field: &[u8]) -> BTreeSet<Pin> {
 }
 
 /// A release of the app accepts any key of the path.
-pub fn app_goes_on(pins: &BTreeSet<Pin>, seen: &Seen) -> bool {
-    seen.path.iter().any(|key| pins.contains(key))
+pub fn app_accepts(pins: &BTreeSet<Pin>, observed: &Observation) -> bool {
+    observed.path.iter().any(|key| pins.contains(key))
 }
 
 /// A script with `curl --pinnedpubkey` accepts the key of the certificate alone.
-pub fn script_goes_on(pins: &BTreeSet<Pin>, seen: &Seen) -> bool {
-    seen.path.first().is_some_and(|key| pins.contains(key))
+pub fn script_accepts(pins: &BTreeSet<Pin>, observed: &Observation) -> bool {
+    observed.path.first().is_some_and(|key| pins.contains(key))
 }

@@ -1,5 +1,4 @@
-//! An issuer that answers at once: a root, intermediates that it draws from at random, and certificates of any
-//! key for any time.
+//! A CA that issues at once: a root, two intermediates, and certificates of any key for any time.
 
 use std::collections::HashMap;
 
@@ -37,7 +36,7 @@ struct Ca {
 /// A certificate and its key, as the server gets them.
 #[derive(Clone)]
 pub struct Pair {
-    /// The certificate and what is sent above it, in PEM.
+    /// The certificate and its intermediate, in PEM.
     pub certificates: Vec<u8>,
     pub key: Vec<u8>,
     pub serial: u32,
@@ -53,7 +52,7 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// One whose certificates are good for `years` from a month before `now` on.
+    /// Makes a CA whose own certificates are valid from 30 days before `now` until `years` after it.
     pub fn new(now: i64, years: i64) -> Self {
         let (from, to) = (now - 30 * DAY, now + years * 366 * DAY);
         let key = new_key();
@@ -81,8 +80,8 @@ impl Issuer {
         pin
     }
 
-    /// A certificate for `host` and a key that was made here, good from an hour before `now` on, by one of
-    /// the intermediates.
+    /// Issues a certificate for `host` and a key of [`Self::key`], valid from an hour before `now` on; `by`
+    /// chooses the intermediate.
     pub fn issue(&mut self, host: &str, leaf: Pin, by: usize, now: i64, days: i64) -> Pair {
         let by = &self.intermediates[by % self.intermediates.len()];
         let key = &self.keys[&leaf];

@@ -1,10 +1,11 @@
-//! Years of renewals under a false clock, on nginx and httpd, while clients with a memory visit: nobody is ever
-//! locked out, and nothing that is safe is refused.
+//! Years of renewals under a false clock, on nginx and httpd, while clients that store pins visit: no client is ever
+//! locked out, and no safe change is refused.
 //!
-//! What is expected of each step comes from what the clients of the test hold (`memory`), not from the check.
+//! The expected result of each step comes from the pins that the clients of the test hold (`memory`), not from the
+//! check.
 //! `HPKP_YEARS_SEED` sets the seed; `ci/years` runs longer.
 
-// Clippy takes the helpers of a test for something else.
+// clippy.toml allows these only inside test functions, not in their helpers.
 #![allow(clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod ahead;
@@ -32,43 +33,43 @@ const THIRTY_ONE_DAYS: Pace =
 const SIX_DAYS: Pace =
     Pace { whole: 10 * 365, interval: 3, validity: 6, max_ages: [3, 30, 60], rotations: 4 };
 
-fn tell<S: Server>(pace: Pace) {
+fn run<S: Server>(pace: Pace) {
     let seed = std::env::var("HPKP_YEARS_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let seed = seed.unwrap_or(1);
     let start = std::time::Instant::now();
     println!("seed {seed}");
-    let counts = Story::<S>::new(seed, pace).tell();
+    let counts = Story::<S>::new(seed, pace).run();
     println!("{:?} {:.0?}: {counts:#?}", S::KIND, start.elapsed());
 }
 
 #[test]
 fn nginx_renewed_every_three_days() {
-    tell::<Nginx>(THREE_DAYS);
+    run::<Nginx>(THREE_DAYS);
 }
 
 #[test]
 fn nginx_renewed_every_31_days() {
-    tell::<Nginx>(THIRTY_ONE_DAYS);
+    run::<Nginx>(THIRTY_ONE_DAYS);
 }
 
 #[test]
 fn httpd_renewed_every_three_days() {
-    tell::<Httpd>(THREE_DAYS);
+    run::<Httpd>(THREE_DAYS);
 }
 
 #[test]
 fn httpd_renewed_every_31_days() {
-    tell::<Httpd>(THIRTY_ONE_DAYS);
+    run::<Httpd>(THIRTY_ONE_DAYS);
 }
 
 #[test]
 #[ignore = "runs for long: ci/years"]
 fn nginx_with_certificates_of_six_days() {
-    tell::<Nginx>(SIX_DAYS);
+    run::<Nginx>(SIX_DAYS);
 }
 
 #[test]
 #[ignore = "runs for long: ci/years"]
 fn httpd_with_certificates_of_six_days() {
-    tell::<Httpd>(SIX_DAYS);
+    run::<Httpd>(SIX_DAYS);
 }

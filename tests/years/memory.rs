@@ -1,5 +1,5 @@
-//! What clients may hold, kept by the test itself: the answer that is expected of the check comes from here and
-//! from nowhere else.
+//! The pins that clients may hold, as the test itself remembers them: the expected result of the check comes only
+//! from here.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Whether somebody may hold it: who noted it from a process that lived on for a day, at the latest.
+    /// Whether a client may hold it. An old worker process may send it for a day after it was replaced.
     pub fn is_held(&self, now: i64) -> bool {
         self.replaced.is_none_or(|at| now <= at + self.max_age + DAY)
     }

@@ -1,4 +1,4 @@
-//! nginx and httpd as the years need them: with a clock, with kept certificates, with signals and crashes.
+//! nginx and httpd for these tests: with a clock, with kept certificates, with signals and crashes.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -13,7 +13,7 @@ use hpkp_tests::nginx::{Nginx, tls_server};
 use crate::clients::HOST;
 use hpkp_tests::random::Random;
 
-/// What is configured: all else is the same for all years.
+/// The part of the configuration that changes over the years.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub pins: Vec<Pin>,
@@ -29,24 +29,23 @@ pub trait Server: Site {
     /// are directives of the server, by the part of their names that both servers share, and their values.
     fn configure_years(&self, port: u16, policy: &Policy, more: &[(&str, &str)]);
 
-    /// Its command.
     fn server_command(&self) -> Command;
 
-    /// Sends a signal that reloads, without a test before it, and waits for what becomes of it.
+    /// Sends a signal that reloads, without a config test before it, and waits for the result.
     fn bare_signal(&mut self, random: &mut Random);
 
-    /// A signal at which nothing changes.
+    /// Sends a signal that changes nothing for clients.
     fn reopen(&mut self);
 
-    /// Kills the parent, and then whatever it leaves behind, as a service manager does; nobody listens on `port`
+    /// Kills the parent, and then its remaining children, as a service manager does; no process listens on `port`
     /// afterwards.
     fn crash(&mut self, port: u16) {
         let mut parent = self.hand_over();
         let group = parent.id() as libc::pid_t;
         parent.kill().expect("a signal");
         parent.wait().expect("an end");
-        // SAFETY: the group of our own child, which was made with it; where nobody is left in it, the signal
-        // finds nobody.
+        // SAFETY: `group` is the process group of our own child, which was made with it; a signal to an empty
+        // group reaches no process.
         unsafe { libc::kill(-group, libc::SIGKILL) };
         assert!(wait(|| bound(port).is_some()), "children are left");
     }
@@ -64,7 +63,7 @@ impl Server for Nginx {
     const RELOAD: &'static str = "-s reload";
 
     fn configure_years(&self, port: u16, policy: &Policy, more: &[(&str, &str)]) {
-        // nginx clears the environment of its workers, who would have the machine's time.
+        // nginx clears the environment of its workers, which would then have the machine's time.
         let main = "worker_processes 2; env FAKETIME_TIMESTAMP_FILE; env FAKETIME_NO_CACHE; \
                     env FAKETIME_DONT_FAKE_MONOTONIC; env NO_FAKE_STAT;";
         let more: String =
@@ -148,6 +147,6 @@ impl Server for Httpd {
         }
     }
 
-    /// httpd has no such signal: it goes on with the logs that it has.
+    /// httpd has no signal that only reopens its logs.
     fn reopen(&mut self) {}
 }

@@ -9,23 +9,25 @@ use hpkp_core::pin::Pin;
 use hpkp_tests::instance::Reload;
 use hpkp_tests::{free_port, output};
 
-use crate::clients::{Agent, HOST, Seen, Wget2, app_goes_on, look, pins_of, script_goes_on};
+use crate::clients::{
+    Agent, HOST, Observation, Wget2, app_accepts, observe, pins_of, script_accepts,
+};
 use crate::issuer::{Issuer, Pair};
 use crate::memory::Memory;
 use crate::server::{Policy, Server};
 use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::random::Random;
 
-/// How long, and at which pace.
+/// The length of a run, and the pace of its renewals.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Days.
+    /// Days of the whole run.
     pub whole: i64,
     /// Days between two renewals.
     pub interval: i64,
-    /// Days for which a certificate is good.
+    /// Days for which a certificate is valid.
     pub validity: i64,
-    /// Days, of which each published set has one.
+    /// The max-ages of which each published set has one, in days.
     pub max_ages: [i64; 3],
     /// Of a hundred renewals, how many begin a planned rotation.
     pub rotations: usize,
@@ -40,13 +42,13 @@ enum Way {
     Install,
     /// The files are put in place, and a signal is sent without a test.
     Bare,
-    /// They are put in place, and the machine is started anew.
+    /// The files are put in place, and the machine is rebooted.
     Reboot,
-    /// They are put in place, and the server is killed and started.
+    /// The files are put in place, and the server is killed and started.
     Crash,
 }
 
-/// Where a planned rotation stands.
+/// The state of a planned rotation.
 #[derive(Clone, Copy, Debug)]
 enum Rotation {
     None,
@@ -70,18 +72,18 @@ pub struct Story<S> {
     pace: Pace,
     memory: Memory,
     policy: Policy,
-    /// The key in use and that of the backup.
+    /// The key in use; the next field is the backup key.
     current: Pin,
     backup_key: Pin,
     rotation: Rotation,
-    /// What clients must be presented.
+    /// The pair that the server must present.
     good: Pair,
-    /// Whether what is on the disk would lock somebody out.
+    /// Whether the pair on the disk would lock a client out.
     is_broken: bool,
     /// The ids of the records of each release.
     ids: BTreeMap<usize, Vec<String>>,
     backups: Vec<Backup>,
-    /// Visits each time, and the others now and then.
+    /// The agent that visits each time; those of `seldom` visit now and then.
     faithful: Agent,
     seldom: Vec<Agent>,
     wget2: Wget2,
@@ -96,7 +98,8 @@ impl<S: Server> Story<S> {
         for (name, value) in clock.environment() {
             server.set_environment(name, &value);
         }
-        // What is refused or served from the kept pair is said there; a parent that was killed left its file.
+        // The log has findings about refused and kept pairs, and httpd's AH00098 about the PID file that a killed
+        // parent left.
         server.expect_in_log(&["hpkp: [", "AH00098"]);
         let mut random = Random::new(seed);
         let mut issuer = Issuer::new(clock.now(), 2 + pace.whole / 365);
@@ -133,8 +136,8 @@ impl<S: Server> Story<S> {
         }
     }
 
-    /// All of it; how often what happened.
-    pub fn tell(mut self) -> BTreeMap<String, usize> {
+    /// Runs the whole story; returns how often each event happened.
+    pub fn run(mut self) -> BTreeMap<String, usize> {
         let end = self.clock.now() + self.pace.whole * DAY;
         let good = self.good.clone();
         self.put_on_disk(&good);
@@ -158,7 +161,7 @@ impl<S: Server> Story<S> {
         let hours = 24 * self.pace.interval / 2;
         for _ in 0..2 {
             let jitter = self.random.below(2 * 12) as i64 - 12;
-            // A few hours more or less, at short intervals not more than an eighth.
+            // Up to 12 hours more or less, but not more than an eighth of a short interval.
             let jitter = jitter.clamp(-hours / 8, hours / 8);
             self.clock.advance((hours + jitter) * 3600);
             self.visit();
@@ -168,7 +171,7 @@ impl<S: Server> Story<S> {
     fn step(&mut self) {
         let before = self.good.serial;
         self.choose_step();
-        // Where certificates are short, the one that serves does not last until the next renewal.
+        // A certificate with a short validity does not last until the next renewal.
         let is_short = self.pace.validity < 3 * self.pace.interval;
         if is_short && self.good.serial == before {
             self.renew("renewal once more");
@@ -224,7 +227,7 @@ impl<S: Server> Story<S> {
         self.deploy(what, &pair, policy, way);
     }
 
-    /// What most clients do by default.
+    /// Most ACME clients do this by default.
     fn renew_with_new_key(&mut self) {
         let key = self.issuer.key();
         let pair = self.pair(key);
@@ -268,8 +271,8 @@ impl<S: Server> Story<S> {
         self.release();
     }
 
-    /// The key is lost: the backup takes its place, and another becomes the backup. Not where the backup has
-    /// become one only lately, so that clients do not know it yet.
+    /// The key is lost: the backup key replaces it, and a new key becomes the backup. If clients do not hold the pin
+    /// of the backup key yet, the present key is renewed instead.
     fn change_to_backup(&mut self) {
         let path = self.pair(self.backup_key).path;
         if !self.memory.accepts(&path, self.clock.now()) {
@@ -283,7 +286,7 @@ impl<S: Server> Story<S> {
         self.release();
     }
 
-    /// Puts a certificate and a policy into the server, and compares what becomes of it with what clients
+    /// Deploys a certificate and a policy, and compares the server's decision with the pins that clients
     /// hold.
     fn deploy(&mut self, what: &str, pair: &Pair, policy: Policy, way: Way) {
         let now = self.clock.now();
@@ -335,7 +338,7 @@ impl<S: Server> Story<S> {
         self.memory.publish(pins, max_age * DAY, self.clock.now());
     }
 
-    /// A file is replaced as a whole, as clients do.
+    /// Replaces each file by a rename, as ACME clients do.
     fn put_on_disk(&self, pair: &Pair) {
         for (name, bytes) in [("site.pem", &pair.certificates), ("site.key", &pair.key)] {
             let new = self.server.path("tls").join("new");
@@ -390,7 +393,7 @@ impl<S: Server> Story<S> {
         format!("{} {arguments}", words.join(" "))
     }
 
-    /// The command, with the clock.
+    /// Runs `hpkp` with the clock of the test.
     fn hpkp(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp"));
         command.current_dir(self.server.path("")).env_remove("HPKP_CHECK");
@@ -450,7 +453,7 @@ impl<S: Server> Story<S> {
         }
     }
 
-    /// What nobody has planned.
+    /// An unplanned event.
     fn accident(&mut self) {
         match self.random.below(100) {
             0..10 => self.back_up(),
@@ -494,13 +497,13 @@ impl<S: Server> Story<S> {
         }
     }
 
-    /// As docs/how-to/restore.md says: the copy, what was published after it, test, reload.
+    /// Follows docs/how-to/restore.md: restore the copy, add the pins that were published after it, test, reload.
     fn restore(&mut self) {
         if self.backups.is_empty() || self.is_broken {
             return;
         }
         let backup = self.random.below(self.backups.len());
-        // What is newer than the copy that is used is no copy of what there is now.
+        // Copies that are newer than the restored one are no copies of the records any more.
         self.backups.truncate(backup + 1);
         let Backup { directory, memory: then, ids } = self.backups.pop().expect("a backup");
         self.note(&format!("restore {directory}"));
@@ -539,15 +542,15 @@ impl<S: Server> Story<S> {
                 _ => {}
             }
         }
-        self.end_what_was_replaced(&then);
+        self.end_replaced_header(&then);
         match self.server.reload_tested() {
             Reload::Accepted => {}
             Reload::Refused(why) => self.fail(&format!("refused after a restore:\n{why}")),
         }
     }
 
-    /// The restored records say that the header of that day is still sent: by when it was not.
-    fn end_what_was_replaced(&self, then: &Memory) {
+    /// In the restored records the header of that day is still sent, so its end is recorded again.
+    fn end_replaced_header(&self, then: &Memory) {
         let last = then.published.len() - 1;
         let Some(replaced) = self.memory.published[last].replaced else { return };
         let list = self.records(&["list"]);
@@ -566,42 +569,42 @@ impl<S: Server> Story<S> {
         }
     }
 
-    /// Everybody visits who does so today. Nobody may be turned away, and all are told the pins.
+    /// The clients of this day visit. None of them may be locked out, and the server must send the pins.
     fn visit(&mut self) {
         let now = self.clock.now();
-        let seen = match look(self.port, self.issuer.root(), now) {
-            Ok(seen) => seen,
+        let observed = match observe(self.port, self.issuer.root(), now) {
+            Ok(observed) => observed,
             Err(error) => self.fail(&format!("no client gets in: {error}")),
         };
-        if seen.serial != self.good.serial {
+        if observed.serial != self.good.serial {
             let Pair { serial, .. } = self.good;
-            self.fail(&format!("presents the certificate {}, not {serial}", seen.serial));
+            self.fail(&format!("presents the certificate {}, not {serial}", observed.serial));
         }
-        if (seen.date - now).abs() > 600 {
-            self.fail(&format!("the clock of the server shows {}", date::format(seen.date)));
+        if (observed.date - now).abs() > 600 {
+            self.fail(&format!("the clock of the server shows {}", date::format(observed.date)));
         }
         let pins = self.policy.pins.iter().copied().collect();
-        if seen.fields.len() != 1 || pins_of(&seen.fields[0]) != pins {
-            self.fail(&format!("{} fields, or other pins", seen.fields.len()));
+        if observed.fields.len() != 1 || pins_of(&observed.fields[0]) != pins {
+            self.fail(&format!("{} fields, or other pins", observed.fields.len()));
         }
-        self.turn_away_nobody(&seen, now);
+        self.check_clients(&observed, now);
         *self.counts.entry("visits".to_owned()).or_default() += 1;
     }
 
-    fn turn_away_nobody(&mut self, seen: &Seen, now: i64) {
-        if !self.faithful.visit(seen, now) {
+    fn check_clients(&mut self, observed: &Observation, now: i64) {
+        if !self.faithful.visit(observed, now) {
             self.fail("the faithful user agent is locked out");
         }
-        if !self.wget2.visit(seen, now) {
+        if !self.wget2.visit(observed, now) {
             self.fail("wget2 is locked out");
         }
         for number in 0..self.seldom.len() {
-            if self.random.chance(6) && !self.seldom[number].visit(seen, now) {
+            if self.random.chance(6) && !self.seldom[number].visit(observed, now) {
                 self.fail(&format!("the user agent {number}, which comes seldom, is locked out"));
             }
         }
         for release in self.memory.releases.iter().filter(|release| !release.withdrawn) {
-            if !app_goes_on(&release.pins, seen) || !script_goes_on(&release.pins, seen) {
+            if !app_accepts(&release.pins, observed) || !script_accepts(&release.pins, observed) {
                 self.fail(&format!("release {} is locked out", release.number));
             }
         }

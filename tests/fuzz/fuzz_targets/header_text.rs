@@ -2,7 +2,7 @@
 
 use hpkp_cli::import::header;
 
-// Whatever a configuration has around it, what is taken for the value has no line end.
+// The value that `unwrap` finds in a configuration never has a line end.
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(unwrapped) = header::unwrap(text)

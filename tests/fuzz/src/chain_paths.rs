@@ -1,4 +1,4 @@
-//! Candidate paths through any certificates, and the check of policies against them.
+//! Fuzzes candidate paths through arbitrary certificates, and the check of policies against them.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use hpkp_core::policy::{PinSetting, PinSource, Policy, PolicySpec};
 
 use super::der::Shape;
 
-/// What the bytes say: certificates, which of them are served and which are trusted.
+/// The content of an input: certificates, and which of them are served and which are trusted.
 ///
-/// `R` and two bytes of flags stand before certificates in DER, one behind the other. Otherwise
-/// the first two bytes are a seed, and four more are a certificate each: names, key and flags,
+/// An input that begins with `R` has two bytes of flags and then certificates in DER. Any other
+/// input has a seed of two bytes and then four bytes for each certificate: names, key and flags,
 /// key identifiers, serial number.
 struct Scene {
     served: Vec<Arc<Certificate>>,
@@ -91,7 +91,7 @@ impl Scene {
     }
 }
 
-/// A signature is good or not, by chance but always alike.
+/// A hash decides whether a signature is valid, so the same signature always has the same result.
 struct ByHash(u16);
 
 impl VerifySignature for ByHash {
@@ -102,10 +102,10 @@ impl VerifySignature for ByHash {
     }
 }
 
-/// Pins of no certificate here.
+/// Pins that match no certificate.
 const FOREIGN: [Pin; 2] = [Pin::from_bytes([0xf0; 32]), Pin::from_bytes([0xf1; 32])];
 
-/// See [`Scene`].
+/// Runs the target; [`Scene`] describes its input.
 pub fn run(data: &[u8]) {
     let Some(scene) = Scene::of(data) else {
         return;
@@ -120,7 +120,7 @@ pub fn run(data: &[u8]) {
         .enumerate()
         .filter_map(|(at, pin)| (scene.seed >> (at % 16) & 1 == 1).then_some(pin))
         .collect();
-    // What a policy may be, and whether it is known to be met.
+    // The pins of each policy, and whether the chain is known to satisfy it.
     let policies = [
         ("leaf", chain.leaf().pin().into_iter().collect(), chain.leaf().pin().map(|_| true)),
         ("none", Vec::new(), Some(false)),
@@ -128,7 +128,7 @@ pub fn run(data: &[u8]) {
         ("all", scene.pins().collect(), None),
     ];
     let deployment = deployment(&scene, chain, &policies);
-    // Anywhere from 1970 to long after the certificates.
+    // A time from 1970 to long after the certificates expire.
     let now = i64::from(scene.seed) << 16;
     let verdict = check(&deployment, now, &ByHash(scene.seed));
     for finding in &verdict.findings {

@@ -2,14 +2,14 @@
 
 /// What differs between the certificates of one run.
 pub(crate) struct Shape {
-    /// Names are numbers here; certificates of one name differ in what follows.
+    /// Names are numbers; certificates with the same name differ in the other fields.
     pub(crate) subject: u32,
     pub(crate) issuer: u32,
     /// The key. [`UNPINNABLE`] has its issuer's parameters.
     pub(crate) key: u32,
-    /// The identifier that it says its own key has.
+    /// The certificate's identifier for its own key.
     pub(crate) subject_key_id: Option<u8>,
-    /// The identifier that it says its issuer's key has.
+    /// The certificate's identifier for its issuer's key.
     pub(crate) authority_key_id: Option<u8>,
     pub(crate) serial: u8,
 }
@@ -22,7 +22,7 @@ pub(crate) const OTHER_KIND: u32 = 112;
 
 /// 1.3.101.112, Ed25519.
 const ED25519: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x70];
-/// 1.3.101.113, Ed448: what keys from [`OTHER_KIND`] on say that they are.
+/// 1.3.101.113, Ed448: the algorithm of keys from [`OTHER_KIND`] on.
 const ED448: &[u8] = &[0x06, 0x03, 0x2b, 0x65, 0x71];
 /// 1.2.840.10045.2.1, a key on an elliptic curve, whose parameters are NULL: those of its issuer.
 const EC_INHERITED: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x05, 0x00];
@@ -30,7 +30,7 @@ const EC_INHERITED: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x
 const COMMON_NAME: &[u8] = &[0x06, 0x03, 0x55, 0x04, 0x03];
 
 impl Shape {
-    /// The certificate; its signature is empty, since nobody verifies it.
+    /// The certificate; its signature is only zeros, because no test verifies it.
     pub(crate) fn certificate(&self) -> Vec<u8> {
         self.certificate_for(&[])
     }

@@ -1,5 +1,5 @@
-//! Field values: what the grammar calls insignificant is insignificant, and what is rendered is
-//! read back.
+//! Fuzzes field values: parts that the grammar calls insignificant must not change the verdict, and a
+//! rendered header must be read back as it was.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use hpkp_core::ua::field::{Field, Reading};
 use hpkp_core::ua::host::Host;
 use hpkp_core::ua::{FieldKind, MAX_FIELD, Response, chromium, firefox, wget2};
 
-/// The first byte chooses the field: `0` the enforced one, `1` the other. The rest is its value.
+/// The first byte chooses the field: `0` the enforced one, `1` the report-only one. The rest is its value.
 pub fn run(data: &[u8]) {
     let Some((choice, text)) = data.split_first() else {
         return;
@@ -36,8 +36,8 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The strict verdict stays the same whatever blanks stand round `;`, in whatever order the
-/// directives stand and in whatever case their names are.
+/// The strict verdict does not depend on the blanks around `;`, on the order of the directives or on
+/// the case of their names.
 fn variations(kind: FieldKind, text: &[u8], strict: Option<&Field>) {
     let Split { parts, closed } = Split::of(text);
     for separator in [";", "; ", " ;\t", "\t \t;  "] {
@@ -46,7 +46,7 @@ fn variations(kind: FieldKind, text: &[u8], strict: Option<&Field>) {
     let padded = [&b" \t"[..], &join(&parts, ";"), b" "].concat();
     same(kind, &padded, strict);
 
-    // A quote that is not closed swallows what comes behind it.
+    // An unclosed quotation mark takes in all text after it, so the order of the directives matters then.
     if closed {
         let reversed: Vec<&[u8]> = parts.iter().rev().copied().collect();
         same(kind, &join(&reversed, "; "), strict);
@@ -66,7 +66,7 @@ fn variations(kind: FieldKind, text: &[u8], strict: Option<&Field>) {
 }
 
 fn same(kind: FieldKind, text: &[u8], expected: Option<&Field>) {
-    // With more blanks the text may be longer than what is read.
+    // With more blanks the text may exceed the limit of the reader.
     let Ok(reading) = Reading::of(kind, text) else {
         return;
     };
@@ -78,9 +78,9 @@ fn same(kind: FieldKind, text: &[u8], expected: Option<&Field>) {
     assert_eq!(reading.strict().map(sorted), expected.map(sorted), "{}", text.escape_ascii());
 }
 
-/// Directives, split without the core's help.
+/// Directives, split independently of the core.
 struct Split<'a> {
-    /// What stands between the `;` outside quotes, without blanks.
+    /// The text between the `;` outside quoted strings, without the blanks around it.
     parts: Vec<&'a [u8]>,
     /// Whether every quoted string ends.
     closed: bool,
@@ -166,7 +166,7 @@ fn age_with_zeros(digits: &str) -> String {
     format!("000{digits}")
 }
 
-/// The models of user agents take anything.
+/// The models of user agents must not panic for any value.
 fn user_agents(kind: FieldKind, text: &[u8], strict: Option<&Field>) {
     let chain = strict.and_then(|field| field.pins.first()).copied();
     let Ok(host) = Host::parse("www.example.com") else {
@@ -182,7 +182,7 @@ fn user_agents(kind: FieldKind, text: &[u8], strict: Option<&Field>) {
     }
 }
 
-/// A field that the renderer could have made is what it makes of the policy in it.
+/// Renders the policy of a field. If the renderer accepts the policy, its header must be read as the same field.
 fn rendered(kind: FieldKind, field: &Field) {
     let at = Location { file: Arc::from("fuzz"), line: 1 };
     let mut spec = PolicySpec::new("fuzz".to_owned(), at.clone());

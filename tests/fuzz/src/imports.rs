@@ -1,17 +1,17 @@
-//! Readers of other software's formats: whatever surrounds it, a pin that is put into a text is in the
-//! answer: recorded, named by its line in a note, or the text is refused.
+//! Fuzzes readers of other software's formats: a pin that is inserted into any text must not get lost. The
+//! reader records the pin, names its line in a note, or refuses the text.
 //!
-//! Not part of the library, since it needs the command: each target, and the test that replays the seeds,
-//! has it as a module.
+//! This file is not part of the library, because it needs the crate of the command: each target, and the test
+//! that replays the seeds, includes it as a module.
 
 use hpkp_cli::import::format::Format;
 use hpkp_cli::import::{Certificates, ImportError, Imported, Problem};
 use hpkp_core::pin::Pin;
 
-/// How many lines a note may be away from the pin: it may name the element that the pin stands in.
+/// How many lines a note may be away from the pin: it may name the element around the pin.
 const NEAR: usize = 3;
 
-/// What stands around a pin that is put in.
+/// The text before and after an inserted pin.
 const AROUND: [(&str, &str); 16] = [
     (" ", " "),
     ("\n", "\n"),
@@ -31,17 +31,17 @@ const AROUND: [(&str, &str); 16] = [
     ("\\\"", "\\\""),
 ];
 
-/// The first three bytes say where a pin is put in, and what stands around it; the rest is the text.
+/// The first three bytes choose the place of the inserted pin and the text around it; the rest is the text.
 ///
 /// # Panics
-/// Where the pin is not in the answer.
+/// If the pin got lost.
 pub(crate) fn run(format: Format, data: &[u8]) {
     let Some(([high, low, around], text)) = data.split_first_chunk() else { return };
     let Ok(text) = std::str::from_utf8(text) else {
         let _ = format.read(text, &Certificates::default());
         return;
     };
-    // None that the text may have.
+    // A hash of the input, which the text cannot contain already.
     let pin = Pin::from_bytes(openssl::sha::sha256(data));
     let (before, behind) = AROUND[usize::from(*around) % AROUND.len()];
     let pin_text = match before.contains("TLSA") {
@@ -56,7 +56,7 @@ pub(crate) fn run(format: Format, data: &[u8]) {
     let first = 1 + text[..at].matches('\n').count();
     let lines = first..=first + piece.matches('\n').count();
     let whole = format!("{}{piece}{}", &text[..at], &text[at..]);
-    // What is told from its first bytes as another encoding is another text.
+    // These first bytes indicate another encoding, in which the text would be another one.
     let begins = whole.as_bytes();
     if begins.starts_with(b"<\0") || begins.starts_with(b"\0<") {
         return;
@@ -70,7 +70,7 @@ pub(crate) fn run(format: Format, data: &[u8]) {
     assert!(is_accounted(&answer, pin, &lines), "{format} {lines:?}\n{whole}\n{answer:?}");
 }
 
-/// Whether the answer has a pin that stands in these lines, or names it.
+/// Whether the answer records a pin of these lines, or names it.
 pub(crate) fn is_accounted(
     answer: &Result<Imported, ImportError>,
     pin: Pin,

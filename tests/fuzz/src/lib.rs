@@ -1,4 +1,4 @@
-//! What each fuzz target does with its bytes. A panic is a finding.
+//! The functions that the fuzz targets run on their inputs. A panic is a finding.
 //!
 //! From the root of the repository, with nightly Rust and `cargo-fuzz`:
 //!
@@ -8,11 +8,11 @@
 //!     tests/fuzz/corpus/header_parser tests/fuzz/seeds/header_parser
 //! ```
 //!
-//! The first directory takes what the fuzzer finds, the second is where it starts. The seeds also
+//! The fuzzer starts from the second directory and writes new inputs to the first. The seeds also
 //! run as a test of the core, without a fuzzer (`hpkp-core/tests/fuzz_seeds.rs`); an input that
-//! once broke something becomes one of them.
+//! once caused a fault becomes a seed.
 //!
-//! The targets `import_*` and `header_text` are of the command's readers (`imports.rs`); `ci/fuzz-imports`
+//! The targets `import_*` and `header_text` fuzz the command's readers (`imports.rs`); `ci/fuzz-imports`
 //! builds and runs them, also without `cargo-fuzz`.
 
 #![forbid(unsafe_code)]

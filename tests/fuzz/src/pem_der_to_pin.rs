@@ -1,4 +1,4 @@
-//! Keys in files of any content.
+//! Fuzzes the reader of keys with files of any content.
 
 use hpkp_core::certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
 use hpkp_core::pem;

@@ -1,4 +1,4 @@
-//! Bodies of violation reports.
+//! Fuzzes the reader of violation reports.
 
 use hpkp_core::ua::report::Report;
 use hpkp_core::ua::report_reader::{Certificate, Examined, MAX_BODY, ReadReport};
