@@ -395,6 +395,36 @@ fn pins_recorded_while_the_server_runs_refuse_a_given_certificate() {
     site.nginx.stop();
 }
 
+/// One worker has accepted another certificate meanwhile, and the other worker has not seen that one.
+#[test]
+fn a_worker_reads_new_records_before_it_goes_back_to_a_certificate() {
+    let mut site = Site::new();
+    site.nginx.expect_in_log(&[SERVED]);
+    site.http = "hpkp_published_pins records writer=web-1;\n".to_owned();
+    site.server = "add_header X-Worker $pid; return 200 x;".to_owned();
+    site.configure();
+    site.nginx.start();
+    let worker = |name: &str| {
+        let pin = format!("sha256//{}", site.pin(name));
+        let curl = Curl::new(&site.nginx.path("ca.pem")).with(&["--pinnedpubkey", &pin]);
+        let response = curl.try_get(&site.url());
+        response
+            .unwrap_or_else(|| panic!("does not present {name}: {}", site.nginx.log()))
+            .all("x-worker")[0]
+            .to_owned()
+    };
+    let first = worker("one");
+    let second =
+        (0..100).map(|_| worker("one")).find(|worker| *worker != first).expect("another worker");
+    site.give("two");
+    let accepted = worker("two");
+    held_on_port(&site.nginx.path("records/app.jsonl"), "localhost", site.port, &site.pin("two"));
+    site.give("one");
+    let other = if accepted == first { second } else { first };
+    assert!((0..100).any(|_| worker("two") == other), "the other worker did not answer");
+    site.nginx.stop();
+}
+
 #[test]
 fn a_compromised_certificate_is_not_presented_any_more() {
     let mut site = Site::started();

@@ -83,16 +83,18 @@ impl Guard {
         let asked = self.judge.asked(host, name, pair.as_deref());
         let fault = match unread.or_else(|| unusable(pair.as_deref()?, now)) {
             Some(why) => Fault::Unusable(why),
-            None => match self.locks_out((host, &asked), pair.as_deref(), now, &mut chosen) {
-                Some(judged) => Fault::LocksOut(judged),
-                None => {
-                    if let Some(pair) = &pair {
-                        self.accept((host, &asked), pair, now, store, &mut chosen);
+            None => {
+                match self.locks_out((host, &asked), pair.as_deref(), (now, store), &mut chosen) {
+                    Some(judged) => Fault::LocksOut(judged),
+                    None => {
+                        if let Some(pair) = &pair {
+                            self.accept((host, &asked), pair, now, store, &mut chosen);
+                        }
+                        chosen.pair = pair;
+                        return chosen;
                     }
-                    chosen.pair = pair;
-                    return chosen;
                 }
-            },
+            }
         };
         // A certificate that cannot be loaded is left to nginx, which reports why.
         let loads = pair.as_ref().is_some_and(|pair| pair.chain.is_ok());
@@ -134,14 +136,16 @@ impl Guard {
         &mut self,
         (host, asked): (usize, &str),
         pair: Option<&Pair>,
-        now: i64,
+        (now, store): (i64, &dyn Store),
         chosen: &mut Chosen,
     ) -> Option<Rc<Judged>> {
         let pair = pair?;
         let mut judged = self.judge.judge(host, asked, pair, now);
-        let noted = self.noted.get(&(host, Box::from(asked)));
-        // The certificate is about to become the last good one, so the newest records must be read first.
-        if judged.alarms.is_empty() && noted.is_none_or(|(id, _)| *id != pair.id) {
+        let is_noted =
+            self.noted.get(&(host, Box::from(asked))) == Some(&(pair.id, store.generation()));
+        // The certificate is about to become the last good one, so the newest records must be read first. If the store
+        // has changed, another worker may have accepted another certificate meanwhile.
+        if judged.alarms.is_empty() && !is_noted {
             self.refresh(host, now, true, chosen);
             judged = self.judge.judge(host, asked, pair, now);
         }
