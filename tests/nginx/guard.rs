@@ -70,6 +70,17 @@ impl Site {
         site
     }
 
+    /// Started, without a policy and a directory for kept certificates: only apps hold pins.
+    fn of_apps(server: &str) -> Self {
+        let mut site = Self::new();
+        site.nginx.expect_in_log(&[SERVED]);
+        site.http = "hpkp_published_pins records writer=web-1;\n".to_owned();
+        site.server = server.to_owned();
+        site.configure();
+        site.nginx.start();
+        site
+    }
+
     /// Without a directory for kept certificates.
     fn in_memory() -> Self {
         let mut site = Self::new();
@@ -376,12 +387,7 @@ fn an_unusable_given_certificate_is_not_presented() {
 /// A pin of an app is recorded while the server runs.
 #[test]
 fn pins_recorded_while_the_server_runs_refuse_a_given_certificate() {
-    let mut site = Site::new();
-    site.nginx.expect_in_log(&[SERVED]);
-    site.http = "hpkp_published_pins records writer=web-1;\n".to_owned();
-    site.server = "return 200 x;".to_owned();
-    site.configure();
-    site.nginx.start();
+    let mut site = Site::of_apps("return 200 x;");
     site.presents("one");
     // No client holds pins, so any given certificate is presented.
     site.give("two");
@@ -398,12 +404,7 @@ fn pins_recorded_while_the_server_runs_refuse_a_given_certificate() {
 /// One worker has accepted another certificate meanwhile, and the other worker has not seen that one.
 #[test]
 fn a_worker_reads_new_records_before_it_goes_back_to_a_certificate() {
-    let mut site = Site::new();
-    site.nginx.expect_in_log(&[SERVED]);
-    site.http = "hpkp_published_pins records writer=web-1;\n".to_owned();
-    site.server = "add_header X-Worker $pid; return 200 x;".to_owned();
-    site.configure();
-    site.nginx.start();
+    let mut site = Site::of_apps("add_header X-Worker $pid; return 200 x;");
     let worker = |name: &str| {
         let pin = format!("sha256//{}", site.pin(name));
         let curl = Curl::new(&site.nginx.path("ca.pem")).with(&["--pinnedpubkey", &pin]);
