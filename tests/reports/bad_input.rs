@@ -103,7 +103,7 @@ fn a_slow_client_is_disconnected() {
 }
 
 #[test]
-fn preflight_methods_and_paths() {
+fn preflight_is_answered_and_other_methods_and_paths_are_refused() {
     let collector = Collector::start(&[HOST], "", "");
     let fields = [
         ("origin", "https://www.example.com"),

@@ -276,7 +276,7 @@ fn a_password_file_that_others_may_read_is_not_used() {
 
 /// The check would not see records whose copy cannot be written, so no command is run.
 #[test]
-fn nothing_is_changed_without_the_copies() {
+fn no_command_runs_without_the_copies() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 2);
     fleet[1].sync().fine();
@@ -418,7 +418,7 @@ fn a_repository_that_refuses_a_push_is_reported() {
 
 /// A persistent connection of ssh does not keep a pass waiting.
 #[test]
-fn a_shared_connection_of_ssh_is_not_waited_for() {
+fn a_persistent_ssh_connection_does_not_delay_a_pass() {
     let engine = git::Ssh::start();
     let mut fleet = Machine::fleet(&engine, 1);
     let socket = fleet[0].at.path().join("mux").display().to_string();

@@ -101,7 +101,7 @@ impl Drop for S3 {
 /// A bucket that was restored, and has as many segments as before by now, is read anew.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
-fn as_many_segments_as_before_are_not_the_same_segments() {
+fn a_restored_bucket_with_as_many_segments_is_read_anew() {
     let mut engine = S3::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet[0].sync().fine();
