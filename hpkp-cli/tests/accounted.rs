@@ -1,5 +1,5 @@
-//! Whatever surrounds it, a pin that is put into an input is in the answer: recorded, or named by its line
-//! in a note, or the input is refused.
+//! A pin that is inserted into any input must not get lost: the reader records it, names its line in a note, or
+//! refuses the input.
 
 use clap::ValueEnum as _;
 use hpkp_cli::import::Certificates;
@@ -103,7 +103,7 @@ const PIECES: &[&str] = &[
     "host:",
 ];
 
-/// What stands around a pin that is put in.
+/// The text before and after an inserted pin.
 const AROUND: &[(&str, &str)] = &[
     (" ", " "),
     ("\n", "\n"),
@@ -202,7 +202,7 @@ fn written(pin: Pin, how: Written, (before, behind): (&str, &str)) -> String {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
     #[test]
-    fn a_pin_that_is_put_in_is_in_the_answer(
+    fn an_inserted_pin_is_recorded_or_reported(
         pieces in prop::collection::vec(select(PIECES), 0..8),
         place in any::<prop::sample::Index>(),
         bytes in prop::array::uniform32(any::<u8>()),
@@ -245,7 +245,7 @@ proptest! {
     }
 }
 
-/// Hosts and their pins as a text of each format has them.
+/// A text of this format with hosts and their pins.
 fn whole(format: Format, hosts: &[(String, Vec<Pin>)]) -> String {
     let entry = |host: &str, pins: &[Pin]| -> String {
         let each = |before: &str, behind: &str| -> String {

@@ -1,4 +1,4 @@
-//! What is exported is what an import reads; what a format has no place for is refused.
+//! An import reads the same pins that were exported; pins that a format cannot express are refused.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -103,7 +103,7 @@ fn items() -> impl Strategy<Value = Item> {
     })
 }
 
-/// Whether a format has a place for all there is to say of one set.
+/// Whether a format can express everything about one set.
 fn is_expressible(format: Format, item: &Item) -> bool {
     let Item { set, max_age, .. } = item;
     let below = set.include_subdomains || set.matching == Matching::AnyDepth;
@@ -162,7 +162,7 @@ fn reader(format: Format) -> Option<Of> {
     })
 }
 
-/// The records of a zone, each with the name at which it is.
+/// The records of a zone, each with its owner name.
 fn records(text: &str) -> Vec<String> {
     let read = Of::Tlsa.read(text.as_bytes(), &Certificates::default()).unwrap();
     assert_eq!(read.notes, [], "{text}");
@@ -177,7 +177,7 @@ fn records(text: &str) -> Vec<String> {
     all
 }
 
-/// The records that say what pins do.
+/// The TLSA records that are equivalent to these pins.
 fn as_records(items: &[Item]) -> Vec<String> {
     let of = |Item { set, .. }: &Item| -> Vec<String> {
         let usage = match set.scope {
@@ -194,7 +194,7 @@ fn as_records(items: &[Item]) -> Vec<String> {
     all
 }
 
-/// The sets of a text, as they can be compared.
+/// The sets of a text, in a form that can be compared.
 fn read(format: Format, text: &str) -> Vec<String> {
     if format == Format::Tlsa {
         assert_eq!(Of::of(text.as_bytes()), Some(Of::Tlsa), "{text}");
@@ -242,7 +242,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn one_set_is_written_or_refused(item in items()) {
+    fn a_set_is_exported_if_the_format_can_express_it(item in items()) {
         for format in FORMATS {
             let text = export::write(format, std::slice::from_ref(&item));
             prop_assert_eq!(
@@ -256,20 +256,20 @@ proptest! {
     }
 
     #[test]
-    fn an_import_reads_what_was_exported(items in prop::collection::vec(items(), 1..5)) {
+    fn an_import_reads_the_exported_sets(items in prop::collection::vec(items(), 1..5)) {
         for format in FORMATS {
             let text = export::write(format, &items);
             if let Ok(text) = text {
                 prop_assert_eq!(read(format, &text), written(format, &items), "{} {}", format, text);
             } else {
-                // All there is to say has a place in this one.
+                // JSON can express everything.
                 prop_assert!(format != Format::Json, "{:?}", text);
             }
         }
     }
 }
 
-/// The names, times to live and records of a zone, whatever a zone may have.
+/// Zones with any names, times to live and records.
 fn zones() -> impl Strategy<Value = String> {
     let names = [
         "_443._tcp.example.com",
@@ -295,7 +295,7 @@ fn zones() -> impl Strategy<Value = String> {
     let records = prop::collection::vec(prop_oneof![record, pin], 1..4);
     let owner = (select(names.to_vec()), option::of(1_u32..9_999_999), records);
     prop::collection::vec(owner, 1..6).prop_map(|owners| {
-        // A record without a time to live has that of the one in front of it.
+        // A record without a time to live has that of the record before it.
         let mut lines: Vec<(bool, String)> = Vec::new();
         for (name, ttl, records) in owners {
             let stated = ttl.map_or_else(String::new, |ttl| format!("{ttl} "));
@@ -309,7 +309,7 @@ fn zones() -> impl Strategy<Value = String> {
     })
 }
 
-/// What a text says, without where it says it.
+/// The sets of a text, sorted and without their lines.
 fn outcome(format: Of, text: &str) -> Option<Vec<String>> {
     let read = format.read(text.as_bytes(), &Certificates::default()).ok()?;
     let set = |(at, set): (usize, &PinSet)| {
@@ -327,7 +327,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whole_sets_of_records_are_the_same_again(zone in zones()) {
+    fn sets_of_tlsa_records_are_unchanged_by_export_and_import(zone in zones()) {
         let Ok(read) = Of::Tlsa.read(zone.as_bytes(), &Certificates::default()) else {
             return Ok(());
         };
@@ -344,7 +344,7 @@ proptest! {
             prop_assert!(text.is_ok(), "{} {:?}\n{}", format, text, zone);
             prop_assert_eq!(outcome(of, &text.unwrap()), outcome(Of::Tlsa, &zone), "{}", zone);
         }
-        // Formats of pins have those alone that are pins in another form.
+        // Formats for pins can express only records that are equivalent to pins.
         let is_pins = |item: &Item| item.tlsa.as_ref().is_some_and(|set| set.scope().is_some());
         if !items.iter().all(is_pins) {
             for format in FORMATS.into_iter().filter(|one| !matches!(one, Format::Tlsa | Format::Json)) {
@@ -355,7 +355,7 @@ proptest! {
 }
 
 #[test]
-fn sets_that_must_both_be_met_are_not_made_one() {
+fn sets_that_must_both_be_satisfied_are_not_merged() {
     let item = |host: &str, scope, client, group, number: u8| Item {
         set: PinSet {
             host: name(host),
@@ -388,7 +388,7 @@ fn sets_that_must_both_be_met_are_not_made_one() {
 }
 
 #[test]
-fn a_configuration_with_exempt_hosts_is_the_same_again() {
+fn exempt_hosts_are_unchanged_by_export_and_import() {
     let pins: Vec<Pin> = [1, 2].map(|n| Pin::from_bytes(openssl::sha::sha256(&[n]))).into();
     let item = |host: &str, include_subdomains, except: &[(&str, bool)]| Item {
         set: PinSet {
@@ -421,7 +421,7 @@ fn a_configuration_with_exempt_hosts_is_the_same_again() {
         let text = export::write(format, &items).unwrap();
         assert_eq!(read(format, &text), written(format, &items), "{text}");
     }
-    // Alone, the nearer entry hides what the other configuration demands.
+    // In one file, the entry for the subdomain would hide the pins of the other configuration.
     let apart = [item("example.com", true, &[]), item("a.example.com", false, &[])];
     for format in [Format::Android, Format::Trustkit] {
         assert_eq!(export::write(format, &apart).unwrap_err().name, "example.com");

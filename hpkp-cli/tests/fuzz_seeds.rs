@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets for imports, through the very function that a fuzzer calls.
+//! Runs the seeds of the fuzz targets for imports through the function that a fuzzer calls.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -18,7 +18,7 @@ fn imports() {
         let mut found = 0;
         for seed in std::fs::read_dir(&seeds).unwrap() {
             let data = std::fs::read(seed.unwrap().path()).unwrap();
-            // Each at several places.
+            // The pin is inserted at several places, with each text around it.
             for high in 0..4 {
                 for around in 0..16 {
                     let mut data = data.clone();

@@ -1,21 +1,21 @@
-//! Inputs in the shapes that public code has: each pin is recorded as its clients hold it, or named.
+//! Inputs like those in public code: each pin is recorded as its clients hold it, or reported.
 //!
-//! The files in `shapes/` have one input behind the other, with what is right in front of each:
+//! The files in `shapes/` contain inputs, each after its expected result:
 //! ```text
 //! ===== NAME
 //! right: recorded              exit 0, these sets and no others; or "error": exit 1
 //!   set HOST SCOPE[:PORT] [below] [until=TIME] N...
-//!   note LINE[|LINE]           what is printed names one of these lines
-//!   line LINE[|LINE]           the same of an error
-//!   says WORD                  what is printed has it in it, whatever its case
-//!   not WORD                   nothing that is printed has it in it
-//! or: ...                      what is right as well
+//!   note LINE[|LINE]           the output names one of these lines
+//!   line LINE[|LINE]           the same for an error
+//!   says WORD                  the output contains this word, in upper or lower case
+//!   not WORD                   the output does not contain this word
+//! or: ...                      another result that is right
 //! -----
 //! the input
 //! ```
 //! `@1@` stands for a pin in base64, `@1x@` for its hexadecimal digits, `@1c@` for those with colons, `@1j@` for the pin
 //! with JSON's escapes, `@1s@` for a pin of SHA-1. `right: header MAX-AGE [below] N...` is for `add --header`;
-//! such inputs are imported as well, which must not end well without the pins.
+//! such inputs are given to `import` too, which must refuse them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -26,7 +26,7 @@ use std::process::Command;
 use hpkp_core::pin::Pin;
 use serde_json::Value;
 
-/// What is right.
+/// An expected result.
 #[derive(Clone, Debug, Default)]
 struct Right {
     recorded: bool,
@@ -127,7 +127,7 @@ fn rights<'a>(head: impl Iterator<Item = &'a str>) -> (Vec<Right>, Option<Right>
     (rights.into_iter().map(|(_, r)| r).collect(), import.into_iter().map(|(_, r)| r).next())
 }
 
-/// A set as the files have it, with its pins in their order.
+/// A set in the notation of the files, with its pins sorted.
 fn written(set: &Value) -> String {
     let number = |text: &str| {
         let of = (1..10_u8).find(|number| format!("sha256/{}", pin(*number)) == text);
@@ -170,7 +170,7 @@ fn run(directory: &Path, arguments: &[&str], key: &str) -> Answer {
     let sets: Vec<Value> = json[key].as_array().cloned().unwrap_or_default();
     let mut all: Vec<String> = sets.iter().map(written).collect();
     all.sort();
-    // Two configurations may have the same.
+    // Two configurations may have the same set.
     all.dedup();
     let pins = sets.iter().flat_map(|set| set["pins"].as_array().unwrap().clone());
     let pins = pins.map(|pin| pin.as_str().unwrap().to_owned()).collect();
@@ -178,7 +178,7 @@ fn run(directory: &Path, arguments: &[&str], key: &str) -> Answer {
     Answer { code: output.status.code().unwrap(), sets: all, pins, outcome, out }
 }
 
-/// The lines of the input that are named.
+/// The numbers of the lines that the output names.
 fn named(outcome: &str) -> Vec<usize> {
     let mut lines = Vec::new();
     for part in outcome.split("line ").skip(1) {
@@ -213,12 +213,12 @@ fn is_accounted(answer: &Answer, text: &str, pins: &[Pin]) -> bool {
 }
 
 #[test]
-fn inputs_as_public_code_has_them() {
+fn pins_in_inputs_like_public_code_are_recorded_or_reported() {
     let directory = tempfile::tempdir().unwrap();
     let records = directory.path().join("records");
     assert!(run(&records, &["init"], "").code == 0);
     let mut wrong = Vec::new();
-    // Of each kind: tried, recorded, refused, wrong.
+    // For each kind, how many inputs were tried, recorded, refused and wrong.
     let mut counts: BTreeMap<String, [usize; 4]> = BTreeMap::new();
     let all = shapes();
     for Shape { kind, name, rights, import, text } in &all {
@@ -247,7 +247,7 @@ fn inputs_as_public_code_has_them() {
             right &= answer.code == 1;
             right &= import.as_ref().is_none_or(|import| is_right(&answer, import));
             outcome += &format!("import {}: {}", answer.code, answer.outcome);
-            // The same again would be known.
+            // If the next input has the same header, `add` must not know it yet.
             std::fs::remove_dir_all(&records).unwrap();
             assert!(run(&records, &["init"], "").code == 0);
         }

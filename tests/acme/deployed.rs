@@ -114,7 +114,7 @@ impl Deployed {
 
     /// Records that an app pins the key that is served now, and copies its pair to `good.pem` and `good.key`.
     #[track_caller]
-    pub fn pin_what_is_served(&self) {
+    pub fn pin_served_key(&self) {
         for end in ["pem", "key"] {
             let from = self.path(&format!("tls/{HOST}/site.{end}"));
             fs::copy(from, self.path(&format!("good.{end}"))).expect("a copy");

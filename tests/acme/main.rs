@@ -70,7 +70,7 @@ fn certbot() {
             .args(["-c", &hook("certbot-deploy")]);
         fine(&deployed, first);
     }
-    deployed.pin_what_is_served();
+    deployed.pin_served_key();
 
     assert_eq!(deployed.doctor("C"), ["certbot", "new", "no"]);
 
@@ -149,7 +149,7 @@ fn acme_sh() {
     let of = acme_sh.home.join(format!("{HOST}_ecc"));
     let hook = format!("{} {} {HOST}", hook("deploy"), of.display());
     acme_sh.done(&["--install-cert", "--ecc", "--reloadcmd", &hook]);
-    deployed.pin_what_is_served();
+    deployed.pin_served_key();
     let renew = ["--renew", "--ecc", "--force"];
     let before = deployed.certificate();
     acme_sh.done(&renew);
@@ -218,7 +218,7 @@ fn lego() {
     };
     let hook = hook("lego-hook");
     fine(&deployed, lego(&["run", "--run-hook", &hook]));
-    deployed.pin_what_is_served();
+    deployed.pin_served_key();
 
     assert_eq!(deployed.doctor("P"), ["lego", "unknown", "unknown"]);
 
@@ -299,7 +299,7 @@ fn dehydrated_is_stopped_before_it_makes_a_key() {
     dehydrated.set("PRIVATE_KEY_RENEW=no");
     deployed.set("dehydrated_keeps_key", "yes");
     dehydrated.first();
-    deployed.pin_what_is_served();
+    deployed.pin_served_key();
     let before = deployed.certificate();
     assert_eq!(dehydrated.run(&["-c", "-x"]), Some(0), "{}", deployed.log());
     deployed.clients_can_connect();
@@ -340,7 +340,7 @@ fn dehydrated_keeps_its_waiting_key() {
     let dehydrated = Dehydrated(&deployed);
     dehydrated.set("PRIVATE_KEY_ROLLOVER=yes");
     dehydrated.first();
-    deployed.pin_what_is_served();
+    deployed.pin_served_key();
     let keys = dehydrated.keys();
     let waiting = keys[1].clone().expect("a waiting key");
     // `hpkp key next` takes the waiting key as the next key of the host.
@@ -393,7 +393,7 @@ fn uacme() {
     fine(&deployed, uacme("new"));
     fine(&deployed, uacme(&format!("issue {HOST}")));
     assert_eq!(deploy(), Some(0), "{}", deployed.log());
-    deployed.pin_what_is_served();
+    deployed.pin_served_key();
     assert_eq!(deployed.doctor("U"), ["uacme", "kept", "yes"]);
     // uacme names its copies of old files by the second, so renewals must not be in the same second.
     let renew = || {

@@ -266,7 +266,7 @@ fn server_blocks_of_nginx() {
 }
 
 #[test]
-fn files_that_nginx_includes() {
+fn included_files_of_nginx_are_read_and_loops_end() {
     let (directory, pki) = site();
     let at = directory.path();
     fs::create_dir(at.join("sites")).expect("a directory");
@@ -320,7 +320,7 @@ fn a_configuration_dumped_by_nginx_is_checked() {
 }
 
 #[test]
-fn servers_of_stream_and_mail() {
+fn stream_and_mail_servers_must_satisfy_published_pins() {
     let (directory, pki) = site();
     let at = directory.path();
     held(at, &pki, &["853", "993"]);
@@ -427,7 +427,7 @@ fn files_and_macros_of_httpd() {
 
 /// Sections behind conditions on httpd's version and directives are read where httpd reads them.
 #[test]
-fn conditions_of_httpd() {
+fn conditions_of_httpd_are_evaluated_as_httpd_does() {
     let (directory, pki) = site();
     let at = directory.path();
     for (condition, is_met) in [
@@ -457,7 +457,7 @@ fn conditions_of_httpd() {
     }
     httpd(&pki, "live.pem", "<IfVersion >= 2.4.99>\n</IfVersion>\n");
     is(at, &["--config", "httpd.conf"], 0, &["unknown-directive"]);
-    // As httpd reads them: what is behind the bracket, and sections in one that is ignored.
+    // httpd ignores text after the bracket, and still requires that sections inside an ignored one are closed.
     for (text, code) in [
         ("<IfDefine NO> # no\n<Directory /> # all\n</Directory>\n</IfDefine>\n", 0),
         ("<IfDefine NO>\n</IfModule>\n</IfDefine>\n", 1),
@@ -511,7 +511,7 @@ fn held(at: &Path, pki: &Pki, ports: &[&str]) {
 }
 
 #[test]
-fn other_servers_against_published_pins() {
+fn other_servers_must_satisfy_published_pins() {
     let (directory, pki) = site();
     let at = directory.path();
     held(at, &pki, &["443", "8443", "993", "25"]);
@@ -570,7 +570,7 @@ fn other_servers_against_published_pins() {
 
 /// Pins without a port bind HTTP clients on every port, so only listeners that speak HTTP must satisfy them.
 #[test]
-fn pins_without_a_port_and_other_servers() {
+fn pins_without_a_port_affect_http_listeners_of_other_servers() {
     let (directory, pki) = site();
     let at = directory.path();
     pki.records("records");
@@ -599,7 +599,7 @@ fn pins_without_a_port_and_other_servers() {
 
 /// Listeners on other ports than the usual ones.
 #[test]
-fn ports_of_mail_servers() {
+fn ports_of_mail_servers_are_read_from_their_configuration() {
     let (directory, pki) = site();
     let at = directory.path();
     held(at, &pki, &["28993", "2525"]);
@@ -681,7 +681,7 @@ fn other_servers_are_recorded() {
 }
 
 #[test]
-fn one_of_several_certificates_is_replaced() {
+fn cert_replaces_only_the_certificate_of_the_same_kind() {
     let (directory, pki) = site();
     let at = directory.path();
     pki.key("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]);

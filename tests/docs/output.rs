@@ -14,7 +14,7 @@ pub struct Ran {
     pub status: i32,
 }
 
-/// The ids of a document, and those that stand for them in this run.
+/// The ids of a document, and the ids of this run that correspond to them.
 #[derive(Default)]
 pub struct Ids {
     to_run: BTreeMap<String, String>,

@@ -25,7 +25,7 @@ fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A program that writes down its arguments and what it reads.
+/// A program that records its arguments and its input.
 fn script(dir: &std::path::Path) -> String {
     let path = dir.join("alarm");
     let out = dir.join("alarms.jsonl");
@@ -51,13 +51,13 @@ fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
     assert_eq!((&alarm["v"], &alarm["host"]), (&1.into(), &HOST.into()));
     assert_eq!(alarm["finding"], "report-unknown-key");
     assert!(alarm["page"].as_str().unwrap().contains("/group/"));
-    // No shell has seen the arguments.
+    // No shell has interpreted the arguments.
     let arguments = std::fs::read_to_string(collector.path("alarms.jsonl.args")).unwrap();
     assert_eq!(arguments, "$(id)\n; x\n");
     for n in 2..10 {
         assert_eq!(collector.post(small(HOST, n)), 204);
     }
-    // Half of the limit is left to what is urgent.
+    // Half of the limit is reserved for urgent findings.
     wait_for(|| (read().len() == 3).then_some(()));
     wait_for(|| collector.log().contains("more alarms than per_hour").then_some(()));
     thread::sleep(Duration::from_millis(300));
@@ -68,7 +68,7 @@ fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
 fn a_webhook_gets_json() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut bytes = Vec::new();
@@ -78,12 +78,12 @@ fn a_webhook_gets_json() {
             bytes.extend_from_slice(&buffer[..count]);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-        tell.send(String::from_utf8(bytes).unwrap()).unwrap();
+        sender.send(String::from_utf8(bytes).unwrap()).unwrap();
     });
     let alarms = format!("[alarms.webhook]\nurl = \"http://127.0.0.1:{port}/hook\"\n");
     let collector = Collector::start(&[HOST], "", &alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);
-    let request = told.recv_timeout(Duration::from_secs(30)).unwrap();
+    let request = receiver.recv_timeout(Duration::from_secs(30)).unwrap();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /hook HTTP/1.1"), "{head}");
     let body: Value = serde_json::from_str(body).unwrap();
@@ -91,7 +91,7 @@ fn a_webhook_gets_json() {
 }
 
 #[test]
-fn a_redirection_is_no_alarm_sent() {
+fn a_redirected_webhook_is_a_failed_alarm() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -129,7 +129,7 @@ fn a_webhook_with_tls_is_verified_and_tried_again() {
     let answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";
     wait_for(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
     let alarms = format!("[alarms.webhook]\nurl = \"https://localhost:{port}/hook\"\n");
-    // Whom this machine does not trust gets nothing.
+    // A server whose CA this machine does not trust gets no alarm.
     let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);
     wait_for(|| collector.log().contains("cannot send the alarm by webhook").then_some(()));
@@ -148,8 +148,8 @@ fn a_webhook_with_tls_is_verified_and_tried_again() {
     assert!(heard.starts_with("POST /hook HTTP/1.1"), "{heard}");
 }
 
-/// Debian's aiosmtpd, which puts each letter into a directory, with the recipients as a field. It is no mail transport
-/// agent of the system: two of these exclude each other.
+/// Debian's aiosmtpd, which puts each message into a directory, with its recipients in a header field. Its package does
+/// not conflict with the mail transport agent of the system, as another one would.
 struct MailServer(std::process::Child);
 
 impl MailServer {
@@ -206,7 +206,7 @@ fn a_failed_delivery_is_reported_and_stops_no_other() {
     assert_eq!(collector.post(small(HOST, 2)), 204);
 }
 
-/// Lets what waits be due now, as a clock would.
+/// Makes waiting alarms due now, as if their time had come.
 fn make_due(collector: &Collector) {
     let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
     database.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -281,7 +281,7 @@ fn a_clock_that_was_ahead_holds_no_alarm_back() {
     assert_eq!(collector.post(small(HOST, 2)), 204);
     wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 1).then_some(()));
     collector.stop();
-    // As a clock would have noted it that was ten days ahead.
+    // As if the clock had been ten days ahead.
     let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
     let sql = "UPDATE report_alarms SET due = due + 864000, sent = sent + 864000";
     database.execute(sql, []).unwrap();

@@ -1,4 +1,4 @@
-//! Bodies and requests that nobody should send.
+//! Invalid and hostile requests.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -33,13 +33,13 @@ fn bodies_are_limited_before_and_after_gzip() {
     let bomb = gzip(&vec![b' '; 10 << 20]);
     assert!(bomb.len() < 64 << 10, "refused by what is in it");
     assert_eq!(collector.post_with(&bomb, &[type_json, is_gzip]).status, 413);
-    // It is unpacked once.
+    // A body is decompressed only once.
     let twice = gzip(&gzip(&vec![b' '; 50 << 20]));
     assert_eq!(collector.post_with(&twice, &[type_json, is_gzip]).status, 400);
     assert_eq!(collector.post_with(&packed[..20], &[type_json, is_gzip]).status, 400);
     assert_eq!(collector.post_with(&packed, &[type_json, ("content-encoding", "br")]).status, 415);
     assert_eq!(collector.post_with("x", &[("content-type", "image/png")]).status, 415);
-    // A gigabyte that is only announced, and one that comes without being announced.
+    // A gigabyte that is only announced, and a body of unknown length that is too long.
     let huge = format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 30);
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
     stream.write_all(huge.as_bytes()).unwrap();
@@ -62,7 +62,7 @@ fn bodies_are_limited_before_and_after_gzip() {
 }
 
 #[test]
-fn nesting_duplicates_and_texts_that_are_no_report() {
+fn bodies_that_are_no_report_are_refused() {
     let collector = Collector::start(&[HOST], "", "");
     let deep = "[".repeat(100_000);
     for body in [
@@ -81,19 +81,19 @@ fn nesting_duplicates_and_texts_that_are_no_report() {
         let status = collector.post(&body);
         assert_eq!(status, 400, "{}", body.chars().take(40).collect::<String>());
     }
-    // As for a host on the list: strangers do not learn which those are.
+    // The status is that for a host on the list, so that strangers do not learn the list.
     assert_eq!(collector.post(small("www.example.org", 1)), 204);
     assert_eq!(collector.total(), 0);
 }
 
 #[test]
-fn a_slow_client_is_let_go() {
+fn a_slow_client_is_disconnected() {
     let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
     let begin = Instant::now();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
     stream.write_all(b"POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
     assert_eq!(read_answer(&mut stream).unwrap().status, 408);
-    // One that never ends its header gets no answer, or 408.
+    // A client that never ends its header gets no response, or 408.
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
     stream.write_all(b"POST /r/ HTTP/1.1\r\nhost: x\r\n").unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -103,7 +103,7 @@ fn a_slow_client_is_let_go() {
 }
 
 #[test]
-fn preflight_methods_and_paths() {
+fn preflight_is_answered_and_other_methods_and_paths_are_refused() {
     let collector = Collector::start(&[HOST], "", "");
     let fields = [
         ("origin", "https://www.example.com"),
@@ -120,7 +120,7 @@ fn preflight_methods_and_paths() {
         let status = request(collector.port, "POST", path, &[], small(HOST, 1).as_bytes());
         assert_eq!(status.unwrap().status, 204, "{path}");
     }
-    // Nothing for strangers, and no page on this address.
+    // This address has no pages, and its errors have no text for strangers.
     assert_eq!(request(collector.port, "GET", "/r/", &[], b"").unwrap().status, 405);
     for path in ["/", "/metrics", "/host/www.example.com"] {
         let answer = request(collector.port, "GET", path, &[], b"").unwrap();
@@ -133,13 +133,13 @@ fn preflight_methods_and_paths() {
         head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect()
     };
     assert_eq!(fields(&other.head), fields(&listed.head));
-    // The operator learns of it.
+    // A metric and the log tell the operator of the refused report.
     assert_eq!(collector.metric("hpkp_reports_refused_total{reason=\"host\"}"), 1);
     assert!(collector.log().contains("not in hosts: x.example"), "{}", collector.log());
 }
 
 #[test]
-fn dates_of_1970_and_2100_addresses_and_names() {
+fn odd_dates_addresses_and_unicode_names_are_accepted() {
     let hosts = [HOST, "2001:db8::1", "192.0.2.1", "xn--bcher-kva.example"];
     let collector = Collector::start(&hosts, "", "");
     for date in ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z", "0000-01-01T00:00:00Z"] {
@@ -149,7 +149,7 @@ fn dates_of_1970_and_2100_addresses_and_names() {
     for host in ["2001:db8::1", "192.0.2.1", "xn--bcher-kva.example"] {
         assert_eq!(collector.post(report(host, &now(), &[])), 204, "{host}");
     }
-    // The day of a group is that on which it came in.
+    // The day of a group is that on which its reports arrived.
     let today = now();
     for group in collector.groups() {
         assert_eq!(group["day"].as_str().unwrap(), today.split('T').next().unwrap(), "{group}");
@@ -163,7 +163,7 @@ fn a_flood_neither_fills_the_disk_nor_starves_other_hosts() {
     let limits = "[limits]\nclient_per_minute = 1000000\nhost_per_second = 50\ntotal_per_second = 80\n\
                   groups_per_day = 5\n";
     let collector = Collector::start(&[HOST, "other.example.com"], "", limits);
-    // Unknown hosts use nothing up.
+    // Reports for unknown hosts do not use up the limits of others.
     for n in 0..200 {
         let status = collector.post(small("stranger.example", n));
         assert!(matches!(status, 204 | 429), "{status}");
@@ -184,13 +184,13 @@ fn a_flood_neither_fills_the_disk_nor_starves_other_hosts() {
 }
 
 #[test]
-fn one_client_may_not_send_without_end() {
+fn one_client_may_send_only_up_to_its_limit() {
     let collector = Collector::start(&[HOST], "", "[limits]\nclient_per_minute = 5\n");
     let answers: Vec<_> = (0..7).map(|_| collector.post_with(small(HOST, 1), &[])).collect();
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [204, 204, 204, 204, 204, 429, 429]);
     assert_eq!(answers[6].field("retry-after"), Some("60"));
-    // The header is believed of trusted proxies alone.
+    // X-Forwarded-For counts only from trusted proxies.
     let forged = collector.post_with(small(HOST, 1), &[("x-forwarded-for", "192.0.2.7")]);
     assert_eq!(forged.status, 429);
     let top = "trusted_proxies = [\"127.0.0.1\"]\nkeep_addresses = true";
@@ -225,7 +225,7 @@ fn proxies_may_be_networks() {
     assert_eq!((&group["count"], &group["clients"]), (&4.into(), &1.into()));
     let page = collector.get(&format!("/group/{}", group["id"].as_str().unwrap())).body;
     assert!(page.contains("192.0.2.7") && !page.contains("203.0.113.9"), "{page}");
-    // A list that is wrong is told with its place, by the start and by the check.
+    // An invalid list is reported with its line, by `serve` and by `check`.
     let text = std::fs::read_to_string(collector.config()).unwrap();
     let wrong = text.replace("\"10.0.0.0/8\", ", "\n  \"10.0.0.0/40\",\n  ");
     assert_ne!(wrong, text);
@@ -290,9 +290,9 @@ fn an_error_of_a_file_names_the_key_and_its_line() {
         std::fs::write(&file, format!("{begin}{text}")).unwrap();
         let mut program = std::process::Command::new(crate::collector::PROGRAM);
         let output = hpkp_tests::output(program.args(["check", "--config"]).arg(&file));
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{text}: {told}");
-        assert!(told.contains(error), "{text}: {told}");
+        let printed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}: {printed}");
+        assert!(printed.contains(error), "{text}: {printed}");
     }
 }
 
@@ -311,7 +311,7 @@ fn duplicates_by_the_thousand_are_one_group() {
 }
 
 #[test]
-fn types_and_encodings_have_many_forms() {
+fn content_types_and_encodings_are_accepted_in_many_forms() {
     let collector = Collector::start(&[HOST], "", "");
     let body = small(HOST, 1);
     for (name, value, status) in [
@@ -325,7 +325,7 @@ fn types_and_encodings_have_many_forms() {
         ("content-type", "multipart/form-data", 415),
         ("content-encoding", "", 204),
         ("content-encoding", "Identity", 204),
-        // A proxy unpacked it and left the field.
+        // A proxy has decompressed the body and left the field.
         ("content-encoding", "gzip", 204),
         ("content-encoding", "gzip, gzip", 415),
         ("content-encoding", "zstd", 415),
@@ -376,26 +376,26 @@ fn a_browser_may_send_with_fields_of_its_own() {
 }
 
 #[test]
-fn a_connection_without_requests_is_let_go() {
+fn a_connection_without_requests_is_closed() {
     let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
     let body = small(HOST, 1);
     let whole =
         format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    // Nothing; what may become HTTP/2; HTTP/2 without a request; a request and then nothing.
+    // No byte; the first byte of HTTP/2; HTTP/2 without a request; one request and then nothing.
     let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
     for first in ["", "P", http2, &whole] {
         let begin = Instant::now();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
         stream.write_all(first.as_bytes()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-        // It ends by the other end.
+        // The collector closes the connection.
         let ended = std::io::copy(&mut stream, &mut std::io::sink());
         assert!(ended.is_ok(), "{first:?}: {ended:?} after {:?}", begin.elapsed());
     }
 }
 
 #[test]
-fn slow_bodies_keep_nothing_from_others() {
+fn slow_bodies_do_not_delay_other_clients() {
     let limits = "[limits]\nseconds = 20\nclient_connections = 1000\n";
     let collector = Collector::start(&[HOST], "", limits);
     let head = b"POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: 250000\r\n\r\n{";
@@ -414,7 +414,7 @@ fn slow_bodies_keep_nothing_from_others() {
 }
 
 #[test]
-fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
+fn a_batch_of_hundreds_is_accepted_beyond_the_limit() {
     let collector = Collector::start(&[HOST], "", "[limits]\nhost_per_second = 100\n");
     let item = format!("{{\"type\":\"pkp\",\"age\":1,\"body\":{}}}", small(HOST, 1));
     let other = "{\"type\":\"deprecation\",\"body\":{\"id\":1}}";
@@ -423,12 +423,12 @@ fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
     let kind = [("content-type", "application/reports+json")];
     assert_eq!(collector.post_with(&body, &kind).status, 204);
     assert_eq!(collector.total(), 300);
-    // What is of other kinds is counted, beside what is taken and alone.
+    // Reports of other kinds are counted, both in a batch with accepted ones and alone.
     assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 300);
     assert_eq!(collector.post_with(format!("[{other}]"), &kind).status, 400);
     assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 301);
     assert_eq!(collector.metric("hpkp_reports_refused_total{reason=\"other-kinds\"}"), 1);
-    // It took all of the limit.
+    // The batch has used up the limit.
     assert_eq!(collector.post_with(&body, &kind).status, 429);
 }
 

@@ -22,7 +22,7 @@ pub struct Collector {
     pub pages: u16,
 }
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -42,12 +42,12 @@ impl Answer {
 }
 
 impl Collector {
-    /// Starts one that takes reports for `hosts`, with `more` lines of configuration: first for the top, then tables.
+    /// Starts one that accepts reports for `hosts`, with `more` lines of configuration: first for the top, then tables.
     pub fn start(hosts: &[&str], top: &str, tables: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), hosts, top, tables)
     }
 
-    /// As [`Collector::start`], where files for it have been made already.
+    /// As [`Collector::start`], in a directory that already has files for it.
     pub fn start_in(dir: TempDir, hosts: &[&str], top: &str, tables: &str) -> Self {
         let (port, pages) = (free_port(), free_port());
         let mut text = String::new();
@@ -124,7 +124,7 @@ impl Collector {
         self.child.take().unwrap().wait().unwrap()
     }
 
-    /// Posts a report; the status.
+    /// Posts a report; returns the status.
     pub fn post(&self, body: impl AsRef<[u8]>) -> u16 {
         self.post_with(body, &[("content-type", "application/json")]).status
     }
@@ -133,7 +133,7 @@ impl Collector {
         request(self.port, "POST", "/r/", fields, body.as_ref()).unwrap()
     }
 
-    /// A page.
+    /// Gets a page.
     pub fn get(&self, path: &str) -> Answer {
         request(self.pages, "GET", path, &[], b"").unwrap()
     }
@@ -226,7 +226,7 @@ pub fn read_answer(stream: &mut impl std::io::Read) -> std::io::Result<Answer> {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            // Whoever refuses a body closes with it unread.
+            // A server that refuses a body closes the connection without reading it.
             Err(_) if !bytes.is_empty() => break,
             Err(error) => return Err(error),
         }

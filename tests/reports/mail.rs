@@ -1,4 +1,4 @@
-//! Reports that come by mail: the command as a mail server's delivery to a command runs it.
+//! Reports by mail: the command is run as a mail server runs it for a delivery to a command.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -60,7 +60,7 @@ fn import_to(to: &str, more: &[&str], input: &[u8]) -> Output {
     command.args(["import", "--to", to]).args(more).arg("-");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may end before it has read all.
+    // The command may end before it has read everything.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
@@ -73,12 +73,12 @@ fn ends(output: &Output, code: i32, part: &str) {
 }
 
 #[test]
-fn a_message_becomes_a_group() {
+fn reports_in_messages_and_files_are_counted_in_one_group() {
     let collector = Collector::start(&["example.com"], "", "");
     let report = tlsrpt("example.com");
     let mail = message(&gzip(report.as_bytes()));
     ends(&import(&collector, &[], &mail), 0, "");
-    // As a delivery to a command has it, and as it is kept in a file.
+    // With the first line of a delivery to a command, and as a file without carriage returns.
     let piped = [b"From tlsrpt@mail.sender.example Fri Nov 27 00:00:00 2026\n", &mail[..]].concat();
     ends(&import(&collector, &["--mta"], &piped), 0, "");
     let lines: Vec<u8> = mail.iter().copied().filter(|byte| *byte != b'\r').collect();
@@ -89,7 +89,7 @@ fn a_message_becomes_a_group() {
         hpkp_tests::output(Command::new(PROGRAM).args(["import", "--to", &to]).arg(file))
     };
     ends(&run(&file), 0, "");
-    // A report itself, packed or not.
+    // The report without a message, compressed and not.
     std::fs::write(&file, gzip(report.as_bytes())).unwrap();
     ends(&run(&file), 0, "");
     ends(&import(&collector, &[], report.as_bytes()), 0, "");
@@ -100,7 +100,7 @@ fn a_message_becomes_a_group() {
         (&"report-smtp-mta-sts".into(), &35.into())
     );
     assert_eq!(groups[0]["detail"], "certificate-expired, mx.example.com");
-    // For others nothing is stored, and the answer is the same.
+    // Reports for other hosts are not stored, and the command ends in the same way.
     let other = message(&gzip(tlsrpt("stranger.example").as_bytes()));
     ends(&import(&collector, &[], &other), 0, "");
     assert_eq!(collector.groups().len(), 1);
@@ -108,7 +108,7 @@ fn a_message_becomes_a_group() {
 }
 
 #[test]
-fn what_is_no_report_bounces_to_nobody() {
+fn a_message_without_a_report_is_not_bounced() {
     let collector = Collector::start(&["example.com"], "", "[limits]\nbody = \"64k\"\n");
     let bomb = gzip(&vec![b' '; 20 << 20]);
     let plain = b"From: a@example.net\r\nSubject: hello\r\n\r\nhello\r\n".to_vec();
@@ -130,7 +130,7 @@ fn what_is_no_report_bounces_to_nobody() {
 }
 
 #[test]
-fn what_cannot_be_taken_now_is_tried_again() {
+fn a_report_that_cannot_be_accepted_now_exits_with_75() {
     let limits = "[limits]\nclient_per_minute = 1\n";
     let mut collector = Collector::start(&["example.com"], "", limits);
     let mail = message(&gzip(tlsrpt("example.com").as_bytes()));

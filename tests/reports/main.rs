@@ -1,6 +1,6 @@
-//! The collector of violation reports, by its program: over HTTP, with real databases and mail servers.
+//! The collector of violation reports, as a running program: over HTTP, with real databases and mail servers.
 
-// Clippy takes the helpers of a test for something else.
+// clippy.toml allows these only inside test functions, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod alarms;

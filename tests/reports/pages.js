@@ -62,13 +62,13 @@ async function check(browser, where, width, scheme) {
     const size = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     if (size[0] > size[1]) fail(`${size[0]} pixels wide`);
     if (await page.title() === 'run' || await page.locator('main script, main img').count()) fail('a script or an image');
-    // The page's policy does not bind what the debugger evaluates.
+    // The page's Content Security Policy does not apply to code that the debugger evaluates.
     await page.evaluate(axe);
     const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
     for (const violation of found.violations) {
         fail(`axe: ${violation.id}: ${violation.nodes.map((node) => node.html).slice(0, 3).join(' ')}`);
     }
-    // The first stop of the keyboard leads past the header; each stop is to be seen.
+    // The first stop of the keyboard is the link past the header; each stop must be visible.
     await page.keyboard.press('Tab');
     const first = await page.evaluate(() => document.activeElement.className);
     if (first !== 'skip') fail(`the first stop is ${first}`);
@@ -106,7 +106,7 @@ async function signIn(browser, where) {
 }
 
 async function walk(browser) {
-    // As a person does, with the keyboard alone.
+    // As a person who uses only the keyboard.
     const page = await browser.newPage({ storageState });
     await page.goto(site);
     await page.getByRole('link', { name: host, exact: true }).focus();

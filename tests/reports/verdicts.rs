@@ -1,4 +1,4 @@
-//! What reports come to, with chains that openssl makes and records of published pins.
+//! The findings of reports, with chains that openssl makes and records of published pins.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -37,7 +37,7 @@ impl World {
         names.iter().map(text).collect()
     }
 
-    /// A collector that knows the public CA, and this besides.
+    /// Starts a collector that trusts the public CA, with more lines of configuration.
     fn collector(self, top: &str, tables: &str) -> Collector {
         let trusted = format!("trusted_certificates = {:?}\n{top}", self.pki.path("public.pem"));
         Collector::start_in(self.dir, &[HOST, "mail.example.com"], &trusted, tables)
@@ -50,7 +50,7 @@ impl World {
 }
 
 #[track_caller]
-fn comes_to(collector: &Collector, body: &str, finding: &str) {
+fn gets_finding(collector: &Collector, body: &str, finding: &str) {
     let before = collector.findings(HOST);
     assert_eq!(collector.post(body), 204);
     let mut after = collector.findings(HOST);
@@ -59,7 +59,7 @@ fn comes_to(collector: &Collector, body: &str, finding: &str) {
 }
 
 #[test]
-fn chains_are_judged() {
+fn each_kind_of_chain_gets_its_finding() {
     let world = World::new();
     let pki = &world.pki;
     pki.key("fiddler", P256);
@@ -89,10 +89,10 @@ fn chains_are_judged() {
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
-        comes_to(&collector, &body, finding);
+        gets_finding(&collector, &body, finding);
     }
-    comes_to(&collector, &test, "report-test");
-    // A chain to a root in a public CA's name is no public one.
+    gets_finding(&collector, &test, "report-test");
+    // A chain to a root that has only the name of a public CA is not public.
     assert_eq!(collector.post(&forged), 204);
     let alarms = collector.log().matches("report-public-ca-unknown-key").count();
     assert_eq!(alarms, 1, "{}", collector.log());
@@ -106,13 +106,13 @@ fn details(collector: &Collector, finding: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_date_hides_what_is_valid_now() {
+fn the_date_of_a_report_does_not_hide_a_valid_certificate() {
     for date in ["1970-01-01T00:00:00Z", "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"] {
         let world = World::new();
         let body = report(HOST, date, &world.chain(&["theirs", "issuing"]));
         let own = world.pinned("ours");
         let collector = world.collector("", &own);
-        comes_to(&collector, &body, "report-public-ca-unknown-key");
+        gets_finding(&collector, &body, "report-public-ca-unknown-key");
     }
 }
 
@@ -138,11 +138,11 @@ fn an_expired_certificate_counts_for_its_time() {
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
-        comes_to(&collector, &body, finding);
+        gets_finding(&collector, &body, finding);
     }
 }
 
-/// A report whose client says that it holds these pins.
+/// The report with these pins as those that the client holds.
 fn holding(body: &str, pins: &[&str]) -> String {
     let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
     body["known-pins"] = pins.iter().map(|pin| format!("pin-sha256=\"{pin}\"")).collect();
@@ -154,18 +154,18 @@ fn our_public_chain_in_a_forged_report_has_its_own_finding() {
     let world = World::new();
     world.pki.records("records");
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
-    // What clients hold is a key that no server of ours presents.
+    // Clients hold the pin of a key that none of our servers presents.
     let theirs = world.pki.pin("theirs.pem");
     let records = write_records(&world.pki, &theirs, &ours);
     let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
-    // The pins that it says it holds are met, so nothing was violated.
+    // The chain satisfies the pins in the report, so nothing was violated.
     for pin in [&ours, &issuing] {
         assert_eq!(collector.post(holding(&body, &[pin])), 204);
     }
     assert_eq!(collector.findings(HOST), ["report-pins-match"]);
     // Pins that we never published.
-    comes_to(&collector, &body, "report-own-key");
+    gets_finding(&collector, &body, "report-own-key");
     let detail = details(&collector, "report-own-key").remove(0);
     assert!(detail.contains(&ours) && detail.contains("on no record"), "{detail}");
 }
@@ -178,7 +178,7 @@ fn clients_with_our_published_pins_are_classified_as_such() {
     let records = write_records(&world.pki, &theirs, &ours);
     let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
-    comes_to(&collector, &holding(&body, &[&theirs]), "report-own-key");
+    gets_finding(&collector, &holding(&body, &[&theirs]), "report-own-key");
     let detail = details(&collector, "report-own-key").remove(0);
     assert!(detail.contains("on record") && detail.contains("web-1"), "{detail}");
 }
@@ -193,7 +193,7 @@ fn a_pinned_ca_counts_only_where_signatures_lead_to_it() {
     pki.leaf("forged", HOST, "forger");
     // A real certificate of that CA, for the stranger's own host.
     pki.leaf("stranger", "stranger.example", "issuing");
-    // A CA of ours that is in no list of trusted ones.
+    // A CA of ours that is in no list of trusted CAs.
     pki.ca("private");
     pki.leaf("inside", HOST, "private");
     let bodies = [
@@ -206,12 +206,12 @@ fn a_pinned_ca_counts_only_where_signatures_lead_to_it() {
         format!("[policies.\"{HOST}\"]\npins = [\"sha256/{issuing}\", \"sha256/{private}\"]\n");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
-        comes_to(&collector, &body, finding);
+        gets_finding(&collector, &body, finding);
     }
 }
 
 #[test]
-fn chains_that_lack_something_or_contradict_each_other() {
+fn incomplete_and_contradictory_chains_get_their_findings() {
     let world = World::new();
     let pki = &world.pki;
     pki.key("R99", P256);
@@ -229,8 +229,8 @@ fn chains_that_lack_something_or_contradict_each_other() {
     let two = edit(&whole, "served-certificate-chain", &world.chain(&["ours", "issuing"]));
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
-    comes_to(&collector, &alone, "report-unverifiable-chain");
-    comes_to(&collector, &short, "report-public-ca-unknown-key");
+    gets_finding(&collector, &alone, "report-unverifiable-chain");
+    gets_finding(&collector, &short, "report-public-ca-unknown-key");
     assert_eq!(collector.post(&two), 204);
     let details = details(&collector, "report-unverifiable-chain");
     assert!(details.iter().any(|detail| detail.contains("not of one connection")), "{details:?}");
@@ -246,12 +246,12 @@ fn pins_without_certificates_are_no_mis_issue() {
         "\"served-pins\":[",
         "\"served-pins\":[\"sha256/MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM=\",\"sha256/brzvtCELCIZUo4sD/qPX0ccRtPsd3DY6RfmxpOU9oB4=\",",
     );
-    comes_to(&collector, &body, "report-unknown-key");
+    gets_finding(&collector, &body, "report-unknown-key");
     assert_eq!(details(&collector, "report-unknown-key"), ["a key of Let's Encrypt is with it"]);
 }
 
 #[test]
-fn what_is_made_up_does_not_push_out_what_is_urgent() {
+fn forged_reports_do_not_displace_urgent_ones() {
     let world = World::new();
     let urgent = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
     let own = format!("[limits]\ngroups_per_day = 2\n{}", world.pinned("ours"));
@@ -266,7 +266,7 @@ fn what_is_made_up_does_not_push_out_what_is_urgent() {
 }
 
 #[test]
-fn records_that_go_away_make_no_stranger_of_our_keys() {
+fn our_keys_are_still_known_if_the_records_disappear() {
     let world = World::new();
     world.pki.records("records");
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
@@ -286,31 +286,31 @@ fn records_that_go_away_make_no_stranger_of_our_keys() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert!(collector.log().contains("the old list of private roots stays"), "{}", collector.log());
-    comes_to(&collector, &body, "report-own-key");
+    gets_finding(&collector, &body, "report-own-key");
 }
 
 #[test]
-fn a_pinned_ca_is_ours_only_where_nobody_knows_our_leaves() {
-    // Pins alone: a chain through the pinned CA most likely is ours.
+fn a_chain_of_the_pinned_ca_is_ours_if_no_leaf_is_known() {
+    // With pins alone, a chain through the pinned CA is most likely ours.
     let world = World::new();
     let body = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
     let own = world.pinned("issuing");
     let collector = world.collector("", &own);
-    comes_to(&collector, &body, "report-own-key");
+    gets_finding(&collector, &body, "report-own-key");
 }
 
 #[test]
-fn records_say_which_keys_are_ours() {
+fn records_determine_which_keys_are_ours() {
     let world = World::new();
     world.pki.records("records");
-    // What a server would record: pins of the CA, and that it presents the leaf "ours".
+    // The records of a server: pins of the CA, and that it presents the leaf "ours".
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
     let records = write_records(&world.pki, &issuing, &ours);
     let (mine, others) = (world.chain(&["ours", "issuing"]), world.chain(&["theirs", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
     assert!(!collector.log().contains("warning"), "{}", collector.log());
-    comes_to(&collector, &report(HOST, &now(), &mine), "report-own-key");
-    comes_to(&collector, &report(HOST, &now(), &others), "report-pinned-ca-unknown-leaf");
+    gets_finding(&collector, &report(HOST, &now(), &mine), "report-own-key");
+    gets_finding(&collector, &report(HOST, &now(), &others), "report-pinned-ca-unknown-leaf");
     let page = collector.get(&format!("/host/{HOST}")).body;
     assert!(page.contains("enforced"), "{page}");
     let groups = collector.groups();
@@ -356,7 +356,7 @@ fn unreadable_records_are_reported() {
 }
 
 #[test]
-fn trustkit_react_native_and_mail_servers() {
+fn reports_of_trustkit_react_native_and_mail_servers_are_understood() {
     let world = World::new();
     world.pki.ca("Home");
     world.pki.leaf("homemade", HOST, "Home");
@@ -373,11 +373,11 @@ fn trustkit_react_native_and_mail_servers() {
           \"validation-result\":4,",
         1,
     );
-    comes_to(&collector, &trustkit, "report-user-trust-anchor");
+    gets_finding(&collector, &trustkit, "report-user-trust-anchor");
     let group = &collector.groups()[0];
     assert_eq!(group["client"], "TrustKit, Android");
     assert_eq!(group["mode"], "report-only");
-    // What tells of one device is not kept.
+    // Identifiers of one device are not stored.
     assert!(!group["raw"].as_str().unwrap().contains("599F9C00"), "{group}");
     let react = |pin: &str| {
         format!(
@@ -386,9 +386,9 @@ fn trustkit_react_native_and_mail_servers() {
             now()
         )
     };
-    comes_to(&collector, &react(&ours), "report-own-key");
-    comes_to(&collector, &react(&theirs), "report-unknown-key");
-    comes_to(&collector, &react(&held), "report-pins-match");
+    gets_finding(&collector, &react(&ours), "report-own-key");
+    gets_finding(&collector, &react(&theirs), "report-unknown-key");
+    gets_finding(&collector, &react(&held), "report-pins-match");
     let tlsrpt = format!(
         r#"{{"organization-name":"Example Mail","date-range":{{"start-datetime":"{0}","end-datetime":"{0}"}},
         "contact-info":"x@example.net","report-id":"1","policies":[

@@ -1,4 +1,4 @@
-//! Azure Blob Storage, by Microsoft's emulator Azurite, which `ci/stores` installs.
+//! Azure Blob Storage, in Microsoft's emulator Azurite, which `ci/stores` installs.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// An emulator of its own.
+/// An emulator for one test.
 pub struct Azure {
     at: TempDir,
     port: u16,
@@ -78,7 +78,7 @@ impl Engine for Azure {
 
     fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            // It writes down what it has.
+            // At this signal the emulator saves its data.
             succeed("kill", &["-s", "TERM", &server.id().to_string()]);
             server.wait().unwrap();
         }

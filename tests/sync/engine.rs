@@ -1,4 +1,4 @@
-//! A store that is started for one test, and what may happen to it.
+//! A store that is started for one test, with faults that the test causes.
 
 use std::path::{Path, PathBuf};
 
@@ -6,14 +6,14 @@ use tempfile::TempDir;
 
 use crate::succeed;
 
-/// Where stores that are servers listen: on loopback, or where `ci/fleet` says.
+/// The address on which servers listen: loopback, or the one that `ci/fleet` sets.
 pub fn address() -> String {
     std::env::var("HPKP_FLEET_NETWORK").unwrap_or_else(|_| "127.0.0.1".to_owned())
 }
 
 /// A store for one test.
 pub trait Engine: Send + Sync {
-    /// As it is given to the command.
+    /// The URL for the command.
     fn url(&self) -> String;
 
     /// What the command needs in its environment.
@@ -21,19 +21,19 @@ pub trait Engine: Send + Sync {
         Vec::new()
     }
 
-    /// It cannot be reached from now on.
+    /// Makes the store unreachable.
     fn stop(&mut self);
 
-    /// It can be reached again.
+    /// Makes the store reachable again.
     fn resume(&mut self);
 
     /// Makes a backup.
     fn back_up(&mut self);
 
-    /// Puts the backup in the place of what is there.
+    /// Replaces the content of the store by the backup.
     fn restore(&mut self);
 
-    /// Puts a line that is no record behind those of a writer.
+    /// Appends a line that is no record to the records of a writer.
     fn damage(&mut self, writer: &str);
 }
 
@@ -59,7 +59,7 @@ impl Engine for Directory {
 
     fn stop(&mut self) {
         std::fs::rename(self.path(), self.at.path().join("unmounted")).unwrap();
-        // As a mount point is.
+        // An empty directory is left, as at a mount point without its volume.
         std::fs::create_dir(self.path()).unwrap();
     }
 
@@ -70,7 +70,7 @@ impl Engine for Directory {
 
     fn back_up(&mut self) {
         let backup = self.at.path().join("backup");
-        copy_of_what_is_there(&self.path(), &backup);
+        copy_in_use(&self.path(), &backup);
         assert!(backup.join("hpkp-store").exists());
     }
 
@@ -85,24 +85,24 @@ impl Engine for Directory {
     }
 }
 
-/// Puts a backup in the place of a directory that others use meanwhile.
+/// Replaces a directory, which others use meanwhile, by a backup.
 pub fn put_back(backup: &Path, path: &Path) {
     let (new, old) = (path.with_extension("new"), path.with_extension("old"));
     copy(backup, &new);
     std::fs::rename(path, &old).unwrap();
     std::fs::rename(new, path).unwrap();
-    // Who still writes there does not keep it.
+    // Repeated, because another process may still write there.
     while std::fs::remove_dir_all(&old).is_err() {}
 }
 
-/// Copies a directory while others write there: what is under way may be missing.
-pub fn copy_of_what_is_there(from: &Path, to: &Path) {
+/// Copies a directory while others write there: files that are being written may be missing.
+pub fn copy_in_use(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     let mut copy = std::process::Command::new("cp");
     copy.arg("-a").arg(from).arg(to).stderr(std::process::Stdio::null()).status().unwrap();
 }
 
-/// Copies a directory with everything in it, in the place of what is there.
+/// Copies a directory with everything in it, and replaces the target.
 pub fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     succeed("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);

@@ -4,7 +4,7 @@
 //! network is cut.
 //!
 //! What must hold: no client is locked out by a server whose test could know of the pins; an unchanged
-//! configuration is never refused; `hpkp check` says what the server's own test says; and each record that was
+//! configuration is never refused; `hpkp check` agrees with the server's own test; and each record that was
 //! reported as written arrives everywhere.
 //!
 //! `HPKP_FLEET_SERVERS`, `HPKP_FLEET_SECONDS` and `HPKP_FLEET_SEED` set how many, for how long, and what happens. With
@@ -25,7 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::engine::Engine;
-use crate::web::{Seen, Wanted, Web, visit};
+use crate::web::{Observation, Wanted, Web, observe};
 
 /// How long clients remember pins, in seconds.
 const MAX_AGE: u64 = 6;
@@ -33,10 +33,10 @@ const MAX_AGE: u64 = 6;
 /// A response may be under way while a server writes that it has changed.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// For how much longer a fleet goes on in which nothing has happened.
+/// How much longer a fleet runs if some needed event has not happened yet.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How many keys there are.
+/// The number of keys.
 const KEYS: usize = 8;
 
 /// A configuration that a server has, had, or is to have.
@@ -44,28 +44,28 @@ const KEYS: usize = 8;
 struct Version {
     key: usize,
     pins: BTreeSet<usize>,
-    /// When the pass began whose records its test knew.
+    /// When the pass began whose records the config test of this version knew.
     knew: Instant,
-    /// When a pass ended that has written its records.
+    /// When a pass ended that has written the records of this version.
     written: Option<Instant>,
     /// The version since which the server has this key, and the one since which it has these pins.
     since: (usize, usize),
 }
 
-/// What is known of a server.
+/// The test's knowledge of a server.
 struct Known {
-    /// By the numbers that its responses have.
+    /// All versions; the index is the number in the server's responses.
     versions: Vec<Version>,
     current: usize,
-    /// When its last pass began that found everything.
+    /// When its last complete pass began.
     synced: Instant,
-    /// The lines that were acknowledged.
+    /// The records that a pass reported as written.
     acknowledged: BTreeSet<String>,
-    /// Whether its own file is an older state now.
+    /// Whether its own file is replaced by an older state now.
     is_restored: bool,
 }
 
-/// What counts.
+/// How often each event happened.
 #[derive(Debug, Default)]
 struct Counts {
     visits: AtomicUsize,
@@ -85,7 +85,7 @@ impl Counts {
         one.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether something of each kind has happened without which a fleet shows nothing.
+    /// Whether each event has happened without which a run proves nothing.
     fn has_everything(&self) -> bool {
         let needed = [&self.accepted, &self.refused, &self.visits, &self.compared];
         needed.iter().all(|count| count.load(Ordering::Relaxed) > 0)
@@ -183,7 +183,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Starts all servers with the same configuration, and lets each know of the others.
+    /// Starts all servers with the same configuration, and syncs until each has the records of the others.
     fn begin(&mut self, time: Duration) {
         for at in 0..self.webs.len() {
             published::init(self.webs[at].records().to_str().unwrap()).unwrap();
@@ -241,7 +241,7 @@ impl<'a> Fleet<'a> {
         self.wrong.lock().unwrap().push(text);
     }
 
-    /// A pass, which may be killed; gives the codes of what it found, if it came to an end.
+    /// Runs a pass, which may be killed. Returns the codes of its findings, if it came to an end.
     fn passed(
         &self,
         at: usize,
@@ -277,7 +277,7 @@ impl<'a> Fleet<'a> {
         Some(codes)
     }
 
-    /// Takes down what the program remembers to have written.
+    /// Notes the records that, by its own memory, the program has written to the store.
     fn acknowledge(&self, at: usize, begun: Instant) {
         let records = self.webs[at].records();
         let memory = fs::read_dir(&records).unwrap().map(|one| one.unwrap().path()).find(|path| {
@@ -303,7 +303,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Until the end, and on a machine that does much besides until enough has happened.
+    /// Whether the run continues: until its end, and on a busy machine until each needed event has happened.
     fn goes_on(&self) -> bool {
         let now = Instant::now();
         now < self.ends || now < self.ends + PATIENCE && !self.counts.has_everything()
@@ -343,8 +343,8 @@ impl<'a> Fleet<'a> {
         self.compare(at);
     }
 
-    /// `hpkp check` and the server's own test say the same of the configuration that is there. Pins expire and records
-    /// change meanwhile, so only what stays counts.
+    /// Complains if `hpkp check` and the server's own test disagree about the present configuration. Pins expire and
+    /// records change meanwhile, so only a disagreement that stays counts.
     fn compare(&self, at: usize) {
         let mut found = String::new();
         for _ in 0..5 {
@@ -358,7 +358,7 @@ impl<'a> Fleet<'a> {
         self.complain(format!("web-{at} ({:?}): {found}", self.webs[at].kind()));
     }
 
-    /// The key that all are to have next. When they have it, the one after it.
+    /// The key that all servers are to have next; when all have it, the key after it.
     fn goal(&self) -> usize {
         let goal = self.goal.load(Ordering::Relaxed);
         let has = |known: &Mutex<Known>| {
@@ -424,7 +424,7 @@ impl<'a> Fleet<'a> {
         let begun = Instant::now();
         let how = random.below(10);
         if how == 0 {
-            // Without a pass: it is late, or lost.
+            // The server is reloaded without a pass: the pass is late, or lost.
             if self.webs[at].test().code == Some(0) {
                 self.webs[at].reload();
             }
@@ -444,7 +444,7 @@ impl<'a> Fleet<'a> {
                 Counts::add(&self.counts.not_run);
             }
         }
-        // A command whose parent was killed goes on.
+        // A command whose parent was killed runs on.
         self.webs[at].wait_for_orphans();
         let is_new = self.webs[at].serves(number, self.webs[at].has_reloaded());
         if is_new {
@@ -454,7 +454,7 @@ impl<'a> Fleet<'a> {
             Counts::add(&self.counts.refused);
             self.configure(at, old);
         }
-        // What was written before the version was known to be served.
+        // The pass above ended before this version was the current one, so another pass marks it as written.
         if is_new && how != 0 {
             drop(self.passed(at, &[], Instant::now(), random, true));
         }
@@ -469,24 +469,26 @@ impl<'a> Fleet<'a> {
             let Some(seen) = visit(self.webs[at].port()) else { continue };
             Counts::add(&self.counts.visits);
             let lasts = Duration::from_secs(MAX_AGE) - UNDER_WAY;
-            let locked_out = held
-                .as_ref()
-                .filter(|(when, _, held)| when.elapsed() < lasts && !held.pins.contains(&seen.key));
+            let locked_out = held.as_ref().filter(|(when, _, held)| {
+                when.elapsed() < lasts && !held.pins.contains(&observed.key)
+            });
             match locked_out {
                 Some((when, from, before)) => {
-                    if self.is_excused((*from, before.version), (at, seen.version)) {
+                    if self.is_excused((*from, before.version), (at, observed.version)) {
                         Counts::add(&self.counts.excused);
                     } else {
                         self.complain(format!(
                             "a client is locked out of web-{at} ({:?}) by the pins of web-{from} ({:?}), {:?} old",
-                            self.known[at].lock().unwrap().versions[seen.version],
+                            self.known[at].lock().unwrap().versions[observed.version],
                             self.known[*from].lock().unwrap().versions[before.version],
                             when.elapsed()
                         ));
                     }
                     held = None;
                 }
-                None if seen.pins.contains(&seen.key) => held = Some((Instant::now(), at, seen)),
+                None if observed.pins.contains(&observed.key) => {
+                    held = Some((Instant::now(), at, observed))
+                }
                 None => {}
             }
         }
@@ -497,7 +499,7 @@ impl<'a> Fleet<'a> {
         if from == at {
             return false;
         }
-        // What a server goes on with is never refused, so the change that brought it counts.
+        // An unchanged key or set of pins is never refused, so the change that introduced it counts.
         let [pins, key] = [(from, pins), (at, key)].map(|(web, number)| {
             let versions = &self.known[web].lock().unwrap().versions;
             let (key, pins) = versions[number].since;
@@ -552,7 +554,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// An earlier state of a machine's own file, which is noticed, and put right.
+    /// Restores an earlier state of a machine's own file, which a pass must notice, and then the newest state.
     fn restore_machine(&self, at: usize) {
         {
             let mut known = self.known[at].lock().unwrap();
@@ -581,7 +583,7 @@ impl<'a> Fleet<'a> {
                 .current_dir(self.webs[at].path(""))
                 .output();
             let outcome = String::from_utf8(output.unwrap().stdout).unwrap();
-            // A server that has written meanwhile has the newest state.
+            // Records that the server has written meanwhile are kept.
             let now = fs::read_to_string(&own).unwrap();
             let rest = now.strip_prefix(&lines[..lines.len() / 2 + 1].concat()).unwrap_or_default();
             fs::write(&own, format!("{newest}{rest}")).unwrap();
@@ -599,7 +601,7 @@ impl<'a> Fleet<'a> {
         self.known[at].lock().unwrap().is_restored = false;
     }
 
-    /// Another machine with the name of one.
+    /// Another machine syncs with the name of this one, and must not write.
     fn twin(&self, at: usize) {
         let directory = tempfile::tempdir().unwrap();
         let records = directory.path().join("records");
@@ -633,7 +635,7 @@ impl<'a> Fleet<'a> {
         link("up");
     }
 
-    /// All that was disturbed is over: everything arrives.
+    /// After all disturbances, every record must arrive everywhere.
     fn settle(&self) {
         let mut last = BTreeMap::new();
         for round in 0..6 {
@@ -678,7 +680,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// What is started here ends here.
+/// Kills a child and waits for its end.
 pub fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

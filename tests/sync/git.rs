@@ -42,7 +42,7 @@ impl Engine for File {
     }
 
     fn back_up(&mut self) {
-        // As it is at one moment.
+        // A clone has the state of one moment.
         let backup = self.at.path().join("backup");
         let _ = std::fs::remove_dir_all(&backup);
         let store = self.path();
@@ -99,7 +99,7 @@ impl Ssh {
             address()
         );
         std::fs::write(file.at.path().join("sshd_config"), configuration).unwrap();
-        // sshd wants it, whoever it serves.
+        // sshd needs this directory for every user.
         let _ = std::fs::create_dir_all("/run/sshd");
         let mut ssh = Self { file, port, sshd: None };
         ssh.resume();

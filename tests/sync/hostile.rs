@@ -1,4 +1,4 @@
-//! Stores with what is hostile or broken in them, and what one bad thing must not do to the rest.
+//! Hostile and broken stores, and faults of one part that must not affect the others.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -54,7 +54,7 @@ fn a_repository_runs_nothing_on_this_machine() {
     assert_eq!(ran, [other]);
 }
 
-/// The others go on after a store has moved.
+/// Machines continue after their store was replaced by another one.
 #[test]
 fn heartbeats_count_in_a_new_store() {
     let old = Directory::start();
@@ -71,12 +71,12 @@ fn heartbeats_count_in_a_new_store() {
     fleet[1].sync().fine();
     fleet[0].sync().fine();
     assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
-    // Both stores at the same time, of which one falls behind.
+    // A machine may use both stores, of which one falls behind.
     fleet[0].url = old.url();
     fleet[0].sync().fine();
 }
 
-/// What is wrong with the files of one writer concerns this writer alone.
+/// Faults in the files of one writer affect only that writer.
 #[test]
 fn a_bad_file_of_one_writer_does_not_stop_the_others() {
     let engine = Directory::start();
@@ -102,7 +102,7 @@ fn a_bad_file_of_one_writer_does_not_stop_the_others() {
     assert_eq!(peers, ["web-2.jsonl"]);
 }
 
-/// A server that runs as another user reads the copies, whatever the umask of who syncs is.
+/// A server that runs as another user can read the copies, whatever the umask of the sync is.
 #[test]
 fn copies_can_be_read_by_the_server() {
     let engine = Directory::start();
@@ -136,7 +136,7 @@ fn a_command_may_sync() {
         fleet[0].run(&[&["--json", "--settle", "1", "--then", &inner], &lease[..]].concat());
     assert_eq!((outcome.code, outcome.codes().len()), (Some(0), 0), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_secs(20));
-    // A machine that another one keeps waiting says so.
+    // A long command of one pass does not keep other passes waiting.
     let mut slow = fleet[0]
         .command(&["--then", "sleep 3", "--settle", "1"])
         .stdout(Stdio::null())
@@ -152,7 +152,7 @@ fn a_command_may_sync() {
 }
 
 #[test]
-fn a_lock_that_is_never_given_back_is_not_waited_for() {
+fn a_lock_that_is_never_released_ends_the_pass() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 1);
     fleet[0].sync().fine();
@@ -168,7 +168,7 @@ fn a_lock_that_is_never_given_back_is_not_waited_for() {
             .success()
     });
     let outcome = fleet[0].run(&["--json", "--timeout", "1"]);
-    // The sleep that it has started keeps the lock, too.
+    // The `sleep` that `flock` has started holds the lock too.
     succeed("sh", &["-c", &format!("kill $(ps -o pid= --ppid {})", holder.id())]);
     let _ = holder.kill();
     holder.wait().unwrap();
@@ -176,7 +176,7 @@ fn a_lock_that_is_never_given_back_is_not_waited_for() {
     assert!(outcome.err.contains("still running"), "{outcome:?}");
 }
 
-/// The processes of a server.
+/// The process ids of a PostgreSQL server.
 fn processes(postgres: &Postgres) -> Vec<String> {
     let pid = fs::read_to_string(postgres.directory().join("data/postmaster.pid")).unwrap();
     let pid = pid.lines().next().unwrap().to_owned();
@@ -210,7 +210,7 @@ fn a_database_that_hangs_is_given_up() {
     fleet[0].sync().fine();
 }
 
-/// The same for one that hangs after it has answered, and for a machine that keeps running.
+/// A machine that keeps running connects again after the database was restarted.
 #[test]
 fn a_database_that_is_restarted_is_connected_to_again() {
     let mut postgres = Postgres::start();
@@ -228,7 +228,7 @@ fn a_database_that_is_restarted_is_connected_to_again() {
     fleet[1].add(1);
     fleet[1].sync().fine();
     wait_for("the copy", || fleet[0].copy_of("web-2") == fleet[1].records());
-    // And by a notification, after the restart.
+    // After the restart, notifications arrive again too.
     std::thread::sleep(Duration::from_millis(500));
     fleet[1].add(1);
     fleet[1].sync().fine();
@@ -251,7 +251,7 @@ fn a_database_is_prepared_once() {
         }
     });
     machine.sync().fine();
-    // Tables of something else.
+    // Tables of another program.
     postgres.sql(
         "hpkp",
         "DROP SCHEMA hpkp CASCADE; CREATE SCHEMA hpkp; CREATE TABLE hpkp.store (version text); \
@@ -260,7 +260,7 @@ fn a_database_is_prepared_once() {
     machine.sync().found("store-unavailable");
 }
 
-/// As PostgreSQL's own programs do not.
+/// PostgreSQL's own programs do not use such a file either.
 #[test]
 fn a_password_file_that_others_may_read_is_not_used() {
     let postgres = Postgres::start();
@@ -274,9 +274,9 @@ fn a_password_file_that_others_may_read_is_not_used() {
     assert!(outcome.err.contains("chmod 600") && !outcome.err.contains("hunter2"), "{outcome:?}");
 }
 
-/// Records that the check would not see are as good as a store that cannot be read.
+/// The check would not see records whose copy cannot be written, so no command is run.
 #[test]
-fn nothing_is_changed_without_the_copies() {
+fn no_command_runs_without_the_copies() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 2);
     fleet[1].sync().fine();
@@ -289,7 +289,7 @@ fn nothing_is_changed_without_the_copies() {
 }
 
 #[test]
-fn a_writer_that_is_gone_is_not_missed() {
+fn a_writer_that_was_ended_is_not_reported() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -303,9 +303,9 @@ fn a_writer_that_is_gone_is_not_missed() {
     assert_ne!(fleet[0].copy_of("web-2"), "");
 }
 
-/// A copy that was cut off, by whatever else copies, is put right, and heartbeats count.
+/// A copy that another tool has truncated is repaired, and heartbeats count.
 #[test]
-fn a_copy_that_was_cut_off_is_mended() {
+fn a_truncated_copy_is_repaired() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -339,9 +339,9 @@ fn a_damaged_file_of_heartbeats_is_no_fault_of_the_store() {
     assert!(fleet[1].numbers().get("web-1") > before.get("web-1"));
 }
 
-/// A lease of a clock that is far ahead does not go on without anybody knowing why.
+/// A lease from a clock that is far ahead is reported, with the clock as its reason.
 #[test]
-fn a_lease_of_a_wrong_clock_is_named() {
+fn a_lease_of_a_wrong_clock_is_reported() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 1);
     let path = engine.at.path().join("store/leases/a.example.json");
@@ -351,7 +351,7 @@ fn a_lease_of_a_wrong_clock_is_named() {
     let outcome = run();
     assert_eq!(outcome.codes(), ["lease-held", "command-not-run"], "{outcome:?}");
     assert!(outcome.err.contains("clock"), "{outcome:?}");
-    // Nothing else is said of it once somebody has removed it while the command ran.
+    // If the lease is removed while the command runs, the only finding is that it has expired.
     fs::remove_file(&path).unwrap();
     let then = format!("rm {}", path.display());
     let outcome =
@@ -393,7 +393,7 @@ fn a_damaged_copy_of_the_repository_is_made_anew() {
         fleet[1].add(1);
         fleet[1].sync().fine();
         fleet[0].add(1);
-        // The first try may be the one that finds it.
+        // The first pass may fail, because it finds the damage.
         let first = fleet[0].sync();
         assert!([Some(0), Some(3)].contains(&first.code), "{first:?}");
         fleet[0].sync().fine();
@@ -401,9 +401,9 @@ fn a_damaged_copy_of_the_repository_is_made_anew() {
     }
 }
 
-/// What a push is refused for is said, and not tried thirty times.
+/// A refused push is reported at once, and not repeated thirty times.
 #[test]
-fn a_repository_that_cannot_be_written_is_named() {
+fn a_repository_that_refuses_a_push_is_reported() {
     let engine = git::Ssh::start();
     let mut fleet = Machine::fleet(&engine, 1);
     fleet[0].sync().fine();
@@ -416,9 +416,9 @@ fn a_repository_that_cannot_be_written_is_named() {
     assert!(started.elapsed() < Duration::from_secs(10), "{outcome:?}");
 }
 
-/// A connection of ssh that stays for the next time does not keep a pass waiting.
+/// A persistent connection of ssh does not keep a pass waiting.
 #[test]
-fn a_shared_connection_of_ssh_is_not_waited_for() {
+fn a_persistent_ssh_connection_does_not_delay_a_pass() {
     let engine = git::Ssh::start();
     let mut fleet = Machine::fleet(&engine, 1);
     let socket = fleet[0].at.path().join("mux").display().to_string();
@@ -438,9 +438,9 @@ fn a_shared_connection_of_ssh_is_not_waited_for() {
     assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
 }
 
-/// Without the network, what `git` and `ssh` make of a URL must not be an option.
+/// No part of a URL becomes an option of `git` or `ssh`; this needs no network.
 #[test]
-fn a_url_is_no_option() {
+fn no_part_of_a_url_becomes_an_option() {
     let engine = Directory::start();
     let mut machine = Machine::new(&engine, "web-1");
     machine.add(1);

@@ -1,4 +1,4 @@
-//! The index of the copies: what a server reads by it, and what it reads where the index is old, damaged or missing.
+//! The index of the copies: what a server reads with it, and what it reads if the index is old, damaged or missing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -13,7 +13,7 @@ use hpkp_server::published::{self as records, Contents};
 use crate::engine::Directory;
 use crate::machine::Machine;
 
-/// What a server that serves `host` reads of the copies.
+/// The records that a server of `host` reads from the copies.
 fn read(machine: &Machine, host: &str) -> Contents {
     let mut concern = Concern::none();
     concern.add_name(host, false);
@@ -28,7 +28,7 @@ fn hosts(contents: &Contents) -> BTreeSet<String> {
     contents.state.published().map(|record| record.body.host.to_string()).collect()
 }
 
-/// The records of a host, by a server and by the command, which reads all.
+/// Fails unless a server finds the same records of a host as the command, which reads everything.
 fn same(machine: &Machine, host: &str) {
     let listed = read(machine, host);
     let mut all = Contents::default();
@@ -78,7 +78,7 @@ fn fleet(engine: &Directory) -> Vec<Machine> {
 }
 
 #[test]
-fn a_server_reads_what_concerns_its_hosts() {
+fn a_server_reads_the_records_of_its_hosts() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
@@ -89,7 +89,7 @@ fn a_server_reads_what_concerns_its_hosts() {
     for host in ["b.example", "all.example", "other.example"] {
         same(here, host);
     }
-    // Keys that somebody else may have concern everybody.
+    // Compromised keys concern every server.
     assert!(read(here, "other.example").state.is_compromised(first_compromised()));
 }
 
@@ -105,12 +105,12 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
     let mut fleet = fleet(&engine);
     let before = fs::read(index(&fleet[0])).unwrap();
     let path = copy(&fleet[0], "web-2");
-    // With the length and the time of writing that the index has.
+    // The copy is rewritten with the length and the modification time that the index has.
     let times = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, fs::read(&path).unwrap()).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
     assert_eq!(hosts(&read(&fleet[0], "other.example")), set(&["b.example", "all.example"]));
-    // Somebody copies files beside hpkp sync.
+    // Another tool copies files too.
     let text = fs::read(fleet[1].own()).unwrap();
     fs::write(copy(&fleet[0], "web-2"), &text).unwrap();
     fleet[2].deploy("b.example", 3, &[3]);
@@ -127,12 +127,12 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
         hosts(&read(&fleet[0], "other.example")),
         set(&["b.example", "c.example", "all.example"])
     );
-    // The next pass takes them in.
+    // The next pass adds them to the index.
     fleet[0].sync();
     assert_ne!(fs::read(index(&fleet[0])).unwrap(), before);
     assert_eq!(hosts(&read(&fleet[0], "b.example")), set(&["b.example"]));
     same(&fleet[0], "b.example");
-    // A copy that has vanished is not there, whatever the index says.
+    // A removed copy has no records, whatever the index has.
     fs::remove_file(copy(&fleet[0], "web-3")).unwrap();
     same(&fleet[0], "b.example");
 }
@@ -158,10 +158,10 @@ fn a_changed_index_is_reported_and_not_used() {
     for (text, why) in other {
         fs::write(index(here), text).unwrap();
         let contents = read(here, "b.example");
-        let told = &contents.unusable_indexes;
-        assert!(told.len() == 1 && told[0].1.contains(why), "{why}: {told:?}");
+        let unusable = &contents.unusable_indexes;
+        assert!(unusable.len() == 1 && unusable[0].1.contains(why), "{why}: {unusable:?}");
         same(here, "b.example");
-        // Not a word of it is believed.
+        // No part of the index is used.
         assert_eq!(hosts(&contents).len(), 3);
     }
     let mode = |mode| {
@@ -180,11 +180,11 @@ fn a_changed_index_is_reported_and_not_used() {
 }
 
 #[test]
-fn a_damaged_copy_has_no_section() {
+fn a_damaged_copy_is_not_in_the_index() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
-    // One that rsync brought: what the store has is written anew.
+    // One copy is from rsync and stays damaged; the copy from the store is written anew.
     fs::write(copy(here, "web-9"), "{\"torn").unwrap();
     let mut file = fs::File::options().append(true).open(copy(here, "web-2")).unwrap();
     file.write_all(b"{\"torn").unwrap();

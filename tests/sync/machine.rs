@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::engine::Engine;
 
-/// What a run of the command said.
+/// The exit code and the output of one run of the command.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -34,7 +34,7 @@ impl Outcome {
         serde_json::from_str(&self.out).unwrap_or(Value::Null)
     }
 
-    /// The codes of what was found.
+    /// The codes of the findings.
     #[track_caller]
     pub fn codes(&self) -> Vec<String> {
         let json: Value = serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{self:?}"));
@@ -43,7 +43,7 @@ impl Outcome {
         findings.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Fails unless the command ended with 3 and found this, once or more often, and nothing else.
+    /// Fails unless the command exited with 3 and all its findings have this code.
     #[track_caller]
     pub fn found(&self, code: &str) {
         let codes: std::collections::BTreeSet<String> = self.codes().into_iter().collect();
@@ -88,7 +88,7 @@ impl Machine {
         self.at.path().join("records")
     }
 
-    /// Writes so many records, as a server does.
+    /// Appends so many records, as a server does.
     pub fn add(&mut self, count: u64) {
         let body = |seq: u64| {
             let mut pin = [0; Pin::BYTES];
@@ -190,7 +190,7 @@ impl Machine {
     }
 }
 
-/// The file of another server that has the same name.
+/// Writes the file of another server that has the same name.
 pub fn strangers_file(records: &std::path::Path, writer: &str) {
     let directory = Directory::open(records.to_str().unwrap()).unwrap();
     let pin = Pin::from_bytes([9; Pin::BYTES]);

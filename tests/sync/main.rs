@@ -1,7 +1,7 @@
 //! `hpkp sync` with real stores: a directory, git over file and over ssh, PostgreSQL, and (`--ignored`, see
 //! `ci/stores`) an S3-compatible server. Each scenario runs over each store.
 
-// Clippy takes the helpers of a test for something else.
+// clippy.toml allows these only inside test functions, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
 mod attacks;
@@ -66,19 +66,19 @@ macro_rules! over_one_store {
 mod over {
     over_each_store! {
         records_arrive_and_heartbeats_count
-        two_servers_with_one_name
-        a_restored_backup_of_a_machine
-        a_restored_backup_of_the_store
-        damaged_lines
-        a_store_that_is_down
-        a_store_that_goes_down_during_a_command
-        a_machine_that_is_killed_with_a_lease
-        a_sync_that_is_killed
-        many_at_once
-        of_two_at_the_same_moment_one_sees_the_other
-        a_lease_is_one_machines
+        a_second_server_with_a_taken_name_writes_nothing
+        a_machine_restored_from_a_backup_runs_no_command
+        a_store_restored_from_a_backup_gets_all_records_again
+        damaged_lines_are_reported_and_not_copied
+        a_store_that_is_down_runs_no_command
+        a_store_that_goes_down_during_a_command_is_reported
+        the_lease_of_a_killed_machine_expires
+        a_killed_sync_loses_no_record
+        concurrent_syncs_lose_no_record
+        of_two_concurrent_syncs_one_gets_the_records_of_the_other
+        only_one_machine_has_a_lease
         a_lease_expires
-        two_that_do_not_fit_together
+        conflicting_changes_are_reported_at_the_next_sync
     }
 }
 

@@ -5,11 +5,11 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::engine::{Engine, address, copy_of_what_is_there, put_back};
+use crate::engine::{Engine, address, copy_in_use, put_back};
 use crate::machine::Machine;
 use crate::wait_for;
 
-/// A server of its own.
+/// A server for one test.
 pub struct S3 {
     at: TempDir,
     port: u16,
@@ -18,7 +18,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Where the objects of a writer are.
+    /// The directory with the objects of a writer.
     fn segments(&self, writer: &str) -> PathBuf {
         self.data().join(format!("fleet/a/prefix/records/{writer}"))
     }
@@ -78,7 +78,7 @@ impl Engine for S3 {
     }
 
     fn back_up(&mut self) {
-        copy_of_what_is_there(&self.data(), &self.at.path().join("backup"));
+        copy_in_use(&self.data(), &self.at.path().join("backup"));
     }
 
     fn restore(&mut self) {
@@ -98,10 +98,10 @@ impl Drop for S3 {
     }
 }
 
-/// A bucket that went back, and has as many segments as before by now, is read anew.
+/// A bucket that was restored, and has as many segments as before by now, is read anew.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
-fn as_many_segments_as_before_are_not_the_same_segments() {
+fn a_restored_bucket_with_as_many_segments_is_read_anew() {
     let mut engine = S3::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet[0].sync().fine();
@@ -112,7 +112,7 @@ fn as_many_segments_as_before_are_not_the_same_segments() {
     }
     fleet[1].sync().fine();
     engine.restore();
-    // What was lost becomes one segment, and what is new another one.
+    // The lost records become one segment, and the new record another one.
     assert_eq!(fleet[0].sync().codes(), ["store-went-back"]);
     fleet[0].add(1);
     fleet[0].sync().fine();
@@ -121,10 +121,10 @@ fn as_many_segments_as_before_are_not_the_same_segments() {
     assert_eq!(fleet[1].copy_of("web-1"), fleet[0].records());
 }
 
-/// An object whose name says that there are ten thousand million before it.
+/// The name of an object claims that there are ten thousand million objects before it.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
-fn a_number_that_is_too_high_is_not_counted_up_to() {
+fn an_object_with_a_huge_number_does_not_slow_a_pass() {
     let engine = S3::start();
     let mut fleet = Machine::fleet(&engine, 3);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -141,7 +141,7 @@ fn a_number_that_is_too_high_is_not_counted_up_to() {
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
 
-/// Secrets have characters that a URL has to encode; the URL may say where the server is.
+/// Secrets have characters that a URL has to encode; the URL may contain the endpoint.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
 fn a_secret_in_a_url_is_decoded() {
@@ -174,7 +174,7 @@ fn a_secret_in_a_url_is_decoded() {
     }
 }
 
-/// More than a server lists at once.
+/// The bucket has more objects than one page of a listing.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
 fn all_pages_of_a_listing_are_read() {
@@ -182,7 +182,7 @@ fn all_pages_of_a_listing_are_read() {
     let fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     let (segments, text) = (engine.segments("web-1"), fleet[0].records());
-    // As if each line had been written by itself, and the last one again and again.
+    // Each line is in a segment of its own, and more segments are empty.
     std::fs::remove_dir_all(&segments).unwrap();
     std::fs::create_dir(&segments).unwrap();
     for number in 0..2_500 {

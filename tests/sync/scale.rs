@@ -23,7 +23,7 @@ use crate::machine::Machine;
 use crate::postgres::Postgres;
 
 const HOSTS: usize = 200;
-/// So many machines serve the same hosts.
+/// How many machines serve the same hosts.
 const GROUP: usize = 10;
 
 /// The key of the server that is tested.

@@ -1,4 +1,4 @@
-//! Records that are signed: what is taken over, and what is refused by name.
+//! Signed records: which ones are copied, and which ones are refused, with the name of their writer.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::engine::{Directory, Engine};
 use crate::machine::{Machine, Outcome};
 use crate::{git, postgres, succeed};
 
-/// Gives each machine a key; their public halves.
+/// Makes a key for each machine; returns the public keys.
 fn keys(fleet: &[Machine]) -> Vec<String> {
     let key = |machine: &Machine| {
         let path = machine.at.path().join("key");
@@ -36,46 +36,46 @@ fn signed(machine: &Machine) -> Outcome {
 }
 
 #[track_caller]
-fn says(outcome: &Outcome, writer: &str) {
+fn mentions(outcome: &Outcome, writer: &str) {
     assert!(outcome.err.contains(writer), "{outcome:?}");
 }
 
-fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
+fn only_signed_records_are_copied(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 3);
     let keys = keys(&fleet);
     know(&fleet[0], &[("web-2", &keys[1])]);
     signed(&fleet[1]).fine();
     signed(&fleet[2]).fine();
-    // Whom nobody knows.
+    // No key of web-3 is known.
     let outcome = signed(&fleet[0]);
     outcome.found("peer-key-unknown");
-    says(&outcome, "web-3");
+    mentions(&outcome, "web-3");
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
     assert_eq!(fleet[0].copy_of("web-3"), "");
     assert_eq!(fleet[0].heard().len(), 1);
     know(&fleet[0], &[("web-2", &keys[1]), ("web-3", &keys[2])]);
     signed(&fleet[0]).fine();
     assert_eq!(fleet[0].copy_of("web-3"), fleet[2].records());
-    // A heartbeat alone counts.
+    // A signed heartbeat counts without new records.
     let before = fleet[0].numbers();
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
 
-    // Without a signature, and by the key of another machine of the fleet.
+    // Records without a signature, and records signed with the key of another machine.
     let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
     fleet[1].add(2);
     fleet[1].sync().fine();
     let outcome = signed(&fleet[0]);
     outcome.found("peer-records-unsigned");
-    says(&outcome, "web-2");
+    mentions(&outcome, "web-2");
     signed_by(&fleet[1], &fleet[2]).fine();
     signed(&fleet[0]).found("peer-signature-invalid");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
-    // Heartbeats alone.
+    // A heartbeat without a signature does not count.
     let before = fleet[0].numbers();
     fleet[1].sync().fine();
     signed(&fleet[0]).found("peer-records-unsigned");
@@ -83,7 +83,7 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
 
-    // An old state of the store, with a signature that was right.
+    // An old state of the store, whose signature was valid.
     engine.back_up();
     fleet[1].add(1);
     signed(&fleet[1]).fine();
@@ -94,7 +94,7 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(outcome.codes().contains(&"peer-records-went-back".to_owned()), "{outcome:?}");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
-    // Who does not ask for signatures gets the records all the same.
+    // A machine that does not require signatures gets the records all the same.
     assert_eq!(signed(&fleet[1]).code, Some(0));
     assert_eq!(fleet[2].sync().code, Some(0));
     assert_eq!(fleet[2].copy_of("web-2"), fleet[1].records());
@@ -102,28 +102,28 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
 
 #[test]
 fn over_a_directory() {
-    only_signed_records_are_taken_over(&mut Directory::start());
+    only_signed_records_are_copied(&mut Directory::start());
 }
 
 #[test]
 fn over_git() {
-    only_signed_records_are_taken_over(&mut git::File::start());
+    only_signed_records_are_copied(&mut git::File::start());
 }
 
 #[test]
 fn over_postgres() {
-    only_signed_records_are_taken_over(&mut postgres::Postgres::start());
+    only_signed_records_are_copied(&mut postgres::Postgres::start());
 }
 
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
 fn over_s3() {
-    only_signed_records_are_taken_over(&mut crate::s3::S3::start());
+    only_signed_records_are_copied(&mut crate::s3::S3::start());
 }
 
-/// Whoever may write into the store forges records.
+/// An attacker who may write into the store forges records.
 #[test]
-fn forged_records() {
+fn forged_records_are_refused() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     let keys = keys(&fleet);
@@ -139,7 +139,7 @@ fn forged_records() {
         let body = Body::Compromised(Compromised { pin, why: "forged".to_owned() });
         format!("{}\n", Event::new(last.at(), seq, "web-2".parse().unwrap(), body).line())
     };
-    // Another line, one less, and one more.
+    // The last line is replaced, the last one is missing, the first one is missing; then a line is added.
     let lines: Vec<&str> = right.split_inclusive('\n').collect();
     let (most, end) = (lines[..lines.len() - 1].concat(), lines[lines.len() - 1]);
     for text in [format!("{most}{}", forged(last.seq())), most.clone(), lines[1..].concat()] {
@@ -150,9 +150,9 @@ fn forged_records() {
     fs::write(&stored, format!("{most}{end}{}", forged(last.seq() + 1))).unwrap();
     let outcome = signed(&fleet[0]);
     outcome.found("peer-records-unsigned");
-    says(&outcome, "1 of its records are not signed");
+    mentions(&outcome, "1 of its records are not signed");
     assert_eq!(fleet[0].copy_of("web-2"), right);
-    // Each pass says it, until it is gone.
+    // Each pass reports the forged record until it is removed.
     signed(&fleet[0]).found("peer-records-unsigned");
     fs::write(&stored, &right).unwrap();
     signed(&fleet[0]).fine();
@@ -172,7 +172,7 @@ fn a_key_is_rotated() {
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
-    // Too early.
+    // The machine signs with the new key before the others know it.
     fleet[1].add(1);
     signed_anew(&fleet[1]);
     signed(&fleet[0]).found("peer-signature-invalid");
@@ -181,7 +181,7 @@ fn a_key_is_rotated() {
     signed(&fleet[0]).fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
     assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
-    // The old key counts no more, and what it has signed before stays.
+    // The old key is no longer valid; records that it signed before stay.
     know(&fleet[0], &[("web-2 valid-before=\"20200101Z\"", &old), ("web-2", &new)]);
     signed(&fleet[0]).fine();
     fleet[1].add(1);
@@ -194,9 +194,9 @@ fn a_key_is_rotated() {
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
 
-/// Lines that were cut off, in the file of keys and in the store.
+/// Truncated lines, in the file of keys and in the store.
 #[test]
-fn torn_lines() {
+fn truncated_keys_and_signed_records_are_refused() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     let keys = keys(&fleet);
@@ -212,7 +212,7 @@ fn torn_lines() {
     signed(&fleet[0]).found("signature-keys-unusable");
     assert_eq!(fleet[0].copy_of("web-2"), copy);
     fs::write(&path, &text).unwrap();
-    // Half of the last record, and half of one that nobody has signed.
+    // Half of the last record, and half of a record that is not signed.
     let stored = engine.at.path().join("store/records/web-2.jsonl");
     let right = fs::read_to_string(&stored).unwrap();
     fs::write(&stored, &right[..right.len() - 20]).unwrap();
@@ -224,7 +224,7 @@ fn torn_lines() {
 }
 
 #[test]
-fn keys_that_cannot_be_used() {
+fn unusable_keys_are_reported() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 2);
     keys(&fleet);
@@ -240,7 +240,7 @@ fn keys_that_cannot_be_used() {
     let missing = fleet[0].at.path().join("nothing");
     fleet[0].run(&["--json", "--sign-key", missing.to_str().unwrap()]).found(unusable);
     fleet[0].sync().fine();
-    // The other way round: what is signed is what anybody can verify by hand.
+    // The signed text can be verified by hand with `ssh-keygen`.
     let beat = fs::read_to_string(engine.at.path().join("store/heartbeats/web-2.json")).unwrap();
     let beat: serde_json::Value = serde_json::from_str(&beat).unwrap();
     let part = |name: &str| beat["signed"][name].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! What the command takes, credentials, and what one store alone has.
+//! Arguments, credentials, and properties of single stores.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
             "{refused:?}"
         );
     }
-    // A file may have it, if nobody else reads the file.
+    // A file may contain the password if no other user can read the file.
     let file = machine.at.path().join("store");
     std::fs::write(&file, "postgres://u:hunter2@127.0.0.1:1/x\n").unwrap();
     let run = |mode| {
@@ -42,7 +42,7 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn the_store_of_the_environment() {
+fn the_store_may_be_set_in_the_environment() {
     let engine = Directory::start();
     let machine = &Machine::fleet(&engine, 1)[0];
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp-sync"));
@@ -52,7 +52,7 @@ fn the_store_of_the_environment() {
     assert_eq!(none.code, Some(2), "{none:?}");
 }
 
-/// A role writes as its own writers alone, and changes nothing that is there.
+/// A role may write only for its own writers, and may not change existing records.
 #[test]
 fn a_role_of_postgresql_writes_its_own_records_alone() {
     let postgres = Postgres::start();
@@ -83,7 +83,7 @@ fn a_role_of_postgresql_writes_its_own_records_alone() {
             .unwrap();
         assert!(!tried.status.success(), "{sql}: {tried:?}");
     }
-    // Of the rows of others it sees all and changes none.
+    // The role may read the rows of others, but cannot change them.
     let changed = Command::new("psql")
         .args([
             "-X",
@@ -136,7 +136,7 @@ fn make_certificates(path: &dyn Fn(&str) -> String) {
     }
 }
 
-/// A server is verified, its name included, unless somebody says otherwise.
+/// With `sslmode=verify-full` the server's certificate is verified, its name included.
 #[test]
 fn tls_to_postgresql_is_verified() {
     let postgres = Postgres::start();
@@ -194,7 +194,7 @@ fn postgresql_wakes_a_waiting_sync() {
 }
 
 #[test]
-fn a_wrong_directory_is_named() {
+fn a_wrong_directory_is_reported() {
     let engine = Directory::start();
     let machine = &Machine::fleet(&engine, 1)[0];
     std::fs::remove_file(machine.path().join("hpkp-records")).unwrap();

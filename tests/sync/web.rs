@@ -1,4 +1,4 @@
-//! A server of the fleet: nginx or Apache httpd with the module, and what a client sees of it.
+//! A server of the fleet: nginx or Apache httpd with the module, and the responses that clients get.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,7 +18,7 @@ use openssl::ssl::{Ssl, SslContext, SslMethod};
 use crate::fleet;
 use crate::wait_for;
 
-/// Each server of this number is Apache httpd.
+/// One of so many servers is Apache httpd.
 const HTTPD: usize = 3;
 
 /// Where Debian has httpd's modules.
@@ -33,23 +33,23 @@ pub struct Web {
     process: Option<Child>,
 }
 
-/// What a server is to publish and present.
+/// The pins and the key that a server is to have.
 pub struct Wanted<'a> {
     pub pins: Vec<&'a str>,
     pub max_age: u64,
     /// The certificate and the key, without `.pem` and `.key`.
     pub key: PathBuf,
-    /// The number that its responses have.
+    /// The number of this configuration in responses.
     pub version: usize,
 }
 
-/// What a client sees.
+/// The key and the response that a client gets.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Observation {
     /// The pin of the key, and those of the header.
     pub key: String,
     pub pins: BTreeSet<String>,
-    /// Which configuration.
+    /// The number of the configuration.
     pub version: usize,
 }
 
@@ -176,14 +176,14 @@ impl Web {
         }
     }
 
-    /// What the server's own test of its configuration says.
+    /// Runs the server's own config test.
     pub fn test(&self) -> Outcome {
         let output = hpkp_tests::output(&mut self.command(&["-t"]));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Outcome { kind: self.kind, code: output.status.code(), text }
     }
 
-    /// What `hpkp check` says otherwise than the server's own test.
+    /// The difference between the results of `hpkp check` and of the server's own test, if there is one.
     pub fn disagreement(&self, outcome: &Outcome) -> Option<String> {
         let mut command = checking(&self.at, outcome)?;
         command.env_remove("HPKP_CHECK");
@@ -194,7 +194,7 @@ impl Web {
         drop(hpkp_tests::output(&mut self.command(&self.reload_arguments())));
     }
 
-    /// What an operator gives to `--then`.
+    /// The operator's command for `--then`: a config test and a reload.
     pub fn then(&self) -> String {
         let words: Vec<_> =
             self.words().iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -207,15 +207,15 @@ impl Web {
         )
     }
 
-    /// Waits for a command that goes on without its parent.
+    /// Waits for the end of a command whose parent was killed.
     pub fn wait_for_orphans(&self) {
         let then = self.path("then");
-        // One that has just been started has not locked it yet.
+        // A command that has just been started may not have the lock yet.
         std::thread::sleep(Duration::from_millis(100));
         crate::succeed("flock", &[then.to_str().unwrap(), "true"]);
     }
 
-    /// Whether a reload has been asked for since this was asked last.
+    /// Whether a reload was requested since the last call.
     pub fn has_reloaded(&self) -> bool {
         fs::remove_file(self.path("reloaded")).is_ok()
     }
@@ -229,14 +229,14 @@ impl Web {
         // httpd ends its whole process group when it ends.
         command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         self.process = Some(command.spawn().unwrap());
-        wait_for("the server", || visit(self.port).is_some());
+        wait_for("the server", || observe(self.port).is_some());
     }
 
-    /// Whether it serves a configuration. A reload that was asked for takes a moment.
+    /// Whether it serves this configuration. If a reload was requested, it waits longer.
     pub fn serves(&self, version: usize, is_asked: bool) -> bool {
         for _ in 0..if is_asked { 100 } else { 4 } {
-            if visit(self.port).is_some_and(|seen| seen.version == version) {
-                // And no worker of before serves any more.
+            if observe(self.port).is_some_and(|observed| observed.version == version) {
+                // Workers of the configuration before need a moment to end.
                 std::thread::sleep(Duration::from_millis(100));
                 return true;
             }
@@ -249,7 +249,7 @@ impl Web {
 impl Drop for Web {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            // Its workers end with it.
+            // Its workers end with the parent.
             let _ = Command::new("kill").args(["-s", "TERM", &process.id().to_string()]).status();
             for _ in 0..100 {
                 if matches!(process.try_wait(), Ok(Some(_))) {
@@ -267,9 +267,9 @@ fn nginx() -> OsString {
     std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
 }
 
-/// A request; none where there is no answer.
-pub fn visit(port: u16) -> Option<Seen> {
-    // Without the authorities that a connector reads each time.
+/// Sends a request; `None` if there is no response.
+pub fn observe(port: u16) -> Option<Observation> {
+    // Without the CA certificates, which a connector would read each time.
     let mut ssl = Ssl::new(&SslContext::builder(SslMethod::tls_client()).ok()?.build()).ok()?;
     ssl.set_hostname("www.example.com").ok()?;
     let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -290,5 +290,9 @@ pub fn visit(port: u16) -> Option<Seen> {
     let pins = pins.split(';').filter_map(|part| {
         Some(part.trim().strip_prefix("pin-sha256=\"")?.strip_suffix('"')?.to_owned())
     });
-    Some(Seen { key, pins: pins.collect(), version: field("X-Version")?.trim().parse().ok()? })
+    Some(Observation {
+        key,
+        pins: pins.collect(),
+        version: field("X-Version")?.trim().parse().ok()?,
+    })
 }

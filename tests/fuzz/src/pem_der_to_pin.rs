@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// One object in DER: a certificate has the same pin wherever it is read, and an object the same
-/// key whether it stands in PEM or not.
+/// key whether it is in PEM or not.
 fn object(der: &[u8]) {
     let alone = spki::read(der);
     match Certificate::from_der(der) {
