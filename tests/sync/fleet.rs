@@ -372,7 +372,7 @@ impl<'a> Fleet<'a> {
         self.goal.load(Ordering::Relaxed)
     }
 
-    /// A new configuration: one step of a rotation, or whatever.
+    /// A new key and new pins: mostly one step of a rotation, sometimes a mistake.
     fn wish(&self, now: &Version, random: &mut Random) -> (usize, BTreeSet<usize>) {
         let mut pins = now.pins.clone();
         let mut key = now.key;
@@ -396,7 +396,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn change(&self, at: usize, random: &mut Random) {
-        // Of the present configuration, without its lock, which the goal asks for.
+        // A copy, because `wish` takes the lock again.
         let now = {
             let known = self.known[at].lock().unwrap();
             known.versions[known.current].clone()
@@ -462,11 +462,11 @@ impl<'a> Fleet<'a> {
 
     /// What a client does: it visits one server after another.
     fn browse(&self, mut random: Random) {
-        let mut held: Option<(Instant, usize, Seen)> = None;
+        let mut held: Option<(Instant, usize, Observation)> = None;
         while !self.is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(20));
             let at = random.below(self.webs.len());
-            let Some(seen) = visit(self.webs[at].port()) else { continue };
+            let Some(observed) = observe(self.webs[at].port()) else { continue };
             Counts::add(&self.counts.visits);
             let lasts = Duration::from_secs(MAX_AGE) - UNDER_WAY;
             let locked_out = held.as_ref().filter(|(when, _, held)| {
@@ -510,9 +510,9 @@ impl<'a> Fleet<'a> {
         !knew(&pins, &key) && !knew(&key, &pins)
     }
 
-    /// What happens to the store, to machines and to the network until the end.
+    /// Disturbs the store, the machines and the network until the end.
     fn disturb(&self, engine: &mut dyn Engine, mut random: Random) {
-        // Even if something panics.
+        // Ends the clients even if something panics.
         let _over = Over(&self.is_over);
         let mut backup: Option<Instant> = None;
         let servers = self.webs.len();
@@ -624,7 +624,7 @@ impl<'a> Fleet<'a> {
         assert_eq!(fs::read(&own).unwrap(), before);
     }
 
-    /// Nothing comes through to a machine or from it, in the middle of whatever it does.
+    /// Cuts the network of a machine for a while, whatever it is doing.
     fn cut(&self, at: usize, random: &mut Random) {
         Counts::add(&self.counts.cut);
         let link = |state: &str| {
