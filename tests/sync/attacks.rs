@@ -1,5 +1,5 @@
-//! Who may write into the store, or runs it, attacks the machines: to get at their files, to run something there, to
-//! fill their disks, or to keep them waiting.
+//! Attacks by a machine that may write into the store, or by its operator: to reach files of other machines, to run
+//! programs there, to fill their disks, or to keep them waiting.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -15,9 +15,9 @@ use crate::machine::Machine;
 use crate::postgres::Postgres;
 use crate::{succeed, wait_for};
 
-/// In the place of locks and directories of a shared directory there are links to what is this machine's own.
+/// Locks and directories of a shared directory are replaced by links to files of this machine.
 #[test]
-fn links_in_a_shared_directory_lead_nowhere() {
+fn links_in_a_shared_directory_are_not_followed() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 1);
     fleet[0].sync().fine();
@@ -57,12 +57,12 @@ fn links_in_a_shared_directory_lead_nowhere() {
         fs::rename(&away, &there).unwrap();
         fleet[0].run(&lease).fine();
     }
-    // What another process has locked stays as its maker has made it.
+    // A lock file keeps the mode that the process gave it that created it.
     let mode = fs::metadata(store.join("records/.web-1.lock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
 }
 
-/// A mounted repository says from where to fetch what it lacks, and where to check out what is pushed.
+/// The configuration of a mounted repository names a program that fetches missing objects, and a path to check out to.
 #[test]
 fn a_repository_fetches_and_checks_out_nothing_on_this_machine() {
     let engine = git::File::start();
@@ -95,7 +95,7 @@ fn a_repository_fetches_and_checks_out_nothing_on_this_machine() {
     fleet[0].sync().fine();
     assert!(!trace.exists() && fs::read_dir(&worktree).unwrap().next().is_none());
 
-    // The records against which new ones are compressed are missing.
+    // The object against which a push compresses new records is missing.
     let blob = git(&["rev-parse", "hpkp:web-1.jsonl"]);
     let (first, rest) = blob.trim().split_at(2);
     fs::remove_file(store.join("objects").join(first).join(rest)).unwrap();
@@ -113,14 +113,14 @@ fn a_repository_fetches_and_checks_out_nothing_on_this_machine() {
     assert!(!trace.exists());
 }
 
-/// Where the copy of a repository is.
+/// The path of the machine's copy of the repository.
 fn copy_of_repository(machine: &Machine) -> PathBuf {
     let cache = fs::read_dir(machine.at.path().join("cache/hpkp")).unwrap();
     let mut paths = cache.map(|entry| entry.unwrap().path());
     paths.find(|path| path.extension().is_some_and(|end| end == "git")).unwrap()
 }
 
-/// What others put into the store does not fill the disk on which the server keeps its own records.
+/// Records of other machines must not fill the disk on which the server keeps its own records.
 #[test]
 fn copies_have_limits() {
     let engine = Directory::start();
@@ -128,14 +128,14 @@ fn copies_have_limits() {
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fleet[0].sync().fine();
     let copy = fleet[0].copy_of("web-2");
-    // As long as many copies, and no longer on the disk than a few bytes.
+    // A sparse file: as large as many copies, but only a few bytes on the disk.
     let large = fleet[0].path().join("peers/.large.new");
     fs::File::create(&large).unwrap().set_len(2_000_000_000 - 300).unwrap();
     fleet[1].add(20);
     fleet[1].sync().fine();
     fleet[0].sync().found("peer-records-limit");
     assert_eq!(fleet[0].copy_of("web-2"), copy);
-    // The test of a configuration would not know of them.
+    // A config test in the command would not know the missing records.
     let outcome = fleet[0].run(&["--json", "--then", "true"]);
     assert_eq!(outcome.codes(), ["peer-records-limit", "command-not-run"], "{outcome:?}");
     fs::remove_file(&large).unwrap();
@@ -143,7 +143,7 @@ fn copies_have_limits() {
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
 
-/// The copy of a repository neither grows without a limit, nor keeps what a `git` that was ended has left.
+/// The copy of a repository has a size limit, and a pass removes unfinished files of a killed `git`.
 #[test]
 fn the_copy_of_a_repository_has_a_limit() {
     let engine = git::File::start();
@@ -163,9 +163,9 @@ fn the_copy_of_a_repository_has_a_limit() {
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
 
-/// A role of the database has taken a lease that never ends; the operator learns who has it.
+/// A role of the database has taken a lease that never expires. The finding names the holder.
 #[test]
-fn a_lease_without_end_is_named() {
+fn the_holder_of_a_lease_without_end_is_reported() {
     let postgres = Postgres::start();
     let fleet = Machine::fleet(&postgres, 1);
     let lease = ["--json", "--settle", "1", "--lease", "a.example", "--then", "true"];
@@ -184,9 +184,9 @@ fn a_lease_without_end_is_named() {
     fleet[0].run(&lease).fine();
 }
 
-/// Any role of the database may notify as often as it likes.
+/// Any role of the database may send notifications without a limit.
 #[test]
-fn notifications_do_not_keep_a_machine_busy() {
+fn frequent_notifications_cause_few_passes() {
     let postgres = Postgres::start();
     let fleet = Machine::fleet(&postgres, 1);
     let mut waiting = fleet[0].command(&["--watch", "3600"]).stdout(Stdio::null()).spawn().unwrap();
@@ -202,11 +202,11 @@ fn notifications_do_not_keep_a_machine_busy() {
     let (passes, most) = (number().unwrap() - before, started.elapsed().as_secs() + 3);
     waiting.kill().unwrap();
     waiting.wait().unwrap();
-    // Each pass has a number of its own; it is the time in seconds where it can be.
+    // Each pass raises the number, which is the time in seconds if that is higher.
     assert!(passes > 3 && passes <= most, "{passes} of {most}");
 }
 
-/// A server of object storage that answers each request for a page of a listing with one that is not the last.
+/// An object storage server answers each request for a page of a listing with a page that is not the last.
 #[test]
 fn a_listing_without_end_is_given_up() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -229,7 +229,7 @@ fn a_listing_without_end_is_given_up() {
     assert!(started.elapsed() < Duration::from_secs(60));
 }
 
-/// The marker of a store, and else a page of nothing that is not the last one.
+/// Answers with the marker of a store, or with an empty page of a listing that is not the last page.
 fn answer(stream: TcpStream) {
     let mut requests = BufReader::new(stream.try_clone().unwrap());
     let mut stream = stream;

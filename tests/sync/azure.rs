@@ -1,4 +1,4 @@
-//! Azure Blob Storage, by Microsoft's emulator Azurite, which `ci/stores` installs.
+//! Azure Blob Storage: Microsoft's emulator Azurite, which `ci/stores` installs.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -14,12 +14,12 @@ use tempfile::TempDir;
 use crate::engine::{Engine, address, copy, put_back};
 use crate::{succeed, wait_for};
 
-/// The account that the emulator has, and its key, which is public.
+/// The account of the emulator, and its key, which is public.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-/// An emulator of its own.
+/// An emulator for one test.
 pub struct Azure {
     at: TempDir,
     port: u16,
@@ -78,7 +78,7 @@ impl Engine for Azure {
 
     fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
-            // It writes down what it has.
+            // With SIGTERM the emulator writes its state to the disk.
             succeed("kill", &["-s", "TERM", &server.id().to_string()]);
             server.wait().unwrap();
         }

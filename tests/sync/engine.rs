@@ -1,4 +1,4 @@
-//! A store that is started for one test, and what may happen to it.
+//! Stores for one test each: they can be stopped, backed up, restored and damaged.
 
 use std::path::{Path, PathBuf};
 
@@ -6,34 +6,34 @@ use tempfile::TempDir;
 
 use crate::succeed;
 
-/// Where stores that are servers listen: on loopback, or where `ci/fleet` says.
+/// The address on which servers of stores listen: loopback, or the one that `ci/fleet` sets.
 pub fn address() -> String {
     std::env::var("HPKP_FLEET_NETWORK").unwrap_or_else(|_| "127.0.0.1".to_owned())
 }
 
 /// A store for one test.
 pub trait Engine: Send + Sync {
-    /// As it is given to the command.
+    /// The URL for the command.
     fn url(&self) -> String;
 
-    /// What the command needs in its environment.
+    /// The environment variables that the command needs.
     fn environment(&self) -> Vec<(String, String)> {
         Vec::new()
     }
 
-    /// It cannot be reached from now on.
+    /// Makes the store unreachable.
     fn stop(&mut self);
 
-    /// It can be reached again.
+    /// Makes the store reachable again.
     fn resume(&mut self);
 
     /// Makes a backup.
     fn back_up(&mut self);
 
-    /// Puts the backup in the place of what is there.
+    /// Replaces the content by the backup.
     fn restore(&mut self);
 
-    /// Puts a line that is no record behind those of a writer.
+    /// Adds a line that is not a record after the records of a writer.
     fn damage(&mut self, writer: &str);
 }
 
@@ -59,7 +59,7 @@ impl Engine for Directory {
 
     fn stop(&mut self) {
         std::fs::rename(self.path(), self.at.path().join("unmounted")).unwrap();
-        // As a mount point is.
+        // Like the empty directory of an unmounted volume.
         std::fs::create_dir(self.path()).unwrap();
     }
 
@@ -85,24 +85,24 @@ impl Engine for Directory {
     }
 }
 
-/// Puts a backup in the place of a directory that others use meanwhile.
+/// Replaces a directory by a backup while other processes use it.
 pub fn put_back(backup: &Path, path: &Path) {
     let (new, old) = (path.with_extension("new"), path.with_extension("old"));
     copy(backup, &new);
     std::fs::rename(path, &old).unwrap();
     std::fs::rename(new, path).unwrap();
-    // Who still writes there does not keep it.
+    // A process that writes meanwhile must not prevent the removal.
     while std::fs::remove_dir_all(&old).is_err() {}
 }
 
-/// Copies a directory while others write there: what is under way may be missing.
+/// Copies a directory while other processes write: unfinished files may be missing.
 pub fn copy_of_what_is_there(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     let mut copy = std::process::Command::new("cp");
     copy.arg("-a").arg(from).arg(to).stderr(std::process::Stdio::null()).status().unwrap();
 }
 
-/// Copies a directory with everything in it, in the place of what is there.
+/// Replaces a directory by a copy of another one.
 pub fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     succeed("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);

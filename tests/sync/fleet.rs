@@ -1,14 +1,14 @@
-//! A fleet of real servers (nginx and Apache httpd with the modules) whose operators change keys and pins at will, over
-//! each store, with clients that remember pins. Syncs are lost, delayed and killed, the store goes down and is restored
-//! from a backup, a machine is restored from a backup, another one takes a name that is taken, and with `ci/fleet` the
-//! network is cut.
+//! A fleet of real servers (nginx and Apache httpd with the modules) whose operators change keys and pins at random,
+//! with each kind of store and with clients that remember pins. Syncs are lost, delayed and killed; the store fails and is
+//! restored from a backup; a machine is restored from a backup; another machine takes a name that is in use; and
+//! `ci/fleet` cuts the network.
 //!
-//! What must hold: no client is locked out by a server whose test could know of the pins; an unchanged
-//! configuration is never refused; `hpkp check` says what the server's own test says; and each record that was
-//! reported as written arrives everywhere.
+//! Requirements: no server locks out a client whose pins its config test could know; a config test never refuses an
+//! unchanged configuration; `hpkp check` and the server's config test agree; and each record that was reported as
+//! written arrives on every machine.
 //!
-//! `HPKP_FLEET_SERVERS`, `HPKP_FLEET_SECONDS` and `HPKP_FLEET_SEED` set how many, for how long, and what happens. With
-//! `HPKP_FLEET_NETWORK` each machine is in a network namespace `hpkp-N` of its own, behind the interface `hpkpN`.
+//! `HPKP_FLEET_SERVERS`, `HPKP_FLEET_SECONDS` and `HPKP_FLEET_SEED` set the number of servers, the duration, and the
+//! random seed. With `HPKP_FLEET_NETWORK` each machine is in a network namespace `hpkp-N` of its own, behind the interface `hpkpN`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -29,16 +29,16 @@ use crate::web::{Seen, Wanted, Web, visit};
 /// How long clients remember pins, in seconds.
 const MAX_AGE: u64 = 6;
 
-/// A response may be under way while a server writes that it has changed.
+/// How long a response of the old configuration may still arrive after a server has recorded a change.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 
-/// For how much longer a fleet goes on in which nothing has happened.
+/// How much longer a run takes at most if some kind of event has not happened yet.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How many keys there are.
+/// The number of keys.
 const KEYS: usize = 8;
 
-/// Numbers that look random; the same for one seed.
+/// A pseudo-random number generator: the same numbers for the same seed.
 struct Dice(u64);
 
 impl Dice {
@@ -49,39 +49,39 @@ impl Dice {
         (self.0 >> 11) as usize % count
     }
 
-    /// Whether something happens that does in so many of a hundred cases.
+    /// Returns true with this probability in percent.
     fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 }
 
-/// A configuration that a server has, had, or is to have.
+/// A past, present or future configuration of a server.
 #[derive(Clone, Debug)]
 struct Version {
     key: usize,
     pins: BTreeSet<usize>,
-    /// When the pass began whose records its test knew.
+    /// When the last pass before the config test began: the config test knows the records written before that.
     knew: Instant,
-    /// When a pass ended that has written its records.
+    /// When the first pass ended that wrote the records of this version.
     written: Option<Instant>,
-    /// The version since which the server has this key, and the one since which it has these pins.
+    /// The version that introduced this key, and the one that introduced these pins.
     since: (usize, usize),
 }
 
-/// What is known of a server.
+/// What the test knows of a server.
 struct Known {
-    /// By the numbers that its responses have.
+    /// The versions, indexed by the number in each response.
     versions: Vec<Version>,
     current: usize,
-    /// When its last pass began that found everything.
+    /// When the last complete pass began.
     synced: Instant,
-    /// The lines that were acknowledged.
+    /// The records that a pass reported as written.
     acknowledged: BTreeSet<String>,
-    /// Whether its own file is an older state now.
+    /// Whether the file of its writer is an older state now.
     is_restored: bool,
 }
 
-/// What counts.
+/// The numbers of events of each kind.
 #[derive(Debug, Default)]
 struct Counts {
     visits: AtomicUsize,
@@ -101,7 +101,7 @@ impl Counts {
         one.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether something of each kind has happened without which a fleet shows nothing.
+    /// Whether every kind of event that the test needs has happened.
     fn has_everything(&self) -> bool {
         let needed = [&self.accepted, &self.refused, &self.visits, &self.compared];
         needed.iter().all(|count| count.load(Ordering::Relaxed) > 0)
@@ -117,7 +117,7 @@ struct Fleet<'a> {
     environment: Vec<(String, String)>,
     ends: Instant,
     is_over: AtomicBool,
-    /// Rings when all are to change something at the same moment.
+    /// Wakes all operators, so that they change something at the same moment.
     bell: (Mutex<u64>, Condvar),
     wrong: Mutex<Vec<String>>,
     goal: AtomicUsize,
@@ -201,7 +201,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Starts all servers with the same configuration, and lets each know of the others.
+    /// Starts all servers with the same configuration, and syncs each with all others.
     fn begin(&mut self, time: Duration) {
         for at in 0..self.webs.len() {
             published::init(self.webs[at].records().to_str().unwrap()).unwrap();
@@ -214,7 +214,7 @@ impl<'a> Fleet<'a> {
         }
         for _ in 0..2 {
             for at in 0..self.webs.len() {
-                let done = self.passed(at, &[], Instant::now(), &mut Dice(1), false);
+                let done = self.pass(at, &[], Instant::now(), &mut Dice(1), false);
                 assert_eq!(done, Some(Vec::new()));
             }
         }
@@ -254,13 +254,13 @@ impl<'a> Fleet<'a> {
         command
     }
 
-    fn complain(&self, text: String) {
+    fn fail(&self, text: String) {
         println!("{text}");
         self.wrong.lock().unwrap().push(text);
     }
 
-    /// A pass, which may be killed; gives the codes of what it found, if it came to an end.
-    fn passed(
+    /// Runs a pass, which may be killed. Returns the codes of its findings, if it has ended.
+    fn pass(
         &self,
         at: usize,
         arguments: &[&str],
@@ -295,7 +295,7 @@ impl<'a> Fleet<'a> {
         Some(codes)
     }
 
-    /// Takes down what the program remembers to have written.
+    /// Notes the records that the program has written according to its memory.
     fn acknowledge(&self, at: usize, begun: Instant) {
         let records = self.webs[at].records();
         let memory = fs::read_dir(&records).unwrap().map(|one| one.unwrap().path()).find(|path| {
@@ -321,13 +321,13 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Until the end, and on a machine that does much besides until enough has happened.
+    /// Whether the run continues: until the end or, on a slow machine, until every kind of event has happened.
     fn goes_on(&self) -> bool {
         let now = Instant::now();
         now < self.ends || now < self.ends + PATIENCE && !self.counts.has_everything()
     }
 
-    /// What the operator of a server does until the end.
+    /// Acts as the operator of a server until the end.
     fn operate(&self, at: usize, mut dice: Dice) {
         let mut heard = 0;
         while self.goes_on() {
@@ -339,7 +339,7 @@ impl<'a> Fleet<'a> {
             heard = *rung;
             drop(rung);
             match dice.below(10) {
-                0..=1 => drop(self.passed(at, &[], Instant::now(), &mut dice, true)),
+                0..=1 => drop(self.pass(at, &[], Instant::now(), &mut dice, true)),
                 2..=3 => self.deploy_unchanged(at),
                 _ => self.change(at, &mut dice),
             }
@@ -353,16 +353,13 @@ impl<'a> Fleet<'a> {
         Counts::add(&self.counts.unchanged);
         let outcome = self.webs[at].test();
         if outcome.code != Some(0) {
-            self.complain(format!(
-                "web-{at}: an unchanged configuration is refused: {}",
-                outcome.text
-            ));
+            self.fail(format!("web-{at}: an unchanged configuration is refused: {}", outcome.text));
         }
         self.compare(at);
     }
 
-    /// `hpkp check` and the server's own test say the same of the configuration that is there. Pins expire and records
-    /// change meanwhile, so only what stays counts.
+    /// Checks that `hpkp check` and the server's config test agree. Pins expire and records change meanwhile, so only a
+    /// lasting difference is an error.
     fn compare(&self, at: usize) {
         let mut found = String::new();
         for _ in 0..5 {
@@ -373,10 +370,10 @@ impl<'a> Fleet<'a> {
             }
             thread::sleep(Duration::from_millis(100));
         }
-        self.complain(format!("web-{at} ({:?}): {found}", self.webs[at].kind()));
+        self.fail(format!("web-{at} ({:?}): {found}", self.webs[at].kind()));
     }
 
-    /// The key that all are to have next. When they have it, the one after it.
+    /// The next key of the rotation. When all servers have it, the one after it.
     fn goal(&self) -> usize {
         let goal = self.goal.load(Ordering::Relaxed);
         let has = |known: &Mutex<Known>| {
@@ -390,19 +387,19 @@ impl<'a> Fleet<'a> {
         self.goal.load(Ordering::Relaxed)
     }
 
-    /// A new configuration: one step of a rotation, or whatever.
+    /// A new configuration: one step of the rotation, or a mistake.
     fn wish(&self, now: &Version, dice: &mut Dice) -> (usize, BTreeSet<usize>) {
         let mut pins = now.pins.clone();
         let mut key = now.key;
         let next = self.goal() % KEYS;
         match dice.below(10) {
-            // The rotation: the next key is published, used, and the old one forgotten.
+            // The rotation: publish the next key, use it, and drop the pin of the old one.
             0..=6 if now.key == next => {
                 pins = (0..3).map(|later| (next + later) % KEYS).collect();
             }
             0..=6 if pins.contains(&next) => key = next,
             0..=6 => drop(pins.insert(next)),
-            // Mistakes.
+            // Mistakes of operators.
             7 => drop(pins.insert(dice.below(KEYS))),
             8 => pins = [key, dice.below(KEYS), (key + 1) % KEYS].into(),
             _ => {
@@ -414,7 +411,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn change(&self, at: usize, dice: &mut Dice) {
-        // Of the present configuration, without its lock, which the goal asks for.
+        // Releases the lock before `wish`, whose `goal` takes it too.
         let now = {
             let known = self.known[at].lock().unwrap();
             known.versions[known.current].clone()
@@ -442,7 +439,7 @@ impl<'a> Fleet<'a> {
         let begun = Instant::now();
         let how = dice.below(10);
         if how == 0 {
-            // Without a pass: it is late, or lost.
+            // Reload without a sync, as if the sync were late or lost.
             if self.webs[at].test().code == Some(0) {
                 self.webs[at].reload();
             }
@@ -451,7 +448,7 @@ impl<'a> Fleet<'a> {
             let then = self.webs[at].then();
             let lease = ["--lease", "www.example.com", "--lease-time", "60"];
             let lease = if how < 8 { &lease[..] } else { &[] };
-            let codes = self.passed(
+            let codes = self.pass(
                 at,
                 &[&["--settle", "1", "--then", &then], lease].concat(),
                 begun,
@@ -462,7 +459,7 @@ impl<'a> Fleet<'a> {
                 Counts::add(&self.counts.not_run);
             }
         }
-        // A command whose parent was killed goes on.
+        // The command of a killed sync continues.
         self.webs[at].wait_for_orphans();
         let is_new = self.webs[at].serves(number, self.webs[at].has_reloaded());
         if is_new {
@@ -472,13 +469,13 @@ impl<'a> Fleet<'a> {
             Counts::add(&self.counts.refused);
             self.configure(at, old);
         }
-        // What was written before the version was known to be served.
+        // Syncs the records that the server wrote before the test knew that it serves this version.
         if is_new && how != 0 {
-            drop(self.passed(at, &[], Instant::now(), dice, true));
+            drop(self.pass(at, &[], Instant::now(), dice, true));
         }
     }
 
-    /// What a client does: it visits one server after another.
+    /// Acts as a client: requests random servers and remembers their pins.
     fn browse(&self, mut dice: Dice) {
         let mut held: Option<(Instant, usize, Seen)> = None;
         while !self.is_over.load(Ordering::Relaxed) {
@@ -495,7 +492,7 @@ impl<'a> Fleet<'a> {
                     if self.is_excused((*from, before.version), (at, seen.version)) {
                         Counts::add(&self.counts.excused);
                     } else {
-                        self.complain(format!(
+                        self.fail(format!(
                             "a client is locked out of web-{at} ({:?}) by the pins of web-{from} ({:?}), {:?} old",
                             self.known[at].lock().unwrap().versions[seen.version],
                             self.known[*from].lock().unwrap().versions[before.version],
@@ -510,12 +507,13 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Whether neither of two servers could know of the other's configuration when it took these pins, or this key.
+    /// Whether a lockout is excused: when each server introduced its pins or its key, it could not know the change of
+    /// the other.
     fn is_excused(&self, (from, pins): (usize, usize), (at, key): (usize, usize)) -> bool {
         if from == at {
             return false;
         }
-        // What a server goes on with is never refused, so the change that brought it counts.
+        // An unchanged key or pin set is never refused, so the versions that introduced them are compared.
         let [pins, key] = [(from, pins), (at, key)].map(|(web, number)| {
             let versions = &self.known[web].lock().unwrap().versions;
             let (key, pins) = versions[number].since;
@@ -526,9 +524,9 @@ impl<'a> Fleet<'a> {
         !knew(&pins, &key) && !knew(&key, &pins)
     }
 
-    /// What happens to the store, to machines and to the network until the end.
+    /// Disturbs the store, machines and the network until the end.
     fn disturb(&self, engine: &mut dyn Engine, mut dice: Dice) {
-        // Even if something panics.
+        // Ends the clients even after a panic.
         let _over = Over(&self.is_over);
         let mut backup: Option<Instant> = None;
         let servers = self.webs.len();
@@ -561,7 +559,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// The store has lost what was written since then.
+    /// Notes that the store has lost all records written since then.
     fn went_back(&self, since: Instant) {
         for known in &self.known {
             for version in &mut known.lock().unwrap().versions {
@@ -570,7 +568,7 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// An earlier state of a machine's own file, which is noticed, and put right.
+    /// Restores an earlier state of a machine's own file. The sync must report it. Then puts the newest state back.
     fn restore_machine(&self, at: usize) {
         {
             let mut known = self.known[at].lock().unwrap();
@@ -583,7 +581,7 @@ impl<'a> Fleet<'a> {
         let newest = fs::read_to_string(&own).unwrap();
         let lines: Vec<&str> = newest.split_inclusive('\n').collect();
         let lock = self.webs[at].records().join("hpkp-sync-lock");
-        // Not while a pass reads it.
+        // Waits until no pass reads the file.
         let is_older = lines.len() > 2
             && Command::new("flock")
                 .args(["-w", "5"])
@@ -599,7 +597,7 @@ impl<'a> Fleet<'a> {
                 .current_dir(self.webs[at].path(""))
                 .output();
             let outcome = String::from_utf8(output.unwrap().stdout).unwrap();
-            // A server that has written meanwhile has the newest state.
+            // Keeps what the server has written meanwhile.
             let now = fs::read_to_string(&own).unwrap();
             let rest = now.strip_prefix(&lines[..lines.len() / 2 + 1].concat()).unwrap_or_default();
             fs::write(&own, format!("{newest}{rest}")).unwrap();
@@ -610,14 +608,14 @@ impl<'a> Fleet<'a> {
                     .acknowledged
                     .contains(lines[lines.len() - 1].trim_end())
             {
-                self.complain(format!("web-{at}: a command ran with an earlier state: {outcome}"));
+                self.fail(format!("web-{at}: a command ran with an earlier state: {outcome}"));
             }
             let _ = fs::remove_file(self.webs[at].path("has-run"));
         }
         self.known[at].lock().unwrap().is_restored = false;
     }
 
-    /// Another machine with the name of one.
+    /// Syncs another machine with the writer name of this one, which must write nothing.
     fn twin(&self, at: usize) {
         let directory = tempfile::tempdir().unwrap();
         let records = directory.path().join("records");
@@ -635,12 +633,12 @@ impl<'a> Fleet<'a> {
             .unwrap();
         let outcome: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         if output.status.code() != Some(3) || outcome["written"] != serde_json::json!([]) {
-            self.complain(format!("web-{at}: another one writes under its name: {outcome}"));
+            self.fail(format!("web-{at}: another one writes under its name: {outcome}"));
         }
         assert_eq!(fs::read(&own).unwrap(), before);
     }
 
-    /// Nothing comes through to a machine or from it, in the middle of whatever it does.
+    /// Cuts the network of a machine for a while, whatever it is doing.
     fn cut(&self, at: usize, dice: &mut Dice) {
         Counts::add(&self.counts.cut);
         let link = |state: &str| {
@@ -651,13 +649,13 @@ impl<'a> Fleet<'a> {
         link("up");
     }
 
-    /// All that was disturbed is over: everything arrives.
+    /// After all disturbances: checks that all records arrive.
     fn settle(&self) {
         let mut last = BTreeMap::new();
         for round in 0..6 {
             last.clear();
             for at in 0..self.webs.len() {
-                let codes = self.passed(at, &[], Instant::now(), &mut Dice(1), false);
+                let codes = self.pass(at, &[], Instant::now(), &mut Dice(1), false);
                 last.insert(at, codes);
             }
             let is_quiet = |codes: &Option<Vec<String>>| {
@@ -669,7 +667,7 @@ impl<'a> Fleet<'a> {
                 break;
             }
             if round == 5 {
-                self.complain(format!("something is wrong to the end: {last:?}"));
+                self.fail(format!("something is wrong to the end: {last:?}"));
             }
         }
         for (at, known) in self.known.iter().enumerate() {
@@ -681,7 +679,7 @@ impl<'a> Fleet<'a> {
                 let copy: BTreeSet<&str> = copy.lines().collect();
                 let lost = known.acknowledged.iter().filter(|line| !copy.contains(line.as_str()));
                 if let Some(line) = lost.into_iter().next() {
-                    self.complain(format!("web-{other} lacks a record of web-{at}: {line}"));
+                    self.fail(format!("web-{other} lacks a record of web-{at}: {line}"));
                 }
             }
         }
@@ -696,7 +694,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// What is started here ends here.
+/// Kills a process that the test has started.
 pub fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

@@ -1,4 +1,4 @@
-//! Repositories, by path and through a real sshd.
+//! Git repositories, reached by path and through a real sshd.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -42,7 +42,7 @@ impl Engine for File {
     }
 
     fn back_up(&mut self) {
-        // As it is at one moment.
+        // git copies a consistent state.
         let backup = self.at.path().join("backup");
         let _ = std::fs::remove_dir_all(&backup);
         let store = self.path();
@@ -72,7 +72,7 @@ impl Engine for File {
     }
 }
 
-/// The same behind an sshd on loopback, with its own keys and configuration.
+/// A bare repository behind an sshd on loopback, with its own keys and configuration.
 pub struct Ssh {
     file: File,
     port: u16,
@@ -99,7 +99,7 @@ impl Ssh {
             address()
         );
         std::fs::write(file.at.path().join("sshd_config"), configuration).unwrap();
-        // sshd wants it, whoever it serves.
+        // sshd requires this directory.
         let _ = std::fs::create_dir_all("/run/sshd");
         let mut ssh = Self { file, port, sshd: None };
         ssh.resume();

@@ -1,4 +1,4 @@
-//! Stores with what is hostile or broken in them, and what one bad thing must not do to the rest.
+//! Stores with hostile or broken content: the damage of one part must not affect the rest.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use crate::machine::{Machine, outcome};
 use crate::postgres::Postgres;
 use crate::{succeed, wait_for};
 
-/// Hooks and commands in the configuration of a repository that other machines mount must not run here.
+/// Other machines mount the repository and may write its hooks and configuration. Its commands must not run here.
 #[test]
 fn a_repository_runs_nothing_on_this_machine() {
     let engine = git::File::start();
@@ -54,9 +54,9 @@ fn a_repository_runs_nothing_on_this_machine() {
     assert_eq!(ran, [other]);
 }
 
-/// The others go on after a store has moved.
+/// After a move to a new store, other machines still accept the heartbeats.
 #[test]
-fn heartbeats_count_in_a_new_store() {
+fn heartbeats_are_accepted_in_a_new_store() {
     let old = Directory::start();
     let mut fleet = Machine::fleet(&old, 2);
     for _ in 0..3 {
@@ -66,17 +66,18 @@ fn heartbeats_count_in_a_new_store() {
     let new = git::File::start();
     fleet.iter_mut().for_each(|machine| machine.url = new.url());
     fleet[0].run(&["--init", "--json"]).fine();
-    // Numbers begin with the time; each of the passes above took one, however fast it was.
+    // Numbers are times in seconds, but each pass above raised its number by at least one, so the number may be ahead
+    // of the time.
     std::thread::sleep(Duration::from_secs(5));
     fleet[1].sync().fine();
     fleet[0].sync().fine();
     assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
-    // Both stores at the same time, of which one falls behind.
+    // Both stores are in use at the same time, and the old one falls behind.
     fleet[0].url = old.url();
     fleet[0].sync().fine();
 }
 
-/// What is wrong with the files of one writer concerns this writer alone.
+/// Damaged files of one writer affect only that writer.
 #[test]
 fn a_bad_file_of_one_writer_does_not_stop_the_others() {
     let engine = Directory::start();
@@ -102,7 +103,7 @@ fn a_bad_file_of_one_writer_does_not_stop_the_others() {
     assert_eq!(peers, ["web-2.jsonl"]);
 }
 
-/// A server that runs as another user reads the copies, whatever the umask of who syncs is.
+/// A server that runs as another user can read the copies, independent of the umask of the sync.
 #[test]
 fn copies_can_be_read_by_the_server() {
     let engine = Directory::start();
@@ -119,7 +120,7 @@ fn copies_can_be_read_by_the_server() {
     assert_eq!(fs::metadata(store).unwrap().permissions().mode() & 0o777, 0o644);
 }
 
-/// While a command runs, the timer syncs, and so may the command itself.
+/// While a command runs, the timer may sync, and so may the command itself.
 #[test]
 fn a_command_may_sync() {
     let engine = git::File::start();
@@ -136,7 +137,7 @@ fn a_command_may_sync() {
         fleet[0].run(&[&["--json", "--settle", "1", "--then", &inner], &lease[..]].concat());
     assert_eq!((outcome.code, outcome.codes().len()), (Some(0), 0), "{outcome:?}");
     assert!(started.elapsed() < Duration::from_secs(20));
-    // A machine that another one keeps waiting says so.
+    // A sync by the timer while the command runs.
     let mut slow = fleet[0]
         .command(&["--then", "sleep 3", "--settle", "1"])
         .stdout(Stdio::null())
@@ -152,7 +153,7 @@ fn a_command_may_sync() {
 }
 
 #[test]
-fn a_lock_that_is_never_given_back_is_not_waited_for() {
+fn a_lock_held_too_long_is_reported() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 1);
     fleet[0].sync().fine();
@@ -168,7 +169,7 @@ fn a_lock_that_is_never_given_back_is_not_waited_for() {
             .success()
     });
     let outcome = fleet[0].run(&["--json", "--timeout", "1"]);
-    // The sleep that it has started keeps the lock, too.
+    // The sleep that flock has started has the lock as well.
     succeed("sh", &["-c", &format!("kill $(ps -o pid= --ppid {})", holder.id())]);
     let _ = holder.kill();
     holder.wait().unwrap();
@@ -176,7 +177,7 @@ fn a_lock_that_is_never_given_back_is_not_waited_for() {
     assert!(outcome.err.contains("still running"), "{outcome:?}");
 }
 
-/// The processes of a server.
+/// The process ids of a database server.
 fn processes(postgres: &Postgres) -> Vec<String> {
     let pid = fs::read_to_string(postgres.directory().join("data/postmaster.pid")).unwrap();
     let pid = pid.lines().next().unwrap().to_owned();
@@ -185,7 +186,7 @@ fn processes(postgres: &Postgres) -> Vec<String> {
     children.split_whitespace().map(str::to_owned).chain([pid]).collect()
 }
 
-/// A server that accepts connections and never answers.
+/// The database accepts connections and never answers.
 #[test]
 fn a_database_that_hangs_is_given_up() {
     let postgres = Postgres::start();
@@ -210,9 +211,9 @@ fn a_database_that_hangs_is_given_up() {
     fleet[0].sync().fine();
 }
 
-/// The same for one that hangs after it has answered, and for a machine that keeps running.
+/// A machine with --watch connects again after the database was restarted.
 #[test]
-fn a_database_that_is_restarted_is_connected_to_again() {
+fn a_watching_machine_reconnects_to_a_restarted_database() {
     let mut postgres = Postgres::start();
     let mut fleet = Machine::fleet(&postgres, 2);
     let mut waiting = fleet[0]
@@ -228,7 +229,7 @@ fn a_database_that_is_restarted_is_connected_to_again() {
     fleet[1].add(1);
     fleet[1].sync().fine();
     wait_for("the copy", || fleet[0].copy_of("web-2") == fleet[1].records());
-    // And by a notification, after the restart.
+    // Notifications work again after the restart.
     std::thread::sleep(Duration::from_millis(500));
     fleet[1].add(1);
     fleet[1].sync().fine();
@@ -237,9 +238,9 @@ fn a_database_that_is_restarted_is_connected_to_again() {
     waiting.wait().unwrap();
 }
 
-/// A schema that the owner of the database has made is not taken for a store.
+/// A schema that the owner of the database has created is not taken for a store. Simultaneous --init is allowed.
 #[test]
-fn a_database_is_prepared_once() {
+fn init_creates_the_tables_once() {
     let postgres = Postgres::start();
     postgres.sql("hpkp", "CREATE SCHEMA hpkp");
     let mut machine = Machine::new(&postgres, "web-1");
@@ -251,7 +252,7 @@ fn a_database_is_prepared_once() {
         }
     });
     machine.sync().fine();
-    // Tables of something else.
+    // The tables belong to other software.
     postgres.sql(
         "hpkp",
         "DROP SCHEMA hpkp CASCADE; CREATE SCHEMA hpkp; CREATE TABLE hpkp.store (version text); \
@@ -260,7 +261,7 @@ fn a_database_is_prepared_once() {
     machine.sync().found("store-unavailable");
 }
 
-/// As PostgreSQL's own programs do not.
+/// PostgreSQL's own programs do not use such a file either.
 #[test]
 fn a_password_file_that_others_may_read_is_not_used() {
     let postgres = Postgres::start();
@@ -274,9 +275,9 @@ fn a_password_file_that_others_may_read_is_not_used() {
     assert!(outcome.err.contains("chmod 600") && !outcome.err.contains("hunter2"), "{outcome:?}");
 }
 
-/// Records that the check would not see are as good as a store that cannot be read.
+/// If records are missing in the copies, the command does not run, as if the store could not be read.
 #[test]
-fn nothing_is_changed_without_the_copies() {
+fn without_all_copies_no_command_runs() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 2);
     fleet[1].sync().fine();
@@ -289,7 +290,7 @@ fn nothing_is_changed_without_the_copies() {
 }
 
 #[test]
-fn a_writer_that_is_gone_is_not_missed() {
+fn a_writer_recorded_as_gone_is_not_reported_as_missing() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -303,9 +304,9 @@ fn a_writer_that_is_gone_is_not_missed() {
     assert_ne!(fleet[0].copy_of("web-2"), "");
 }
 
-/// A copy that was cut off, by whatever else copies, is put right, and heartbeats count.
+/// Another program has cut off a copy: the next pass repairs it, and heartbeats are accepted.
 #[test]
-fn a_copy_that_was_cut_off_is_mended() {
+fn a_truncated_copy_is_repaired() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -326,22 +327,22 @@ fn a_copy_that_was_cut_off_is_mended() {
 }
 
 #[test]
-fn a_damaged_file_of_heartbeats_is_no_fault_of_the_store() {
+fn a_damaged_file_of_heartbeats_is_reported() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fs::write(fleet[0].path().join("hpkp-heard"), "nonsense").unwrap();
     let outcome = fleet[0].sync();
     outcome.found("heartbeats-unreadable");
-    // Its own heartbeat is sent all the same.
+    // The machine still sends its own heartbeat.
     let before = fleet[1].numbers();
     fleet[1].sync().fine();
     assert!(fleet[1].numbers().get("web-1") > before.get("web-1"));
 }
 
-/// A lease of a clock that is far ahead does not go on without anybody knowing why.
+/// A lease that was written by a clock far ahead lasts long. The finding names the clock as the reason.
 #[test]
-fn a_lease_of_a_wrong_clock_is_named() {
+fn a_lease_from_a_wrong_clock_is_reported_with_the_clock() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 1);
     let path = engine.at.path().join("store/leases/a.example.json");
@@ -351,7 +352,7 @@ fn a_lease_of_a_wrong_clock_is_named() {
     let outcome = run();
     assert_eq!(outcome.codes(), ["lease-held", "command-not-run"], "{outcome:?}");
     assert!(outcome.err.contains("clock"), "{outcome:?}");
-    // Nothing else is said of it once somebody has removed it while the command ran.
+    // The only finding is lease-expired if somebody removes the lease while the command runs.
     fs::remove_file(&path).unwrap();
     let then = format!("rm {}", path.display());
     let outcome =
@@ -359,9 +360,9 @@ fn a_lease_of_a_wrong_clock_is_named() {
     outcome.found("lease-expired");
 }
 
-/// A copy of the repository that a crash has damaged is made anew.
+/// A copy of the repository that a crash has damaged is created again.
 #[test]
-fn a_damaged_copy_of_the_repository_is_made_anew() {
+fn a_damaged_copy_of_the_repository_is_created_again() {
     let engine = git::File::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -393,7 +394,7 @@ fn a_damaged_copy_of_the_repository_is_made_anew() {
         fleet[1].add(1);
         fleet[1].sync().fine();
         fleet[0].add(1);
-        // The first try may be the one that finds it.
+        // The first pass may fail with the damage; the second must succeed.
         let first = fleet[0].sync();
         assert!([Some(0), Some(3)].contains(&first.code), "{first:?}");
         fleet[0].sync().fine();
@@ -401,9 +402,9 @@ fn a_damaged_copy_of_the_repository_is_made_anew() {
     }
 }
 
-/// What a push is refused for is said, and not tried thirty times.
+/// The reason for a refused push is reported at once, without thirty attempts.
 #[test]
-fn a_repository_that_cannot_be_written_is_named() {
+fn a_refused_push_is_reported_at_once() {
     let engine = git::Ssh::start();
     let mut fleet = Machine::fleet(&engine, 1);
     fleet[0].sync().fine();
@@ -416,7 +417,7 @@ fn a_repository_that_cannot_be_written_is_named() {
     assert!(started.elapsed() < Duration::from_secs(10), "{outcome:?}");
 }
 
-/// A connection of ssh that stays for the next time does not keep a pass waiting.
+/// With ControlPersist, ssh keeps a connection open in the background. A pass does not wait for its end.
 #[test]
 fn a_shared_connection_of_ssh_is_not_waited_for() {
     let engine = git::Ssh::start();
@@ -438,9 +439,9 @@ fn a_shared_connection_of_ssh_is_not_waited_for() {
     assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
 }
 
-/// Without the network, what `git` and `ssh` make of a URL must not be an option.
+/// `git` and `ssh` must not take a part of a URL for an option.
 #[test]
-fn a_url_is_no_option() {
+fn no_part_of_a_url_becomes_an_option() {
     let engine = Directory::start();
     let mut machine = Machine::new(&engine, "web-1");
     machine.add(1);
@@ -463,7 +464,7 @@ fn a_url_is_no_option() {
 
 /// Servers compact their files while machines sync.
 #[test]
-fn compacted_records_are_the_same_records() {
+fn a_compacted_file_is_not_taken_for_another_file() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet[0].deploy("www.example.com", 1, &[1, 2]);

@@ -1,4 +1,4 @@
-//! The index of the copies: what a server reads by it, and what it reads where the index is old, damaged or missing.
+//! The index of the copies: what a server reads with it, and what if the index is old, damaged or missing.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -13,7 +13,7 @@ use hpkp_server::published::{self as records, Contents};
 use crate::engine::Directory;
 use crate::machine::Machine;
 
-/// What a server that serves `host` reads of the copies.
+/// The records that a server of `host` reads from the copies.
 fn read(machine: &Machine, host: &str) -> Contents {
     let mut concern = Concern::none();
     concern.add_name(host, false);
@@ -28,8 +28,8 @@ fn hosts(contents: &Contents) -> BTreeSet<String> {
     contents.state.published().map(|record| record.body.host.to_string()).collect()
 }
 
-/// The records of a host, by a server and by the command, which reads all.
-fn same(machine: &Machine, host: &str) {
+/// Asserts that a server, with the index, reads the same records of a host as the command, which reads everything.
+fn assert_same(machine: &Machine, host: &str) {
     let listed = read(machine, host);
     let mut all = Contents::default();
     let directory = records::Directory::open(machine.path().to_str().unwrap()).unwrap();
@@ -65,7 +65,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// Three machines, each with a host of its own and one that all have.
+/// Three machines, each with a host of its own and one common host.
 fn fleet(engine: &Directory) -> Vec<Machine> {
     let mut fleet = Machine::fleet(engine, 3);
     for (machine, own) in fleet.iter_mut().zip(["a.example", "b.example", "c.example"]) {
@@ -78,7 +78,7 @@ fn fleet(engine: &Directory) -> Vec<Machine> {
 }
 
 #[test]
-fn a_server_reads_what_concerns_its_hosts() {
+fn a_server_reads_only_records_of_its_hosts_and_their_parents() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
@@ -87,9 +87,9 @@ fn a_server_reads_what_concerns_its_hosts() {
     assert_eq!(read(here, "all.example").state.published().count(), 2);
     assert_eq!(hosts(&read(here, "other.example")), set(&[]));
     for host in ["b.example", "all.example", "other.example"] {
-        same(here, host);
+        assert_same(here, host);
     }
-    // Keys that somebody else may have concern everybody.
+    // Compromised keys concern the servers of all hosts.
     assert!(read(here, "other.example").state.is_compromised(first_compromised()));
 }
 
@@ -100,17 +100,17 @@ fn first_compromised() -> hpkp_core::pin::Pin {
 }
 
 #[test]
-fn a_copy_that_was_changed_is_read_as_a_whole() {
+fn a_changed_copy_is_read_as_a_whole() {
     let engine = Directory::start();
     let mut fleet = fleet(&engine);
     let before = fs::read(index(&fleet[0])).unwrap();
     let path = copy(&fleet[0], "web-2");
-    // With the length and the time of writing that the index has.
+    // The file keeps the length and the modification time that the index has.
     let times = fs::metadata(&path).unwrap().modified().unwrap();
     fs::write(&path, fs::read(&path).unwrap()).unwrap();
     fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
     assert_eq!(hosts(&read(&fleet[0], "other.example")), set(&["b.example", "all.example"]));
-    // Somebody copies files beside hpkp sync.
+    // Another program writes copies too.
     let text = fs::read(fleet[1].own()).unwrap();
     fs::write(copy(&fleet[0], "web-2"), &text).unwrap();
     fleet[2].deploy("b.example", 3, &[3]);
@@ -122,23 +122,23 @@ fn a_copy_that_was_changed_is_read_as_a_whole() {
             .filter(|host| host != "a.example")
             .collect()
     );
-    same(&fleet[0], "b.example");
+    assert_same(&fleet[0], "b.example");
     assert_eq!(
         hosts(&read(&fleet[0], "other.example")),
         set(&["b.example", "c.example", "all.example"])
     );
-    // The next pass takes them in.
+    // The next pass adds the changed copies to the index.
     fleet[0].sync();
     assert_ne!(fs::read(index(&fleet[0])).unwrap(), before);
     assert_eq!(hosts(&read(&fleet[0], "b.example")), set(&["b.example"]));
-    same(&fleet[0], "b.example");
-    // A copy that has vanished is not there, whatever the index says.
+    assert_same(&fleet[0], "b.example");
+    // A copy that has vanished is not used, although the index lists it.
     fs::remove_file(copy(&fleet[0], "web-3")).unwrap();
-    same(&fleet[0], "b.example");
+    assert_same(&fleet[0], "b.example");
 }
 
 #[test]
-fn an_index_that_was_changed_is_told_and_not_used() {
+fn a_changed_index_is_reported_and_not_used() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
@@ -158,10 +158,10 @@ fn an_index_that_was_changed_is_told_and_not_used() {
     for (text, why) in other {
         fs::write(index(here), text).unwrap();
         let contents = read(here, "b.example");
-        let told = &contents.unusable_indexes;
-        assert!(told.len() == 1 && told[0].1.contains(why), "{why}: {told:?}");
-        same(here, "b.example");
-        // Not a word of it is believed.
+        let unusable = &contents.unusable_indexes;
+        assert!(unusable.len() == 1 && unusable[0].1.contains(why), "{why}: {unusable:?}");
+        assert_same(here, "b.example");
+        // No part of a changed index is used.
         assert_eq!(hosts(&contents).len(), 3);
     }
     let mode = |mode| {
@@ -171,10 +171,10 @@ fn an_index_that_was_changed_is_told_and_not_used() {
     fs::write(index(here), &right).unwrap();
     mode(0o666);
     assert!(read(here, "b.example").unusable_indexes[0].1.contains("other users can write"));
-    // The next pass writes it anew.
+    // The next pass writes the index again.
     fs::remove_file(index(here)).unwrap();
     assert!(read(here, "b.example").unusable_indexes.is_empty());
-    same(here, "b.example");
+    assert_same(here, "b.example");
     here.sync().fine();
     assert_eq!(fs::read_to_string(index(here)).unwrap(), right);
 }
@@ -184,7 +184,7 @@ fn a_damaged_copy_has_no_section() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
-    // One that rsync brought: what the store has is written anew.
+    // rsync has brought one damaged copy, which the store does not have; the other one is repaired from the store.
     fs::write(copy(here, "web-9"), "{\"torn").unwrap();
     let mut file = fs::File::options().append(true).open(copy(here, "web-2")).unwrap();
     file.write_all(b"{\"torn").unwrap();
@@ -197,19 +197,19 @@ fn a_damaged_copy_has_no_section() {
 }
 
 #[test]
-fn an_index_that_cannot_be_written_is_told() {
+fn an_unwritable_index_is_reported() {
     let engine = Directory::start();
     let fleet = fleet(&engine);
     let here = &fleet[0];
     fs::remove_file(index(here)).unwrap();
     fs::create_dir(index(here)).unwrap();
     here.sync().found("peer-records-unwritable");
-    same(here, "b.example");
+    assert_same(here, "b.example");
     assert_eq!(read(here, "b.example").unusable_indexes.len(), 1);
 }
 
 #[test]
-fn a_pass_that_is_killed_leaves_an_index_that_is_right_or_not_used() {
+fn a_killed_pass_leaves_a_valid_or_unused_index() {
     let engine = Directory::start();
     let mut fleet = fleet(&engine);
     for round in 0..25_u64 {
@@ -219,9 +219,9 @@ fn a_pass_that_is_killed_leaves_an_index_that_is_right_or_not_used() {
         std::thread::sleep(Duration::from_millis(2 * round));
         let _ = child.kill();
         child.wait().unwrap();
-        same(&fleet[0], "b.example");
+        assert_same(&fleet[0], "b.example");
         assert!(read(&fleet[0], "b.example").unusable_indexes.is_empty());
     }
     fleet[0].sync();
-    same(&fleet[0], "b.example");
+    assert_same(&fleet[0], "b.example");
 }

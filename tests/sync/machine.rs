@@ -1,4 +1,4 @@
-//! A machine of the fleet: a directory for records, a writer, and the command.
+//! A machine of the fleet: its directory for records, its writer, and runs of the command.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::engine::Engine;
 
-/// What a run of the command said.
+/// The result of a run of the command.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -34,7 +34,7 @@ impl Outcome {
         serde_json::from_str(&self.out).unwrap_or(Value::Null)
     }
 
-    /// The codes of what was found.
+    /// The codes of the findings.
     #[track_caller]
     pub fn codes(&self) -> Vec<String> {
         let json: Value = serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{self:?}"));
@@ -43,7 +43,7 @@ impl Outcome {
         findings.iter().map(|one| one["code"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Fails unless the command ended with 3 and found this, once or more often, and nothing else.
+    /// Panics unless the command ended with status 3 and all findings, at least one, have this code.
     #[track_caller]
     pub fn found(&self, code: &str) {
         let codes: std::collections::BTreeSet<String> = self.codes().into_iter().collect();
@@ -75,7 +75,7 @@ impl Machine {
         machine
     }
 
-    /// The machines `web-1`, `web-2` …, each with a record, and the store for them.
+    /// The machines `web-1`, `web-2` …, each with a record, and an initialised store for them.
     pub fn fleet(engine: &dyn Engine, count: usize) -> Vec<Self> {
         let mut fleet: Vec<Self> =
             (1..=count).map(|number| Self::new(engine, &format!("web-{number}"))).collect();
@@ -88,7 +88,7 @@ impl Machine {
         self.at.path().join("records")
     }
 
-    /// Writes so many records, as a server does.
+    /// Writes `count` records, as a server does.
     pub fn add(&mut self, count: u64) {
         let body = |seq: u64| {
             let mut pin = [0; Pin::BYTES];
@@ -149,7 +149,7 @@ impl Machine {
         std::fs::read_to_string(self.own()).unwrap()
     }
 
-    /// The copy of another machine's file; empty where there is none.
+    /// The copy of another machine's file; empty without a copy.
     pub fn copy_of(&self, writer: &str) -> String {
         std::fs::read_to_string(self.path().join(format!("peers/{writer}.jsonl")))
             .unwrap_or_default()
@@ -190,7 +190,7 @@ impl Machine {
     }
 }
 
-/// The file of another server that has the same name.
+/// Writes the file of another server that has the same writer name.
 pub fn strangers_file(records: &std::path::Path, writer: &str) {
     let directory = Directory::open(records.to_str().unwrap()).unwrap();
     let pin = Pin::from_bytes([9; Pin::BYTES]);

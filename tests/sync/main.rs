@@ -1,7 +1,7 @@
 //! `hpkp sync` with real stores: a directory, git over file and over ssh, PostgreSQL, and (`--ignored`, see
 //! `ci/stores`) an S3-compatible server. Each scenario runs over each store.
 
-// Clippy takes the helpers of a test for something else.
+// Clippy does not treat helpers of tests as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, missing_docs)]
 
 mod attacks;
@@ -20,7 +20,7 @@ mod signatures;
 mod usage;
 mod web;
 
-/// A test for each scenario over each store.
+/// Makes a test of each scenario with each store.
 macro_rules! over_each_store {
     ($($scenario:ident)*) => {
         over_one_store! { directory, engine::Directory::start(), [$($scenario)*] }
@@ -65,20 +65,20 @@ macro_rules! over_one_store {
 
 mod over {
     over_each_store! {
-        records_arrive_and_heartbeats_count
-        two_servers_with_one_name
-        a_restored_backup_of_a_machine
-        a_restored_backup_of_the_store
-        damaged_lines
-        a_store_that_is_down
-        a_store_that_goes_down_during_a_command
-        a_machine_that_is_killed_with_a_lease
-        a_sync_that_is_killed
-        many_at_once
-        of_two_at_the_same_moment_one_sees_the_other
-        a_lease_is_one_machines
-        a_lease_expires
-        two_that_do_not_fit_together
+        records_arrive_and_heartbeats_are_accepted
+        a_second_server_with_a_taken_name_writes_nothing
+        a_machine_restored_from_a_backup_is_reported_and_writes_nothing
+        a_store_restored_from_a_backup_gets_its_records_again
+        a_damaged_line_in_the_store_is_reported_and_the_copy_is_kept
+        without_the_store_no_command_runs_and_the_copies_are_kept
+        a_store_that_fails_during_a_command_is_reported
+        the_lease_of_a_killed_machine_expires
+        a_killed_sync_loses_no_record
+        simultaneous_syncs_lose_no_record
+        of_two_simultaneous_syncs_one_receives_the_others_records
+        a_lease_admits_one_machine_at_a_time
+        an_expired_lease_is_reported_and_free_for_others
+        servers_that_lock_out_each_others_clients_are_reported
     }
 }
 
@@ -100,7 +100,7 @@ mod fleet_over {
     over_one! { s3_server, crate::s3::S3::start(), ignore = "needs s3s-fs: ci/stores" }
 }
 
-/// Waits until `is_so`, at most 20 seconds.
+/// Waits until `is_so` returns true, at most 20 seconds.
 fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if is_so() {

@@ -1,4 +1,4 @@
-//! PostgreSQL from Debian's packages, run by a user without rights, in a directory of its own.
+//! PostgreSQL from Debian's packages, run by an unprivileged user in a directory of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,20 +7,20 @@ use tempfile::TempDir;
 
 use crate::engine::{Engine, address};
 
-/// A server of its own.
+/// A database server for one test.
 pub struct Postgres {
     at: TempDir,
     port: u16,
 }
 
-/// Where Debian puts the newest version.
+/// The directory of the programs of the newest version in Debian.
 fn programs() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").expect("postgresql");
     let newest = versions.map(|version| version.unwrap().path()).max().expect("a version");
     newest.join("bin")
 }
 
-/// A program of PostgreSQL, as a user without rights where this is root.
+/// A program of PostgreSQL; as an unprivileged user if the tests run as root.
 fn program(name: &str) -> Command {
     let path = programs().join(name);
     if succeeded(Command::new("id").arg("-u")).trim() != "0" {
@@ -43,7 +43,7 @@ impl Postgres {
         Self::with("")
     }
 
-    /// One with more in its configuration.
+    /// Starts a server with additional configuration.
     pub fn with(configuration: &str) -> Self {
         let at = tempfile::tempdir().unwrap();
         let _ = std::os::unix::fs::chown(at.path(), Some(65_534), Some(65_534));
@@ -76,7 +76,7 @@ impl Postgres {
         self.at.path()
     }
 
-    /// What `psql` prints as the owner.
+    /// Runs SQL with `psql` as the owner of the database. Returns the output.
     pub fn sql(&self, database: &str, sql: &str) -> String {
         succeeded(
             Command::new(programs().join("psql"))
@@ -119,7 +119,7 @@ impl Engine for Postgres {
     fn resume(&mut self) {
         let data = self.at.path().join("data");
         let log = self.at.path().join("log");
-        // What is started keeps the output open.
+        // The started server keeps the output open.
         let status = program("pg_ctl")
             .args(["-w", "start", "-D"])
             .arg(data)

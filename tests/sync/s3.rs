@@ -18,7 +18,7 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Where the objects of a writer are.
+    /// The path of the segments of a writer.
     fn segments(&self, writer: &str) -> PathBuf {
         self.data().join(format!("fleet/a/prefix/records/{writer}"))
     }
@@ -98,10 +98,10 @@ impl Drop for S3 {
     }
 }
 
-/// A bucket that went back, and has as many segments as before by now, is read anew.
+/// A bucket was restored from a backup and has as many segments again as before: all of them are read again.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
-fn as_many_segments_as_before_are_not_the_same_segments() {
+fn after_a_restore_the_same_number_of_other_segments_is_read_again() {
     let mut engine = S3::start();
     let mut fleet = Machine::fleet(&engine, 2);
     fleet[0].sync().fine();
@@ -112,7 +112,7 @@ fn as_many_segments_as_before_are_not_the_same_segments() {
     }
     fleet[1].sync().fine();
     engine.restore();
-    // What was lost becomes one segment, and what is new another one.
+    // The lost records become one segment, and the new record another one.
     assert_eq!(fleet[0].sync().codes(), ["store-went-back"]);
     fleet[0].add(1);
     fleet[0].sync().fine();
@@ -121,10 +121,10 @@ fn as_many_segments_as_before_are_not_the_same_segments() {
     assert_eq!(fleet[1].copy_of("web-1"), fleet[0].records());
 }
 
-/// An object whose name says that there are ten thousand million before it.
+/// The number of an object claims ten thousand million segments before it.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
-fn a_number_that_is_too_high_is_not_counted_up_to() {
+fn a_segment_number_that_is_too_high_is_reported_at_once() {
     let engine = S3::start();
     let mut fleet = Machine::fleet(&engine, 3);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -141,7 +141,7 @@ fn a_number_that_is_too_high_is_not_counted_up_to() {
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
 
-/// Secrets have characters that a URL has to encode; the URL may say where the server is.
+/// A secret may have characters that are encoded in a URL. The URL also names the server.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
 fn a_secret_in_a_url_is_decoded() {
@@ -174,7 +174,7 @@ fn a_secret_in_a_url_is_decoded() {
     }
 }
 
-/// More than a server lists at once.
+/// More segments than a server lists in one page.
 #[test]
 #[ignore = "needs s3s-fs: ci/stores"]
 fn all_pages_of_a_listing_are_read() {
@@ -182,7 +182,7 @@ fn all_pages_of_a_listing_are_read() {
     let fleet = Machine::fleet(&engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     let (segments, text) = (engine.segments("web-1"), fleet[0].records());
-    // As if each line had been written by itself, and the last one again and again.
+    // One segment for each line, as if each was written separately, followed by empty segments.
     std::fs::remove_dir_all(&segments).unwrap();
     std::fs::create_dir(&segments).unwrap();
     for number in 0..2_500 {

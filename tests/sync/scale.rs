@@ -1,5 +1,5 @@
-//! How long a pass takes in a large fleet, and a configuration test after it: `ci/scale`, for programs that were built for
-//! release.
+//! Measures how long a pass takes in a large fleet, and a config test after it. `ci/scale` runs it with programs that
+//! were built for release.
 //!
 //! ```sh
 //! HPKP_SYNC=target/release/hpkp-sync HPKP_WRITERS=1000 cargo test -p hpkp-sync --test stores -- --ignored scale
@@ -23,10 +23,10 @@ use crate::machine::Machine;
 use crate::postgres::Postgres;
 
 const HOSTS: usize = 200;
-/// So many machines serve the same hosts.
+/// How many machines serve the same hosts.
 const GROUP: usize = 10;
 
-/// The key of the server that is tested.
+/// The key of the tested server.
 static PIN: std::sync::OnceLock<Pin> = std::sync::OnceLock::new();
 
 fn published(writer: usize, host: usize) -> Body {
@@ -128,7 +128,7 @@ impl Server {
         Self { at }
     }
 
-    /// Tests the configuration with the records of the fleet, without the index, and with this machine's alone.
+    /// Times the config test with the records of the fleet, without the index, and with only this machine's records.
     fn measure(&self, machine: &Machine) {
         let Ok(module) = std::env::var("HPKP_MODULE") else { return };
         let at = self.at.path().display();
@@ -183,7 +183,7 @@ impl Server {
     }
 }
 
-/// Another record of one writer.
+/// Adds a record of one writer.
 fn add_one(at: &Path) {
     let path = at.join("records/web-3.jsonl");
     let event = Event::new(1_790_000_001, 1_000, "web-3".parse().unwrap(), published(3, 999));

@@ -1,4 +1,4 @@
-//! What must hold over each store.
+//! Scenarios that must succeed with each kind of store.
 
 use std::process::Stdio;
 use std::sync::Barrier;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::engine::Engine;
 use crate::machine::{Machine, Outcome};
 
-/// Each machine has the newest records of all.
+/// Asserts that each machine has the newest records of all others.
 #[track_caller]
 fn assert_complete(fleet: &[Machine]) {
     for one in fleet {
@@ -24,7 +24,7 @@ fn assert_complete(fleet: &[Machine]) {
     }
 }
 
-pub fn records_arrive_and_heartbeats_count(engine: &mut dyn Engine) {
+pub fn records_arrive_and_heartbeats_are_accepted(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 3);
     for machine in &fleet {
         machine.sync().fine();
@@ -35,7 +35,7 @@ pub fn records_arrive_and_heartbeats_count(engine: &mut dyn Engine) {
     assert_eq!(second["received"][0]["writer"], "web-3", "{second}");
     assert_complete(&fleet);
 
-    // A second pass finds nothing; the heartbeat goes on.
+    // A second pass copies nothing and writes a new heartbeat.
     let before = fleet[0].heard();
     assert_eq!(before.len(), 2);
     thread::sleep(Duration::from_millis(1_100));
@@ -47,20 +47,20 @@ pub fn records_arrive_and_heartbeats_count(engine: &mut dyn Engine) {
     let after = fleet[0].heard();
     for (writer, heard) in &before {
         let number = after[writer].number;
-        // web-2 has synced since, web-3 has not: its age goes on.
+        // web-2 has synced since then; web-3 has not, so its last heartbeat stays.
         let is_newer = writer.as_str() == "web-2";
         assert_eq!(number > heard.number, is_newer, "{writer}: {heard:?} {after:?}");
         assert_eq!(after[writer].at > heard.at, is_newer, "{writer}");
     }
 
-    // New records arrive as they were written.
+    // The number of received records is that of the written ones.
     fleet[1].add(3);
     assert_eq!(fleet[1].sync().fine()["written"][0]["records"], 3);
     assert_eq!(fleet[2].sync().fine()["received"][0]["records"], 3);
     fleet[0].sync().fine();
     assert_complete(&fleet);
 
-    // A copy that was removed comes again, and so does everything if the memory is lost.
+    // A removed copy is written again, and all copies are checked again if the memory is lost.
     std::fs::remove_file(fleet[0].path().join("peers/web-2.jsonl")).unwrap();
     fleet[0].sync().fine();
     assert_complete(&fleet);
@@ -76,7 +76,7 @@ pub fn records_arrive_and_heartbeats_count(engine: &mut dyn Engine) {
     assert_complete(&fleet);
 }
 
-pub fn two_servers_with_one_name(engine: &mut dyn Engine) {
+pub fn a_second_server_with_a_taken_name_writes_nothing(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet[0].sync().fine();
     let mut twin = Machine::new(engine, "web-1");
@@ -90,7 +90,7 @@ pub fn two_servers_with_one_name(engine: &mut dyn Engine) {
     assert_complete(&fleet);
     assert!(!fleet[1].heard().is_empty());
 
-    // Made from the image of a machine: the same file, which both go on with.
+    // A machine is made from the image of another one: both add records to the same file.
     let image = std::fs::read(fleet[0].own()).unwrap();
     let clone = Machine::new(engine, "web-1");
     std::fs::write(clone.own(), image).unwrap();
@@ -100,7 +100,7 @@ pub fn two_servers_with_one_name(engine: &mut dyn Engine) {
     clone.sync().found("own-records-older");
 }
 
-pub fn a_restored_backup_of_a_machine(engine: &mut dyn Engine) {
+pub fn a_machine_restored_from_a_backup_is_reported_and_writes_nothing(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     let early = fleet[0].records();
     fleet[0].add(2);
@@ -108,27 +108,27 @@ pub fn a_restored_backup_of_a_machine(engine: &mut dyn Engine) {
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     std::fs::write(fleet[0].own(), &early).unwrap();
     fleet[0].sync().found("own-records-older");
-    // What was published since is not known here, so nothing is changed.
+    // The backup lacks what was published since, so the command does not run.
     let file = fleet[0].at.path().join("has-run");
     let outcome = fleet[0].run(&["--json", "--then", &format!("touch {}", file.display())]);
     assert_eq!(outcome.codes(), ["own-records-older", "command-not-run"], "{outcome:?}");
     assert!(!file.exists());
-    // Nothing is lost by it, and the others still arrive.
+    // The store and other machines keep all records, and this machine still receives those of others.
     fleet[1].add(1);
     fleet[1].sync().fine();
     assert_eq!(fleet[1].copy_of("web-1"), late);
     fleet[0].sync().found("own-records-older");
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
-    // The newest state puts it right.
+    // With the newest state of the file the sync succeeds.
     std::fs::write(fleet[0].own(), &late).unwrap();
     fleet[0].sync().fine();
-    // A file that is gone is not taken for a machine without records.
+    // A missing file is reported, not taken for a machine without records.
     std::fs::remove_file(fleet[0].own()).unwrap();
     fleet[0].sync().found("own-records-older");
     assert_eq!(fleet[0].copy_of("web-1"), "");
 }
 
-pub fn a_restored_backup_of_the_store(engine: &mut dyn Engine) {
+pub fn a_store_restored_from_a_backup_gets_its_records_again(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     engine.back_up();
@@ -138,12 +138,12 @@ pub fn a_restored_backup_of_the_store(engine: &mut dyn Engine) {
     assert_complete(&fleet[..]);
     let (copy, heard) = (fleet[1].copy_of("web-1"), fleet[1].numbers());
     engine.restore();
-    // The copy stays, and the old heartbeat is not taken for a new one.
+    // The copy is kept, and the old heartbeat is not accepted.
     fleet[1].sync().found("peer-records-went-back");
     fleet[1].sync().found("peer-records-went-back");
     assert_eq!(fleet[1].copy_of("web-1"), copy);
     assert_eq!(fleet[1].numbers(), heard);
-    // The writer puts it right by itself, and says so.
+    // The writer writes the lost records again and reports it.
     let outcome = fleet[0].sync();
     assert_eq!(
         (outcome.code, outcome.codes()),
@@ -156,7 +156,7 @@ pub fn a_restored_backup_of_the_store(engine: &mut dyn Engine) {
     assert!(fleet[1].numbers()["web-1"] > heard["web-1"]);
 }
 
-pub fn damaged_lines(engine: &mut dyn Engine) {
+pub fn a_damaged_line_in_the_store_is_reported_and_the_copy_is_kept(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 3);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
@@ -171,12 +171,12 @@ pub fn damaged_lines(engine: &mut dyn Engine) {
         "{outcome:?}"
     );
     assert_eq!(fleet[1].copy_of("web-1"), copy);
-    // What is in order arrives all the same.
+    // Undamaged records arrive.
     assert_eq!(fleet[1].copy_of("web-3"), fleet[2].records());
     fleet[0].sync().found("writer-name-taken");
 }
 
-pub fn a_store_that_is_down(engine: &mut dyn Engine) {
+pub fn without_the_store_no_command_runs_and_the_copies_are_kept(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fleet[0].sync().fine();
@@ -202,15 +202,16 @@ pub fn a_store_that_is_down(engine: &mut dyn Engine) {
         );
     }
     assert!(!file.exists());
-    // The last good copy stays, and its age goes on.
+    // The last good copy and the last heartbeat are kept.
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].heard()), (copy, heard));
     engine.resume();
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     assert_complete(&fleet);
 }
 
-/// It goes down while a command runs: the operator learns that the command has run, and that nobody else knows.
-pub fn a_store_that_goes_down_during_a_command(engine: &mut dyn Engine) {
+/// The store fails while a command runs. The findings say that the command has run and that others do not know its
+/// changes.
+pub fn a_store_that_fails_during_a_command_is_reported(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     fleet[0].sync().fine();
@@ -240,7 +241,7 @@ pub fn a_store_that_goes_down_during_a_command(engine: &mut dyn Engine) {
         "{outcome:?}"
     );
     engine.resume();
-    // What it changed arrives with the next pass, and the lease ends by itself.
+    // The changes arrive with the next pass, and the lease expires.
     fleet[0].add(1);
     fleet[0].sync().fine();
     fleet[1].sync().fine();
@@ -253,8 +254,8 @@ pub fn a_store_that_goes_down_during_a_command(engine: &mut dyn Engine) {
     fleet[1].run(&next).fine();
 }
 
-/// Whoever has the lease is killed: it keeps the others out until it expires, and not longer.
-pub fn a_machine_that_is_killed_with_a_lease(engine: &mut dyn Engine) {
+/// The machine with the lease is killed. The lease keeps others out until it expires, and not longer.
+pub fn the_lease_of_a_killed_machine_expires(engine: &mut dyn Engine) {
     let fleet = Machine::fleet(engine, 2);
     let at = fleet[0].at.path().display().to_string();
     let then = format!("touch {at}/begun; sleep 60 & echo $! > {at}/pid; wait");
@@ -266,7 +267,7 @@ pub fn a_machine_that_is_killed_with_a_lease(engine: &mut dyn Engine) {
     crate::wait_for("the command", || fleet[0].at.path().join("pid").exists());
     holder.kill().unwrap();
     holder.wait().unwrap();
-    // What it has started goes on without it.
+    // The command of the killed sync is still running.
     let pid = std::fs::read_to_string(fleet[0].at.path().join("pid")).unwrap();
     crate::succeed("kill", &[pid.trim()]);
     let next = [&lease[..], &["--then", "true"]].concat();
@@ -279,7 +280,7 @@ pub fn a_machine_that_is_killed_with_a_lease(engine: &mut dyn Engine) {
     fleet[1].run(&next).fine();
 }
 
-pub fn a_sync_that_is_killed(engine: &mut dyn Engine) {
+pub fn a_killed_sync_loses_no_record(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     for round in 0..24 {
@@ -298,13 +299,13 @@ pub fn a_sync_that_is_killed(engine: &mut dyn Engine) {
     assert_eq!(peers, 1);
 }
 
-pub fn many_at_once(engine: &mut dyn Engine) {
+pub fn simultaneous_syncs_lose_no_record(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 6);
     for _ in 0..2 {
         fleet.iter_mut().for_each(|machine| machine.add(2));
         thread::scope(|scope| {
             for machine in &fleet {
-                // The timer and a hook of the same machine, too.
+                // Two syncs of the same machine, as by a timer and a hook.
                 scope.spawn(|| machine.sync().fine());
                 scope.spawn(|| machine.sync().fine());
             }
@@ -315,7 +316,7 @@ pub fn many_at_once(engine: &mut dyn Engine) {
     assert_eq!(fleet[0].heard().len(), 5);
 }
 
-pub fn of_two_at_the_same_moment_one_sees_the_other(engine: &mut dyn Engine) {
+pub fn of_two_simultaneous_syncs_one_receives_the_others_records(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet.iter().for_each(|machine| drop(machine.sync().fine()));
     for _ in 0..5 {
@@ -336,11 +337,11 @@ pub fn of_two_at_the_same_moment_one_sees_the_other(engine: &mut dyn Engine) {
     }
 }
 
-pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
+pub fn a_lease_admits_one_machine_at_a_time(engine: &mut dyn Engine) {
     let fleet = Machine::fleet(engine, 4);
     let shared = tempfile::tempdir().unwrap();
     let shared = shared.path().display();
-    // Two commands at once would see each other.
+    // The mkdir fails if two commands run at the same time.
     let then = format!(
         "mkdir {shared}/in || exit 9; sleep 0.2; echo x >> {shared}/done; rmdir {shared}/in"
     );
@@ -379,7 +380,7 @@ pub fn a_lease_is_one_machines(engine: &mut dyn Engine) {
     assert_eq!(std::fs::read_to_string(format!("{shared}/done")).unwrap(), "x\n".repeat(4));
 }
 
-pub fn a_lease_expires(engine: &mut dyn Engine) {
+pub fn an_expired_lease_is_reported_and_free_for_others(engine: &mut dyn Engine) {
     let fleet = Machine::fleet(engine, 2);
     let with = |then: &str, time: &str, machine: &Machine| {
         machine.run(&[
@@ -395,7 +396,7 @@ pub fn a_lease_expires(engine: &mut dyn Engine) {
         ])
     };
     let at = fleet[0].at.path().display().to_string();
-    // Not for ever, if the test fails meanwhile.
+    // The loop ends after 30 seconds even if the test fails before.
     let wait = format!(
         "touch {at}/begun; for _ in $(seq 300); do [ -e {at}/go ] && break; sleep 0.1; done"
     );
@@ -412,7 +413,7 @@ pub fn a_lease_expires(engine: &mut dyn Engine) {
         assert_eq!(slow.code, Some(3), "{slow:?}");
         assert!(slow.codes().contains(&"lease-expired".to_owned()), "{slow:?}");
     });
-    // A command that fails gives the lease back.
+    // After a failed command the lease is given back.
     let failed = with("exit 7", "60", &fleet[0]);
     assert_eq!(
         (failed.code, failed.codes()),
@@ -422,8 +423,8 @@ pub fn a_lease_expires(engine: &mut dyn Engine) {
     with("true", "60", &fleet[1]).fine();
 }
 
-/// Two servers that change something at the same moment learn of it at the next pass.
-pub fn two_that_do_not_fit_together(engine: &mut dyn Engine) {
+/// Two servers change keys and pins at the same moment: the next pass of each reports the mismatch.
+pub fn servers_that_lock_out_each_others_clients_are_reported(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 2);
     fleet[0].deploy("www.example.com", 1, &[1, 9]);
     fleet[0].sync().fine();
@@ -437,7 +438,7 @@ pub fn two_that_do_not_fit_together(engine: &mut dyn Engine) {
     );
     let outcome = fleet[0].sync();
     assert_eq!((outcome.code, outcome.codes().len()), (Some(1), 2), "{outcome:?}");
-    // With keys that both know nothing is said.
+    // With pins for both keys on both servers there is no finding.
     let other = crate::engine::Directory::start();
     let mut fleet = Machine::fleet(&other, 2);
     fleet[0].deploy("www.example.com", 1, &[1, 2]);

@@ -1,4 +1,4 @@
-//! Records that are signed: what is taken over, and what is refused by name.
+//! Signed records: which are copied, and which are refused with a finding.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::engine::{Directory, Engine};
 use crate::machine::{Machine, Outcome};
 use crate::{git, postgres, succeed};
 
-/// Gives each machine a key; their public halves.
+/// Gives each machine a key. Returns the public keys.
 fn keys(fleet: &[Machine]) -> Vec<String> {
     let key = |machine: &Machine| {
         let path = machine.at.path().join("key");
@@ -20,12 +20,13 @@ fn keys(fleet: &[Machine]) -> Vec<String> {
     fleet.iter().map(key).collect()
 }
 
-fn know(machine: &Machine, lines: &[(&str, &str)]) {
+/// Writes the file of allowed keys of a machine.
+fn allow(machine: &Machine, lines: &[(&str, &str)]) {
     let text: String = lines.iter().map(|(writer, key)| format!("{writer} {key}")).collect();
     fs::write(machine.path().join("peers.keys"), text).unwrap();
 }
 
-/// A pass with the key of `signer`.
+/// Runs a pass of a machine that signs with the key of `signer`.
 fn signed_by(machine: &Machine, signer: &Machine) -> Outcome {
     let key = signer.at.path().join("key");
     machine.run(&["--json", "--sign-key", key.to_str().unwrap()])
@@ -36,46 +37,46 @@ fn signed(machine: &Machine) -> Outcome {
 }
 
 #[track_caller]
-fn says(outcome: &Outcome, writer: &str) {
+fn assert_stderr_has(outcome: &Outcome, writer: &str) {
     assert!(outcome.err.contains(writer), "{outcome:?}");
 }
 
 fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     let mut fleet = Machine::fleet(engine, 3);
     let keys = keys(&fleet);
-    know(&fleet[0], &[("web-2", &keys[1])]);
+    allow(&fleet[0], &[("web-2", &keys[1])]);
     signed(&fleet[1]).fine();
     signed(&fleet[2]).fine();
-    // Whom nobody knows.
+    // web-3 has no key in the file.
     let outcome = signed(&fleet[0]);
     outcome.found("peer-key-unknown");
-    says(&outcome, "web-3");
+    assert_stderr_has(&outcome, "web-3");
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
     assert_eq!(fleet[0].copy_of("web-3"), "");
     assert_eq!(fleet[0].heard().len(), 1);
-    know(&fleet[0], &[("web-2", &keys[1]), ("web-3", &keys[2])]);
+    allow(&fleet[0], &[("web-2", &keys[1]), ("web-3", &keys[2])]);
     signed(&fleet[0]).fine();
     assert_eq!(fleet[0].copy_of("web-3"), fleet[2].records());
-    // A heartbeat alone counts.
+    // A new heartbeat without new records is accepted.
     let before = fleet[0].numbers();
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
 
-    // Without a signature, and by the key of another machine of the fleet.
+    // New records without a signature, then signed by the key of another machine of the fleet.
     let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
     fleet[1].add(2);
     fleet[1].sync().fine();
     let outcome = signed(&fleet[0]);
     outcome.found("peer-records-unsigned");
-    says(&outcome, "web-2");
+    assert_stderr_has(&outcome, "web-2");
     signed_by(&fleet[1], &fleet[2]).fine();
     signed(&fleet[0]).found("peer-signature-invalid");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
-    // Heartbeats alone.
+    // An unsigned heartbeat without new records.
     let before = fleet[0].numbers();
     fleet[1].sync().fine();
     signed(&fleet[0]).found("peer-records-unsigned");
@@ -83,7 +84,7 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
 
-    // An old state of the store, with a signature that was right.
+    // An old state of the store, with a valid signature.
     engine.back_up();
     fleet[1].add(1);
     signed(&fleet[1]).fine();
@@ -94,7 +95,7 @@ fn only_signed_records_are_taken_over(engine: &mut dyn Engine) {
     assert_eq!(outcome.code, Some(3), "{outcome:?}");
     assert!(outcome.codes().contains(&"peer-records-went-back".to_owned()), "{outcome:?}");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before));
-    // Who does not ask for signatures gets the records all the same.
+    // A machine that requires no signatures gets the records.
     assert_eq!(signed(&fleet[1]).code, Some(0));
     assert_eq!(fleet[2].sync().code, Some(0));
     assert_eq!(fleet[2].copy_of("web-2"), fleet[1].records());
@@ -121,13 +122,13 @@ fn over_s3() {
     only_signed_records_are_taken_over(&mut crate::s3::S3::start());
 }
 
-/// Whoever may write into the store forges records.
+/// A machine that may write into the store forges records.
 #[test]
-fn forged_records() {
+fn forged_records_are_refused_and_the_copy_is_kept() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     let keys = keys(&fleet);
-    know(&fleet[0], &[("web-2", &keys[1])]);
+    allow(&fleet[0], &[("web-2", &keys[1])]);
     fleet[1].add(2);
     signed(&fleet[1]).fine();
     let stored = engine.at.path().join("store/records/web-2.jsonl");
@@ -139,7 +140,7 @@ fn forged_records() {
         let body = Body::Compromised(Compromised { pin, why: "forged".to_owned() });
         format!("{}\n", Event::new(last.at(), seq, "web-2".parse().unwrap(), body).line())
     };
-    // Another line, one less, and one more.
+    // The last line is changed; the last line is missing; the first line is missing. After the loop: one line more.
     let lines: Vec<&str> = right.split_inclusive('\n').collect();
     let (most, end) = (lines[..lines.len() - 1].concat(), lines[lines.len() - 1]);
     for text in [format!("{most}{}", forged(last.seq())), most.clone(), lines[1..].concat()] {
@@ -150,17 +151,17 @@ fn forged_records() {
     fs::write(&stored, format!("{most}{end}{}", forged(last.seq() + 1))).unwrap();
     let outcome = signed(&fleet[0]);
     outcome.found("peer-records-unsigned");
-    says(&outcome, "1 of its records are not signed");
+    assert_stderr_has(&outcome, "1 of its records are not signed");
     assert_eq!(fleet[0].copy_of("web-2"), right);
-    // Each pass says it, until it is gone.
+    // Each pass reports the unsigned record until it is removed from the store.
     signed(&fleet[0]).found("peer-records-unsigned");
     fs::write(&stored, &right).unwrap();
     signed(&fleet[0]).fine();
 }
 
-/// A machine gets a new key: the others know both for a while, then the new one alone.
+/// A machine gets a new key: the others allow both keys for a while, then only the new one.
 #[test]
-fn a_key_is_rotated() {
+fn a_rotated_key_is_accepted_while_both_are_allowed() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     let old = keys(&fleet).remove(1);
@@ -168,21 +169,21 @@ fn a_key_is_rotated() {
     succeed("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &path]);
     let new = fs::read_to_string(format!("{path}.pub")).unwrap();
     let signed_anew = |machine: &Machine| machine.run(&["--json", "--sign-key", &path]).fine();
-    know(&fleet[0], &[("web-2", &old)]);
+    allow(&fleet[0], &[("web-2", &old)]);
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     let (copy, before) = (fleet[0].copy_of("web-2"), fleet[0].numbers());
-    // Too early.
+    // The new key signs before the other machine allows it.
     fleet[1].add(1);
     signed_anew(&fleet[1]);
     signed(&fleet[0]).found("peer-signature-invalid");
     assert_eq!((fleet[0].copy_of("web-2"), fleet[0].numbers()), (copy, before.clone()));
-    know(&fleet[0], &[("web-2", &old), ("web-2", &new)]);
+    allow(&fleet[0], &[("web-2", &old), ("web-2", &new)]);
     signed(&fleet[0]).fine();
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
     assert!(fleet[0].numbers()["web-2"] > before["web-2"]);
-    // The old key counts no more, and what it has signed before stays.
-    know(&fleet[0], &[("web-2 valid-before=\"20200101Z\"", &old), ("web-2", &new)]);
+    // The old key is no longer valid. Records that it has signed before are kept.
+    allow(&fleet[0], &[("web-2 valid-before=\"20200101Z\"", &old), ("web-2", &new)]);
     signed(&fleet[0]).fine();
     fleet[1].add(1);
     signed(&fleet[1]).fine();
@@ -194,13 +195,13 @@ fn a_key_is_rotated() {
     assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
 }
 
-/// Lines that were cut off, in the file of keys and in the store.
+/// Incomplete lines, in the file of keys and in the store.
 #[test]
-fn torn_lines() {
+fn incomplete_lines_change_no_copy() {
     let engine = Directory::start();
     let mut fleet = Machine::fleet(&engine, 2);
     let keys = keys(&fleet);
-    know(&fleet[0], &[("web-2", &keys[1])]);
+    allow(&fleet[0], &[("web-2", &keys[1])]);
     signed(&fleet[1]).fine();
     signed(&fleet[0]).fine();
     fleet[1].add(2);
@@ -212,7 +213,7 @@ fn torn_lines() {
     signed(&fleet[0]).found("signature-keys-unusable");
     assert_eq!(fleet[0].copy_of("web-2"), copy);
     fs::write(&path, &text).unwrap();
-    // Half of the last record, and half of one that nobody has signed.
+    // The last record is incomplete, then an incomplete unsigned record follows the complete ones.
     let stored = engine.at.path().join("store/records/web-2.jsonl");
     let right = fs::read_to_string(&stored).unwrap();
     fs::write(&stored, &right[..right.len() - 20]).unwrap();
@@ -224,13 +225,13 @@ fn torn_lines() {
 }
 
 #[test]
-fn keys_that_cannot_be_used() {
+fn unusable_keys_are_reported_and_no_command_runs() {
     let engine = Directory::start();
     let fleet = Machine::fleet(&engine, 2);
     keys(&fleet);
     signed(&fleet[1]).fine();
     let unusable = "signature-keys-unusable";
-    know(&fleet[0], &[("web-2", "ssh-ed25519 nonsense\n")]);
+    allow(&fleet[0], &[("web-2", "ssh-ed25519 nonsense\n")]);
     signed(&fleet[0]).found(unusable);
     let out = fleet[0].run(&["--json", "--then", "touch never"]);
     assert_eq!(out.code, Some(3), "{out:?}");
@@ -240,7 +241,7 @@ fn keys_that_cannot_be_used() {
     let missing = fleet[0].at.path().join("nothing");
     fleet[0].run(&["--json", "--sign-key", missing.to_str().unwrap()]).found(unusable);
     fleet[0].sync().fine();
-    // The other way round: what is signed is what anybody can verify by hand.
+    // ssh-keygen verifies the signature of a heartbeat, with the text built by hand.
     let beat = fs::read_to_string(engine.at.path().join("store/heartbeats/web-2.json")).unwrap();
     let beat: serde_json::Value = serde_json::from_str(&beat).unwrap();
     let part = |name: &str| beat["signed"][name].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! What the command takes, credentials, and what one store alone has.
+//! Arguments of the command, credentials, and behaviour that only one kind of store has.
 
 use std::process::Command;
 
@@ -23,7 +23,7 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
             "{refused:?}"
         );
     }
-    // A file may have it, if nobody else reads the file.
+    // A file may contain a password, if no other user can read the file.
     let file = machine.at.path().join("store");
     std::fs::write(&file, "postgres://u:hunter2@127.0.0.1:1/x\n").unwrap();
     let run = |mode| {
@@ -42,7 +42,7 @@ fn a_password_on_the_command_line_is_refused_and_not_repeated() {
 }
 
 #[test]
-fn the_store_of_the_environment() {
+fn the_environment_may_name_the_store() {
     let engine = Directory::start();
     let machine = &Machine::fleet(&engine, 1)[0];
     let mut command = Command::new(env!("CARGO_BIN_EXE_hpkp-sync"));
@@ -52,9 +52,9 @@ fn the_store_of_the_environment() {
     assert_eq!(none.code, Some(2), "{none:?}");
 }
 
-/// A role writes as its own writers alone, and changes nothing that is there.
+/// A role may add records only for its own writers, and may not change or delete records.
 #[test]
-fn a_role_of_postgresql_writes_its_own_records_alone() {
+fn a_role_of_postgresql_writes_only_its_own_records() {
     let postgres = Postgres::start();
     let mut fleet = Machine::fleet(&postgres, 2);
     postgres.sql("hpkp", "CREATE ROLE web1 LOGIN; CREATE ROLE web2 LOGIN; SELECT hpkp.admit('web1', 'web-1', 'other')");
@@ -83,7 +83,7 @@ fn a_role_of_postgresql_writes_its_own_records_alone() {
             .unwrap();
         assert!(!tried.status.success(), "{sql}: {tried:?}");
     }
-    // Of the rows of others it sees all and changes none.
+    // A role can read all rows of other writers and change none.
     let changed = Command::new("psql")
         .args([
             "-X",
@@ -136,7 +136,7 @@ fn make_certificates(path: &dyn Fn(&str) -> String) {
     }
 }
 
-/// A server is verified, its name included, unless somebody says otherwise.
+/// The certificate of the server is verified, including the name.
 #[test]
 fn tls_to_postgresql_is_verified() {
     let postgres = Postgres::start();
@@ -169,7 +169,7 @@ fn tls_to_postgresql_is_verified() {
     machine.sync().fine();
     let encrypted = "SELECT count(*) FROM pg_stat_ssl WHERE ssl";
     assert_eq!(postgres.sql("postgres", encrypted).trim(), "0");
-    // The certificate of another name, which this machine trusts.
+    // This machine trusts the certificate, but the name is another one.
     tls("other");
     machine.url = format!("{plain}?sslmode=verify-full&sslrootcert={}", path("other.crt"));
     machine.sync().found("store-unavailable");
@@ -177,9 +177,9 @@ fn tls_to_postgresql_is_verified() {
     assert_eq!(machine.sync().code, Some(3));
 }
 
-/// A machine that waits learns of new records as soon as they are written.
+/// With --watch, a notification of the database starts a pass as soon as new records are written.
 #[test]
-fn postgresql_tells_who_waits() {
+fn a_watching_machine_receives_new_records_of_postgresql_at_once() {
     let postgres = Postgres::start();
     let mut fleet = Machine::fleet(&postgres, 2);
     let mut waiting =
@@ -194,7 +194,7 @@ fn postgresql_tells_who_waits() {
 }
 
 #[test]
-fn a_wrong_directory_is_named() {
+fn a_directory_without_a_marker_is_reported() {
     let engine = Directory::start();
     let machine = &Machine::fleet(&engine, 1)[0];
     std::fs::remove_file(machine.path().join("hpkp-records")).unwrap();

@@ -1,4 +1,4 @@
-//! A server of the fleet: nginx or Apache httpd with the module, and what a client sees of it.
+//! A server of the fleet: nginx or Apache httpd with the module, and a client that requests it.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -18,10 +18,10 @@ use openssl::ssl::{Ssl, SslContext, SslMethod};
 use crate::fleet;
 use crate::wait_for;
 
-/// Each server of this number is Apache httpd.
+/// Every third server is Apache httpd; the others are nginx.
 const HTTPD: usize = 3;
 
-/// Where Debian has httpd's modules.
+/// The directory of httpd's modules in Debian.
 const HTTPD_MODULES: &str = "/usr/lib/apache2/modules";
 
 /// A server.
@@ -33,23 +33,23 @@ pub struct Web {
     process: Option<Child>,
 }
 
-/// What a server is to publish and present.
+/// The wanted configuration of a server.
 pub struct Wanted<'a> {
     pub pins: Vec<&'a str>,
     pub max_age: u64,
     /// The certificate and the key, without `.pem` and `.key`.
     pub key: PathBuf,
-    /// The number that its responses have.
+    /// The number of the configuration, which is in each response.
     pub version: usize,
 }
 
-/// What a client sees.
+/// The content of a response.
 #[derive(Debug)]
 pub struct Seen {
-    /// The pin of the key, and those of the header.
+    /// The pin of the presented key, and the pins of the header.
     pub key: String,
     pub pins: BTreeSet<String>,
-    /// Which configuration.
+    /// The number of the configuration.
     pub version: usize,
 }
 
@@ -176,14 +176,14 @@ impl Web {
         }
     }
 
-    /// What the server's own test of its configuration says.
+    /// The result of the server's config test.
     pub fn test(&self) -> Outcome {
         let output = hpkp_tests::output(&mut self.command(&["-t"]));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Outcome { kind: self.kind, code: output.status.code(), text }
     }
 
-    /// What `hpkp check` says otherwise than the server's own test.
+    /// The difference between `hpkp check` and the server's config test; none if they agree.
     pub fn disagreement(&self, outcome: &Outcome) -> Option<String> {
         let mut command = checking(&self.at, outcome)?;
         command.env_remove("HPKP_CHECK");
@@ -194,7 +194,7 @@ impl Web {
         drop(hpkp_tests::output(&mut self.command(&self.reload_arguments())));
     }
 
-    /// What an operator gives to `--then`.
+    /// The command for `--then`.
     pub fn then(&self) -> String {
         let words: Vec<_> =
             self.words().iter().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -207,15 +207,15 @@ impl Web {
         )
     }
 
-    /// Waits for a command that goes on without its parent.
+    /// Waits for a command whose parent was killed.
     pub fn wait_for_orphans(&self) {
         let then = self.path("then");
-        // One that has just been started has not locked it yet.
+        // A command that has just started has not taken the lock yet.
         std::thread::sleep(Duration::from_millis(100));
         crate::succeed("flock", &[then.to_str().unwrap(), "true"]);
     }
 
-    /// Whether a reload has been asked for since this was asked last.
+    /// Whether a reload was requested since the last call.
     pub fn has_reloaded(&self) -> bool {
         fs::remove_file(self.path("reloaded")).is_ok()
     }
@@ -226,17 +226,17 @@ impl Web {
             Kind::Httpd => &["-D", "FOREGROUND"],
         };
         let mut command = self.command(foreground);
-        // httpd ends its whole process group when it ends.
+        // httpd kills its whole process group when it stops.
         command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         self.process = Some(command.spawn().unwrap());
         wait_for("the server", || visit(self.port).is_some());
     }
 
-    /// Whether it serves a configuration. A reload that was asked for takes a moment.
+    /// Whether the server serves a configuration. With `is_asked` a reload was requested, which takes a moment.
     pub fn serves(&self, version: usize, is_asked: bool) -> bool {
         for _ in 0..if is_asked { 100 } else { 4 } {
             if visit(self.port).is_some_and(|seen| seen.version == version) {
-                // And no worker of before serves any more.
+                // No worker of the previous configuration serves any more.
                 std::thread::sleep(Duration::from_millis(100));
                 return true;
             }
@@ -249,7 +249,7 @@ impl Web {
 impl Drop for Web {
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
-            // Its workers end with it.
+            // The workers stop with the server.
             let _ = Command::new("kill").args(["-s", "TERM", &process.id().to_string()]).status();
             for _ in 0..100 {
                 if matches!(process.try_wait(), Ok(Some(_))) {
@@ -262,14 +262,14 @@ impl Drop for Web {
     }
 }
 
-/// The nginx that the module was built for.
+/// The program of the nginx that the module was built for.
 fn nginx() -> OsString {
     std::env::var_os("HPKP_NGINX").unwrap_or_else(|| "/usr/sbin/nginx".into())
 }
 
-/// A request; none where there is no answer.
+/// Sends a request; none without an answer.
 pub fn visit(port: u16) -> Option<Seen> {
-    // Without the authorities that a connector reads each time.
+    // No default trust anchors: a connector would read them for each request.
     let mut ssl = Ssl::new(&SslContext::builder(SslMethod::tls_client()).ok()?.build()).ok()?;
     ssl.set_hostname("www.example.com").ok()?;
     let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
