@@ -1,6 +1,6 @@
 //! A fleet of real servers (nginx and Apache httpd with the modules) whose operators change keys and pins at random,
-//! with each kind of store and with clients that remember pins. Syncs are lost, delayed and killed; the store fails and is
-//! restored from a backup; a machine is restored from a backup; another machine takes a name that is in use; and
+//! with each kind of store and with clients that remember pins. Syncs are lost, delayed and killed; the store fails
+//! and is restored from a backup; a machine is restored from a backup; another machine takes a name that is in use; and
 //! `ci/fleet` cuts the network.
 //!
 //! Requirements: no server locks out a client whose pins its config test could know; a config test never refuses an
@@ -8,7 +8,8 @@
 //! written arrives on every machine.
 //!
 //! `HPKP_FLEET_SERVERS`, `HPKP_FLEET_SECONDS` and `HPKP_FLEET_SEED` set the number of servers, the duration, and the
-//! random seed. With `HPKP_FLEET_NETWORK` each machine is in a network namespace `hpkp-N` of its own, behind the interface `hpkpN`.
+//! random seed. With `HPKP_FLEET_NETWORK` each machine is in a network namespace `hpkp-N` of its own, behind the
+//! interface `hpkpN`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
