@@ -1,4 +1,4 @@
-//! Alarms: once for each group, by command, webhook and mail, throttled.
+//! Alarms: one for each group, by command, webhook and mail, within the limit.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -25,7 +25,7 @@ fn wait_for<T>(mut what: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A program that writes down its arguments and what it reads.
+/// Writes a program that stores its arguments and its input in files.
 fn script(dir: &std::path::Path) -> String {
     let path = dir.join("alarm");
     let out = dir.join("alarms.jsonl");
@@ -35,7 +35,7 @@ fn script(dir: &std::path::Path) -> String {
 }
 
 #[test]
-fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
+fn a_command_gets_one_json_for_each_group_up_to_the_limit() {
     let dir = tempfile::tempdir().unwrap();
     let program = script(dir.path());
     let alarms = format!("[alarms]\nper_hour = 6\ncommand = [{program:?}, \"$(id)\", \"; x\"]\n");
@@ -51,13 +51,13 @@ fn a_command_reads_json_once_for_each_group_and_no_more_than_the_limit() {
     assert_eq!((&alarm["v"], &alarm["host"]), (&1.into(), &HOST.into()));
     assert_eq!(alarm["finding"], "report-unknown-key");
     assert!(alarm["page"].as_str().unwrap().contains("/group/"));
-    // No shell has seen the arguments.
+    // The arguments were not passed through a shell.
     let arguments = std::fs::read_to_string(collector.path("alarms.jsonl.args")).unwrap();
     assert_eq!(arguments, "$(id)\n; x\n");
     for n in 2..10 {
         assert_eq!(collector.post(small(HOST, n)), 204);
     }
-    // Half of the limit is left to what is urgent.
+    // These findings may use only half of the limit; the rest is reserved for urgent ones.
     wait_for(|| (read().len() == 3).then_some(()));
     wait_for(|| collector.log().contains("more alarms than per_hour").then_some(()));
     thread::sleep(Duration::from_millis(300));
@@ -91,7 +91,7 @@ fn a_webhook_gets_json() {
 }
 
 #[test]
-fn a_redirection_is_no_alarm_sent() {
+fn a_redirected_alarm_stays_queued() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -114,7 +114,7 @@ fn a_redirection_is_no_alarm_sent() {
 }
 
 #[test]
-fn a_webhook_with_tls_is_verified_and_tried_again() {
+fn the_certificate_of_a_webhook_is_verified_and_a_failed_alarm_sent_later() {
     let dir = tempfile::tempdir().unwrap();
     let pki = hpkp_tests::pki::Pki::new(dir.path());
     pki.ca("authority");
@@ -129,7 +129,7 @@ fn a_webhook_with_tls_is_verified_and_tried_again() {
     let answer = b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n";
     wait_for(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok());
     let alarms = format!("[alarms.webhook]\nurl = \"https://localhost:{port}/hook\"\n");
-    // Whom this machine does not trust gets nothing.
+    // A server whose certificate is not trusted gets no alarm.
     let mut collector = Collector::start_in(dir, &[HOST], "", &alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);
     wait_for(|| collector.log().contains("cannot send the alarm by webhook").then_some(()));
@@ -148,8 +148,8 @@ fn a_webhook_with_tls_is_verified_and_tried_again() {
     assert!(heard.starts_with("POST /hook HTTP/1.1"), "{heard}");
 }
 
-/// Debian's aiosmtpd, which puts each letter into a directory, with the recipients as a field. It is no mail transport
-/// agent of the system: two of these exclude each other.
+/// Debian's aiosmtpd, which stores each mail in a directory, with the recipients as a header field. It is used because
+/// it can be installed beside a mail server of the system.
 struct MailServer(std::process::Child);
 
 impl MailServer {
@@ -170,7 +170,7 @@ impl Drop for MailServer {
 }
 
 #[test]
-fn mail_says_what_is_to_be_done() {
+fn a_mail_has_the_finding_and_the_advice() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let letters = dir.path().join("letters");
@@ -198,7 +198,7 @@ fn mail_says_what_is_to_be_done() {
 }
 
 #[test]
-fn a_way_that_fails_is_told_and_stops_nothing() {
+fn a_failed_alarm_is_logged_and_reports_are_still_stored() {
     let alarms = "[alarms]\ncommand = [\"/bin/false\"]\n";
     let collector = Collector::start(&[HOST], "", alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);
@@ -206,7 +206,7 @@ fn a_way_that_fails_is_told_and_stops_nothing() {
     assert_eq!(collector.post(small(HOST, 2)), 204);
 }
 
-/// Lets what waits be due now, as a clock would.
+/// Makes all waiting alarms due now, as if time had passed.
 fn make_due(collector: &Collector) {
     let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
     database.busy_timeout(Duration::from_secs(10)).unwrap();
@@ -214,7 +214,7 @@ fn make_due(collector: &Collector) {
 }
 
 #[test]
-fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
+fn an_unsent_alarm_survives_a_restart_and_is_sent_once() {
     let dir = tempfile::tempdir().unwrap();
     let (program, out) = (dir.path().join("alarm"), dir.path().join("out"));
     let text = format!("#!/bin/sh\n[ -e {0}.open ] || exit 1\ncat >> {0}\n", out.display());
@@ -231,7 +231,7 @@ fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
     let lines = || std::fs::read_to_string(collector.path("out")).unwrap_or_default();
     wait_for(|| lines().contains("report-unknown-key").then_some(()));
     wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 0).then_some(()));
-    // Nor is it sent again after another start.
+    // The alarm is not sent again after another start.
     collector.stop();
     collector.run();
     assert_eq!(collector.post(small(HOST, 1)), 204);
@@ -240,7 +240,7 @@ fn an_alarm_that_could_not_be_sent_outlives_a_restart_and_is_sent_once() {
 }
 
 #[test]
-fn one_alarm_stands_for_those_that_had_to_wait() {
+fn one_alarm_stands_for_all_that_the_limit_delayed() {
     let dir = tempfile::tempdir().unwrap();
     let program = script(dir.path());
     let alarms = format!("[alarms]\nper_hour = 2\ncommand = [{program:?}]\n");
@@ -267,7 +267,7 @@ fn one_alarm_stands_for_those_that_had_to_wait() {
 }
 
 #[test]
-fn a_clock_that_was_ahead_holds_no_alarm_back() {
+fn due_times_of_a_clock_that_was_ahead_delay_no_alarm() {
     let dir = tempfile::tempdir().unwrap();
     let program = script(dir.path());
     let alarms = format!("[alarms]\nper_hour = 2\ncommand = [{program:?}]\n");
@@ -281,7 +281,7 @@ fn a_clock_that_was_ahead_holds_no_alarm_back() {
     assert_eq!(collector.post(small(HOST, 2)), 204);
     wait_for(|| (collector.metric("hpkp_reports_alarms_waiting") == 1).then_some(()));
     collector.stop();
-    // As a clock would have noted it that was ten days ahead.
+    // Times as written by a clock that was ten days ahead.
     let database = rusqlite::Connection::open(collector.path("reports.sqlite")).unwrap();
     let sql = "UPDATE report_alarms SET due = due + 864000, sent = sent + 864000";
     database.execute(sql, []).unwrap();

@@ -1,4 +1,4 @@
-//! Bodies and requests that nobody should send.
+//! Invalid, oversized and unusual bodies and requests.
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
@@ -26,20 +26,20 @@ fn bodies_are_limited_before_and_after_gzip() {
     assert_eq!(collector.post_with(&packed, &[type_json, is_gzip]).status, 204);
     let tlsrpt = [("content-type", "application/tlsrpt+gzip")];
     assert_eq!(collector.post_with(&packed, &tlsrpt).status, 204);
-    // Bombs.
+    // Gzip bombs.
     let bomb = gzip(&vec![b' '; 100 << 20]);
     assert!(bomb.len() > 64 << 10, "refused by its size");
     assert_eq!(collector.post_with(&bomb, &[type_json, is_gzip]).status, 413);
     let bomb = gzip(&vec![b' '; 10 << 20]);
     assert!(bomb.len() < 64 << 10, "refused by what is in it");
     assert_eq!(collector.post_with(&bomb, &[type_json, is_gzip]).status, 413);
-    // It is unpacked once.
+    // A body is unpacked only once.
     let twice = gzip(&gzip(&vec![b' '; 50 << 20]));
     assert_eq!(collector.post_with(&twice, &[type_json, is_gzip]).status, 400);
     assert_eq!(collector.post_with(&packed[..20], &[type_json, is_gzip]).status, 400);
     assert_eq!(collector.post_with(&packed, &[type_json, ("content-encoding", "br")]).status, 415);
     assert_eq!(collector.post_with("x", &[("content-type", "image/png")]).status, 415);
-    // A gigabyte that is only announced, and one that comes without being announced.
+    // A body with a content-length of a gigabyte, and a large body without a content-length.
     let huge = format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", 1 << 30);
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
     stream.write_all(huge.as_bytes()).unwrap();
@@ -62,7 +62,7 @@ fn bodies_are_limited_before_and_after_gzip() {
 }
 
 #[test]
-fn nesting_duplicates_and_texts_that_are_no_report() {
+fn bodies_that_are_not_reports_get_400() {
     let collector = Collector::start(&[HOST], "", "");
     let deep = "[".repeat(100_000);
     for body in [
@@ -81,19 +81,19 @@ fn nesting_duplicates_and_texts_that_are_no_report() {
         let status = collector.post(&body);
         assert_eq!(status, 400, "{}", body.chars().take(40).collect::<String>());
     }
-    // As for a host on the list: strangers do not learn which those are.
+    // The same status as for a listed host, so that strangers do not learn the list.
     assert_eq!(collector.post(small("www.example.org", 1)), 204);
     assert_eq!(collector.total(), 0);
 }
 
 #[test]
-fn a_slow_client_is_let_go() {
+fn a_request_that_takes_too_long_gets_408() {
     let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
     let begin = Instant::now();
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
     stream.write_all(b"POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
     assert_eq!(read_answer(&mut stream).unwrap().status, 408);
-    // One that never ends its header gets no answer, or 408.
+    // A client that never ends its header gets no answer, or 408.
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
     stream.write_all(b"POST /r/ HTTP/1.1\r\nhost: x\r\n").unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -103,7 +103,7 @@ fn a_slow_client_is_let_go() {
 }
 
 #[test]
-fn preflight_methods_and_paths() {
+fn only_post_and_preflight_are_answered_and_unlisted_hosts_look_like_listed_ones() {
     let collector = Collector::start(&[HOST], "", "");
     let fields = [
         ("origin", "https://www.example.com"),
@@ -120,7 +120,7 @@ fn preflight_methods_and_paths() {
         let status = request(collector.port, "POST", path, &[], small(HOST, 1).as_bytes());
         assert_eq!(status.unwrap().status, 204, "{path}");
     }
-    // Nothing for strangers, and no page on this address.
+    // No pages on this address, and no difference between listed and unlisted hosts.
     assert_eq!(request(collector.port, "GET", "/r/", &[], b"").unwrap().status, 405);
     for path in ["/", "/metrics", "/host/www.example.com"] {
         let answer = request(collector.port, "GET", path, &[], b"").unwrap();
@@ -133,13 +133,13 @@ fn preflight_methods_and_paths() {
         head.lines().filter(|line| !line.starts_with("date:")).map(str::to_owned).collect()
     };
     assert_eq!(fields(&other.head), fields(&listed.head));
-    // The operator learns of it.
+    // A counter and the log inform the operator.
     assert_eq!(collector.metric("hpkp_reports_refused_total{reason=\"host\"}"), 1);
     assert!(collector.log().contains("not in hosts: x.example"), "{}", collector.log());
 }
 
 #[test]
-fn dates_of_1970_and_2100_addresses_and_names() {
+fn reports_with_any_date_count_for_the_day_of_receipt() {
     let hosts = [HOST, "2001:db8::1", "192.0.2.1", "xn--bcher-kva.example"];
     let collector = Collector::start(&hosts, "", "");
     for date in ["1970-01-01T00:00:00Z", "2100-01-01T00:00:00Z", "0000-01-01T00:00:00Z"] {
@@ -149,7 +149,7 @@ fn dates_of_1970_and_2100_addresses_and_names() {
     for host in ["2001:db8::1", "192.0.2.1", "xn--bcher-kva.example"] {
         assert_eq!(collector.post(report(host, &now(), &[])), 204, "{host}");
     }
-    // The day of a group is that on which it came in.
+    // The day of a group is the day of receipt.
     let today = now();
     for group in collector.groups() {
         assert_eq!(group["day"].as_str().unwrap(), today.split('T').next().unwrap(), "{group}");
@@ -163,7 +163,7 @@ fn a_flood_neither_fills_the_disk_nor_starves_other_hosts() {
     let limits = "[limits]\nclient_per_minute = 1000000\nhost_per_second = 50\ntotal_per_second = 80\n\
                   groups_per_day = 5\n";
     let collector = Collector::start(&[HOST, "other.example.com"], "", limits);
-    // Unknown hosts use nothing up.
+    // Reports for unlisted hosts use up no limit of listed ones.
     for n in 0..200 {
         let status = collector.post(small("stranger.example", n));
         assert!(matches!(status, 204 | 429), "{status}");
@@ -184,13 +184,13 @@ fn a_flood_neither_fills_the_disk_nor_starves_other_hosts() {
 }
 
 #[test]
-fn one_client_may_not_send_without_end() {
+fn a_client_beyond_its_limit_gets_429() {
     let collector = Collector::start(&[HOST], "", "[limits]\nclient_per_minute = 5\n");
     let answers: Vec<_> = (0..7).map(|_| collector.post_with(small(HOST, 1), &[])).collect();
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [204, 204, 204, 204, 204, 429, 429]);
     assert_eq!(answers[6].field("retry-after"), Some("60"));
-    // The header is believed of trusted proxies alone.
+    // X-Forwarded-For is trusted only from trusted proxies.
     let forged = collector.post_with(small(HOST, 1), &[("x-forwarded-for", "192.0.2.7")]);
     assert_eq!(forged.status, 429);
     let top = "trusted_proxies = [\"127.0.0.1\"]\nkeep_addresses = true";
@@ -209,7 +209,7 @@ fn one_client_may_not_send_without_end() {
 }
 
 #[test]
-fn proxies_may_be_networks() {
+fn forwarded_addresses_are_trusted_from_proxy_networks() {
     let top = "trusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\", \"2001:db8:1::/48\"]\nkeep_addresses = true";
     let collector = Collector::start(&[HOST], top, "");
     for forwarded in [
@@ -225,7 +225,7 @@ fn proxies_may_be_networks() {
     assert_eq!((&group["count"], &group["clients"]), (&4.into(), &1.into()));
     let page = collector.get(&format!("/group/{}", group["id"].as_str().unwrap())).body;
     assert!(page.contains("192.0.2.7") && !page.contains("203.0.113.9"), "{page}");
-    // A list that is wrong is told with its place, by the start and by the check.
+    // `check` and `serve` report an error of the list with its place.
     let text = std::fs::read_to_string(collector.config()).unwrap();
     let wrong = text.replace("\"10.0.0.0/8\", ", "\n  \"10.0.0.0/40\",\n  ");
     assert_ne!(wrong, text);
@@ -245,7 +245,7 @@ fn proxies_may_be_networks() {
 }
 
 #[test]
-fn an_error_of_a_file_names_the_key_and_its_line() {
+fn an_error_of_a_configured_file_has_the_key_and_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let pki = hpkp_tests::pki::Pki::new(dir.path());
     pki.ca("site");
@@ -290,14 +290,14 @@ fn an_error_of_a_file_names_the_key_and_its_line() {
         std::fs::write(&file, format!("{begin}{text}")).unwrap();
         let mut program = std::process::Command::new(crate::collector::PROGRAM);
         let output = hpkp_tests::output(program.args(["check", "--config"]).arg(&file));
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{text}: {told}");
-        assert!(told.contains(error), "{text}: {told}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}: {errors}");
+        assert!(errors.contains(error), "{text}: {errors}");
     }
 }
 
 #[test]
-fn duplicates_by_the_thousand_are_one_group() {
+fn a_thousand_equal_reports_become_one_group() {
     let collector = Collector::start(
         &[HOST],
         "",
@@ -311,7 +311,7 @@ fn duplicates_by_the_thousand_are_one_group() {
 }
 
 #[test]
-fn types_and_encodings_have_many_forms() {
+fn known_types_and_encodings_are_accepted_and_others_get_415() {
     let collector = Collector::start(&[HOST], "", "");
     let body = small(HOST, 1);
     for (name, value, status) in [
@@ -325,7 +325,7 @@ fn types_and_encodings_have_many_forms() {
         ("content-type", "multipart/form-data", 415),
         ("content-encoding", "", 204),
         ("content-encoding", "Identity", 204),
-        // A proxy unpacked it and left the field.
+        // As if a proxy had unpacked the body and kept the header field.
         ("content-encoding", "gzip", 204),
         ("content-encoding", "gzip, gzip", 415),
         ("content-encoding", "zstd", 415),
@@ -342,7 +342,7 @@ fn types_and_encodings_have_many_forms() {
 }
 
 #[test]
-fn hosts_have_one_form() {
+fn spellings_of_a_host_become_one_group() {
     let collector = Collector::start(&["WWW.example.com.", "[2001:DB8::1]"], "", "");
     for host in ["www.EXAMPLE.com", "www.example.com."] {
         assert_eq!(collector.post(small(host, 1)), 204);
@@ -358,7 +358,7 @@ fn hosts_have_one_form() {
 }
 
 #[test]
-fn a_browser_may_send_with_fields_of_its_own() {
+fn a_preflight_allows_any_header_fields() {
     let collector = Collector::start(&[HOST], "", "");
     let fields = [
         ("origin", "null"),
@@ -376,26 +376,26 @@ fn a_browser_may_send_with_fields_of_its_own() {
 }
 
 #[test]
-fn a_connection_without_requests_is_let_go() {
+fn an_idle_connection_is_closed() {
     let collector = Collector::start(&[HOST], "", "[limits]\nseconds = 1\n");
     let body = small(HOST, 1);
     let whole =
         format!("POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-    // Nothing; what may become HTTP/2; HTTP/2 without a request; a request and then nothing.
+    // No data; the first byte of HTTP/2; HTTP/2 without a request; a request and then no more.
     let http2 = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
     for first in ["", "P", http2, &whole] {
         let begin = Instant::now();
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, collector.port)).unwrap();
         stream.write_all(first.as_bytes()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
-        // It ends by the other end.
+        // The collector closes the connection.
         let ended = std::io::copy(&mut stream, &mut std::io::sink());
         assert!(ended.is_ok(), "{first:?}: {ended:?} after {:?}", begin.elapsed());
     }
 }
 
 #[test]
-fn slow_bodies_keep_nothing_from_others() {
+fn slow_bodies_do_not_delay_other_reports() {
     let limits = "[limits]\nseconds = 20\nclient_connections = 1000\n";
     let collector = Collector::start(&[HOST], "", limits);
     let head = b"POST /r/ HTTP/1.1\r\nhost: x\r\ncontent-length: 250000\r\n\r\n{";
@@ -414,7 +414,7 @@ fn slow_bodies_keep_nothing_from_others() {
 }
 
 #[test]
-fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
+fn a_batch_larger_than_a_limit_is_accepted_and_uses_all_of_it() {
     let collector = Collector::start(&[HOST], "", "[limits]\nhost_per_second = 100\n");
     let item = format!("{{\"type\":\"pkp\",\"age\":1,\"body\":{}}}", small(HOST, 1));
     let other = "{\"type\":\"deprecation\",\"body\":{\"id\":1}}";
@@ -423,17 +423,17 @@ fn a_batch_of_hundreds_is_taken_though_it_is_larger_than_a_limit() {
     let kind = [("content-type", "application/reports+json")];
     assert_eq!(collector.post_with(&body, &kind).status, 204);
     assert_eq!(collector.total(), 300);
-    // What is of other kinds is counted, beside what is taken and alone.
+    // Reports of other kinds are counted, with and without accepted ones.
     assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 300);
     assert_eq!(collector.post_with(format!("[{other}]"), &kind).status, 400);
     assert_eq!(collector.metric("hpkp_reports_passed_over_total"), 301);
     assert_eq!(collector.metric("hpkp_reports_refused_total{reason=\"other-kinds\"}"), 1);
-    // It took all of the limit.
+    // The batch has used all of the limit.
     assert_eq!(collector.post_with(&body, &kind).status, 429);
 }
 
 #[test]
-fn network_errors_about_pins_are_taken_and_tell_of_no_visit() {
+fn network_errors_about_pins_are_accepted_without_url_path_and_referrer() {
     let collector = Collector::start(&[HOST], "", "");
     let item = |error: &str| {
         format!(
@@ -461,7 +461,7 @@ fn network_errors_about_pins_are_taken_and_tell_of_no_visit() {
 }
 
 #[test]
-fn a_flood_for_many_hosts_leaves_each_its_share() {
+fn a_flood_for_some_hosts_leaves_others_their_share() {
     let limits =
         "[limits]\nclient_per_minute = 1000000\nhost_per_second = 100\ntotal_per_second = 100\n";
     let hosts = ["a.example.com", "b.example.com", "c.example.com", HOST];
@@ -473,7 +473,7 @@ fn a_flood_for_many_hosts_leaves_each_its_share() {
 }
 
 #[test]
-fn what_tells_of_a_device_goes_whatever_the_format() {
+fn device_ids_are_removed_in_any_format() {
     let collector = Collector::start(&[HOST], "", "");
     let body = small(HOST, 1).replacen('{', "{\"app-vendor-id\":\"599F9C00\",", 1);
     assert_eq!(collector.post(body), 204);

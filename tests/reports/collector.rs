@@ -1,4 +1,4 @@
-//! A collector in a directory of its own, and a client for it.
+//! Runs a collector in a directory of its own, with a client for it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -22,7 +22,7 @@ pub struct Collector {
     pub pages: u16,
 }
 
-/// An answer.
+/// The response to a request.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -42,12 +42,12 @@ impl Answer {
 }
 
 impl Collector {
-    /// Starts one that takes reports for `hosts`, with `more` lines of configuration: first for the top, then tables.
+    /// Starts a collector for reports of `hosts`, with additional configuration: top-level lines, then tables.
     pub fn start(hosts: &[&str], top: &str, tables: &str) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), hosts, top, tables)
     }
 
-    /// As [`Collector::start`], where files for it have been made already.
+    /// As [`Collector::start`], in a directory that has files for it already.
     pub fn start_in(dir: TempDir, hosts: &[&str], top: &str, tables: &str) -> Self {
         let (port, pages) = (free_port(), free_port());
         let mut text = String::new();
@@ -72,12 +72,12 @@ impl Collector {
         self.dir.path().join("reports.toml")
     }
 
-    /// Starts it (again), and waits until it listens.
+    /// Starts the program (again), and waits until it listens.
     pub fn run(&mut self) {
         self.run_with(&[]);
     }
 
-    /// As [`Collector::run`], with more in its environment.
+    /// As [`Collector::run`], with additional environment variables.
     pub fn run_with(&mut self, environment: &[(&str, &str)]) {
         let log = self.dir.path().join("log");
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
@@ -104,27 +104,27 @@ impl Collector {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Sends a signal to it.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: libc::c_int) {
         // SAFETY: the process is a child of this one and has not been waited for, so the id is its own.
         let done = unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
         assert_eq!(done, 0);
     }
 
-    /// Ends it at once, as a power cut would.
+    /// Kills the program, as a power cut would.
     pub fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Tells it to stop, and waits for that.
+    /// Sends SIGTERM and waits for the end.
     pub fn stop(&mut self) -> std::process::ExitStatus {
         self.signal(libc::SIGTERM);
         self.child.take().unwrap().wait().unwrap()
     }
 
-    /// Posts a report; the status.
+    /// Posts a report. Returns the status.
     pub fn post(&self, body: impl AsRef<[u8]>) -> u16 {
         self.post_with(body, &[("content-type", "application/json")]).status
     }
@@ -133,12 +133,12 @@ impl Collector {
         request(self.port, "POST", "/r/", fields, body.as_ref()).unwrap()
     }
 
-    /// A page.
+    /// Requests a page.
     pub fn get(&self, path: &str) -> Answer {
         request(self.pages, "GET", path, &[], b"").unwrap()
     }
 
-    /// The groups, by the command.
+    /// Runs `hpkp-reports export`.
     pub fn export(&self, more: &[&str]) -> Output {
         let mut command = Command::new(PROGRAM);
         output(command.arg("export").arg("--config").arg(self.config()).args(more))
@@ -151,7 +151,7 @@ impl Collector {
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The findings of a host, each once.
+    /// The distinct findings of a host.
     pub fn findings(&self, host: &str) -> Vec<String> {
         let groups = self.groups();
         let of_host = groups.iter().filter(|group| group["host"] == host);
@@ -162,12 +162,12 @@ impl Collector {
         all
     }
 
-    /// How many violations there are in all.
+    /// The total number of violations.
     pub fn total(&self) -> i64 {
         self.groups().iter().map(|group| group["count"].as_i64().unwrap()).sum()
     }
 
-    /// A counter or gauge of the metrics.
+    /// The value of a metric.
     pub fn metric(&self, name: &str) -> u64 {
         let metrics = self.get("/metrics").body;
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -192,7 +192,7 @@ impl Drop for Collector {
     }
 }
 
-/// One request on a connection of its own. An answer that comes before the whole body was sent counts.
+/// Sends a request on a new connection. Accepts an answer that comes before the whole body was sent.
 pub fn request(
     port: u16,
     method: &str,
@@ -217,7 +217,7 @@ pub fn request(
     read_answer(&mut stream)
 }
 
-/// Reads an answer up to the end of the connection.
+/// Reads an answer until the connection is closed.
 pub fn read_answer(stream: &mut impl std::io::Read) -> std::io::Result<Answer> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
@@ -226,7 +226,7 @@ pub fn read_answer(stream: &mut impl std::io::Read) -> std::io::Result<Answer> {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            // Whoever refuses a body closes with it unread.
+            // A server that refuses a body resets the connection, since it has not read all data.
             Err(_) if !bytes.is_empty() => break,
             Err(error) => return Err(error),
         }
@@ -254,7 +254,7 @@ pub fn report(host: &str, date: &str, chain: &[String]) -> String {
     .to_string()
 }
 
-/// A small report without certificates; `n` makes it another group.
+/// A small report without certificates; each `n` gives another group.
 pub fn small(host: &str, n: u32) -> String {
     use hpkp_core::pin::Pin;
     let pin = Pin::of_spki(&n.to_be_bytes());
@@ -264,7 +264,7 @@ pub fn small(host: &str, n: u32) -> String {
     )
 }
 
-/// The time now, as RFC 3339 has it.
+/// The current time in RFC 3339.
 pub fn now() -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     hpkp_core::date::format(since.as_secs() as i64)

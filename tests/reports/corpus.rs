@@ -1,6 +1,6 @@
-//! The conformance corpus, by the running server.
+//! Posts the conformance corpus to a running collector.
 //!
-//! `HPKP_CONFORMANCE_DIR` names another directory of the same format, if set.
+//! `HPKP_CONFORMANCE_DIR` may name another directory of the same format.
 
 use std::path::{Path, PathBuf};
 
@@ -18,12 +18,12 @@ fn directory() -> PathBuf {
 }
 
 #[test]
-fn every_report_of_the_corpus_is_taken_or_refused_as_it_should_be() {
+fn every_report_of_the_corpus_gets_the_expected_status() {
     check(&directory().join("reports.jsonl"));
 }
 
 #[test]
-fn every_format_that_a_collector_takes_is_taken() {
+fn every_supported_format_is_accepted() {
     check(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance/collector.jsonl")));
 }
 
@@ -61,7 +61,7 @@ fn check(corpus: &Path) {
         if !is_right || !matches!(status, 204 | 400) {
             wrong.push(format!("{}: {status}", case["id"]));
         }
-        // How many reports were stored, where the case says it.
+        // The number of stored reports, if the case has it.
         let stored = collector.metric("hpkp_reports_accepted_total");
         let reports = stored - before;
         before = stored;

@@ -1,4 +1,4 @@
-//! What was acknowledged is there: after a kill, with a full disk, after a stop.
+//! Acknowledged reports are not lost: after a kill, with a full disk, after a stop.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,7 +15,7 @@ const HOST: &str = "www.example.com";
 
 pub const NO_LIMITS: &str = "[limits]\nclient_per_minute = 100000000\nhost_per_second = 1000000\ntotal_per_second = 1000000\n";
 
-/// Sends reports on one connection until it breaks; how many were acknowledged.
+/// Sends reports on one connection until it breaks, and counts the acknowledged ones.
 fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -42,7 +42,8 @@ fn load(port: u16, client: u32, acknowledged: &AtomicU64, stop: &AtomicBool) {
     }
 }
 
-/// Kills the collector under load, again and again; how many reports were acknowledged, all of which are there.
+/// Kills the collector under load `kills` times, and checks that all acknowledged reports are stored. Returns their
+/// number.
 pub fn under_load(collector: &mut Collector, kills: u64, after: impl Fn(u64)) -> u64 {
     let acknowledged = Arc::new(AtomicU64::new(0));
     let mut sent = 0;
@@ -63,7 +64,7 @@ pub fn under_load(collector: &mut Collector, kills: u64, after: impl Fn(u64)) ->
         collector.run();
         let (stored, acknowledged) =
             (collector.total() as u64, acknowledged.load(Ordering::Relaxed));
-        // Of each client one more may be there whose answer was lost.
+        // For each client one more report may be stored, whose answer was lost.
         assert!(stored >= acknowledged, "{stored} of {acknowledged} are there");
         assert!(stored <= acknowledged + 8 * (round + 1), "{stored} for {acknowledged}");
         assert!(acknowledged > sent, "nothing was sent");
@@ -72,9 +73,9 @@ pub fn under_load(collector: &mut Collector, kills: u64, after: impl Fn(u64)) ->
     sent
 }
 
-/// `HPKP_KILLS` says how often, if set.
+/// `HPKP_KILLS` sets the number of kills.
 #[test]
-fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
+fn a_kill_under_load_loses_no_acknowledged_report() {
     let kills = std::env::var("HPKP_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
     let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
     let sent = under_load(&mut collector, kills, |_| {});
@@ -82,7 +83,7 @@ fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_stop_waits_for_what_has_begun() {
+fn a_stop_waits_for_running_requests() {
     let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
     let acknowledged = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
@@ -96,8 +97,8 @@ fn a_stop_waits_for_what_has_begun() {
 }
 
 #[test]
-fn a_store_that_is_full_says_so_and_loses_nothing() {
-    // Each report is a group of its own and keeps its text: the database reaches its limit.
+fn a_full_store_gives_507_and_deletes_old_groups() {
+    // Each report becomes a group with its text, so the database reaches its limit.
     let limits = format!("{NO_LIMITS}groups_per_day = 1000000\n[retention]\nsize = \"300k\"\n");
     let collector = Collector::start(&[HOST], "", &limits);
     let mut full = 0;
@@ -108,14 +109,14 @@ fn a_store_that_is_full_says_so_and_loses_nothing() {
             status => panic!("{status}: {}", collector.log()),
         }
     }
-    // What is old goes, so that what is new has room again.
+    // Old groups are deleted, so that new ones have room.
     assert!(full < 1000, "{full} were refused");
     let size = std::fs::metadata(collector.path("reports.sqlite")).unwrap().len();
     assert!(size < 400 << 10, "{size} bytes");
     assert!(collector.groups().len() > 20);
 }
 
-/// A small file system of its own, where this process may make one.
+/// A small tmpfs, if this process may mount one.
 struct Disk(std::path::PathBuf);
 
 impl Disk {
@@ -127,7 +128,7 @@ impl Disk {
         is_mounted.then(|| Self(path.to_owned()))
     }
 
-    /// Takes all the space that is left.
+    /// Fills the remaining space.
     fn fill(&self) {
         let mut ballast = std::fs::File::create(self.0.join("ballast")).unwrap();
         let block = [b'x'; 512];
@@ -145,7 +146,7 @@ impl Drop for Disk {
     }
 }
 
-/// Posts reports until one is refused for want of space; how many were taken.
+/// Posts reports until one is refused for lack of space. Returns the number of accepted ones.
 fn post_until_full(collector: &Collector, first: u32) -> i64 {
     for n in first..first + 5000 {
         match collector.post(small(HOST, n)) {
@@ -166,7 +167,7 @@ fn wait_for_health(collector: &Collector, status: u16) {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_and_loses_nothing() {
+fn a_full_disk_is_reported_and_loses_no_acknowledged_report() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
     let Some(disk) = Disk::mount(&path) else {
@@ -189,7 +190,7 @@ fn a_disk_that_is_full_is_told_and_loses_nothing() {
     assert!(collector.log().contains("no space is left"), "{}", collector.log());
     assert_eq!(collector.metric("hpkp_reports_store_up"), 0);
     assert_eq!(collector.total(), acknowledged);
-    // Also over a kill, and over an orderly stop, after which SQLite's files beside the database are gone.
+    // After a kill, and after a normal stop, which removes SQLite's additional files.
     collector.kill();
     collector.run();
     assert_eq!(collector.total(), acknowledged);
@@ -199,7 +200,7 @@ fn a_disk_that_is_full_is_told_and_loses_nothing() {
     collector.run();
     assert_eq!(collector.post(small(HOST, 1)), 507, "{}", collector.log());
     assert_eq!(collector.get("/healthz").status, 503);
-    // It recovers by itself, also while nobody reports.
+    // The collector recovers by itself, even without new reports.
     disk.empty();
     wait_for_health(&collector, 200);
     assert!(collector.log().contains("reports are stored again"), "{}", collector.log());
@@ -227,7 +228,7 @@ fn retention_by_size_comes_before_a_full_disk() {
     collector.kill();
 }
 
-/// A collector on a small disk, with free pages in its database that nobody has given back yet; and its directory.
+/// A collector on a small disk, whose database has free pages that are not returned to the system yet.
 fn with_free_pages() -> Option<(Collector, Disk)> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("disk");
@@ -247,21 +248,21 @@ fn with_free_pages() -> Option<(Collector, Disk)> {
     Some((collector, disk))
 }
 
-/// Reads the database and does not stop: SQLite's log cannot begin anew, and grows with each report.
+/// Opens a read transaction: while it is open, SQLite's log cannot restart and grows with each report.
 fn read_on(disk: &Disk) -> rusqlite::Connection {
     let reader = rusqlite::Connection::open(disk.0.join("reports.sqlite")).unwrap();
     reader.execute_batch("BEGIN; SELECT COUNT(*) FROM report_groups").unwrap();
     reader
 }
 
-/// Posts the same report until it is refused; the status.
+/// Posts the same report until it is refused. Returns the status.
 fn post_until_refused(collector: &Collector) -> u16 {
     let statuses = (0..5000).map(|_| collector.post(small(HOST, 299)));
     statuses.into_iter().find(|status| *status != 204).expect("one that is refused")
 }
 
 #[test]
-fn a_log_that_takes_all_of_the_disk_gives_it_back() {
+fn a_log_that_fills_the_disk_is_emptied_after_the_reader_ends() {
     let Some((mut collector, disk)) = with_free_pages() else {
         eprintln!("skipped: only root may mount a file system");
         return;
@@ -272,14 +273,14 @@ fn a_log_that_takes_all_of_the_disk_gives_it_back() {
     ballast.set_len(ballast.metadata().unwrap().len() - (100 << 10)).unwrap();
     assert_eq!(post_until_refused(&collector), 507, "{}", collector.log());
     drop(reader);
-    // The first that is refused makes room for the next.
+    // The first refused report makes room for the next.
     let statuses = [collector.post(small(HOST, 299)), collector.post(small(HOST, 299))];
     assert_eq!(statuses[1], 204, "{statuses:?}: {}", collector.log());
     collector.kill();
 }
 
 #[test]
-fn a_log_that_cannot_begin_anew_does_not_take_the_disk() {
+fn a_long_reader_does_not_let_the_log_fill_the_disk() {
     let Some((mut collector, disk)) = with_free_pages() else {
         eprintln!("skipped: only root may mount a file system");
         return;
@@ -303,7 +304,7 @@ fn a_log_that_cannot_begin_anew_does_not_take_the_disk() {
 }
 
 #[test]
-fn the_database_is_for_its_owner_alone() {
+fn only_its_owner_can_read_the_database() {
     use std::os::unix::fs::PermissionsExt as _;
     let collector = Collector::start(&[HOST], "", "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
@@ -318,20 +319,20 @@ fn database(collector: &Collector) -> rusqlite::Connection {
 }
 
 #[test]
-fn a_database_that_is_removed_takes_nothing_with_it() {
+fn after_a_removal_of_the_database_reports_go_into_a_new_file() {
     let collector = Collector::start(&[HOST], "", "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
     for file in ["reports.sqlite", "reports.sqlite-wal", "reports.sqlite-shm"] {
         std::fs::remove_file(collector.path(file)).unwrap();
     }
-    // What is acknowledged from now on is in the file that has the name.
+    // From now on acknowledged reports are in the new file.
     assert_eq!(collector.post(small(HOST, 2)), 204);
     assert_eq!(collector.total(), 1);
     assert!(collector.log().contains("was removed or replaced"), "{}", collector.log());
 }
 
 #[test]
-fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
+fn an_older_database_is_migrated_and_a_newer_one_refused() {
     let mut collector = Collector::start(&[HOST], "", "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
     assert!(collector.stop().success());
@@ -355,7 +356,7 @@ fn an_older_database_is_brought_up_to_date_and_a_newer_one_refused() {
 }
 
 #[test]
-fn what_is_deleted_gives_its_room_back() {
+fn deleted_groups_free_space_in_the_file() {
     let mut collector = Collector::start(&[HOST], "", NO_LIMITS);
     let mut random = 1_u64;
     for n in 0..150 {
@@ -382,7 +383,7 @@ fn what_is_deleted_gives_its_room_back() {
         assert!(begin.elapsed() < Duration::from_secs(30), "{} bytes", size(&collector));
         thread::sleep(Duration::from_millis(50));
     }
-    // Age is the other reason.
+    // Groups are also deleted by age.
     assert!(!collector.groups().is_empty());
     assert!(collector.stop().success());
     database(&collector)

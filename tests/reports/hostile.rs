@@ -1,4 +1,4 @@
-//! Chains that are made to cost as much as they can.
+//! Chains that are made to cost as much processor time as possible.
 
 use hpkp_tests::pki::{P384, Pki};
 
@@ -8,8 +8,8 @@ use crate::durable::NO_LIMITS;
 const HOST: &str = "www.example.com";
 const CA: &str = "basicConstraints=critical,CA:TRUE\n";
 
-/// A chain of eight CA certificates: two for each of four names, so that sixteen paths lead to the public CA. With
-/// the CA's own key all signatures are good but the last; nobody but a CA can do worse.
+/// A chain of eight CA certificates: two for each of four names, so that sixteen paths lead to the public CA. Made with
+/// the CA's own key, so that all signatures but the last are valid. Only a CA could make a more costly chain.
 fn chain(pki: &Pki) -> Vec<String> {
     pki.key("public", P384);
     pki.self_signed("public", "/CN=public", &[]);
@@ -23,7 +23,7 @@ fn chain(pki: &Pki) -> Vec<String> {
         }
         issuer = name;
     }
-    // Of the name of the lowest CA, and signed by none of its keys.
+    // A CA with the name of the lowest CA, but another key.
     pki.key("forger", P384);
     pki.self_signed("forger", "/CN=level 3", &[]);
     pki.key("leaf", P384);
@@ -33,7 +33,7 @@ fn chain(pki: &Pki) -> Vec<String> {
     names.map(|name| String::from_utf8(pki.read(&format!("{name}.pem"))).unwrap()).collect()
 }
 
-/// A report with this chain that differs from all others in the pins that the client holds, so that no verdict is known.
+/// A report with this chain and with other known pins for each `n`, so that its verdict is not in the cache.
 fn distinct(chain: &[String], n: u32) -> String {
     let pin = hpkp_core::pin::Pin::of_spki(&n.to_be_bytes()).to_string();
     let body = report(HOST, &now(), chain);
@@ -47,7 +47,7 @@ fn collector(tables: &str) -> (Collector, Vec<String>) {
     (Collector::start_in(dir, &[HOST, "other.example.com"], &trusted, tables), chain)
 }
 
-/// Hundredths of a second of processor time that the collector has used.
+/// The processor time of the collector, in hundredths of a second.
 fn processor_time(collector: &Collector) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", collector.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
@@ -55,7 +55,7 @@ fn processor_time(collector: &Collector) -> u64 {
 }
 
 #[test]
-fn a_body_has_few_chains_that_cost_signatures() {
+fn a_body_with_more_than_ten_costly_chains_gets_422() {
     let (collector, chain) = collector("");
     let item = |n: u32| format!("{{\"type\":\"pkp\",\"age\":1,\"body\":{}}}", distinct(&chain, n));
     let batch = |count: u32| {
@@ -68,11 +68,11 @@ fn a_body_has_few_chains_that_cost_signatures() {
     assert_eq!(collector.total(), 0);
     assert_eq!(collector.post_with(batch(10), &kind).status, 204);
     assert_eq!(collector.findings(HOST), ["report-unverifiable-chain"]);
-    // Of those the verdicts are known, so that they cost nothing more.
+    // Ten of these verdicts are in the cache, so only one is costly.
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert_eq!(collector.post_with(batch(11), &kind).status, 204);
     assert_eq!(collector.total(), 21);
-    // Chains that lead to nobody cost nothing, however many they are.
+    // Chains that lead to no public CA are not costly, so any number is allowed.
     let pki = Pki::new(collector.dir.path());
     pki.ca("Home");
     pki.leaf("homemade", HOST, "Home");
@@ -86,19 +86,19 @@ fn a_body_has_few_chains_that_cost_signatures() {
 }
 
 #[test]
-fn chains_that_cost_signatures_count_as_many_reports() {
+fn a_costly_chain_counts_as_many_reports() {
     let limits =
         "[limits]\nclient_per_minute = 1000000\nhost_per_second = 60\ntotal_per_second = 240\n";
     let (collector, chain) = collector(limits);
     let statuses: Vec<u16> = (0..20).map(|n| collector.post(distinct(&chain, n))).collect();
     assert!(statuses.contains(&204) && statuses.contains(&429), "{statuses:?}");
-    // Not at the cost of others.
+    // Reports for other hosts are still accepted.
     assert_eq!(collector.post(small("other.example.com", 1)), 204);
 }
 
-/// `--nocapture` shows how long one takes.
+/// Prints the processor time for one report (`--nocapture`).
 #[test]
-fn the_worst_chain_is_judged() {
+fn the_most_costly_chain_gets_a_verdict() {
     let (collector, chain) = collector(NO_LIMITS);
     let before = processor_time(&collector);
     const COUNT: u32 = 50;
@@ -111,7 +111,7 @@ fn the_worst_chain_is_judged() {
 }
 
 #[test]
-fn what_is_served_hides_nothing_that_was_validated() {
+fn decoys_in_the_served_chain_do_not_hide_the_validated_one() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::new(dir.path());
     pki.ca("public");
@@ -119,7 +119,7 @@ fn what_is_served_hides_nothing_that_was_validated() {
     pki.leaf("theirs", HOST, "issuing");
     let text = |name: &str| String::from_utf8(pki.read(&format!("{name}.pem"))).unwrap();
     let mut served = vec![text("theirs")];
-    // Others of the name of the CA, before it.
+    // Certificates with the name of the CA, placed before it.
     for n in 0..4 {
         let name = format!("decoy{n}");
         pki.key(&name, P384);
@@ -136,7 +136,7 @@ fn what_is_served_hides_nothing_that_was_validated() {
     assert_eq!(collector.findings(HOST), ["report-public-ca-unknown-key"]);
 }
 
-/// Threads that the collector has.
+/// The number of threads of the collector.
 fn threads(collector: &Collector) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", collector.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap();
@@ -144,7 +144,7 @@ fn threads(collector: &Collector) -> usize {
 }
 
 #[test]
-fn chains_that_cost_signatures_make_no_thread_each() {
+fn costly_chains_do_not_create_threads() {
     let (collector, chain) = collector(NO_LIMITS);
     std::thread::scope(|scope| {
         for client in 0..30 {
@@ -157,8 +157,8 @@ fn chains_that_cost_signatures_make_no_thread_each() {
         }
     });
     assert_eq!(collector.total(), 120);
-    // Those of the runtime, eight beside them, and those of the store and the alarms. A thread that is idle ends after ten
-    // seconds.
+    // The threads of the runtime, at most eight blocking ones, and those of the store and the alarms. An idle blocking
+    // thread ends after ten seconds.
     let processors = std::thread::available_parallelism().unwrap().get();
     let count = threads(&collector);
     assert!(count <= processors + 8 + 4, "{count} threads");

@@ -1,4 +1,4 @@
-//! Reports that come by mail: the command as a mail server's delivery to a command runs it.
+//! Reports by mail: runs `import` as a mail server does when it delivers to a command.
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -28,7 +28,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A message as RFC 8460 section 5.1 shows it, with one attachment.
+/// A message as in RFC 8460 section 5.1, with one attachment.
 fn message(attachment: &[u8]) -> Vec<u8> {
     let base64 = STANDARD.encode(attachment);
     let lines: Vec<&str> =
@@ -50,7 +50,7 @@ fn message(attachment: &[u8]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Runs the command with this on its standard input.
+/// Runs `import` with `input` as its standard input.
 fn import(collector: &Collector, more: &[&str], input: &[u8]) -> Output {
     import_to(&format!("http://127.0.0.1:{}/r/mail", collector.port), more, input)
 }
@@ -60,7 +60,7 @@ fn import_to(to: &str, more: &[&str], input: &[u8]) -> Output {
     command.args(["import", "--to", to]).args(more).arg("-");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It may end before it has read all.
+    // The command may end before it has read all input.
     let _ = child.stdin.take().unwrap().write_all(input);
     child.wait_with_output().unwrap()
 }
@@ -78,7 +78,7 @@ fn a_message_becomes_a_group() {
     let report = tlsrpt("example.com");
     let mail = message(&gzip(report.as_bytes()));
     ends(&import(&collector, &[], &mail), 0, "");
-    // As a delivery to a command has it, and as it is kept in a file.
+    // With the first line that a delivery to a command adds, and as stored in a file.
     let piped = [b"From tlsrpt@mail.sender.example Fri Nov 27 00:00:00 2026\n", &mail[..]].concat();
     ends(&import(&collector, &["--mta"], &piped), 0, "");
     let lines: Vec<u8> = mail.iter().copied().filter(|byte| *byte != b'\r').collect();
@@ -89,7 +89,7 @@ fn a_message_becomes_a_group() {
         hpkp_tests::output(Command::new(PROGRAM).args(["import", "--to", &to]).arg(file))
     };
     ends(&run(&file), 0, "");
-    // A report itself, packed or not.
+    // A report without a message, packed and unpacked.
     std::fs::write(&file, gzip(report.as_bytes())).unwrap();
     ends(&run(&file), 0, "");
     ends(&import(&collector, &[], report.as_bytes()), 0, "");
@@ -100,7 +100,7 @@ fn a_message_becomes_a_group() {
         (&"report-smtp-mta-sts".into(), &35.into())
     );
     assert_eq!(groups[0]["detail"], "certificate-expired, mx.example.com");
-    // For others nothing is stored, and the answer is the same.
+    // A report for an unlisted host gets the same answer and is not stored.
     let other = message(&gzip(tlsrpt("stranger.example").as_bytes()));
     ends(&import(&collector, &[], &other), 0, "");
     assert_eq!(collector.groups().len(), 1);
@@ -108,7 +108,7 @@ fn a_message_becomes_a_group() {
 }
 
 #[test]
-fn what_is_no_report_bounces_to_nobody() {
+fn input_without_a_report_is_an_error_but_no_bounce() {
     let collector = Collector::start(&["example.com"], "", "[limits]\nbody = \"64k\"\n");
     let bomb = gzip(&vec![b' '; 20 << 20]);
     let plain = b"From: a@example.net\r\nSubject: hello\r\n\r\nhello\r\n".to_vec();
@@ -130,7 +130,7 @@ fn what_is_no_report_bounces_to_nobody() {
 }
 
 #[test]
-fn what_cannot_be_taken_now_is_tried_again() {
+fn a_report_that_is_refused_for_now_is_tried_again() {
     let limits = "[limits]\nclient_per_minute = 1\n";
     let mut collector = Collector::start(&["example.com"], "", limits);
     let mail = message(&gzip(tlsrpt("example.com").as_bytes()));

@@ -1,6 +1,6 @@
-//! The collector of violation reports, by its program: over HTTP, with real databases and mail servers.
+//! Tests the program of the collector: over HTTP, with real databases and mail servers.
 
-// Clippy takes the helpers of a test for something else.
+// Clippy does not treat helpers of tests as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
 mod alarms;

@@ -1,4 +1,5 @@
-// The collector's pages in Chromium. Run by ci/reports-pages: node pages.js PORT PAGES DIRECTORY TOKEN [SCREENSHOTS]
+// Tests the collector's pages in Chromium. Run by ci/reports-pages: node pages.js PORT PAGES DIRECTORY TOKEN
+// [SCREENSHOTS]
 'use strict';
 const fs = require('fs');
 const path = require('path');
@@ -9,7 +10,7 @@ const site = `http://127.0.0.1:${pages}`;
 const axe = fs.readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
 const host = 'www.example.com';
 const failures = [];
-// The cookie of a reader who has signed in.
+// The state of the browser after signing in, with the cookie.
 let storageState;
 
 const pem = (name) => fs.readFileSync(path.join(directory, `${name}.pem`), 'utf8');
@@ -34,7 +35,7 @@ async function fill() {
           message: '<script>document.title = "run"</script><img src=x onerror=alert(1)>\u001b[31m\u202e\u2066' },
         { hostname: 'www.xn--4db.example', enforced: true, 'known-pins': [pin], 'served-pins': [pin], message: '\u05d0' },
     ];
-    // More groups than one page has, and more hosts.
+    // More groups and more hosts than fit on one page.
     for (let n = 0; n < 130; n += 1) {
         const served = [`sha256/${Buffer.alloc(32, n).toString('base64')}`];
         const other = { enforced: true, 'known-pins': [pin], 'served-pins': served, message: 'x' };
@@ -62,13 +63,13 @@ async function check(browser, where, width, scheme) {
     const size = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     if (size[0] > size[1]) fail(`${size[0]} pixels wide`);
     if (await page.title() === 'run' || await page.locator('main script, main img').count()) fail('a script or an image');
-    // The page's policy does not bind what the debugger evaluates.
+    // The page's Content-Security-Policy does not apply to scripts of the debugger.
     await page.evaluate(axe);
     const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
     for (const violation of found.violations) {
         fail(`axe: ${violation.id}: ${violation.nodes.map((node) => node.html).slice(0, 3).join(' ')}`);
     }
-    // The first stop of the keyboard leads past the header; each stop is to be seen.
+    // The first tab stop skips the header. Each tab stop must be visible.
     await page.keyboard.press('Tab');
     const first = await page.evaluate(() => document.activeElement.className);
     if (first !== 'skip') fail(`the first stop is ${first}`);
@@ -106,7 +107,7 @@ async function signIn(browser, where) {
 }
 
 async function walk(browser) {
-    // As a person does, with the keyboard alone.
+    // Walks through the pages with the keyboard only.
     const page = await browser.newPage({ storageState });
     await page.goto(site);
     await page.getByRole('link', { name: host, exact: true }).focus();

@@ -1,11 +1,11 @@
-//! The pages: who may read them, and that foreign text stays text.
+//! The pages: access control, and escaping of foreign text.
 
 use crate::collector::{Collector, now, report, request, small};
 
 const HOST: &str = "www.example.com";
 
 #[test]
-fn pages_have_the_groups_and_run_nothing() {
+fn pages_list_groups_and_escape_foreign_text() {
     let collector = Collector::start(&[HOST], "", "");
     let empty = collector.get("/");
     assert!(empty.body.contains("proves nothing"), "{}", empty.body);
@@ -52,7 +52,7 @@ fn pages_have_the_groups_and_run_nothing() {
 }
 
 #[test]
-fn a_token_is_needed_where_there_is_one() {
+fn with_a_token_only_signed_in_readers_get_pages() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "0123456789abcdef0123\n").unwrap();
@@ -86,7 +86,7 @@ fn a_token_is_needed_where_there_is_one() {
     let cookie = cookie.split(';').next().unwrap();
     assert_eq!(get("/", &[("cookie", &format!("a=b; {cookie}"))]).status, 200);
     assert_eq!(get("/", &[("cookie", "hpkp-reports=00")]).status, 303);
-    // A link in an alarm leads to its page, and to no site of a stranger.
+    // Signing in leads to the wanted page, as for a link in an alarm, but never to another site.
     for (to, location) in [
         ("%2Fgroup%2Fx", "/group/x"),
         ("https%3A%2F%2Fstranger.example%2F", "/"),
@@ -98,7 +98,7 @@ fn a_token_is_needed_where_there_is_one() {
         assert_eq!((answer.status, answer.field("location")), (303, Some(location)), "{to}");
         assert!(!get(&format!("/login?to={to}"), &[]).body.contains("stranger.example"), "{to}");
     }
-    // Signing out is a button on each page, and ends the cookie.
+    // Each page has a button to sign out, which deletes the cookie.
     let page = get("/", &[("cookie", cookie)]).body;
     assert!(page.contains("action=\"/logout\""), "{page}");
     let out = request(collector.pages, "POST", "/logout", &form, b"").unwrap();
@@ -107,7 +107,7 @@ fn a_token_is_needed_where_there_is_one() {
 }
 
 #[test]
-fn a_proxys_header_is_believed_of_the_proxy() {
+fn the_user_header_is_trusted_only_from_the_proxy() {
     let top = "trusted_proxies = [\"127.0.0.1\"]";
     let pages = "[pages]\nuser_header = \"X-Remote-User\"\n";
     let collector = Collector::start(&[HOST], top, pages);
@@ -116,13 +116,13 @@ fn a_proxys_header_is_believed_of_the_proxy() {
     assert_eq!(get(&[]), 403);
     assert_eq!(get(&[("x-remote-user", "")]), 403);
     assert_eq!(get(&[("x-remote-user", "anna")]), 200);
-    // One of two may be the visitor's own.
+    // With two values, one may come from the client.
     assert_eq!(get(&[("x-remote-user", "anna"), ("x-remote-user", "eve")]), 403);
-    // Whoever does not come through the proxy may say what it likes.
+    // The header is ignored if the request does not come from a trusted proxy.
     let elsewhere = Collector::start(&[HOST], "trusted_proxies = [\"192.0.2.1\"]", pages);
     let forged = [("x-remote-user", "anna"), ("x-forwarded-for", "192.0.2.1")];
     assert_eq!(request(elsewhere.pages, "GET", "/", &forged, b"").unwrap().status, 403);
-    // Without either, a stranger's page whose name was led to loopback may not read.
+    // Without token and header, a website whose DNS name points to loopback gets no page.
     let collector = Collector::start(&[HOST], "", "");
     let rebound = [("host", "attacker.example:80")];
     assert_eq!(request(collector.pages, "GET", "/", &rebound, b"").unwrap().status, 403);
@@ -133,7 +133,7 @@ fn a_proxys_header_is_believed_of_the_proxy() {
 }
 
 #[test]
-fn the_cookie_is_for_tls_alone_where_people_come_by_tls() {
+fn with_an_https_url_the_cookie_is_secure() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "0123456789abcdef0123\n").unwrap();
@@ -147,7 +147,7 @@ fn the_cookie_is_for_tls_alone_where_people_come_by_tls() {
 }
 
 #[test]
-fn names_of_other_scripts_stand_beside_those_of_the_wire() {
+fn internationalized_hosts_are_listed_and_found_in_both_forms() {
     let hosts = ["xn--bcher-kva.example", "www.xn--4db.example"];
     let collector = Collector::start(&hosts, "", "");
     for host in hosts {
@@ -156,12 +156,12 @@ fn names_of_other_scripts_stand_beside_those_of_the_wire() {
     let page = collector.get("/").body;
     assert!(page.contains("<bdi>xn--bcher-kva.example</bdi>"), "{page}");
     assert!(page.contains("<bdi>b\u{fc}cher.example</bdi>"), "{page}");
-    // It is found under both.
+    // A search finds both forms.
     for query in ["b%C3%BCcher.example", "B%C3%9CCHER.example", "xn--bcher"] {
         let page = collector.get(&format!("/?q={query}")).body;
         assert!(page.contains("cher.example</bdi>") && !page.contains("4db"), "{query}: {page}");
     }
-    // Also a part of it, and with the number of a page.
+    // A search finds parts of the name too.
     for query in ["b%C3%BCch", "%D7%90.example"] {
         let page = collector.get(&format!("/?q={query}")).body;
         assert!(page.matches("class=\"card\"").count() == 1, "{query}: {page}");
@@ -171,7 +171,7 @@ fn names_of_other_scripts_stand_beside_those_of_the_wire() {
 }
 
 #[test]
-fn names_in_certificates_are_found_as_people_write_them() {
+fn names_in_certificates_are_found_in_unicode() {
     let dir = tempfile::tempdir().unwrap();
     let pki = hpkp_tests::pki::Pki::new(dir.path());
     pki.key("ca", hpkp_tests::pki::P256);
@@ -211,7 +211,7 @@ fn names_in_certificates_are_found_as_people_write_them() {
 }
 
 #[test]
-fn many_hosts_and_groups_are_paged_and_what_is_urgent_comes_first() {
+fn many_hosts_and_groups_are_paged_with_urgent_ones_first() {
     let dir = tempfile::tempdir().unwrap();
     let pki = hpkp_tests::pki::Pki::new(dir.path());
     pki.ca("public");
@@ -244,7 +244,7 @@ fn many_hosts_and_groups_are_paged_and_what_is_urgent_comes_first() {
 }
 
 #[test]
-fn exports_upset_neither_terminals_nor_spreadsheets() {
+fn exports_have_no_control_characters_and_no_formulas() {
     let collector = Collector::start(&[HOST], "", "");
     let tlsrpt = format!(
         "{{\"organization-name\":\"x\",\"date-range\":{{\"start-datetime\":\"{0}\",\"end-datetime\":\"{0}\"}},\
@@ -263,7 +263,7 @@ fn exports_upset_neither_terminals_nor_spreadsheets() {
         assert!(!text.contains(['\u{9b}', '\u{202e}', '\u{1b}']), "{text}");
     }
     assert!(collector.groups()[0]["raw"].as_str().unwrap().contains("\u{9b}31m\u{202e}"));
-    // A reader of RFC 4180 finds as many fields in each record.
+    // A reader of RFC 4180 finds the same number of fields in each record.
     let mut script = "import csv,sys; rows = list(csv.reader(sys.stdin.read().splitlines(True))); \
                       assert [len(row) for row in rows] == [16, 16], rows"
         .to_owned();
@@ -276,7 +276,7 @@ fn exports_upset_neither_terminals_nor_spreadsheets() {
 }
 
 #[test]
-fn man_pages_and_completions_are_made() {
+fn man_pages_and_completions_are_generated() {
     let dir = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(crate::collector::PROGRAM);
@@ -297,7 +297,7 @@ fn man_pages_and_completions_are_made() {
 }
 
 #[test]
-fn exports_and_metrics() {
+fn exports_and_metrics_have_the_stored_reports() {
     let collector = Collector::start(&[HOST, "example.org"], "", "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
     assert_eq!(collector.post(small("example.org", 1)), 204);

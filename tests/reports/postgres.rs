@@ -1,4 +1,4 @@
-//! The same with PostgreSQL, from Debian's packages: run by a user without rights, in a directory of its own.
+//! The collector with PostgreSQL from Debian's packages, run by an unprivileged user in a directory of its own.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -19,7 +19,7 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // Only root may, and only root needs to.
+        // Only root can change the owner, and only root needs to.
         let _ = std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534));
         let server = Self { dir, port: free_port() };
         succeed(
@@ -56,7 +56,7 @@ impl Server {
         output(command.arg("-D").arg(self.data()).args(["-w", "-m", "immediate", "stop"]));
     }
 
-    /// What a configuration says of it.
+    /// The line of the configuration that names this database.
     fn store(&self) -> String {
         format!("store = \"postgresql://hpkp@127.0.0.1:{}/reports?sslmode=disable\"", self.port)
     }
@@ -68,12 +68,12 @@ impl Drop for Server {
     }
 }
 
-/// A program of PostgreSQL, as a user without rights where this is root.
+/// A program of PostgreSQL; as an unprivileged user if the tests run as root.
 fn program(name: &str) -> Command {
     let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's postgresql");
     let newest = versions.map(|version| version.unwrap().path()).max().expect("a version");
     let path = newest.join("bin").join(name);
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: geteuid has no arguments and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
         return Command::new(path);
     }
@@ -83,7 +83,7 @@ fn program(name: &str) -> Command {
 }
 
 #[test]
-fn collectors_share_a_database_that_may_go_away() {
+fn collectors_share_a_database_and_recover_after_its_outage() {
     let server = Server::start();
     let first = Collector::start(&[HOST], &server.store(), "");
     let second = Collector::start(&[HOST], &server.store(), "");
@@ -118,7 +118,7 @@ fn collectors_share_a_database_that_may_go_away() {
 }
 
 #[test]
-fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
+fn a_read_only_database_is_reported_and_loses_no_acknowledged_report() {
     let server = Server::start();
     let collector = Collector::start(&[HOST], &server.store(), "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
@@ -142,7 +142,7 @@ fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
         std::thread::sleep(Duration::from_millis(500));
     }
     assert_eq!(collector.get("/healthz").status, 503);
-    // What was acknowledged can be read meanwhile.
+    // Acknowledged reports can be read meanwhile.
     assert_eq!(collector.total(), 1);
     assert!(collector.get("/").body.contains("Reports are not being stored"));
     sql(&[
@@ -159,12 +159,12 @@ fn a_database_that_may_only_be_read_is_told_and_loses_nothing() {
 }
 
 #[test]
-fn kills_of_the_collector_and_of_the_database_lose_nothing() {
+fn kills_of_the_collector_and_of_the_database_lose_no_acknowledged_report() {
     let server = Server::start();
     let mut collector = Collector::start(&[HOST], &server.store(), crate::durable::NO_LIMITS);
     let acknowledged = crate::durable::under_load(&mut collector, 3, |round| {
         if round == 1 {
-            // As a power cut of the machine with the database.
+            // Like a power cut of the machine with the database.
             server.stop();
             server.resume();
         }
@@ -173,7 +173,7 @@ fn kills_of_the_collector_and_of_the_database_lose_nothing() {
 }
 
 #[test]
-fn collectors_that_start_at_once_make_one_schema_and_send_one_alarm() {
+fn collectors_that_start_at_once_create_one_schema_and_send_each_alarm_once() {
     let server = Server::start();
     let store = server.store();
     let collectors: Vec<Collector> = std::thread::scope(|scope| {
@@ -181,7 +181,7 @@ fn collectors_that_start_at_once_make_one_schema_and_send_one_alarm() {
         let all: Vec<_> = (0..6).map(|_| scope.spawn(start)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    // The same new groups by all of them.
+    // All collectors add the same new groups.
     std::thread::scope(|scope| {
         for collector in &collectors {
             scope.spawn(|| {
@@ -203,7 +203,7 @@ fn collectors_that_start_at_once_make_one_schema_and_send_one_alarm() {
 }
 
 #[test]
-fn a_connection_that_was_cut_costs_no_report() {
+fn a_broken_connection_loses_no_report() {
     let server = Server::start();
     let collector = Collector::start(&[HOST], &server.store(), "");
     assert_eq!(collector.post(small(HOST, 1)), 204);
@@ -219,7 +219,7 @@ fn a_connection_that_was_cut_costs_no_report() {
 }
 
 #[test]
-fn texts_that_a_database_does_not_take_are_taken() {
+fn texts_with_nul_and_control_characters_are_stored_escaped() {
     let server = Server::start();
     let collector = Collector::start(&[HOST], &server.store(), "");
     let body = format!(

@@ -1,4 +1,4 @@
-//! TLS of the collector's own: the files are read again when they change.
+//! TLS of the collector: the certificate files are read again when they change.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ fn a_renewed_certificate_is_served_without_a_restart() {
     let first = collector.path("first.pem");
     assert_eq!(curl(&["--cacert", first.to_str().unwrap()]), "204 2");
     assert_eq!(curl(&["--cacert", first.to_str().unwrap(), "--http1.1"]), "204 1.1");
-    // A file that cannot be used changes nothing.
+    // An invalid file changes nothing.
     collector.pki().write("server.pem", "garbage");
     std::thread::sleep(Duration::from_secs(12));
     assert!(served(&collector).contains("CN = first"));
@@ -69,7 +69,7 @@ fn a_renewed_certificate_is_served_without_a_restart() {
 }
 
 #[test]
-fn a_wrong_configuration_ends_with_1_and_an_absent_one_with_3() {
+fn an_invalid_configuration_exits_with_1_and_a_missing_one_with_3() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("reports.toml");
     let run = |command: &str| {

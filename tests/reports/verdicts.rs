@@ -1,4 +1,4 @@
-//! What reports come to, with chains that openssl makes and records of published pins.
+//! The findings for reports, with chains made by openssl and with records of published pins.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::collector::{Collector, now, report, small};
 
 const HOST: &str = "www.example.com";
 
-/// A public CA with an intermediate, the keys that are ours, and leaves of all kinds.
+/// A public CA with an intermediate, our keys, and leaves of all kinds.
 struct World {
     dir: TempDir,
     pki: Pki,
@@ -37,7 +37,7 @@ impl World {
         names.iter().map(text).collect()
     }
 
-    /// A collector that knows the public CA, and this besides.
+    /// Starts a collector that trusts the public CA, with additional configuration.
     fn collector(self, top: &str, tables: &str) -> Collector {
         let trusted = format!("trusted_certificates = {:?}\n{top}", self.pki.path("public.pem"));
         Collector::start_in(self.dir, &[HOST, "mail.example.com"], &trusted, tables)
@@ -50,7 +50,7 @@ impl World {
 }
 
 #[track_caller]
-fn comes_to(collector: &Collector, body: &str, finding: &str) {
+fn assert_finding(collector: &Collector, body: &str, finding: &str) {
     let before = collector.findings(HOST);
     assert_eq!(collector.post(body), 204);
     let mut after = collector.findings(HOST);
@@ -59,7 +59,7 @@ fn comes_to(collector: &Collector, body: &str, finding: &str) {
 }
 
 #[test]
-fn chains_are_judged() {
+fn each_kind_of_chain_gets_its_finding() {
     let world = World::new();
     let pki = &world.pki;
     pki.key("fiddler", P256);
@@ -68,7 +68,7 @@ fn chains_are_judged() {
     pki.ca("Example Office Proxy");
     pki.leaf("proxied", HOST, "Example Office Proxy");
     pki.leaf("portal", "portal.example.net", "issuing");
-    // In the name of the public CA, with another key.
+    // A root with the name of the public CA, but another key.
     pki.key("forger", P256);
     pki.self_signed("forger", "/CN=public", &[]);
     pki.leaf("forged", HOST, "forger");
@@ -89,16 +89,16 @@ fn chains_are_judged() {
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
-        comes_to(&collector, &body, finding);
+        assert_finding(&collector, &body, finding);
     }
-    comes_to(&collector, &test, "report-test");
-    // A chain to a root in a public CA's name is no public one.
+    assert_finding(&collector, &test, "report-test");
+    // A chain to a root with the name of a public CA does not count as public.
     assert_eq!(collector.post(&forged), 204);
     let alarms = collector.log().matches("report-public-ca-unknown-key").count();
     assert_eq!(alarms, 1, "{}", collector.log());
 }
 
-/// The details of a finding.
+/// The details of all groups with a finding.
 fn details(collector: &Collector, finding: &str) -> Vec<String> {
     let groups = collector.groups();
     let those = groups.iter().filter(|group| group["finding"] == finding);
@@ -106,18 +106,18 @@ fn details(collector: &Collector, finding: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_date_hides_what_is_valid_now() {
+fn no_date_in_a_report_hides_a_certificate_that_is_valid_now() {
     for date in ["1970-01-01T00:00:00Z", "2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"] {
         let world = World::new();
         let body = report(HOST, date, &world.chain(&["theirs", "issuing"]));
         let own = world.pinned("ours");
         let collector = world.collector("", &own);
-        comes_to(&collector, &body, "report-public-ca-unknown-key");
+        assert_finding(&collector, &body, "report-public-ca-unknown-key");
     }
 }
 
 #[test]
-fn an_expired_certificate_counts_for_its_time() {
+fn an_expired_certificate_is_judged_at_the_time_of_the_report() {
     let world = World::new();
     let past = Clock::ahead(world.dir.path(), -100 * DAY);
     world.pki.key("old", P256);
@@ -138,11 +138,11 @@ fn an_expired_certificate_counts_for_its_time() {
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
-        comes_to(&collector, &body, finding);
+        assert_finding(&collector, &body, finding);
     }
 }
 
-/// A report whose client says that it holds these pins.
+/// The report, with these pins as the known pins of the client.
 fn holding(body: &str, pins: &[&str]) -> String {
     let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
     body["known-pins"] = pins.iter().map(|pin| format!("pin-sha256=\"{pin}\"")).collect();
@@ -150,50 +150,50 @@ fn holding(body: &str, pins: &[&str]) -> String {
 }
 
 #[test]
-fn our_public_chain_in_a_made_up_report_is_told_as_such() {
+fn our_chain_with_unpublished_pins_is_reported_as_on_no_record() {
     let world = World::new();
     world.pki.records("records");
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
-    // What clients hold is a key that no server of ours presents.
+    // Clients hold the pin of a key that none of our servers presents.
     let theirs = world.pki.pin("theirs.pem");
     let records = write_records(&world.pki, &theirs, &ours);
     let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
-    // The pins that it says it holds are met, so nothing was violated.
+    // The chain matches the pins in the report, so there was no violation.
     for pin in [&ours, &issuing] {
         assert_eq!(collector.post(holding(&body, &[pin])), 204);
     }
     assert_eq!(collector.findings(HOST), ["report-pins-match"]);
-    // Pins that we never published.
-    comes_to(&collector, &body, "report-own-key");
+    // The report has pins that we never published.
+    assert_finding(&collector, &body, "report-own-key");
     let detail = details(&collector, "report-own-key").remove(0);
     assert!(detail.contains(&ours) && detail.contains("on no record"), "{detail}");
 }
 
 #[test]
-fn clients_that_hold_what_we_published_are_told_as_such() {
+fn our_chain_with_published_pins_is_reported_as_on_record() {
     let world = World::new();
     world.pki.records("records");
     let (ours, theirs) = (world.pki.pin("ours.pem"), world.pki.pin("theirs.pem"));
     let records = write_records(&world.pki, &theirs, &ours);
     let body = report(HOST, &now(), &world.chain(&["ours", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
-    comes_to(&collector, &holding(&body, &[&theirs]), "report-own-key");
+    assert_finding(&collector, &holding(&body, &[&theirs]), "report-own-key");
     let detail = details(&collector, "report-own-key").remove(0);
     assert!(detail.contains("on record") && detail.contains("web-1"), "{detail}");
 }
 
 #[test]
-fn a_pinned_ca_counts_only_where_signatures_lead_to_it() {
+fn a_pinned_ca_matches_only_if_signatures_lead_to_it() {
     let world = World::new();
     let pki = &world.pki;
-    // In the name of the pinned CA, with another key, and the real CA beside it.
+    // A CA with the name of the pinned CA but another key, with the real CA in the same chain.
     pki.key("forger", P256);
     pki.self_signed("forger", "/CN=issuing", &[]);
     pki.leaf("forged", HOST, "forger");
-    // A real certificate of that CA, for the stranger's own host.
+    // A real certificate of the pinned CA, but for a stranger's host.
     pki.leaf("stranger", "stranger.example", "issuing");
-    // A CA of ours that is in no list of trusted ones.
+    // A private CA of ours, which is not in the list of trusted CAs.
     pki.ca("private");
     pki.leaf("inside", HOST, "private");
     let bodies = [
@@ -206,19 +206,19 @@ fn a_pinned_ca_counts_only_where_signatures_lead_to_it() {
         format!("[policies.\"{HOST}\"]\npins = [\"sha256/{issuing}\", \"sha256/{private}\"]\n");
     let collector = world.collector("", &own);
     for (body, finding) in bodies {
-        comes_to(&collector, &body, finding);
+        assert_finding(&collector, &body, finding);
     }
 }
 
 #[test]
-fn chains_that_lack_something_or_contradict_each_other() {
+fn incomplete_and_contradictory_chains_are_unverifiable() {
     let world = World::new();
     let pki = &world.pki;
     pki.key("R99", P256);
     pki.self_signed("R99", "/O=Let's Encrypt/CN=R99", &[]);
     pki.leaf("alone", HOST, "R99");
     let alone = report(HOST, &now(), &world.chain(&["alone"]));
-    // The served chain lacks the intermediate, which the client found.
+    // The served chain lacks the intermediate, which is in the validated chain.
     let edit = |body: &str, key: &str, chain: &[String]| {
         let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
         body[key] = chain.to_vec().into();
@@ -229,29 +229,29 @@ fn chains_that_lack_something_or_contradict_each_other() {
     let two = edit(&whole, "served-certificate-chain", &world.chain(&["ours", "issuing"]));
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
-    comes_to(&collector, &alone, "report-unverifiable-chain");
-    comes_to(&collector, &short, "report-public-ca-unknown-key");
+    assert_finding(&collector, &alone, "report-unverifiable-chain");
+    assert_finding(&collector, &short, "report-public-ca-unknown-key");
     assert_eq!(collector.post(&two), 204);
     let details = details(&collector, "report-unverifiable-chain");
     assert!(details.iter().any(|detail| detail.contains("not of one connection")), "{details:?}");
 }
 
 #[test]
-fn pins_without_certificates_are_no_mis_issue() {
+fn pins_without_certificates_are_an_unknown_key() {
     let world = World::new();
     let own = world.pinned("ours");
     let collector = world.collector("", &own);
-    // YE1 of Let's Encrypt.
+    // The second pin is that of YE1 of Let's Encrypt.
     let body = small(HOST, 1).replace(
         "\"served-pins\":[",
         "\"served-pins\":[\"sha256/MMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMMM=\",\"sha256/brzvtCELCIZUo4sD/qPX0ccRtPsd3DY6RfmxpOU9oB4=\",",
     );
-    comes_to(&collector, &body, "report-unknown-key");
+    assert_finding(&collector, &body, "report-unknown-key");
     assert_eq!(details(&collector, "report-unknown-key"), ["a key of Let's Encrypt is with it"]);
 }
 
 #[test]
-fn what_is_made_up_does_not_push_out_what_is_urgent() {
+fn forged_reports_do_not_push_out_urgent_groups() {
     let world = World::new();
     let urgent = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
     let own = format!("[limits]\ngroups_per_day = 2\n{}", world.pinned("ours"));
@@ -266,7 +266,7 @@ fn what_is_made_up_does_not_push_out_what_is_urgent() {
 }
 
 #[test]
-fn records_that_go_away_make_no_stranger_of_our_keys() {
+fn our_keys_stay_known_while_the_records_are_unavailable() {
     let world = World::new();
     world.pki.records("records");
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
@@ -286,31 +286,31 @@ fn records_that_go_away_make_no_stranger_of_our_keys() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert!(collector.log().contains("the old list of private roots stays"), "{}", collector.log());
-    comes_to(&collector, &body, "report-own-key");
+    assert_finding(&collector, &body, "report-own-key");
 }
 
 #[test]
-fn a_pinned_ca_is_ours_only_where_nobody_knows_our_leaves() {
-    // Pins alone: a chain through the pinned CA most likely is ours.
+fn without_known_leaves_a_chain_through_a_pinned_ca_is_ours() {
+    // Only pins are configured, so a chain through the pinned CA is most likely ours.
     let world = World::new();
     let body = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
     let own = world.pinned("issuing");
     let collector = world.collector("", &own);
-    comes_to(&collector, &body, "report-own-key");
+    assert_finding(&collector, &body, "report-own-key");
 }
 
 #[test]
-fn records_say_which_keys_are_ours() {
+fn keys_on_record_are_ours() {
     let world = World::new();
     world.pki.records("records");
-    // What a server would record: pins of the CA, and that it presents the leaf "ours".
+    // Records as a server writes them: it publishes the pin of the CA and presents the leaf "ours".
     let (issuing, ours) = (world.pki.pin("issuing.pem"), world.pki.pin("ours.pem"));
     let records = write_records(&world.pki, &issuing, &ours);
     let (mine, others) = (world.chain(&["ours", "issuing"]), world.chain(&["theirs", "issuing"]));
     let collector = world.collector(&format!("records = [{records:?}]"), "");
     assert!(!collector.log().contains("warning"), "{}", collector.log());
-    comes_to(&collector, &report(HOST, &now(), &mine), "report-own-key");
-    comes_to(&collector, &report(HOST, &now(), &others), "report-pinned-ca-unknown-leaf");
+    assert_finding(&collector, &report(HOST, &now(), &mine), "report-own-key");
+    assert_finding(&collector, &report(HOST, &now(), &others), "report-pinned-ca-unknown-leaf");
     let page = collector.get(&format!("/host/{HOST}")).body;
     assert!(page.contains("enforced"), "{page}");
     let groups = collector.groups();
@@ -345,7 +345,7 @@ fn write_records(pki: &Pki, pinned: &str, leaf: &str) -> PathBuf {
 }
 
 #[test]
-fn records_that_cannot_be_read_are_told() {
+fn unreadable_records_are_reported() {
     let world = World::new();
     let body = report(HOST, &now(), &world.chain(&["theirs", "issuing"]));
     let collector = world.collector("records = [\"/nonexistent/records\"]", "");
@@ -356,7 +356,7 @@ fn records_that_cannot_be_read_are_told() {
 }
 
 #[test]
-fn trustkit_react_native_and_mail_servers() {
+fn reports_of_trustkit_react_native_and_mail_servers_are_judged() {
     let world = World::new();
     world.pki.ca("Home");
     world.pki.leaf("homemade", HOST, "Home");
@@ -373,11 +373,11 @@ fn trustkit_react_native_and_mail_servers() {
           \"validation-result\":4,",
         1,
     );
-    comes_to(&collector, &trustkit, "report-user-trust-anchor");
+    assert_finding(&collector, &trustkit, "report-user-trust-anchor");
     let group = &collector.groups()[0];
     assert_eq!(group["client"], "TrustKit, Android");
     assert_eq!(group["mode"], "report-only");
-    // What tells of one device is not kept.
+    // Data that identifies a device is not stored.
     assert!(!group["raw"].as_str().unwrap().contains("599F9C00"), "{group}");
     let react = |pin: &str| {
         format!(
@@ -386,9 +386,9 @@ fn trustkit_react_native_and_mail_servers() {
             now()
         )
     };
-    comes_to(&collector, &react(&ours), "report-own-key");
-    comes_to(&collector, &react(&theirs), "report-unknown-key");
-    comes_to(&collector, &react(&held), "report-pins-match");
+    assert_finding(&collector, &react(&ours), "report-own-key");
+    assert_finding(&collector, &react(&theirs), "report-unknown-key");
+    assert_finding(&collector, &react(&held), "report-pins-match");
     let tlsrpt = format!(
         r#"{{"organization-name":"Example Mail","date-range":{{"start-datetime":"{0}","end-datetime":"{0}"}},
         "contact-info":"x@example.net","report-id":"1","policies":[
