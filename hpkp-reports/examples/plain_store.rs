@@ -1,5 +1,5 @@
-//! What the collector is compared with (ci/bench-reports): an axum handler that only appends the body to a file; with
-//! `sync` it also waits for the disk, as the collector does.
+//! The baseline for the collector (ci/bench-reports): an axum handler that only appends the body to a file. With `sync`
+//! it also waits for the disk, as the collector does.
 //!
 //! `plain_store ADDRESS FILE [sync]`
 

@@ -1,8 +1,8 @@
 //! A user agent of RFC 7469 for demonstrations: it validates a connection with the core's own store of Known Pinned
-//! Hosts, notes the header, and prints the violation report that is due, if there is one.
+//! Hosts, notes the header, and prints the violation report if there is a violation.
 //!
 //! `report_as_ua HOST PORT CHAIN.pem HEADERS`: the chain that was served (and is taken as validated), and a file with
-//! the header section of the response. Exit code 1 where no report is due.
+//! the header section of the response. Exit status 1 if there is no report.
 
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};

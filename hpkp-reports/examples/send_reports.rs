@@ -1,6 +1,6 @@
-//! A load of reports (ci/bench-reports): many connections, each of which sends one report after the other.
+//! Generates load (ci/bench-reports): many connections, each of which sends one report after the other.
 //!
-//! `send_reports ADDRESS BODIES`: the bodies are the lines of a file, sent in turn.
+//! `send_reports ADDRESS BODIES`: each line of the file BODIES is a body; they are sent in turn.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,15 +33,15 @@ struct Arguments {
     rate: Option<f64>,
 }
 
-/// What one connection has seen.
+/// The answers to one connection.
 #[derive(Default)]
-struct Seen {
-    /// Microseconds of each answer.
+struct Answers {
+    /// The time of each answer in microseconds.
     times: Vec<u32>,
     statuses: BTreeMap<String, u64>,
 }
 
-impl Seen {
+impl Answers {
     fn count(&mut self, what: &str) {
         *self.statuses.entry(what.to_owned()).or_default() += 1;
     }
@@ -58,7 +58,7 @@ async fn connect(arguments: &Arguments, number: usize) -> std::io::Result<TcpStr
     Ok(stream)
 }
 
-/// One exchange: the status, and whether the connection goes on.
+/// Sends one request. Returns the status, and whether the connection stays open.
 async fn exchange(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<(String, bool)> {
     stream.write_all(request).await?;
     let mut answer = Vec::with_capacity(256);
@@ -72,8 +72,8 @@ async fn exchange(stream: &mut TcpStream, request: &[u8]) -> std::io::Result<(St
     Ok((status, !text.contains("connection: close")))
 }
 
-async fn send(arguments: Arguments, number: usize, requests: Arc<Vec<Vec<u8>>>) -> Seen {
-    let mut seen = Seen::default();
+async fn send(arguments: Arguments, number: usize, requests: Arc<Vec<Vec<u8>>>) -> Answers {
+    let mut answers = Answers::default();
     let mut stream = None;
     let begin = Instant::now();
     let share = arguments.requests / arguments.connections as u64;
@@ -92,7 +92,7 @@ async fn send(arguments: Arguments, number: usize, requests: Arc<Vec<Vec<u8>>>) 
             stream = connect(&arguments, number).await.ok();
         }
         let Some(open) = &mut stream else {
-            seen.count("no connection");
+            answers.count("no connection");
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
         };
@@ -101,16 +101,16 @@ async fn send(arguments: Arguments, number: usize, requests: Arc<Vec<Vec<u8>>>) 
             tokio::time::timeout(Duration::from_secs(60), exchange(open, &requests[place])).await;
         let goes_on = match answer {
             Ok(Ok((status, goes_on))) => {
-                seen.times.push(at.elapsed().as_micros() as u32);
-                seen.count(&status);
+                answers.times.push(at.elapsed().as_micros() as u32);
+                answers.count(&status);
                 goes_on
             }
             Ok(Err(_)) => {
-                seen.count("closed");
+                answers.count("closed");
                 false
             }
             Err(_) => {
-                seen.count("no answer");
+                answers.count("no answer");
                 false
             }
         };
@@ -118,7 +118,7 @@ async fn send(arguments: Arguments, number: usize, requests: Arc<Vec<Vec<u8>>>) 
             stream = None;
         }
     }
-    seen
+    answers
 }
 
 #[tokio::main]
@@ -139,9 +139,9 @@ async fn main() -> std::io::Result<()> {
         .collect();
     let (mut times, mut statuses) = (Vec::new(), BTreeMap::new());
     for task in tasks {
-        let seen = task.await?;
-        times.extend(seen.times);
-        for (status, count) in seen.statuses {
+        let answers = task.await?;
+        times.extend(answers.times);
+        for (status, count) in answers.statuses {
             *statuses.entry(status).or_insert(0) += count;
         }
     }

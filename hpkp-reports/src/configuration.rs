@@ -1,4 +1,4 @@
-//! The configuration file (TOML): what an operator writes, checked as it is read.
+//! Reads and checks the configuration file (TOML).
 //!
 //! An error names the file, the line, the key and the value.
 
@@ -27,17 +27,17 @@ const MIN_SIZE: u64 = 100 << 10;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
-    /// Where reports are received.
+    /// The address on which reports are received.
     #[serde(default = "default_listen")]
     pub listen: SocketAddr,
     /// The database: a file, or `postgresql://…`.
     pub store: StoreName,
-    /// The hosts whose reports are taken.
+    /// The hosts whose reports are accepted.
     pub hosts: Vec<HostPattern>,
-    /// Directories with records of published pins, which say which keys are ours.
+    /// Directories with records of published pins, which identify our keys.
     #[serde(default)]
     pub records: Vec<PathBuf>,
-    /// Pins that are ours, besides those on record.
+    /// Pins of ours besides those on record.
     #[serde(default)]
     pub policies: BTreeMap<HostPattern, OwnPolicy>,
     /// A list of private roots that takes precedence over the built-in one.
@@ -53,7 +53,7 @@ pub struct Configuration {
     pub keep_addresses: bool,
     /// TLS for both listeners.
     pub tls: Option<Tls>,
-    /// The limits of what strangers may use.
+    /// Limits for unauthenticated senders.
     #[serde(default)]
     pub limits: Limits,
     /// How long groups are kept.
@@ -62,7 +62,7 @@ pub struct Configuration {
     /// The web pages.
     #[serde(default)]
     pub pages: Pages,
-    /// Who gets alarms.
+    /// The recipients of alarms.
     #[serde(default)]
     pub alarms: Alarms,
 }
@@ -75,13 +75,13 @@ fn default_trust() -> PathBuf {
     PathBuf::from("/etc/ssl/certs")
 }
 
-/// Pins of one host, given by hand.
+/// Pins of one host, set in the configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnPolicy {
     /// The pins.
     pub pins: Vec<OwnPin>,
-    /// Whether clients enforce it.
+    /// Whether clients enforce the pins.
     #[serde(default)]
     pub mode: Mode,
 }
@@ -90,10 +90,10 @@ pub struct OwnPolicy {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// They refuse the connection.
+    /// Clients refuse the connection.
     #[default]
     Enforced,
-    /// They report and go on.
+    /// Clients report the violation and continue.
     ReportOnly,
 }
 
@@ -101,13 +101,13 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// The chain, PEM.
+    /// The certificate chain (PEM).
     pub certificate: PathBuf,
-    /// Its private key, PEM.
+    /// The private key (PEM).
     pub key: PathBuf,
 }
 
-/// The limits of what strangers may use.
+/// Limits for unauthenticated senders.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -115,17 +115,17 @@ pub struct Limits {
     pub body: Size,
     /// Seconds in which a request must be complete.
     pub seconds: u64,
-    /// Requests of one client each minute.
+    /// Requests of one client per minute.
     pub client_per_minute: u32,
-    /// Reports for one entry of `hosts` each second.
+    /// Reports for one entry of `hosts` per second.
     pub host_per_second: u32,
-    /// Reports for all hosts each second.
+    /// Reports for all hosts per second.
     pub total_per_second: u32,
-    /// Connections at a time.
+    /// Simultaneous connections.
     pub connections: usize,
-    /// Connections of one client at a time.
+    /// Simultaneous connections of one client.
     pub client_connections: usize,
-    /// New groups for one entry of `hosts` each day; what is beyond is counted in one group.
+    /// New groups for one entry of `hosts` per day; further reports are counted in one group.
     pub groups_per_day: u32,
 }
 
@@ -150,7 +150,7 @@ impl Default for Limits {
 pub struct Retention {
     /// Days since the last report of a group.
     pub days: u32,
-    /// The largest database, in bytes; beyond it the oldest groups go.
+    /// The largest database, in bytes; the oldest groups are deleted beyond it.
     pub size: Size,
 }
 
@@ -164,14 +164,14 @@ impl Default for Retention {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pages {
-    /// Where they are served; `None` where `listen = "off"`.
+    /// The address on which the pages are served; `None` for `listen = "off"`.
     #[serde(deserialize_with = "address_or_off")]
     pub listen: Option<SocketAddr>,
-    /// The address under which people reach them, for links in alarms.
+    /// The URL of the pages for people, for links in alarms.
     pub url: Option<WebAddress>,
     /// A file whose first line is the token that readers need.
     pub token_file: Option<PathBuf>,
-    /// The header in which the proxy in front says who reads.
+    /// The header in which the reverse proxy names the reader.
     pub user_header: Option<HeaderName>,
 }
 
@@ -182,19 +182,19 @@ impl Default for Pages {
     }
 }
 
-/// Who gets alarms.
+/// The recipients of alarms.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alarms {
-    /// Alarms each hour, all ways together.
+    /// Alarms per hour, by mail, webhook and command together.
     pub per_hour: u32,
-    /// Whether what nobody can explain is an alarm too.
+    /// Whether unexplained findings cause alarms too.
     pub unexplained: bool,
-    /// By mail.
+    /// Alarms by mail.
     pub mail: Option<Mail>,
-    /// By a `POST` of JSON.
+    /// Alarms by a `POST` of JSON.
     pub webhook: Option<Webhook>,
-    /// By a command, with its arguments; it reads JSON.
+    /// Alarms by a command with its arguments, which reads JSON.
     pub command: Option<Vec<String>>,
 }
 
@@ -214,7 +214,7 @@ pub struct Mail {
     pub from: MailAddress,
     /// The recipients.
     pub to: Vec<MailAddress>,
-    /// For a server that asks for it.
+    /// The user name, for a server that requires it.
     pub user: Option<String>,
     /// A file whose first line is the password.
     pub password_file: Option<PathBuf>,
@@ -228,7 +228,7 @@ pub struct Webhook {
     pub url: WebAddress,
 }
 
-/// Where the store is.
+/// The database of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum StoreName {
@@ -261,7 +261,7 @@ pub struct HostPattern {
 }
 
 impl HostPattern {
-    /// Whether it stands for this host.
+    /// Whether the pattern matches this host.
     #[must_use]
     pub fn matches(&self, host: &Host) -> bool {
         let host = host.as_str();
@@ -294,7 +294,7 @@ impl TryFrom<String> for HostPattern {
     }
 }
 
-/// A pin as it is written everywhere: `sha256/…`.
+/// A pin in the usual form: `sha256/…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct OwnPin(pub Pin);
@@ -355,7 +355,7 @@ impl TryFrom<String> for HeaderName {
     }
 }
 
-/// An address for mail.
+/// A mail address.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MailAddress(pub lettre::message::Mailbox);
@@ -368,7 +368,7 @@ impl TryFrom<String> for MailAddress {
     }
 }
 
-/// An address on the web.
+/// An `http` or `https` URL.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct WebAddress(pub String);
@@ -403,7 +403,7 @@ fn address_or_off<'de, D: serde::Deserializer<'de>>(
 pub struct ConfigurationError {
     /// The whole text: file, line, key, value and what is wrong.
     pub text: String,
-    /// Whether the file could not be read, in contrast to being wrong.
+    /// Whether the file could not be read, as opposed to having an error.
     pub is_unreadable: bool,
 }
 
@@ -411,11 +411,11 @@ impl Configuration {
     /// Reads a configuration file.
     ///
     /// # Errors
-    /// The file cannot be read, or it is wrong.
+    /// The file cannot be read or has an error.
     pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
-        let shown = output::printable(&path.display().to_string());
+        let file = output::printable(&path.display().to_string());
         let unreadable = |text: String| ConfigurationError {
-            text: format!("{shown}: {text}"),
+            text: format!("{file}: {text}"),
             is_unreadable: true,
         };
         let size = std::fs::metadata(path).map_err(|error| unreadable(output::os(&error)))?.len();
@@ -423,13 +423,13 @@ impl Configuration {
             return Err(unreadable(format!("larger than {MAX_FILE} bytes")));
         }
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(output::os(&error)))?;
-        Self::parse(&text, &shown)
+        Self::parse(&text, &file)
     }
 
-    /// Reads the text of a configuration file, whose name is for messages.
+    /// Reads the text of a configuration file. The name of the file is used in messages.
     ///
     /// # Errors
-    /// It is wrong.
+    /// The text has an error.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigurationError> {
         let configuration: Self =
             toml::from_str(text).map_err(|error| wrong(&error, text, file))?;
@@ -440,20 +440,20 @@ impl Configuration {
         Ok(configuration)
     }
 
-    /// An error that was found with what the file names, such as `pages.token_file: ...`, with its place in the file.
+    /// Adds the place in the file to an error about a file or value that a key names, such as `pages.token_file: ...`.
     #[must_use]
     pub fn placed(path: &Path, error: &str) -> String {
-        let shown = output::printable(&path.display().to_string());
+        let file = output::printable(&path.display().to_string());
         let text = std::fs::read_to_string(path).unwrap_or_default();
         match error.split_once(": ") {
             Some((key, problem)) if find(&text, key).is_some() => {
-                format!("{}: {problem}", place(&text, &shown, key))
+                format!("{}: {problem}", place(&text, &file, key))
             }
-            _ => format!("{shown}: {error}"),
+            _ => format!("{file}: {error}"),
         }
     }
 
-    /// What no single value shows: the key and what is wrong.
+    /// Checks values that depend on each other. An error has the key and what is wrong.
     fn check(&self) -> Result<(), (&'static str, String)> {
         if self.hosts.is_empty() {
             return Err(("hosts", "no host is listed, so no report would be accepted".to_owned()));
@@ -507,7 +507,7 @@ impl Configuration {
     }
 }
 
-/// The item of an array that an error is of: where it stands, and the error without it.
+/// The array item to which an error belongs: its place in the text, and the error without the item.
 fn item_of(
     span: std::ops::Range<usize>,
     text: &str,
@@ -522,7 +522,7 @@ fn item_of(
     }
 }
 
-/// An error of the reader, with the line, the key and the value.
+/// An error of the TOML reader, with the line, the key and the value.
 fn wrong(error: &toml::de::Error, text: &str, file: &str) -> ConfigurationError {
     let what = error.message().lines().collect::<Vec<_>>().join(" ");
     let (span, what) = item_of(error.span().unwrap_or(0..0), text, &what);
@@ -535,7 +535,7 @@ fn wrong(error: &toml::de::Error, text: &str, file: &str) -> ConfigurationError 
         let text = output::printable(&format!("{file}: {what}"));
         return ConfigurationError { text, is_unreadable: false };
     }
-    // An address of a database may have a password in it.
+    // The URL of a database may contain a password.
     let value = if value.contains("://") && value.contains('@') { "..." } else { value };
     let place = match (key.is_empty(), value.is_empty() || key == value) {
         (true, _) => String::new(),
@@ -573,7 +573,7 @@ fn find<'a>(text: &'a str, key: &str) -> Option<(usize, &'a str)> {
             table = format!("{}.", name.trim());
         } else if let Some((name, value)) = line.split_once('=') {
             let name = format!("{table}{}", name.trim());
-            // The whole table may stand in one line.
+            // The whole table may be on one line.
             if name == key || key.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.')) {
                 return Some((number, value.trim()));
             }
@@ -594,7 +594,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_is_enough() {
+    fn a_file_with_store_and_hosts_is_valid() {
         let read = Configuration::parse(GOOD, "f").expect("valid");
         assert_eq!(read.retention.days, 90);
         let host = |name| Host::parse(name).expect("a host");
@@ -606,7 +606,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_line_key_and_value() {
+    fn errors_have_line_key_and_value() {
         for (text, parts) in [
             ("listen = \"x\"\n", &["f:3:", "listen = \"x\""][..]),
             ("lisen = \"127.0.0.1:1\"\n", &["f:3:", "lisen", "unknown field"]),
@@ -622,7 +622,7 @@ mod tests {
             ("[retention]\ndays = 0\n", &["f:4:", "retention.days = 0", "between"]),
             ("[retention]\nsize = 10\n", &["f:4:", "retention.size = 10", "at least"]),
             ("[alarms]\nper_hour = 0\n", &["f:4:", "per_hour = 0", "between"]),
-            // The right one of two keys of a name.
+            // Two keys have this name; the error names the one of the table.
             (
                 "listen = \"127.0.0.1:1\"\n[pages]\nlisten = \"0.0.0.0:80\"\n",
                 &["f:5:", "pages.listen = \"0.0.0.0:80\"", "open to everybody"],
@@ -636,7 +636,7 @@ mod tests {
                 "trusted_proxies = [\"10.1.2.3/8\"]\n",
                 &["f:3: trusted_proxies = \"10.1.2.3/8\"", "10.0.0.0/8"],
             ),
-            // An item on a line of its own.
+            // The array item is on a line of its own.
             (
                 "trusted_proxies = [\n  \"127.0.0.1\",\n  \"::/0\",\n]\n",
                 &["f:5: trusted_proxies = \"::/0\"", "everybody"],

@@ -1,19 +1,19 @@
-//! How the program ends: the numbers of the `hpkp` command.
+//! The exit status of the program, with the same numbers as the `hpkp` command.
 
 use std::process::ExitCode;
 
 /// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: all is well.
+    /// 0: success.
     Fine,
-    /// 1: what was given is wrong.
+    /// 1: the input is invalid.
     Invalid,
-    /// 2: the program was called in a wrong way.
+    /// 2: wrong usage.
     Usage,
-    /// 3: it could not be done: the disk, the network, the database.
+    /// 3: the disk, the network or the database failed.
     Failed,
-    /// 75 (`EX_TEMPFAIL`): as 3, to a mail server, which keeps the message and tries again.
+    /// 75 (`EX_TEMPFAIL`): as 3, for a mail server, which then keeps the message and tries again.
     Later,
 }
 

@@ -1,4 +1,4 @@
-//! `hpkp-reports export`: groups as JSON lines or CSV.
+//! `hpkp-reports export`: prints groups as JSON lines or CSV.
 
 use std::io::{self, BufWriter, Write as _};
 
@@ -12,13 +12,13 @@ use crate::store::{Filter, Group, StoreError, backend::Backend, open_to_read, qu
 use crate::time::day_text;
 use crate::understand::finding::Finding;
 
-/// The version of the JSON. Members may be added without a new one.
+/// The version of the JSON. New members do not change the version.
 const VERSION: u32 = 1;
 
 /// Groups that are read at a time.
 const PAGE: i64 = 500;
 
-/// A group as it is printed.
+/// A group in the output.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
     v: u32,
@@ -175,8 +175,8 @@ fn write_csv(out: &mut impl io::Write, line: &Line<'_>) -> io::Result<()> {
     write!(out, "{}\r\n", fields.join(","))
 }
 
-/// JSON with nothing in it that could upset a terminal; its value is the same. Such characters stand in strings alone,
-/// and those of ASCII are escaped already.
+/// Escapes control and formatting characters in JSON, which could change what a terminal displays; the value stays the
+/// same. Such characters occur only in strings, and the ASCII ones are escaped already.
 fn escaped(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -192,8 +192,8 @@ fn escaped(json: &str) -> String {
     escaped
 }
 
-/// A field (RFC 4180), without characters that could upset a terminal. A spreadsheet takes what begins like a formula for
-/// one, also after spaces; an apostrophe ends that.
+/// A CSV field (RFC 4180) without terminal control characters. Spreadsheets evaluate text that begins like a formula,
+/// even after spaces; a leading apostrophe prevents that.
 fn csv(text: &str) -> String {
     let mut field = String::with_capacity(text.len());
     for c in text.chars() {
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn csv_is_quoted_and_no_formula() {
+    fn csv_fields_are_quoted_and_formulas_get_an_apostrophe() {
         assert_eq!(csv("a"), "a");
         assert_eq!(csv("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
         for formula in [
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn json_upsets_no_terminal_and_stays_the_same() {
+    fn escaped_json_has_no_control_characters_and_the_same_value() {
         let text = "a\u{9b}\u{202e}\u{e0041}\u{1b}\n\u{5e9}";
         let json = serde_json::to_string(text).expect("JSON");
         let line = escaped(&json);

@@ -1,4 +1,4 @@
-//! `hpkp-reports generate`: shell completions and man pages, from the definition of the command line.
+//! `hpkp-reports generate`: writes shell completions and man pages from the definition of the command line.
 
 use std::io::{self, Write as _};
 

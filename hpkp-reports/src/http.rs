@@ -1,4 +1,4 @@
-//! The client for HTTP: to webhooks, and to a collector.
+//! The HTTP client for webhooks and for `import`.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use ureq::{Agent, Proxy};
 
 use crate::output::os;
 
-/// Why there is no answer.
+/// The text of an error of the client.
 pub(crate) fn reason(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => os(error),
@@ -15,7 +15,8 @@ pub(crate) fn reason(error: &ureq::Error) -> String {
     }
 }
 
-/// A client that trusts the certificates of this machine, follows no redirection, and takes every status for an answer.
+/// A client that trusts the trust anchors of this machine, follows no redirection, and returns every status as an
+/// answer.
 pub(crate) fn agent(time: Duration, proxy: Option<Proxy>) -> Agent {
     let roots = rustls_native_certs::load_native_certs().certs;
     let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();

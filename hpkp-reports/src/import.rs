@@ -1,7 +1,7 @@
-//! `hpkp-reports import`: hands reports that came by mail, or in a file, to a collector.
+//! `hpkp-reports import`: sends reports from a mail message, or from a file, to a collector.
 //!
-//! It asks the collector as any other sender does, so that a report meets the same limits and the same judge, and so that
-//! a mail server needs no rights to the store.
+//! The command uses HTTP like any other sender. So the same limits and checks apply to its reports, and a mail server
+//! needs no access to the store.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -17,15 +17,15 @@ use crate::http;
 use crate::mail::{self, MAX_REPORTS};
 use crate::output::{log, os};
 
-/// The largest message, in bytes: the largest body in base64, and what is around it.
+/// The largest message, in bytes: the largest body in base64, with the rest of the message.
 const MAX_MESSAGE: u64 = 2 * MAX_BODY as u64;
 
 /// How long the collector may take.
 const TIME: Duration = Duration::from_secs(150);
 
-/// Why a report is not handed over.
+/// Why a report was not accepted.
 enum Failure {
-    /// There is none, or the collector refuses it for good.
+    /// The input has no report, or the collector refuses the report permanently.
     Invalid(String),
     /// Another try may succeed.
     Failed(String),
@@ -42,7 +42,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> Exit {
         (Ok(()), _) => Exit::Fine,
         (Err(Failure::Invalid(text)), is_mta) => {
             log(&text);
-            // An error would send a message to whoever is named as its sender.
+            // With an error status the mail server would send a bounce to the sender, whose address may be forged.
             if is_mta { Exit::Fine } else { Exit::Invalid }
         }
         (Err(Failure::Failed(text)), is_mta) => {
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &ImportArguments) -> Exit {
     }
 }
 
-/// The file, or standard input.
+/// Reads the file, or standard input.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |error: io::Error| Failure::Failed(format!("{}: {}", path.display(), os(&error)));
     let mut input = Vec::new();
@@ -69,7 +69,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Hands each report to the collector; how the worst of them ended.
+/// Sends each report to the collector. Returns the worst result.
 fn hand_over(input: &[u8], to: &str) -> Result<(), Failure> {
     let reports = mail::reports(input);
     if reports.is_empty() {
@@ -95,7 +95,8 @@ fn hand_over(input: &[u8], to: &str) -> Result<(), Failure> {
 }
 
 fn post(agent: &Agent, to: &str, report: &[u8]) -> Result<(), Failure> {
-    // A collector that refuses a body by its length does so before it is sent, and closes (RFC 9110 section 10.1.1).
+    // With "Expect: 100-continue" (RFC 9110 section 10.1.1) a collector can refuse a body that is too large before the
+    // client sends it.
     let request = agent
         .post(to)
         .header("content-type", "application/tlsrpt+json")

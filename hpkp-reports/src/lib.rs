@@ -1,13 +1,13 @@
 //! The collector of violation reports: a program of its own, which no module depends on.
 //!
-//! Data flow, a folder each:
+//! Data flow, one folder for each step:
 //!
 //! 1. `receive`: a connection → limits → a body → reports of hosts on the list;
 //! 2. `understand`: a report → is this an attack, a proxy, or our own mistake? → alarms;
-//! 3. `store`: judged reports → groups in a database, on the disk before the sender gets an answer;
+//! 3. `store`: judged reports → groups in a database, synced to the disk before the sender gets an answer;
 //! 4. `see`: groups → pages, metrics.
 //!
-//! `serve` puts them together, as a `configuration` says.
+//! `serve` connects these steps as the `configuration` specifies.
 
 #![forbid(unsafe_code)]
 
@@ -33,7 +33,7 @@ pub use exit::Exit;
 
 use arguments::Command;
 
-/// Runs the program with the arguments of the process and says how it ends.
+/// Runs the program with the arguments of the process. Returns the exit status.
 #[must_use]
 pub fn run() -> Exit {
     match arguments::parse().map(|arguments| arguments.command) {

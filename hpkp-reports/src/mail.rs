@@ -1,22 +1,22 @@
-//! Reports in a mail message: RFC 8460 section 3 sends them as an attachment of a `multipart/report`.
+//! Extracts reports from a mail message: RFC 8460 section 3 sends them as an attachment of a `multipart/report`.
 
 use mail_parser::{MessageParser, MessagePart, MimeHeaders as _};
 
-/// How deep parts may be in parts, and messages in messages, such as one that was forwarded.
+/// The deepest nesting of parts and of messages, such as a forwarded message.
 ///
-/// The parser takes one entity at a time, none with another in it: what it makes of messages in messages is as deep as they
-/// are, and ten thousand of them exhaust the stack.
+/// The parser gets one entity at a time, without nested ones: it recurses into nested messages, and ten thousand of
+/// them exhaust the stack.
 const DEPTH: usize = 8;
 
-/// The most reports of one message. Each sender has one.
+/// The most reports in one message. A sender attaches one.
 pub(crate) const MAX_REPORTS: usize = 20;
 
-/// How gzip begins (RFC 1952 section 2.3.1).
+/// The first bytes of gzip (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The reports in a mail message, or the one report that it is: packed or not, as they are there.
+/// The reports in a mail message, or the input itself if it is a report. Reports stay packed if they are.
 ///
-/// Where the message has more than [`MAX_REPORTS`], one more than these is returned.
+/// If the message has more than [`MAX_REPORTS`], one more than that is returned.
 pub(crate) fn reports(input: &[u8]) -> Vec<Vec<u8>> {
     let text = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input).trim_ascii_start();
     if input.starts_with(&GZIP) || text.starts_with(b"{") || text.starts_with(b"[") {
@@ -27,7 +27,7 @@ pub(crate) fn reports(input: &[u8]) -> Vec<Vec<u8>> {
     found
 }
 
-/// A message without the line of mailboxes, `From SENDER TIME`, which a delivery to a command puts before it.
+/// Removes the line `From SENDER TIME` of the mbox format, which a mail server adds when it delivers to a command.
 fn without_envelope(input: &[u8]) -> &[u8] {
     let end = input.iter().position(|byte| *byte == b'\n').map_or(input.len(), |end| end + 1);
     if input.starts_with(b"From ") { &input[end..] } else { input }
@@ -58,7 +58,7 @@ fn collect(entity: &[u8], depth: usize, found: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// What comes after the first empty line.
+/// The text after the first empty line.
 fn body(entity: &[u8]) -> &[u8] {
     let mut rest = entity;
     while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
@@ -71,7 +71,7 @@ fn body(entity: &[u8]) -> &[u8] {
     &[]
 }
 
-/// The parts between the lines that a boundary makes; the last may lack its end (RFC 2046 section 5.1.1).
+/// The parts between boundary lines (RFC 2046 section 5.1.1). The last part may lack its end.
 fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     let mut begin = None;
@@ -97,13 +97,13 @@ fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
     parts
 }
 
-/// The line break before a boundary belongs to the boundary.
+/// Removes the last line break of a part, which belongs to the boundary.
 fn without_line_break(part: &[u8]) -> &[u8] {
     let part = part.strip_suffix(b"\n").unwrap_or(part);
     part.strip_suffix(b"\r").unwrap_or(part)
 }
 
-/// Whether a part is a report by its type, or by its name: some senders and gateways give the type of any file.
+/// Whether a part is a report, by its type or its name: some senders and gateways use the generic type for files.
 fn is_report(part: &MessagePart<'_>) -> bool {
     let kind = part.content_type().map(|kind| {
         format!("{}/{}", kind.ctype(), kind.subtype().unwrap_or_default()).to_ascii_lowercase()
@@ -159,14 +159,14 @@ mod tests {
                 found.iter().map(|one| one.trim_ascii_end().to_vec()).collect()
             };
             assert_eq!(found(&text), expected, "{head}");
-            // As a delivery to a command has it.
+            // With the first line that a delivery to a command adds.
             let text = format!("From a@example.net Fri Nov 27 00:00:00 2026\n{text}");
             assert_eq!(found(&text), expected, "{head}");
         }
     }
 
     #[test]
-    fn a_message_in_a_message_is_looked_at_and_a_bomb_ends() {
+    fn a_forwarded_message_is_read_and_deep_nesting_gives_nothing() {
         let inner = message(&part("application/tlsrpt+json", "{\"a\":1}"));
         let forwarded = message(&part(
             "message/rfc822",
@@ -182,7 +182,7 @@ mod tests {
             );
         }
         assert!(reports(deep.as_bytes()).is_empty());
-        // As many as the largest message may hold; as they are, and in an encoding, which no part with parts has
+        // As many as the largest message may contain; plain, and encoded, which is not allowed for a part with parts
         // (RFC 2045 section 6.4).
         let nested = "Content-Type: message/rfc822\r\n\r\n".repeat(100_000);
         assert!(reports(nested.as_bytes()).is_empty());
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_between_whole_boundaries() {
+    fn parts_are_split_only_at_complete_boundary_lines() {
         let body = b"before\n--b\none\r\n\r\n--b \t\r\n--bc\n--b\n\n--b-\n--b--x\nafter\n--b\nno";
         let found: [&[u8]; 3] = [b"one\r\n", b"--bc", b"\n--b-"];
         assert_eq!(parts(body, b"b"), found);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_taken_as_it_is() {
+    fn a_plain_report_is_returned_unchanged() {
         for text in ["{\"a\":1}", " \n[{}]", "\u{feff}{}"] {
             assert_eq!(reports(text.as_bytes()), [text.as_bytes()]);
         }

@@ -1,16 +1,16 @@
-//! Names as people write them: of hosts, and in certificates.
+//! Converts names of hosts and in certificates to the form in which people write them.
 
 use hpkp_core::certificate::Certificate;
 
 use crate::output;
 
-/// The most characters of the names of a chain.
+/// The most characters of all names of a chain together.
 const MAX: usize = 1000;
 
 /// The most host names of a certificate.
 const MAX_HOSTS: usize = 20;
 
-/// Names of certificates as people read them: the core has letters beyond ASCII as `\xd7\x90`, which suits a log.
+/// Decodes letters in names of certificates: the core writes letters beyond ASCII as `\xd7\x90`, for logs.
 pub(crate) fn readable(text: &str) -> String {
     let mut readable = String::with_capacity(text.len());
     let mut rest = text;
@@ -32,20 +32,20 @@ pub(crate) fn readable(text: &str) -> String {
     readable
 }
 
-/// The byte beyond ASCII that a text begins with: `\xd7`.
+/// The byte of an escape such as `\xd7` at the beginning of a text, if it is beyond ASCII.
 fn escaped_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("\\x")?.get(..2)?;
     u8::from_str_radix(digits, 16).ok().filter(|byte| *byte >= 0x80)
 }
 
-/// An internationalized name as people write it.
+/// The Unicode form of an internationalized name; none for other names.
 pub(crate) fn unicode(host: &str) -> Option<String> {
     let (unicode, result) = idna::domain_to_unicode(host);
     (result.is_ok() && unicode != host).then_some(unicode)
 }
 
-/// What a search finds a report by besides what it says itself: the host as people write it, and the names in its
-/// certificates, those of hosts in both forms. In lower case.
+/// Additional text for searches: the Unicode form of the host, and the names in the certificates, with host names in
+/// both forms. In lower case.
 pub(crate) fn searched(host: &str, chain: &[Certificate]) -> String {
     let mut found: Vec<String> = unicode(host).into_iter().collect();
     let names = chain.iter().flat_map(|one| [one.subject(), one.issuer()]);
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_readable() {
+    fn escaped_letters_are_decoded_and_invalid_ones_kept() {
         assert_eq!(readable("CN=\\xd7\\xa9\\xd7\\x9c b"), "CN=\u{5e9}\u{5dc} b");
         for text in ["", "\\x", "\\x4", "\\x41", "\\xff", "a\\xd7", "\\xd7\u{5e9}", "\\\\x"] {
             assert_eq!(readable(text), text);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_searched_as_people_write_them() {
+    fn the_search_text_has_the_unicode_form_of_a_host() {
         assert_eq!(searched("xn--bcher-kva.example", &[]), "b\u{fc}cher.example\n");
         assert_eq!(searched("www.example.com", &[]), "");
     }

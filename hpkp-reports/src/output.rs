@@ -1,4 +1,4 @@
-//! Lines of the log, on standard error: one event a line, nothing in it that could upset a terminal.
+//! The log, on standard error: one line for each event, without terminal control characters.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 /// How often the same event is logged: a flood must not fill the journal.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Writes a line. If standard error is closed, nobody can be told.
+/// Writes a line. An error is ignored: standard error is the only place for it.
 pub(crate) fn log(text: &str) {
     let _ = writeln!(io::stderr().lock(), "hpkp-reports: {}", printable(text));
 }
 
-/// Writes a line at most once a minute for each `kind`, which is one of the program's own.
+/// Writes a line at most once a minute for each `kind`. The kinds are constants, so their number is limited.
 pub(crate) fn log_seldom(kind: &'static str, text: impl FnOnce() -> String) {
     static LAST: Mutex<Option<HashMap<&'static str, (Instant, u64)>>> = Mutex::new(None);
     let Ok(mut last) = LAST.lock() else { return };
@@ -46,7 +46,7 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// What changes the order or the look of the characters around it.
+/// Whether a character changes the order or the appearance of its neighbours.
 pub(crate) const fn is_formatting(c: char) -> bool {
     matches!(
         c,

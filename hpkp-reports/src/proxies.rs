@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::output::of_item;
 
-/// Bits of an IPv6 address before the IPv4 address that it may stand for (RFC 4291 section 2.5.5.2).
+/// The bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2).
 const MAPPED: u8 = 96;
 
 /// Trusted proxies.
@@ -21,13 +21,13 @@ pub struct Proxies(Vec<Network>);
 struct Network(IpNet);
 
 impl Proxies {
-    /// Whether none is trusted.
+    /// Whether no proxy is trusted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this is the address of one.
+    /// Whether an address belongs to a trusted proxy.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -59,7 +59,7 @@ impl TryFrom<String> for Network {
     }
 }
 
-/// A network of IPv4 addresses that is written as IPv6.
+/// Converts a network of IPv4-mapped IPv6 addresses to IPv4.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(six) = network else { return network };
     let four = six.addr().to_ipv4_mapped().zip(six.prefix_len().checked_sub(MAPPED));
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_networks_of_both_kinds() {
+    fn addresses_and_networks_match_in_ipv4_and_ipv6() {
         let list =
             ["192.0.2.7", "10.0.0.0/8", "2001:db8:1::/48", "2001:db8::7", "::ffff:172.16.0.0/108"];
         let proxies = proxies(&list).expect("valid");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_or_too_much_is_refused() {
+    fn invalid_and_all_including_networks_are_refused() {
         for (text, part) in [
             ("10.0.0.0/33", "invalid"),
             ("10.0.0/8", "invalid"),

@@ -1,4 +1,4 @@
-//! The collector as a whole: what is read at the start, what runs, and how it ends.
+//! Starts, runs and stops the collector.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -20,13 +20,13 @@ use crate::store::{Reader, StoreError, Writer, WriterSettings};
 use crate::understand::alarm::Alarm;
 use crate::understand::{Judge, Knowledge};
 
-/// How often files that may have changed are looked at.
+/// How often the certificate files are checked for changes.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// How often the records are read again: they change with each reload of a server.
+/// After how many checks the records are read again: they change with each reload of a server.
 const LEARN: u32 = 6;
 
-/// How many threads there may be beside those of the runtime, for queries of pages and files. Each keeps memory.
+/// The most threads besides those of the runtime, for queries of pages and files. Each needs memory.
 const BLOCKING: usize = 8;
 
 /// Why the collector does not run.
@@ -41,12 +41,12 @@ impl From<StoreError> for Failure {
     }
 }
 
-/// Runs the collector until it is told to stop.
+/// Runs the collector until SIGTERM or SIGINT.
 pub(crate) fn run(arguments: &Config) -> Exit {
     ended(start(&arguments.config))
 }
 
-/// Checks the configuration and what it names.
+/// Checks the configuration and the files that it names.
 pub(crate) fn check(arguments: &Config) -> Exit {
     let checked = read(&arguments.config).map(|(configuration, knowledge)| {
         warn(&configuration, &knowledge);
@@ -74,14 +74,14 @@ fn ended(result: Result<(), Failure>) -> Exit {
     }
 }
 
-/// Says what keeps verdicts from being right and alarms from being sent.
+/// Logs the problems that may make verdicts wrong or prevent alarms.
 fn warn(configuration: &Configuration, knowledge: &Knowledge) {
     for problem in knowledge.problems().cloned().chain(Alarm::problem(&configuration.alarms)) {
         log(&format!("warning: {problem}"));
     }
 }
 
-/// The configuration, checked with the files that it names.
+/// Reads the configuration and checks the files that it names.
 fn read(path: &Path) -> Result<(Configuration, Knowledge), Failure> {
     let configuration = Configuration::read(path).map_err(|error| match error.is_unreadable {
         true => Failure::Failed(error.text),
@@ -123,15 +123,15 @@ fn start(path: &Path) -> Result<(), Failure> {
         }
     };
     let (writer, thread) = Writer::start(settings, wake)?;
-    // After the store is known to be good. What waits in it is sent first.
+    // Alarms start after the store has opened, and begin with those that wait in the store.
     let base = see::base_address(&configuration);
     let alarm = Alarm::start(&configuration.alarms, base, store).map_err(Failure::Failed)?;
     let _ = wakes.set(alarm);
-    // The connection to a database may not end within the runtime, so that this holds it longer.
+    // The connection to a database must not be dropped inside the runtime, so this function keeps it longer.
     let reader = Arc::new(Reader::new(&configuration.store));
     let served =
         runtime.block_on(serve(configuration, judge, Arc::new(writer), Arc::clone(&reader)));
-    // Connections that did not end in time hold the writer; with them it goes.
+    // Connections that did not end in time still hold the writer. The shutdown drops them.
     runtime.shutdown_timeout(Duration::from_secs(2));
     drop(reader);
     let _ = thread.join();
@@ -144,7 +144,7 @@ async fn serve(
     writer: Arc<Writer>,
     reader: Arc<Reader>,
 ) -> Result<(), Failure> {
-    // Before anybody can know that this runs: a signal without a handler ends it.
+    // Handlers are set before the listeners open: a signal without a handler would kill the process.
     let signal = |kind| signal(kind).map_err(|error| Failure::Failed(error.to_string()));
     let hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -194,12 +194,13 @@ fn say(listener: &Listener, what: &str) {
     }
 }
 
-/// A fault in one request is that request's alone.
+/// A panic in one request must not affect others.
 fn layered(router: Router) -> Router {
     router.layer(CatchPanicLayer::new())
 }
 
-/// Reads again what may have changed.
+/// Reads the certificate files again when they change, and the records, trusted certificates and list of private roots
+/// every minute. SIGHUP makes it read all of them at once.
 async fn upkeep(
     mut hangup: Signal,
     configuration: Configuration,

@@ -1,5 +1,4 @@
-//! The address of the client, and a mark for counting clients from which nobody can learn the
-//! address.
+//! The address of the client, and an anonymous mark that counts clients without storing addresses.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -13,11 +12,11 @@ use crate::proxies::Proxies;
 use crate::store::Entry;
 use crate::time::day;
 
-/// The other end of a connection: an extension of each request.
+/// The peer of a connection, stored as an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// The client's address: the peer's, or what a trusted proxy says of it.
+/// The client's address: that of the peer or, from a trusted proxy, the address in `X-Forwarded-For`.
 pub(super) fn client(request: &Request, proxies: &Proxies) -> IpAddr {
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     let peer = peer.unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED)).to_canonical();
@@ -30,7 +29,7 @@ pub(super) fn client(request: &Request, proxies: &Proxies) -> IpAddr {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(','))
         .collect();
-    // From the right: what stands further left the client may have made up.
+    // Read from the right: the client may have forged the addresses further left.
     let mut addresses = all.iter().rev().map_while(|text| forwarded(text));
     addresses.find(|address| !proxies.contain(*address)).unwrap_or_else(|| {
         output::log_seldom("forwarded", || {
@@ -51,7 +50,7 @@ fn forwarded(text: &str) -> Option<IpAddr> {
     Some(address.to_canonical())
 }
 
-/// What counts as one client: an IPv6 customer has a network of 64 bits.
+/// The network that counts as one client: an IPv6 customer usually has a network of 64 bits.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -63,7 +62,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Marks of clients: a hash with a secret that changes each day and is only in memory.
+/// Marks of clients: a hash with a secret that is new each day and is kept only in memory.
 #[derive(Debug, Default)]
 pub struct Marks(Mutex<(i64, RandomState)>);
 
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_of_proxies_have_several_forms() {
+    fn forwarded_addresses_are_read_with_and_without_port() {
         for (text, address) in [
             (" 192.0.2.1 ", Some("192.0.2.1")),
             ("192.0.2.1:4711", Some("192.0.2.1")),

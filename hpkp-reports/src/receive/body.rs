@@ -1,4 +1,4 @@
-//! The body of a request: its type, its size before and after gzip, and the time that it takes.
+//! Reads the body of a request, with limits on its type, its size before and after gzip, and its time.
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::limits::Limits;
 use super::refused::Refused;
 
-/// Types of bodies that clients send reports as, besides those that end with `+json`. `text/plain` and forms are what
-/// a page may send without a preflight.
+/// The media types of reports, besides those that end with `+json`. A web page may send `text/plain` and forms without
+/// a preflight.
 const TYPES: [&str; 9] = [
     "application/json",
     "application/csp-report",
@@ -28,17 +28,17 @@ const TYPES: [&str; 9] = [
     "text/plain",
 ];
 
-/// How gzip begins (RFC 1952 section 2.3.1).
+/// The first bytes of gzip (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// What tells of one device, machine or visit, in formats that say it.
+/// Members with personal data: they identify one device, machine or visit.
 const PERSONAL: [&str; 3] = ["app-vendor-id", "referrer", "sending-mta-ip"];
 
-/// An address on the web, of which the path may tell of one person.
+/// The member with a URL, whose path may identify a person.
 const ADDRESS: &str = "url";
 
-/// The body, unpacked. Whether it is gzip it says itself: some senders name a type for the one and send the other,
-/// and some proxies unpack and leave the header field.
+/// Reads the body and unpacks it. The first bytes decide whether it is gzip: some senders declare the wrong type, and
+/// some proxies unpack the body but keep the header field.
 pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Refused> {
     check_type(request.headers())?;
     let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
@@ -52,7 +52,7 @@ pub(super) async fn read(request: Request, limits: &Limits) -> Result<Bytes, Ref
     if body.starts_with(&GZIP) { unpack(&body, limits.body) } else { Ok(body) }
 }
 
-/// The whole body. It takes room as it comes: who sends slowly keeps little from others.
+/// Reads the whole body. Room is reserved as data arrives, so that a slow sender holds little of it.
 async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes, Refused> {
     let mut whole = Vec::new();
     let mut room = None;
@@ -67,7 +67,7 @@ async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes, Refused> {
     Ok(whole.into())
 }
 
-/// Whether type and encoding are ones that are taken. A body without a type is taken for what it is.
+/// Checks that type and encoding are supported. A body without a type is accepted.
 fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
     let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap_or("?"));
     let kind = text(CONTENT_TYPE);
@@ -78,7 +78,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refused> {
     if is_known && is_read { Ok(()) } else { Err(Refused::Type) }
 }
 
-/// Unpacks gzip, up to the limit: a bomb ends there.
+/// Unpacks gzip up to the limit, as a protection against bombs.
 fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Refused> {
     let mut whole = Vec::new();
     let mut decoder = MultiGzDecoder::new(packed).take(limit as u64 + 1);
@@ -86,19 +86,19 @@ fn unpack(packed: &[u8], limit: usize) -> Result<Bytes, Refused> {
     if whole.len() > limit { Err(Refused::Large) } else { Ok(whole.into()) }
 }
 
-/// Whether a report says something that tells of one device or machine, as far as a look shows.
+/// Whether a report may contain personal data. A quick check of the text, before the JSON is parsed.
 pub(super) fn may_be_personal(text: &str) -> bool {
     PERSONAL.iter().any(|name| text.contains(name))
 }
 
-/// An address without its path.
+/// A URL without its path.
 fn origin(url: &str) -> &str {
     let begin = url.find("://").map_or(0, |place| place + 3);
     let end = url[begin..].find(['/', '?', '#']).unwrap_or(url.len() - begin);
     &url[..begin + end]
 }
 
-/// A report without what tells of one device or machine.
+/// Removes personal data from a report.
 pub(super) fn without_personal_data(text: &str) -> Vec<u8> {
     fn redact(value: &mut Value) {
         match value {
@@ -117,7 +117,7 @@ pub(super) fn without_personal_data(text: &str) -> Vec<u8> {
             _ => {}
         }
     }
-    // What was read once is JSON.
+    // The report has been parsed before, so this cannot fail.
     let Ok(mut value) = serde_json::from_str(text) else { return Vec::new() };
     redact(&mut value);
     serde_json::to_vec(&value).unwrap_or_default()
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn personal_data_goes() {
+    fn personal_data_is_removed_and_the_rest_kept() {
         let kept = without_personal_data(
             r#"{"a":[{"sending-mta-ip":"192.0.2.1","b":1}],"app-vendor-id":"x","url":"https://h:1/a?b"}"#,
         );

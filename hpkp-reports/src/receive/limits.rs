@@ -1,4 +1,4 @@
-//! The limits of what strangers may use.
+//! Limits for unauthenticated senders.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
@@ -14,10 +14,10 @@ use super::address::network;
 use super::refused::Refused;
 use crate::configuration;
 
-/// Clients that are told apart: memory is bounded, and a flood from many networks leaves most of the others alone.
+/// The number of buckets for clients. It bounds the memory, and a flood from many networks still spares most others.
 const CLIENTS: u64 = 1 << 17;
 
-/// KiB of bodies that may be in memory at a time.
+/// The most KiB of bodies in memory at a time.
 const ROOM: usize = 64 << 10;
 
 type Keyed<Key> = RateLimiter<Key, DashMapStateStore<Key>, DefaultClock>;
@@ -25,18 +25,18 @@ type Keyed<Key> = RateLimiter<Key, DashMapStateStore<Key>, DefaultClock>;
 /// The limits.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// Bytes of a body.
+    /// The most bytes of a body.
     pub(super) body: usize,
-    /// Seconds for a body.
+    /// The most seconds for a body.
     pub(super) seconds: u64,
     clients: Keyed<u64>,
     per_client: NonZeroU32,
-    /// Clients are told apart by a hash that nobody outside can compute.
+    /// The key of the hash that assigns clients to buckets, so that nobody outside can compute a bucket.
     secret: RandomState,
     per_host: NonZeroU32,
     hosts: Keyed<usize>,
     strangers: DefaultDirectRateLimiter,
-    /// What each host has to itself of the limit for all: a flood for others does not starve it.
+    /// The reserved share of each host in the limit for all hosts, so that a flood for others does not starve it.
     shares: Keyed<usize>,
     common: DefaultDirectRateLimiter,
     per_common: NonZeroU32,
@@ -44,7 +44,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The limits as configured, for so many entries of the list of hosts.
+    /// The limits as configured, for `hosts` entries of the list of hosts.
     pub(super) fn new(limits: &configuration::Limits, hosts: usize) -> Self {
         let number = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let total = limits.total_per_second;
@@ -68,15 +68,15 @@ impl Limits {
         }
     }
 
-    /// Whether a client may send so many more.
+    /// Whether a client may send `count` more requests.
     pub(super) fn client(&self, address: IpAddr, count: usize) -> bool {
         let key = self.secret.hash_one(network(address)) % CLIENTS;
         let count = u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         matches!(self.clients.check_key_n(&key, count.min(self.per_client)), Ok(Ok(())))
     }
 
-    /// Whether there may be so many more for this entry of the list. A batch that is larger than a limit takes all
-    /// of it, since it would never pass otherwise.
+    /// Whether `count` more reports for this entry of the list are within the limits. A batch that is larger than a
+    /// limit uses all of it, since it could never pass otherwise.
     pub(super) fn host(&self, place: usize, count: usize) -> Result<(), Refused> {
         let count = u32::try_from(count).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
         let count = count.min(self.per_host);
@@ -88,13 +88,13 @@ impl Limits {
         if has_share || has_room() { Ok(()) } else { Err(Refused::Total) }
     }
 
-    /// Whether there may be one more for hosts that are not on the list: who asks too often learns nothing of the
-    /// list from that.
+    /// Whether one more report for an unlisted host is within the limit. The limit is the same as for a listed host, so
+    /// that a sender cannot learn from refusals which hosts are listed.
     pub(super) fn stranger(&self) -> bool {
         self.strangers.check().is_ok()
     }
 
-    /// Waits until there is room for more of a body.
+    /// Waits until there is room for the next bytes of a body.
     pub(super) async fn grow<'a>(&'a self, room: &mut Option<SemaphorePermit<'a>>, bytes: usize) {
         let wanted = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX);
         let held = room.as_ref().map_or(0, |room| u32::try_from(room.num_permits()).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! Connections: how many, of whom, and for how long.
+//! Accepts connections, with limits on their number in total and per client, and on their duration.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -28,16 +28,17 @@ use crate::configuration::Configuration;
 use crate::output;
 use crate::proxies::Proxies;
 
-/// Requests at a time on one HTTP/2 connection.
+/// The most simultaneous requests on one HTTP/2 connection.
 const STREAMS: u32 = 16;
 
-/// How long requests may go on after the order to stop.
+/// How long running requests may take after the signal to stop.
 const PARTING: Duration = Duration::from_secs(10);
 
-/// How long a request may take besides what its sender may: the store waits for a database, a reader for a page.
+/// How long a request may take in addition to the limit for its sender: the store may wait for the database, and a
+/// reader for a page.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Connections of each network that are open.
+/// The number of open connections of each network.
 type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 /// A listener.
@@ -56,7 +57,7 @@ impl Listener {
     /// Listens at `address`.
     ///
     /// # Errors
-    /// The address cannot be had.
+    /// The address cannot be bound.
     pub async fn bind(
         address: SocketAddr,
         configuration: &Configuration,
@@ -77,13 +78,13 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.socket.local_addr().ok()
     }
 
-    /// Serves until `stop` says so, and then ends what has begun.
+    /// Serves until `stop` becomes true, then waits for running requests.
     pub async fn serve(self, router: Router, mut stop: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         let router = give_way(router, Arc::clone(&self.all));
@@ -103,7 +104,7 @@ impl Listener {
             let (stream, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    // Such as too many open files: the next one may be lucky.
+                    // For instance too many open files, so a later attempt may succeed.
                     output::log_seldom("accept", || format!("accept: {}", output::os(&error)));
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
@@ -117,7 +118,7 @@ impl Listener {
         let _ = tokio::time::timeout(PARTING, graceful.shutdown()).await;
     }
 
-    /// A place for one more connection of a client; none where it has all of its own.
+    /// Reserves a place for one more connection of a client; none if the client has reached its limit.
     fn place(&self, peer: IpAddr, permit: OwnedSemaphorePermit) -> Option<Place> {
         let key = network(peer);
         let mut open = self.open.lock().ok()?;
@@ -156,8 +157,8 @@ impl Listener {
     }
 }
 
-/// While others wait for a connection, each answer ends its own: whoever keeps connections busy does not keep them for
-/// itself.
+/// While all connections are in use, closes each connection after an answer, so that clients with busy connections do
+/// not lock out others.
 fn give_way(router: Router, all: Arc<Semaphore>) -> Router {
     router.layer(from_fn(move |request: Request, next: Next| {
         let is_full = request.version() <= Version::HTTP_11 && all.available_permits() == 0;
@@ -187,7 +188,7 @@ async fn exchange(
             let running = of_requests.begin();
             let answer = router.clone().oneshot(request);
             async move {
-                // The request runs until its answer is written.
+                // The request counts as running until its answer is written.
                 let answer = answer.await?;
                 Ok::<_, Infallible>(answer.map(|body| {
                     body.map_frame(move |frame| {
@@ -208,13 +209,13 @@ async fn exchange(
         .max_header_list_size(32 << 10);
     let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
-        // Whatever ends a connection is the client's affair.
+        // Errors of a connection are not logged: the client causes them.
         _ = connection => {}
         () = activity.end(time) => {}
     }
 }
 
-/// The requests of a connection: one that has none keeps its place from others.
+/// The running requests of a connection. An idle connection is closed, since its place is needed for others.
 #[derive(Clone)]
 struct Activity(Arc<Mutex<(usize, Instant)>>);
 
@@ -234,7 +235,7 @@ impl Activity {
         }
     }
 
-    /// Waits until there has been no request for `time`, or none has ended for much longer.
+    /// Returns when the connection was idle for `time`, or when no running request has ended for much longer.
     async fn end(&self, time: Duration) {
         loop {
             let Ok((running, since)) = self.0.lock().map(|state| *state) else { return };
@@ -243,13 +244,13 @@ impl Activity {
             if rest.is_zero() {
                 return;
             }
-            // What begins meanwhile moves the end.
+            // Requests that begin or end meanwhile move the deadline.
             tokio::time::sleep(rest).await;
         }
     }
 }
 
-/// A request that runs.
+/// A running request.
 struct Running(Activity);
 
 impl Drop for Running {
@@ -258,7 +259,7 @@ impl Drop for Running {
     }
 }
 
-/// The place of a connection, given back when it ends.
+/// The place of a connection, released when the connection ends.
 struct Place {
     key: IpAddr,
     open: Open,

@@ -1,16 +1,17 @@
-//! Receiving: a request becomes judged reports in the store, or a status that tells strangers nothing.
+//! Receives reports: turns a request into judged reports in the store. The status reveals nothing about the list of
+//! hosts.
 //!
-//! The order of the limits is the cheapest first, and nothing that a stranger can use up is what known hosts
-//! need: the limits by host and for all hosts count reports of listed hosts alone.
+//! The cheapest limits come first. Strangers cannot use up what listed hosts need: the limits per host and for all
+//! hosts count only reports of listed hosts.
 //!
 //! | status | meaning |
 //! |---|---|
-//! | 204 | every report that is for a host on the list is stored, on the disk; reports for others are dropped |
+//! | 204 | all reports for hosts on the list are stored, on the disk; reports for other hosts are dropped |
 //! | 400 | no report of a known format |
 //! | 405, 413, 415, 408 | not POST, too large, another type, too slow |
-//! | 422 | more chains than are verified of one body |
-//! | 429 | too many reports: of the client, for the host, in all |
-//! | 503, 507 | the database is away, or has no space |
+//! | 422 | more chains than are verified for one body |
+//! | 429 | too many reports: of the client, for the host, or in total |
+//! | 503, 507 | the database is unavailable, or has no space |
 
 mod address;
 mod body;
@@ -46,35 +47,35 @@ use limits::Limits;
 pub use address::{Marks, Peer};
 pub use refused::Refused;
 
-/// How long a browser may remember that reports are allowed.
+/// How long a browser may cache the answer to a preflight request.
 const PREFLIGHT: Duration = Duration::from_secs(86_400);
 
-/// The most connections that one report may stand for: their sum must stay a number.
+/// The most connections that one report may stand for, so that sums do not overflow.
 const MAX_COUNT: i64 = 1 << 32;
 
-/// How many reports of a batch count as one more request of the client.
+/// So many reports in a batch count as one more request of the client.
 const MANY: usize = 10;
 
-/// The most chains of a body for which signatures have to be verified, and how many reports each counts as: whoever makes
-/// chains up makes the verdict on each as expensive as it can be.
+/// The most chains in a body whose signatures must be verified, and how many reports each of them counts as: a sender
+/// of forged chains makes each verdict as expensive as possible.
 const MAX_COSTLY: usize = 10;
 const COST: usize = 50;
 
-/// The largest report that is kept as the first of its group, in bytes: two long chains need half of it. Strangers could
-/// otherwise push out of the database what is there.
+/// The largest report that is kept as the first of its group, in bytes. Two long chains need half of it. Without a
+/// limit strangers could fill the database and push out older reports.
 const MAX_RAW: usize = 48 << 10;
 
-/// How many bodies are judged at once whose verdicts take signatures.
+/// How many bodies with signatures to verify are judged at the same time.
 const TURNS: usize = 2;
 
-/// The numbers of requests, by their result.
+/// Counters of requests, by result.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Reports that are stored.
+    /// Stored reports.
     pub accepted: AtomicU64,
-    /// Items of envelopes that are of other kinds, or cannot be used.
+    /// Items in envelopes that are of other kinds, or cannot be used.
     pub passed_over: AtomicU64,
-    /// Requests that were refused, by reason.
+    /// Refused requests, by reason.
     pub refused: [AtomicU64; Refused::ALL.len()],
 }
 
@@ -89,7 +90,7 @@ pub struct Receiver {
     judge: Arc<Judge>,
     turns: Semaphore,
     writer: Arc<Writer>,
-    /// What has come in.
+    /// The counters for metrics.
     pub counters: Counters,
 }
 
@@ -110,7 +111,7 @@ impl Receiver {
         }
     }
 
-    /// Forgets clients that have been quiet.
+    /// Removes the limits of idle clients from memory.
     pub fn tidy(&self) {
         self.limits.tidy();
     }
@@ -124,11 +125,11 @@ impl Receiver {
         let user_agent = user_agent.unwrap_or_default().to_owned();
         let body = body::read(request, &self.limits).await?;
         let reports = self.reports(&body)?;
-        // Each report costs a look at its certificates.
+        // The certificates of each report must be examined.
         if reports.len() > MANY && !self.limits.client(client, reports.len() / MANY) {
             return Err(Refused::Client);
         }
-        // Before the disk is waited for, everything else of the body goes.
+        // The body is freed before the wait for the disk.
         drop(body);
         let entries = self.entries(reports, &user_agent, client).await?;
         let count = entries.len() as u64;
@@ -137,7 +138,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The reports in a body. What is beside them is counted.
+    /// The reports in a body. Other items are counted.
     fn reports(&self, body: &[u8]) -> Result<Vec<Received>, Refused> {
         let (reports, passed_over) = match received::read(body) {
             Ok(contents) => (Ok(contents.reports), contents.passed_over),
@@ -153,7 +154,7 @@ impl Receiver {
         reports
     }
 
-    /// What is to be stored of the reports in a body.
+    /// The entries to store for the reports in a body.
     async fn entries(
         &self,
         reports: Vec<Received>,
@@ -170,13 +171,13 @@ impl Receiver {
         if self.admit(&listed, at)? == 0 {
             return Ok(entries());
         }
-        // While signatures are verified, other requests go on. Each body in its turn: threads for all of them keep more
-        // memory than their reports.
+        // `block_in_place` lets other requests continue while signatures are verified. The number of bodies at a time
+        // is limited, since a thread for each would need more memory than the reports.
         let _turn = self.turns.acquire().await;
         Ok(tokio::task::block_in_place(entries))
     }
 
-    /// What is to be stored of reports for listed hosts.
+    /// The entries to store for reports of listed hosts.
     fn judged(
         &self,
         listed: &[(usize, &Received)],
@@ -186,7 +187,7 @@ impl Receiver {
         let mut entries: Vec<Entry> = Vec::new();
         let mut kept: Option<(Arc<str>, Arc<[u8]>)> = None;
         for &(place, report) in listed {
-            // The failures of one report share its text.
+            // All failures in one report share its text.
             let raw = match &kept {
                 Some((text, raw)) if Arc::ptr_eq(text, &report.text) => Arc::clone(raw),
                 _ => self.raw(report),
@@ -197,7 +198,7 @@ impl Receiver {
         entries
     }
 
-    /// Lets these reports in where the limits allow it; how many of their verdicts take signatures.
+    /// Applies the limits to these reports. Returns how many verdicts need signatures verified.
     fn admit(&self, listed: &[(usize, &Received)], at: i64) -> Result<usize, Refused> {
         let mut counts: BTreeMap<usize, (usize, Vec<&Received>)> = BTreeMap::new();
         for (place, report) in listed {
@@ -218,8 +219,8 @@ impl Receiver {
         Ok(all)
     }
 
-    /// Drops reports for hosts that are not on the list. The answer is the one that a report for a listed host would
-    /// get now; the operator learns of it from the log and a counter.
+    /// Drops reports for hosts that are not on the list. The answer is the same as for a listed host. Only the log and
+    /// a counter reveal the drop, to the operator.
     fn unlisted(&self, reports: &[Received]) -> Refused {
         output::log_seldom("host", || {
             let host = reports.first().map_or("", |report| report.host.as_str());
@@ -231,7 +232,7 @@ impl Receiver {
         self.writer.health().error.map_or(Refused::Host, Refused::from)
     }
 
-    /// The entry of the list that a report's host is on.
+    /// The position of the first entry of the list that matches the host of a report.
     fn listed(&self, report: &Received) -> Option<usize> {
         self.hosts.iter().position(|pattern| pattern.matches(&report.host))
     }
@@ -268,7 +269,7 @@ impl Receiver {
         }
     }
 
-    /// The report to keep: without what tells of one person or device, unless addresses are kept too.
+    /// The report to keep: without personal data, unless client addresses are kept too.
     fn raw(&self, report: &Received) -> Arc<[u8]> {
         if report.text.len() > MAX_RAW {
             return Arc::new([]);
@@ -282,8 +283,8 @@ impl Receiver {
     }
 }
 
-/// The routes for reports. Whoever may send a report may send it with header fields of its own: programs that measure
-/// apps add some to each request.
+/// The routes for reports. Cross-origin requests may have any header fields: programs that monitor apps add some to
+/// each request.
 pub fn routes(receiver: Arc<Receiver>) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)

@@ -1,4 +1,4 @@
-//! Why a request is refused: a status, and a name in metrics.
+//! The reasons for refusing a request, each with its status and its name in metrics.
 
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
@@ -11,33 +11,33 @@ use crate::store::StoreError;
 pub enum Refused {
     /// No report of a known format.
     Invalid,
-    /// Envelopes with reports of other kinds alone.
+    /// Envelopes with only reports of other kinds.
     OtherKinds,
-    /// No host on the list. Nothing is stored, and the answer is that of a report which is: strangers do not learn
-    /// which hosts are on the list.
+    /// No host on the list. Nothing is stored. The answer is the same as for a stored report, so that strangers do not
+    /// learn which hosts are listed.
     Host,
-    /// It took too long.
+    /// The request took too long.
     Slow,
     /// Too large, before or after gzip.
     Large,
-    /// Another type or encoding.
+    /// An unsupported type or encoding.
     Type,
-    /// More chains than are verified of one body.
+    /// More chains than are verified for one body.
     Chains,
     /// Too many requests of the client.
     Client,
     /// Too many reports for the host.
     HostRate,
-    /// Too many reports in all.
+    /// Too many reports in total.
     Total,
-    /// The database is away.
+    /// The database is unavailable.
     Away,
     /// The database has no space.
     Full,
 }
 
 impl Refused {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 12] = [
         Self::Invalid,
         Self::OtherKinds,
@@ -53,7 +53,7 @@ impl Refused {
         Self::Full,
     ];
 
-    /// Its name in metrics.
+    /// The name of the reason in metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl Refused {
         }
     }
 
-    /// Its status.
+    /// The HTTP status.
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {

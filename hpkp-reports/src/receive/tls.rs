@@ -1,4 +1,4 @@
-//! TLS of the listeners: the certificate files are read again when they change, so that a renewal needs no restart.
+//! TLS for the listeners. The certificate files are read again when they change, so that a renewal needs no restart.
 
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::configuration::Tls;
 use crate::output;
 
-/// The certificate that is served at present.
+/// The certificate that is currently served.
 #[derive(Debug)]
 pub struct Certificate {
     files: Tls,
@@ -26,14 +26,14 @@ impl Certificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// They cannot be read, or do not belong together.
+    /// The files cannot be read, or the key does not match the certificate.
     pub fn read(files: &Tls) -> Result<Arc<Self>, String> {
         let times = times(files);
         let current = RwLock::new(Arc::new(load(files)?));
         Ok(Arc::new(Self { files: files.clone(), current, read: RwLock::new(times) }))
     }
 
-    /// Reads the files again if they have changed, or if somebody asks for it. What cannot be used changes nothing.
+    /// Reads the files again if they have changed, or with `is_asked`. Files with an error change nothing.
     pub fn refresh(&self, is_asked: bool) {
         let times = times(&self.files);
         let Ok(mut read) = self.read.write() else { return };
@@ -48,7 +48,7 @@ impl Certificate {
                 *read = times;
                 output::log("the certificate has been read again");
             }
-            // The next try may find both files changed.
+            // The next attempt may find both files replaced.
             Err(error) => output::log_seldom("tls", || {
                 format!(
                     "the certificate has changed and cannot be used; the old one stays: {error}"

@@ -1,6 +1,6 @@
-//! Who may read the pages: readers with the token, and readers whom the proxy in front names. Without either, the
-//! pages are only on loopback, and only for requests that name loopback: a stranger's website whose name leads to
-//! loopback may not read them.
+//! Access control of the pages: readers need the token, or must be named by the reverse proxy. With neither configured,
+//! the pages are served only on loopback, and only for requests whose Host is a loopback name. This stops websites
+//! whose DNS name points to loopback (DNS rebinding).
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,13 +13,13 @@ use crate::configuration::Pages;
 use crate::output::os;
 use crate::proxies::Proxies;
 
-/// The cookie of a reader.
+/// The name of the session cookie.
 pub(super) const COOKIE_NAME: &str = "hpkp-reports";
 
-/// The shortest token: one that can be guessed is none.
+/// The shortest allowed token: a token must not be guessable.
 const MIN_TOKEN: usize = 16;
 
-/// Who may read.
+/// The access settings.
 #[derive(Debug)]
 pub struct Access {
     token: Option<[u8; 32]>,
@@ -30,14 +30,14 @@ pub struct Access {
 /// The first line of a file with a secret.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn first_line(path: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| format!("{}: {}", path.display(), os(&error)))?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// A hash of a secret: two of them are compared without telling how far they agree.
+/// Hashes a secret, so that the time of a comparison does not reveal how many characters match.
 fn hashed(text: &str) -> [u8; 32] {
     Sha256::new().chain_update(b"hpkp-reports\0").chain_update(text).finalize().into()
 }
@@ -46,7 +46,7 @@ impl Access {
     /// Reads the token.
     ///
     /// # Errors
-    /// It cannot be read, or is too short.
+    /// The token cannot be read, or is too short.
     pub fn read(pages: &Pages, proxies: &Proxies) -> Result<Self, String> {
         let token = pages.token_file.as_deref().map(first_line).transpose();
         let token = token.map_err(|error| format!("pages.token_file: {error}"))?;
@@ -62,7 +62,7 @@ impl Access {
         })
     }
 
-    /// Whether there is a token, so that a form for it makes sense.
+    /// Whether a token is configured, so that readers can sign in with it.
     pub(super) const fn has_token(&self) -> bool {
         self.token.is_some()
     }
@@ -72,7 +72,7 @@ impl Access {
             return names_loopback(headers);
         }
         let is_named = self.header.as_ref().is_some_and(|name| {
-            // Of two values one may be the visitor's own, which the proxy has let through.
+            // With two values, the client may have sent one that the proxy did not remove.
             let mut values = headers.get_all(name).iter();
             let is_one = values.next().is_some_and(|value| !value.is_empty());
             is_one && values.next().is_none() && peer.is_some_and(|peer| self.proxies.contain(peer))
@@ -80,18 +80,19 @@ impl Access {
         is_named || self.token.is_some_and(|token| has_token(headers, token))
     }
 
-    /// Whether it is the token.
+    /// Whether a text is the token.
     pub(super) fn is_token(&self, text: &str) -> bool {
         self.token.is_some_and(|token| hashed(text) == token)
     }
 
-    /// The cookie of whoever has the token.
+    /// The value of the session cookie for a reader with the token.
     pub(super) fn cookie(&self) -> Option<String> {
         self.token.map(session)
     }
 }
 
-/// What the cookie says: not the token, and worthless once that changes.
+/// The value of the session cookie: derived from the token, so that it does not reveal the token and becomes invalid
+/// when the token changes.
 fn session(token: [u8; 32]) -> String {
     let hash = Sha256::new().chain_update(b"session\0").chain_update(token).finalize();
     hash.iter().map(|byte| format!("{byte:02x}")).collect()

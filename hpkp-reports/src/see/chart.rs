@@ -1,4 +1,4 @@
-//! Violations by day, as bars: an SVG in the page, without styles of its own.
+//! Draws violations by day as bars: an SVG in the page, without its own styles.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::store::Count;
 use crate::time::day_text;
 use crate::understand::finding::{Class, Finding};
 
-/// The most bars; of more days, several share one.
+/// The most bars. With more days, several days share a bar.
 const BARS: i64 = 60;
 
 /// The height, and the width of a bar with the gap after it.
 const HEIGHT: f64 = 48.0;
 const STEP: i64 = 6;
 
-/// How urgent a finding of the store is; one of a later version counts as unexplained.
+/// The class of a finding in the store. A code of a later version counts as unexplained.
 pub(super) fn class(code: &str) -> Class {
     Finding::of_code(code).map_or(Class::Unexplained, Finding::class)
 }
@@ -50,13 +50,13 @@ pub(super) fn chart(counts: &[&Count], range: &Range) -> Markup {
     }
 }
 
-/// One bar: what is urgent stands at the bottom.
+/// One bar, with the urgent part at the bottom.
 fn column(bar: i64, counts: &[i64; 3], most: i64, day: i64) -> Markup {
     let mut parts = Vec::new();
     let mut y = HEIGHT;
     for (count, class) in counts.iter().zip([Class::Urgent, Class::Unexplained, Class::Noise]) {
         if *count > 0 {
-            // What is there is to be seen.
+            // Small counts get a minimum height, to stay visible.
             let height = (*count as f64 / most as f64 * (HEIGHT - 2.0)).max(1.5);
             y = (y - height).max(0.0);
             parts.push((class.name(), y, height, *count));

@@ -1,4 +1,4 @@
-//! Signing in: lets readers in, and asks all others for the token.
+//! Signs readers in and out: requests without access get the form for the token.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::shared::Pages;
 use super::text::escaped;
 use crate::receive::Peer;
 
-/// Lets readers in, and sends the others to the form.
+/// Lets authorised requests through, and redirects others to the form.
 pub(super) async fn guard(
     State(pages): State<Arc<Pages>>,
     request: Request,
@@ -51,7 +51,7 @@ fn to(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, path)]).into_response()
 }
 
-/// The form, which leads to the page that was wanted.
+/// The path of the form, with the wanted page as a parameter.
 fn login_path(wanted: &str) -> String {
     match inner(wanted) {
         "/" => "/login".to_owned(),
@@ -59,7 +59,7 @@ fn login_path(wanted: &str) -> String {
     }
 }
 
-/// A path of these pages; the overview where it is something else, such as the address of a stranger's site.
+/// The path if it is one of these pages, else that of the overview. This prevents redirects to other sites.
 fn inner(path: &str) -> &str {
     let is_page = ["/host/", "/group/", "/?"].iter().any(|start| path.starts_with(start));
     let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -71,7 +71,7 @@ pub(super) async fn form(Query(wanted): Query<Wanted>) -> Response {
     entry(false, inner(&wanted.to)).into_response()
 }
 
-/// The page that was wanted.
+/// The parameters of the form.
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
     #[serde(default)]
@@ -81,7 +81,7 @@ pub(super) struct Wanted {
 fn entry(is_wrong: bool, wanted: &str) -> maud::Markup {
     let content = html! {
         h1 { "Violation reports" }
-        // A browser sends the cookie to a link of these pages, and not to one in a mail.
+        // The cookie is SameSite=Strict: a browser sends it after a click on this link, but not on one in a mail.
         @if wanted != "/" && !is_wrong { p { a href=(wanted) { "Continue, if you have signed in already" } } }
         form.login method="post" action="/login" {
             input type="hidden" name="to" value=(wanted);
@@ -97,7 +97,7 @@ fn entry(is_wrong: bool, wanted: &str) -> maud::Markup {
     layout::plain("Sign in", &content)
 }
 
-/// What the form sends.
+/// The fields of the form.
 #[derive(Debug, Deserialize)]
 pub(super) struct Login {
     token: String,
@@ -105,11 +105,11 @@ pub(super) struct Login {
     to: String,
 }
 
-/// Takes the token.
+/// Checks the token and sets the session cookie.
 pub(super) async fn login(State(pages): State<Arc<Pages>>, Form(login): Form<Login>) -> Response {
     let is_right = pages.access.is_token(login.token.trim());
     let Some(cookie) = pages.access.cookie().filter(|_| is_right) else {
-        // Whoever guesses waits.
+        // The pause slows down guessing.
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         return (StatusCode::FORBIDDEN, entry(true, inner(&login.to))).into_response();
     };
@@ -123,7 +123,7 @@ fn set(pages: &Pages, value: &str, more: &str) -> String {
     format!("{COOKIE_NAME}={value}; Path=/; HttpOnly; SameSite=Strict{secure}{more}")
 }
 
-/// Forgets the reader.
+/// Deletes the session cookie.
 pub(super) async fn logout(State(pages): State<Arc<Pages>>) -> Response {
     let cookie = set(&pages, "", "; Max-Age=0");
     (StatusCode::SEE_OTHER, [(LOCATION, "/login".to_owned()), (SET_COOKIE, cookie)]).into_response()

@@ -1,5 +1,4 @@
-//! The page of one group: whether it is an attack, a proxy or our own mistake, the chain as a tree,
-//! and our pins beside it.
+//! The page of one group: the verdict (an attack, a proxy or our own mistake), the chain as a tree, and our pins.
 
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use crate::understand::finding::Finding;
 use crate::understand::own::OwnPinOf;
 use crate::understand::{Verdict, chain_fingerprint, parsed};
 
-/// The most names of a certificate that are shown.
+/// The most names that the page lists for a certificate.
 const MAX_NAMES: usize = 10;
 
 pub(super) async fn show(
@@ -73,7 +72,7 @@ pub(super) async fn show(
     Ok(layout::page(pages.signs_out(), &title, None, &content).into_response())
 }
 
-/// The first report, to be looked at and never run.
+/// The first report, as a plain-text download that a browser does not execute.
 pub(super) async fn raw(
     State(pages): State<Arc<Pages>>,
     Path(id): Path<String>,
@@ -118,7 +117,7 @@ fn verdict(group: &Group, now: Option<&Verdict>) -> Markup {
     }
 }
 
-/// What to do, with the command in it, if there is one, as it is typed.
+/// The advice. A command in it gets the host, so that it can be pasted.
 fn advice(finding: Finding, host: &str) -> Markup {
     const COMMAND: &str = "hpkp published why HOST";
     let advice = finding.advice();
@@ -192,7 +191,7 @@ fn chain(report: &Received, own: &[OwnPinOf]) -> Markup {
     }
 }
 
-/// The last certificate, with what it issued below it.
+/// The last certificate, with the certificates that it issued below it.
 fn branch(certificates: &[Certificate], own: &[OwnPinOf]) -> Markup {
     let mut inner = html! {};
     for (place, certificate) in certificates.iter().enumerate() {
@@ -213,7 +212,8 @@ fn branch(certificates: &[Certificate], own: &[OwnPinOf]) -> Markup {
 
 fn one(certificate: &Certificate, role: &str, own: &[OwnPinOf]) -> Markup {
     let names = certificate.dns_names();
-    let shown = names.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let first_names =
+        names.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
     html! {
         div.certificate {
             p.role { (role) }
@@ -222,7 +222,7 @@ fn one(certificate: &Certificate, role: &str, own: &[OwnPinOf]) -> Markup {
             p { "valid from " (date::format(certificate.not_before())) " to " (certificate.not_after_text()) }
             @if !names.is_empty() {
                 p {
-                    "for " (text(&shown))
+                    "for " (text(&first_names))
                     @if names.len() > MAX_NAMES { " and " (names.len() - MAX_NAMES) " more" }
                 }
             }
@@ -234,7 +234,7 @@ fn one(certificate: &Certificate, role: &str, own: &[OwnPinOf]) -> Markup {
     }
 }
 
-/// A pin, and whose it is.
+/// A pin, and whether it is ours or of a known CA.
 fn pin_line(pin: Pin, own: &[OwnPinOf]) -> Markup {
     let is_own = own.iter().any(|one| one.pin == pin);
     let ca = ca_table::find(pin);

@@ -1,4 +1,4 @@
-//! One host: its groups by verdict.
+//! The page of one host: its groups by verdict.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::{chart, layout, overview};
 use crate::store::{Count, Group, query};
 use crate::understand::finding::{Class, Finding};
 
-/// Groups on one page.
+/// The number of groups on one page.
 const PAGE: i64 = 100;
 
 pub(super) async fn show(

@@ -1,11 +1,11 @@
-//! What all pages have in common.
+//! The common frame of all pages.
 
 use maud::{DOCTYPE, Markup, html};
 
 use super::range::Range;
 use crate::output::printable;
 
-/// A page for a reader. With a range, it has the form for search and time.
+/// A page for readers. With a range, the header has the form for search and days.
 pub(super) fn page(
     signs_out: bool,
     title: &str,
@@ -21,7 +21,7 @@ pub(super) fn page(
     frame(title, &header, content)
 }
 
-/// A page for everybody.
+/// A page that needs no access, such as an error.
 pub(super) fn plain(title: &str, content: &Markup) -> Markup {
     frame(title, &html! {}, content)
 }

@@ -1,7 +1,7 @@
-//! Seeing: pages that the server renders whole, without scripts, and metrics.
+//! The web pages, rendered by the server and without scripts, and the metrics.
 //!
-//! Data flow: the store's groups, what the judge knows → `overview`, `host`, `group` → HTML, in which maud
-//! escapes everything and `text` makes foreign text printable.
+//! Data flow: groups of the store and knowledge of the judge → `overview`, `host`, `group` → HTML. maud escapes all
+//! text, and `text` makes foreign text printable.
 
 mod access;
 mod chart;
@@ -38,7 +38,7 @@ const STYLE: &str = include_str!("style.css");
 const ICON: &str = "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 16 16\">\
     <circle cx=\"8\" cy=\"5\" r=\"4\" fill=\"#b42318\"/><path d=\"M7 8h2l-1 8z\" fill=\"#5b6776\"/></svg>";
 
-/// Where people reach the pages, as far as that is known.
+/// The URL of the pages: the configured one, else the address of the listener.
 #[must_use]
 pub fn base_address(configuration: &Configuration) -> Option<String> {
     let pages = &configuration.pages;
@@ -96,7 +96,7 @@ async fn not_found() -> Response {
     (StatusCode::NOT_FOUND, layout::plain("Not found", &content)).into_response()
 }
 
-/// Adds to each answer what keeps a browser from running or framing anything.
+/// Adds header fields that forbid browsers to run scripts, to frame the page or to cache it.
 async fn secured(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
     const FIELDS: [(&str, &str); 6] = [
         (

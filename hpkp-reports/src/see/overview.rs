@@ -16,7 +16,7 @@ use crate::configuration::Mode;
 use crate::store::{Count, query};
 use crate::understand::finding::{Class, Finding};
 
-/// Hosts on one page.
+/// The number of hosts on one page.
 const PAGE: usize = 60;
 
 pub(super) async fn show(
@@ -55,7 +55,7 @@ fn urgency(counts: &[&Count]) -> (Option<Class>, i64) {
     (class, counts.iter().map(|count| count.count).sum())
 }
 
-/// What keeps verdicts from being right, and reports from being stored.
+/// Notices about problems that may make verdicts wrong or prevent storing.
 pub(super) fn notices(pages: &Pages) -> Markup {
     let knowledge = pages.judge.knowledge();
     let problems: Vec<&String> = knowledge.problems().collect();
@@ -73,7 +73,7 @@ pub(super) fn notices(pages: &Pages) -> Markup {
     }
 }
 
-/// Silence, and what it does not prove.
+/// The text for a range without reports, which proves nothing.
 fn nothing(pages: &Pages, range: &Range) -> Markup {
     html! {
         p {
@@ -89,7 +89,7 @@ fn nothing(pages: &Pages, range: &Range) -> Markup {
     }
 }
 
-/// What the colours mean.
+/// The legend of the colours.
 pub(super) fn legend() -> Markup {
     html! {
         ul.legend aria-label="Colours" {
@@ -111,7 +111,7 @@ fn card(pages: &Pages, host: &str, counts: &[&Count], range: &Range) -> Markup {
     }
 }
 
-/// Enforced or report-only: as configured, else as reports say.
+/// The mode, enforced or report-only: from the configuration or records, else from reports.
 pub(super) fn mode(pages: &Pages, host: &str, counts: &[&Count]) -> &'static str {
     let configured =
         Host::parse(host).ok().and_then(|host| pages.judge.knowledge().own.mode(&host));

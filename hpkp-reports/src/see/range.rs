@@ -1,4 +1,4 @@
-//! What a reader wants to see: a text, and from which day to which.
+//! The search of a reader: a text and a range of days.
 
 use serde::Deserialize;
 
@@ -6,13 +6,13 @@ use super::text::escaped;
 use crate::store::Filter;
 use crate::time::{day, day_text, now};
 
-/// Days that are shown if nobody says otherwise.
+/// The default number of days.
 const DAYS: i64 = 30;
 
-/// The most days.
+/// The most days in a range.
 const MAX_DAYS: i64 = 3660;
 
-/// As the address has it.
+/// The parameters in the URL.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Query {
     #[serde(default)]
@@ -26,13 +26,13 @@ pub(super) struct Query {
 }
 
 impl Query {
-    /// The number of the page, from 1; what is no number is the first.
+    /// The number of the page, from 1. An invalid number gives the first page.
     pub(super) fn page(&self) -> u32 {
         self.page.parse().unwrap_or(1).max(1)
     }
 }
 
-/// What is shown.
+/// The selected groups: those with this text, in these days.
 #[derive(Clone, Debug)]
 pub(super) struct Range {
     pub(super) text: String,
@@ -41,7 +41,7 @@ pub(super) struct Range {
 }
 
 impl Range {
-    /// What is not a day is ignored; days in the wrong order change places.
+    /// Reads the parameters. Invalid days are ignored; days in the wrong order are swapped.
     pub(super) fn of(query: &Query) -> Self {
         let today = day(now());
         let parse = |text: &str| hpkp_core::date::parse(&format!("{text}T00:00:00Z")).map(day);
@@ -65,12 +65,12 @@ impl Range {
         day_text(self.to)
     }
 
-    /// The same days, in an address.
+    /// The days as URL parameters.
     pub(super) fn days(&self) -> String {
         format!("from={}&to={}", self.first_day(), self.last_day())
     }
 
-    /// The same range, in an address.
+    /// The whole range as URL parameters.
     pub(super) fn query(&self) -> String {
         let mut text = self.days();
         if !self.text.is_empty() {

@@ -1,4 +1,4 @@
-//! What all pages share: what they need, and how they ask the store.
+//! The state that all pages share, and their queries to the store.
 
 use std::sync::Arc;
 
@@ -47,13 +47,13 @@ impl Pages {
         Ok(Arc::new(Self { reader, judge, receiver, writer, access, is_secure, days }))
     }
 
-    /// Whether readers sign in, so that they may sign out.
+    /// Whether readers sign in with a token, so that pages need a button to sign out.
     pub(super) const fn signs_out(&self) -> bool {
         self.access.has_token()
     }
 }
 
-/// Runs queries where they do not keep others waiting.
+/// Runs queries on a blocking thread, so that they do not delay other requests.
 pub(super) async fn ask<T: Send + 'static>(
     pages: &Arc<Pages>,
     query: impl Fn(&mut dyn Backend) -> Result<T, StoreError> + Send + 'static,
@@ -66,7 +66,7 @@ pub(super) async fn ask<T: Send + 'static>(
         .map_err(|error| Trouble(error.to_string()))
 }
 
-/// Why a page cannot be shown.
+/// The reason why a page cannot be rendered.
 pub(super) struct Trouble(String);
 
 impl IntoResponse for Trouble {

@@ -1,4 +1,4 @@
-//! Foreign text, numbers and addresses in a page.
+//! Formats foreign text, numbers and URLs in pages.
 
 use maud::{Markup, html};
 
@@ -11,8 +11,8 @@ pub(super) fn text(foreign: &str) -> Markup {
     html! { bdi { (printable) } }
 }
 
-/// A host, and beside an internationalized name how people write it. The name of the wire stands first: what looks
-/// like another host does not become it.
+/// A host and, for an internationalized name, its Unicode form. The ASCII form comes first, so that a name that looks
+/// like another host is not mistaken for it.
 pub(super) fn host_name(host: &str) -> Markup {
     html! {
         (text(host))
@@ -20,12 +20,12 @@ pub(super) fn host_name(host: &str) -> Markup {
     }
 }
 
-/// A path of a page, with what is not safe in it escaped.
+/// The path of the page of a host, percent-encoded.
 pub(super) fn host_path(host: &str) -> String {
     format!("/host/{}", escaped(host))
 }
 
-/// A text as a part of an address.
+/// Percent-encodes a text for a URL.
 pub(super) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -53,7 +53,7 @@ pub(super) fn paging(path: &str, query: &str, number: i64, count: i64) -> Markup
     }
 }
 
-/// A number as people read it: 1,234,567.
+/// Formats a number with commas: 1,234,567.
 pub(super) fn number(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_commas() {
+    fn numbers_get_a_comma_every_three_digits() {
         assert_eq!([0, 999, 1000, 1_234_567].map(number), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -1,30 +1,30 @@
-//! Alarms that are to be sent: made with their groups, claimed by one collector at a time, kept until each way has
-//! them.
+//! The queue of alarms: added together with their groups, claimed by one collector at a time, and kept until they are
+//! sent by each configured way (mail, webhook, command).
 
 use super::backend::{Backend, Value};
 use super::error::StoreError;
 
-/// No alarm waits longer, in seconds: one that seems to was noted by a clock that was ahead.
+/// The longest that an alarm waits, in seconds. A due time further in the future was written by a clock that was ahead.
 const LONGEST: i64 = 2 * 3600;
 
-/// An alarm that is to be sent.
+/// A queued alarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// Its group.
+    /// The id of its group.
     pub group: String,
     /// Whether the finding is urgent.
     pub is_urgent: bool,
-    /// When it was due, in seconds since 1970 UTC.
+    /// When the alarm is due, in seconds since 1970 UTC.
     pub due: i64,
-    /// How often it was tried.
+    /// The number of attempts to send it.
     pub tries: i64,
-    /// Whether it had to wait for the limit.
+    /// Whether the limit per hour has delayed it.
     pub has_waited: bool,
-    /// The ways that have it already.
+    /// The ways by which it was sent already.
     pub done: String,
 }
 
-/// Notes that an alarm is to be sent, in the transaction of its group.
+/// Adds an alarm, in the transaction of its group.
 pub(super) fn add(
     backend: &mut dyn Backend,
     group: &str,
@@ -36,7 +36,7 @@ pub(super) fn add(
     backend.execute(sql, &[group.into(), i64::from(is_urgent).into(), at.into()]).map(|_| ())
 }
 
-/// Alarms that are due, the urgent first.
+/// The due alarms, urgent ones first.
 ///
 /// # Errors
 /// The database's.
@@ -60,7 +60,7 @@ pub fn due(backend: &mut dyn Backend, now: i64, limit: i64) -> Result<Vec<Due>, 
     Ok(rows.into_iter().map(alarm).collect())
 }
 
-/// Claims an alarm until a time; whether no other collector was faster.
+/// Claims an alarm until a time. Returns false if another collector was faster.
 ///
 /// # Errors
 /// The database's.
@@ -71,7 +71,7 @@ pub fn claim(backend: &mut dyn Backend, alarm: &Due, until: i64) -> Result<bool,
     Ok(backend.execute(sql, &parameters)? > 0)
 }
 
-/// Notes that an alarm needs nothing any more; `is_told` where it was sent, in contrast to one that another stands for.
+/// Marks an alarm as done. `is_sent` is false if another alarm stands for it.
 ///
 /// # Errors
 /// The database's.
@@ -79,14 +79,14 @@ pub fn finish(
     backend: &mut dyn Backend,
     group: &str,
     now: i64,
-    is_told: bool,
+    is_sent: bool,
 ) -> Result<(), StoreError> {
     let sql = "UPDATE report_alarms SET sent = $1, told = $2 WHERE group_id = $3";
-    let parameters = [now.into(), i64::from(is_told).into(), group.into()];
+    let parameters = [now.into(), i64::from(is_sent).into(), group.into()];
     backend.execute(sql, &parameters).map(|_| ())
 }
 
-/// Notes when an alarm is to be tried again, and which ways have it.
+/// Sets the time of the next attempt, and the ways by which the alarm was sent.
 ///
 /// # Errors
 /// The database's.
@@ -100,7 +100,7 @@ pub fn again(
     backend.execute(sql, &[due.into(), done.into(), group.into()]).map(|_| ())
 }
 
-/// Lets everything that is due wait for the limit; how many that are.
+/// Delays all due alarms because of the limit. Returns their number.
 ///
 /// # Errors
 /// The database's.
@@ -110,7 +110,7 @@ pub fn postpone(backend: &mut dyn Backend, now: i64, until: i64) -> Result<u64, 
     backend.execute(sql, &[until.into(), now.into(), (now + LONGEST).into()])
 }
 
-/// How many have waited, besides this one.
+/// The number of other alarms that the limit has delayed.
 ///
 /// # Errors
 /// The database's.
@@ -121,7 +121,7 @@ pub fn left_out(backend: &mut dyn Backend, group: &str, now: i64) -> Result<u64,
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-/// Lets one alarm that was sent stand for all that have waited until then.
+/// Marks all alarms that the limit has delayed until `until` as done, since one sent alarm stands for them.
 ///
 /// # Errors
 /// The database's.
@@ -131,11 +131,11 @@ pub fn leave_out(backend: &mut dyn Backend, now: i64, until: i64) -> Result<(), 
     backend.execute(sql, &[now.into(), until.into()]).map(|_| ())
 }
 
-/// How many alarms were sent between two times, and when the first of them was.
+/// The number of alarms sent between two times, and the time of the first.
 ///
 /// # Errors
 /// The database's.
-pub fn told_between(
+pub fn sent_between(
     backend: &mut dyn Backend,
     from: i64,
     to: i64,
@@ -147,7 +147,7 @@ pub fn told_between(
     Ok((value(0), value(1)))
 }
 
-/// Whether the same finding was told for the same host and chain since a time: each day has a group of its own.
+/// Whether an alarm with the same finding, host and chain was sent since a time: each day has a group of its own.
 ///
 /// # Errors
 /// The database's.
@@ -167,7 +167,7 @@ pub fn is_repeated(
     Ok(backend.number(sql, &parameters)? > 0)
 }
 
-/// How many alarms are not sent yet.
+/// The number of alarms that are not sent yet.
 ///
 /// # Errors
 /// The database's.

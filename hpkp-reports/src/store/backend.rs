@@ -1,4 +1,4 @@
-//! What the store asks of a database: statements with numbered parameters, and transactions.
+//! The interface to a database: statements with numbered parameters, and transactions.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The number; 0 where there is none.
+    /// The number; 0 for other values.
     #[must_use]
     pub fn int(&self) -> i64 {
         match self {
@@ -27,7 +27,7 @@ impl Value {
         }
     }
 
-    /// The text; empty where there is none.
+    /// The text; empty for other values.
     #[must_use]
     pub fn text(self) -> String {
         match self {
@@ -36,7 +36,7 @@ impl Value {
         }
     }
 
-    /// The bytes; empty where there are none.
+    /// The bytes; empty for other values.
     #[must_use]
     pub fn bytes(self) -> Vec<u8> {
         match self {
@@ -61,16 +61,16 @@ impl From<&str> for Value {
 /// A row.
 pub type Row = Vec<Value>;
 
-/// A database. Parameters are `$1`, `$2` … and first stand in a statement in that order, which SQLite and
-/// PostgreSQL read alike.
+/// A database. Parameters are `$1`, `$2` … and first occur in a statement in that order, so that SQLite and PostgreSQL
+/// bind them alike.
 pub trait Backend: Send + fmt::Debug {
     /// The type of a column for bytes.
     fn bytes_type(&self) -> &'static str;
 
-    /// Whether what is written still goes into the database of that name.
+    /// Checks that the open database is still the file of its name.
     ///
     /// # Errors
-    /// It was removed or replaced.
+    /// The file was removed or replaced.
     fn is_in_place(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -78,12 +78,12 @@ pub trait Backend: Send + fmt::Debug {
     /// Begins a transaction.
     ///
     /// # Errors
-    /// The database's, or it would grow beyond what it may take.
+    /// The database's, or the database would exceed its limit.
     fn begin(&mut self) -> Result<(), StoreError> {
         self.run("BEGIN")
     }
 
-    /// Begins a transaction in which one collector at a time may be.
+    /// Begins a transaction that only one collector at a time can have.
     ///
     /// # Errors
     /// The database's.
@@ -95,7 +95,7 @@ pub trait Backend: Send + fmt::Debug {
     /// The database's.
     fn run(&mut self, sql: &str) -> Result<(), StoreError>;
 
-    /// Runs a statement; how many rows it changed.
+    /// Runs a statement. Returns the number of changed rows.
     ///
     /// # Errors
     /// The database's.
@@ -107,7 +107,7 @@ pub trait Backend: Send + fmt::Debug {
     /// The database's.
     fn query(&mut self, sql: &str, parameters: &[Value]) -> Result<Vec<Row>, StoreError>;
 
-    /// The number in the first column of the first row; 0 where there is none.
+    /// The number in the first column of the first row; 0 without a row.
     ///
     /// # Errors
     /// The database's.
@@ -116,13 +116,13 @@ pub trait Backend: Send + fmt::Debug {
         Ok(rows.first().and_then(|row| row.first()).map_or(0, Value::int))
     }
 
-    /// The bytes that the database takes.
+    /// The size of the database in bytes.
     ///
     /// # Errors
     /// The database's.
     fn size(&mut self) -> Result<u64, StoreError>;
 
-    /// Gives back to the system what deleted rows took.
+    /// Returns the space of deleted rows to the system.
     ///
     /// # Errors
     /// The database's.

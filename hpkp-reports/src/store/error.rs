@@ -1,18 +1,18 @@
-//! Why the store cannot do something.
+//! The errors of the store.
 
-/// Why the store cannot do something.
+/// Why an operation of the store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No space: on the disk, or up to the limit of its size.
+    /// No space on the disk, or within the configured size.
     #[error("no space is left for the database")]
     Full,
-    /// It cannot be reached, or does not answer.
+    /// The database cannot be reached, or does not answer.
     #[error("cannot reach the database: {0}")]
     Away(String),
-    /// Another collector did something at the same time; a second try may succeed.
+    /// A conflict with another collector; a second attempt may succeed.
     #[error("database error: {0}")]
     Conflict(String),
-    /// Something else.
+    /// Any other error.
     #[error("database error: {0}")]
     Failed(String),
 }

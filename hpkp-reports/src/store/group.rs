@@ -1,4 +1,4 @@
-//! What goes into the store and what comes out of it.
+//! The data of the store: entries go in, groups come out.
 
 use std::sync::Arc;
 
@@ -12,71 +12,71 @@ use crate::understand::finding::Finding;
 pub struct Entry {
     /// The host.
     pub host: String,
-    /// The entry of the list of hosts that it is on.
+    /// The entry of the list of hosts that matches the host.
     pub entry: String,
-    /// The port, where the report has one.
+    /// The port, if the report has one.
     pub port: Option<u16>,
-    /// What tells its chain from others.
+    /// The fingerprint of the chain.
     pub chain: String,
     /// The kind of client.
     pub client: &'static str,
-    /// When it came in, in seconds since 1970 UTC.
+    /// When the report was received, in seconds since 1970 UTC.
     pub at: i64,
-    /// What it comes to.
+    /// The finding.
     pub finding: Finding,
-    /// What belongs to that.
+    /// The detail of the finding.
     pub detail: String,
-    /// What a search finds it by besides, in lower case.
+    /// Additional text for searches, in lower case.
     pub names: String,
     /// The format.
     pub format: &'static str,
-    /// `enforced`, `report-only`, or nothing where it is not known.
+    /// `enforced`, `report-only`, or empty if unknown.
     pub mode: &'static str,
-    /// How many connections it stands for.
+    /// The number of connections that the report stands for.
     pub count: i64,
     /// The report itself.
     pub raw: Arc<[u8]>,
     /// A number below [`Entry::MARKS`] that stays the same for one client for a day.
     pub mark: u16,
-    /// The address of the client, where addresses are kept.
+    /// The address of the client, if addresses are kept.
     pub address: Option<String>,
 }
 
 impl Entry {
-    /// How many marks there are. Clients share them, so that a mark tells of nobody in particular.
+    /// The number of different marks. Clients share marks, so that a mark does not identify a client.
     pub const MARKS: u16 = 1024;
 }
 
 /// A group: reports of one host, chain, kind of client, day and finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its id.
+    /// The id of the group.
     pub id: String,
     /// The host.
     pub host: String,
     /// The port of the first report.
     pub port: Option<u16>,
-    /// What tells its chain from others.
+    /// The fingerprint of the chain.
     pub chain: String,
     /// The kind of client.
     pub client: String,
-    /// The day on which the reports came in, counted from 1970-01-01 UTC.
+    /// The day on which the reports were received, counted from 1970-01-01 UTC.
     pub day: i64,
     /// The code of the finding.
     pub finding: String,
-    /// What belongs to that.
+    /// The detail of the finding.
     pub detail: String,
     /// The format of the first report.
     pub format: String,
-    /// `enforced`, `report-only`, or nothing.
+    /// `enforced`, `report-only`, or empty.
     pub mode: String,
-    /// How many violations were reported.
+    /// The number of reported violations.
     pub count: i64,
-    /// How many clients did, estimated.
+    /// The estimated number of clients.
     pub clients: i64,
-    /// When the first report came in, in seconds since 1970 UTC.
+    /// When the first report was received, in seconds since 1970 UTC.
     pub first_seen: i64,
-    /// When the last one did.
+    /// When the last report was received, in seconds since 1970 UTC.
     pub last_seen: i64,
 }
 
@@ -107,10 +107,10 @@ impl Group {
     }
 }
 
-/// How many clients have left so many different marks (linear counting).
+/// Estimates the number of clients from the number of different marks (linear counting).
 pub(super) fn estimate(marks: i64) -> i64 {
     let all = f64::from(Entry::MARKS);
-    // At most what can be told: one mark is left.
+    // At least one mark counts as free, since the estimate would be infinite otherwise.
     let free = (all - marks as f64).max(1.0);
     (-all * (free / all).ln()).round() as i64
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_estimated() {
+    fn the_number_of_clients_is_estimated_from_marks() {
         assert_eq!(estimate(0), 0);
         assert_eq!(estimate(1), 1);
         assert_eq!(estimate(10), 10);

@@ -1,8 +1,7 @@
 //! The store: groups of reports in a database.
 //!
-//! Data flow: judged reports → [`Writer`] (one thread) → many reports in one transaction, on the disk when it
-//! ends → each sender is told. Readers have a connection of their own. The queries are the same for SQLite and
-//! PostgreSQL.
+//! Data flow: judged reports → [`Writer`] (one thread) → many reports in one transaction, on the disk when it ends → an
+//! answer to each sender. Readers use a separate connection. The queries are the same for SQLite and PostgreSQL.
 
 pub mod alarms;
 pub mod backend;
@@ -30,7 +29,7 @@ pub use writer::{Writer, WriterSettings};
 /// Opens the store, and brings its tables up to date.
 ///
 /// # Errors
-/// It cannot be opened, or a newer version of the program made it.
+/// The store cannot be opened, or a newer version of the program created it.
 pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError> {
     let mut backend: Box<dyn Backend> = match name {
         StoreName::File(path) => Box::new(sqlite::Sqlite::open(path, size)?),
@@ -40,10 +39,10 @@ pub fn open(name: &StoreName, size: u64) -> Result<Box<dyn Backend>, StoreError>
     Ok(backend)
 }
 
-/// Opens the store for reading alone: nothing is made and nothing changed.
+/// Opens the store only for reading: creates and changes nothing.
 ///
 /// # Errors
-/// It cannot be opened.
+/// The store cannot be opened.
 pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
     match name {
         StoreName::File(path) => Ok(Box::new(sqlite::Sqlite::open_to_read(path)?)),
@@ -51,7 +50,8 @@ pub fn open_to_read(name: &StoreName) -> Result<Box<dyn Backend>, StoreError> {
     }
 }
 
-/// Readers share one connection: pages are few. It is made when it is needed, and again after the database was away.
+/// The connection that all readers share, which is enough for the few pages. It is opened when needed, and again after
+/// the database was unavailable.
 #[derive(Debug)]
 pub struct Reader {
     name: StoreName,
@@ -65,7 +65,7 @@ impl Reader {
         Self { name: name.clone(), backend: Mutex::default() }
     }
 
-    /// Runs a query, and once more on a new connection if the database was away.
+    /// Runs a query. If the database is unavailable, runs it once more on a new connection.
     ///
     /// # Errors
     /// The database's.

@@ -1,5 +1,5 @@
-//! The groups of one transaction: reports are added up in memory first, so that a thousand of them for one group
-//! are one change of one row.
+//! The groups of one transaction: reports are summed in memory first, so that a thousand reports of one group change
+//! one row once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{Read as _, Write as _};
@@ -16,7 +16,7 @@ use crate::output;
 use crate::time::day;
 use crate::understand::finding::{Class, Finding};
 
-/// The most addresses that are kept of one group.
+/// The most addresses that are kept for one group.
 const MAX_ADDRESSES: i64 = 100;
 
 /// The most characters of a detail: a name in a certificate may be as long as the report.
@@ -25,10 +25,10 @@ const MAX_DETAIL: usize = 500;
 /// The most rows of one statement.
 const ROWS: usize = 64;
 
-/// The chain of the group for what is beyond the limit.
+/// The chain of the overflow group, which counts reports beyond the limit of groups.
 const OVERFLOW: &str = "overflow";
 
-/// Marks of clients, a bit each.
+/// A set of marks of clients, one bit for each mark.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Marks([u64; Entry::MARKS as usize / 64]);
 
@@ -43,7 +43,7 @@ impl Marks {
         self.0.iter_mut().zip(other.0).for_each(|(bits, more)| *bits |= more);
     }
 
-    /// The marks that `known` has not.
+    /// The marks that are not in `known`.
     fn beyond(&self, known: &Self) -> impl Iterator<Item = u16> {
         let bits: Vec<u64> =
             self.0.iter().zip(known.0).map(|(bits, known)| bits & !known).collect();
@@ -51,18 +51,18 @@ impl Marks {
     }
 }
 
-/// What is known of today, so that it need not be asked again.
+/// The groups of today, cached to avoid queries.
 #[derive(Debug, Default)]
 pub(super) struct Today {
     day: i64,
-    /// Groups of each entry of the list of hosts, by what they share a limit with.
+    /// The number of groups for each entry of the list of hosts and each limit.
     groups: HashMap<(String, &'static str), u32>,
-    /// Groups that exist, with the marks that are stored.
+    /// The existing groups, with their stored marks.
     known: HashMap<String, Marks>,
 }
 
 impl Today {
-    /// Begins a new day, or a new connection: what exists of it already counts.
+    /// Begins a new day, or a new connection: reads the groups of the day that exist already.
     pub(super) fn begin(&mut self, backend: &mut dyn Backend, day: i64) -> Result<(), StoreError> {
         if self.day == day {
             return Ok(());
@@ -93,7 +93,7 @@ pub(super) struct Pending {
     addresses: HashSet<String>,
 }
 
-/// The groups of the reports, in the order of their ids; what is beyond the limit goes into the group for that.
+/// Sums reports into groups, ordered by id. Reports beyond the limit go into the overflow group.
 pub(super) fn gather(
     entries: Vec<Entry>,
     today: &mut Today,
@@ -132,8 +132,8 @@ pub(super) fn gather(
     pending
 }
 
-/// What a finding shares the limit of groups with: whoever makes reports up must not push what is urgent out, so that
-/// each urgent finding has a limit of its own.
+/// The name of the limit of groups for a finding. Each urgent finding has a limit of its own, so that a sender of
+/// forged reports cannot push out urgent ones.
 const fn limit_of(finding: Finding) -> &'static str {
     match finding.class() {
         Class::Urgent => finding.code(),
@@ -145,7 +145,7 @@ fn id_of(entry: &Entry) -> String {
     group_id(&entry.host, &entry.chain, entry.client, day(entry.at), entry.finding.code())
 }
 
-/// Writes the groups; the ids of those that are new.
+/// Writes the groups. Returns the ids of the new ones.
 pub(super) fn write(
     backend: &mut dyn Backend,
     pending: &BTreeMap<String, Pending>,
@@ -158,7 +158,7 @@ pub(super) fn write(
         counted.extend(count(backend, some)?);
     }
     let mut made = HashSet::new();
-    // A group that is known may have been deleted by another collector.
+    // Another collector may have deleted a known group.
     for one in pending.values().filter(|one| !counted.contains(&one.id)) {
         if one.insert(backend)? {
             made.insert(one.id.clone());
@@ -183,7 +183,7 @@ pub(super) fn write(
     Ok(made)
 }
 
-/// Remembers what has been written.
+/// Adds the written groups to the cache.
 pub(super) fn remember(today: &mut Today, pending: &BTreeMap<String, Pending>) {
     for one in pending.values() {
         match today.known.get_mut(&one.id) {
@@ -193,7 +193,7 @@ pub(super) fn remember(today: &mut Today, pending: &BTreeMap<String, Pending>) {
     }
 }
 
-/// Adds to groups that exist, in one statement; the ids of those that did.
+/// Adds counts to existing groups in one statement. Returns the ids of the groups that existed.
 fn count(backend: &mut dyn Backend, some: &[&Pending]) -> Result<Vec<String>, StoreError> {
     let sql = format!(
         "UPDATE report_groups SET count = count + more.column2, \
@@ -208,7 +208,7 @@ fn count(backend: &mut dyn Backend, some: &[&Pending]) -> Result<Vec<String>, St
     Ok(updated.into_iter().filter_map(|row| row.into_iter().next()).map(Value::text).collect())
 }
 
-/// So many rows of parameters of these types: `(CAST($1 AS TEXT), …), …`.
+/// `count` rows of parameters with these types: `(CAST($1 AS TEXT), …), …`.
 fn rows(count: usize, types: &[&str]) -> String {
     let mut number = 0;
     let mut row = || {
@@ -222,7 +222,7 @@ fn rows(count: usize, types: &[&str]) -> String {
 }
 
 impl Pending {
-    /// Makes the group, or adds to it where another collector has made it; whether it is new.
+    /// Inserts the group, or adds to it if another collector has inserted it. Returns whether it is new.
     fn insert(&self, backend: &mut dyn Backend) -> Result<bool, StoreError> {
         let entry = &self.entry;
         let sql = "INSERT INTO report_groups (id, host, entry, port, chain, client, day, finding, detail, format, \
@@ -270,7 +270,7 @@ impl Pending {
     }
 }
 
-/// A detail as it is kept. PostgreSQL takes no NUL in a text.
+/// The detail to store: printable, since PostgreSQL accepts no NUL in a text, and not too long.
 fn detail(text: &str) -> String {
     let printable = output::printable(text);
     match printable.char_indices().nth(MAX_DETAIL) {
@@ -279,7 +279,7 @@ fn detail(text: &str) -> String {
     }
 }
 
-/// Certificates in base64 take a third less when they are packed.
+/// Compresses a report: certificates in base64 become a third smaller.
 pub(super) fn pack(raw: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(raw).and_then(|()| encoder.finish());
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_detail_is_bounded() {
+    fn a_detail_is_printable_and_has_a_limit() {
         assert_eq!(detail("a\0b"), "a\\u{0}b");
         assert_eq!(detail(&"\u{e4}".repeat(1000)).chars().count(), MAX_DETAIL + 3);
     }

@@ -1,7 +1,7 @@
 //! PostgreSQL, for several collectors behind one name.
 //!
-//! The address is libpq's: `postgresql://USER@HOST/DATABASE?sslmode=require`. With `sslmode=require` the server's
-//! certificate is verified; a password may stand in the file that `PGPASSFILE` names, else in the address.
+//! The URL has libpq's form: `postgresql://USER@HOST/DATABASE?sslmode=require`. With `sslmode=require` the server's
+//! certificate is verified. A password may be in the file that `PGPASSFILE` names, else in the URL.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::error::StoreError;
 /// How long to wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Statements that are kept prepared.
+/// The most prepared statements in the cache.
 const STATEMENTS: usize = 256;
 
 /// The number of the advisory lock for changes of the tables: "hpkp" in ASCII.
@@ -51,7 +51,7 @@ impl Postgres {
             _ => config.connect(tls()?),
         };
         let mut client = client.map_err(|error| failed(&error))?;
-        // A lock that is never given, a server that never answers: somebody waits for the status.
+        // Limits for locks and answers, since the sender of a report waits for the status.
         let settings = "SET statement_timeout = '20s'; SET lock_timeout = '10s'; \
                         SET idle_in_transaction_session_timeout = '60s'; SET synchronous_commit = on";
         client.batch_execute(settings).map_err(|error| failed(&error))?;
@@ -92,11 +92,11 @@ fn failed(error: &postgres::Error) -> StoreError {
     };
     match error.code() {
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full,
-        // A deadlock, a group that another collector deleted or made, a lock that was not given.
+        // A deadlock, a group that another collector deleted or inserted, or a lock timeout.
         Some(code) if matches!(code.code(), "40001" | "40P01" | "23503" | "23505" | "55P03") => {
             StoreError::Conflict(text)
         }
-        // 25: a standby that is read-only, since another server has taken over.
+        // Class 25: the server is a read-only standby, since another server has taken over.
         Some(code)
             if code.code().starts_with("08")
                 || code.code().starts_with("25")
@@ -161,7 +161,7 @@ impl Backend for Postgres {
     }
 
     fn size(&mut self) -> Result<u64, StoreError> {
-        // Rows that are deleted leave their room to new ones, so that only what lives counts.
+        // New rows reuse the space of deleted ones, so only existing rows count.
         let sql = "SELECT CAST((SELECT COALESCE(SUM(LENGTH(raw)), 0) FROM report_texts) \
                    + 600 * (SELECT COUNT(*) FROM report_groups) \
                    + 100 * (SELECT COUNT(*) FROM report_clients) \
@@ -170,7 +170,7 @@ impl Backend for Postgres {
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
-        // Autovacuum does it.
+        // Autovacuum does this.
         Ok(())
     }
 }

@@ -4,20 +4,20 @@ use super::backend::{Backend, Value};
 use super::{Group, StoreError};
 use crate::understand::finding::{Class, Finding};
 
-/// Which groups are wanted.
+/// Selects groups.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Of this host alone.
+    /// Only groups of this host.
     pub host: Option<String>,
-    /// With this text in the host, the detail, the kind of client, the finding or the chain.
+    /// Only groups with this text in the host, the detail, the kind of client, the finding, the chain or the names.
     pub text: Option<String>,
-    /// From this day on.
+    /// The first day.
     pub from: i64,
-    /// Up to this day, and with it.
+    /// The last day.
     pub to: i64,
 }
 
-/// Violations of a host on a day with a finding.
+/// The violations of a host with one finding on one day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
     /// The host.
@@ -26,11 +26,11 @@ pub struct Count {
     pub day: i64,
     /// The code of the finding.
     pub finding: String,
-    /// How many.
+    /// The number of violations.
     pub count: i64,
-    /// In how many groups.
+    /// The number of groups.
     pub groups: i64,
-    /// `enforced` or `report-only`, where a report says it.
+    /// `enforced` or `report-only`, if a report has it.
     pub mode: String,
 }
 
@@ -48,7 +48,7 @@ fn parameters(filter: &Filter) -> Vec<Value> {
             format!("%{escaped}%")
         }
     };
-    // Hosts are stored as they go over the wire.
+    // Hosts are stored in their ASCII form.
     let wire = Some(&text).filter(|text| !text.is_ascii());
     let wire = wire.and_then(|text| idna::domain_to_ascii(text).ok()).unwrap_or_default();
     let host = filter.host.as_deref().unwrap_or_default();
@@ -81,7 +81,7 @@ pub fn counts(backend: &mut dyn Backend, filter: &Filter) -> Result<Vec<Count>, 
     Ok(rows.into_iter().map(count).collect())
 }
 
-/// Groups: what is urgent first, and of that the latest.
+/// Groups: urgent ones first, then by the time of the last report.
 ///
 /// # Errors
 /// The database's.
@@ -104,7 +104,7 @@ pub fn groups(
     Ok(backend.query(&sql, &parameters)?.into_iter().map(Group::of_row).collect())
 }
 
-/// The codes of a class, as SQL; one of a later version is in none, and counts as unexplained.
+/// The codes of a class, as SQL. Codes of a later version are in no class and count as unexplained.
 fn codes(class: Class) -> String {
     let of_class = Finding::ALL.iter().filter(|finding| finding.class() == class);
     of_class.map(|finding| format!("'{}'", finding.code())).collect::<Vec<_>>().join(", ")
@@ -129,7 +129,7 @@ pub fn raw(backend: &mut dyn Backend, id: &str) -> Result<Vec<u8>, StoreError> {
     Ok(packed.map_or_else(Vec::new, |packed| super::pending::unpack(&packed.bytes())))
 }
 
-/// The addresses of the clients of a group, where they are kept.
+/// The stored addresses of the clients of a group.
 ///
 /// # Errors
 /// The database's.
@@ -139,7 +139,7 @@ pub fn addresses(backend: &mut dyn Backend, id: &str) -> Result<Vec<String>, Sto
     Ok(rows.into_iter().filter_map(|row| row.into_iter().next()).map(Value::text).collect())
 }
 
-/// Groups in the order of their days, after one of them.
+/// The next groups in the order of their days, after a given one.
 ///
 /// # Errors
 /// The database's.

@@ -4,17 +4,17 @@ use super::backend::{Backend, Value};
 use super::error::StoreError;
 use crate::time::DAY;
 
-/// What the database takes and may take, in bytes.
+/// The size of the database and its limit, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
-    /// It takes.
+    /// The current size.
     pub used: u64,
-    /// It may take.
+    /// The largest allowed size.
     pub limit: u64,
 }
 
-/// Deletes groups whose last report is older than `days`, and then the oldest days until the database is
-/// within `limit`. How many groups went, and what is left.
+/// Deletes groups whose last report is older than `days`, and then the oldest groups until the database is within
+/// `limit`. Returns the number of deleted groups, and the new size.
 pub(super) fn apply(
     backend: &mut dyn Backend,
     now: i64,
@@ -31,7 +31,7 @@ pub(super) fn apply(
         else {
             break;
         };
-        // A day may be all that there is, so a tenth of it at a time.
+        // One day may have all groups, so a tenth of it is deleted at a time.
         let sql = "DELETE FROM report_groups WHERE id IN (SELECT id FROM report_groups WHERE day = $1 \
                    ORDER BY last_seen LIMIT (SELECT COUNT(*) / 10 + 1 FROM report_groups WHERE day = $2))";
         let deleted = backend.execute(sql, &[Value::Int(day), Value::Int(day)])?;

@@ -1,4 +1,4 @@
-//! The tables, and how they came about: one migration for each version, never changed afterwards.
+//! The tables: one migration for each version. A released migration is never changed.
 
 use super::backend::{Backend, Value};
 use super::error::StoreError;
@@ -36,7 +36,7 @@ CREATE TABLE report_addresses (
     PRIMARY KEY (group_id, address)
 );
 ",
-    // Alarms that are to be sent, or were: with their group in one transaction, so that none is lost.
+    // Queued and sent alarms. They are added in the transaction of their group, so that none is lost.
     "
 CREATE TABLE report_alarms (
     group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
@@ -50,7 +50,7 @@ CREATE TABLE report_alarms (
 );
 CREATE INDEX report_alarms_sent ON report_alarms (sent);
 ",
-    // The text of the first report has a table of its own: counting one more report writes a short row.
+    // The text of the first report has its own table, so that an update of the count writes a short row.
     "
 CREATE TABLE report_texts (
     group_id TEXT PRIMARY KEY REFERENCES report_groups (id) ON DELETE CASCADE,
@@ -59,14 +59,14 @@ CREATE TABLE report_texts (
 INSERT INTO report_texts (group_id, raw) SELECT id, raw FROM report_groups WHERE raw IS NOT NULL;
 ALTER TABLE report_groups DROP COLUMN raw;
 ",
-    // What a search finds a group by besides: names in certificates, and the host as people write it.
+    // Additional text for searches: names in certificates, and the Unicode form of the host.
     "
 ALTER TABLE report_groups ADD COLUMN names TEXT NOT NULL DEFAULT '';
 ",
 ];
 
-/// Brings the tables up to date, in one transaction: of several collectors that begin at once, one makes the tables
-/// and the others find them.
+/// Updates the tables in one transaction. If several collectors start at the same time, one creates the tables and the
+/// others find them.
 pub(super) fn migrate(backend: &mut dyn Backend) -> Result<(), StoreError> {
     backend.begin_alone()?;
     let done = upgrade(backend).and_then(|()| backend.run("COMMIT"));
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_of_the_first_version_is_brought_up_to_date() {
+    fn a_database_of_version_1_is_migrated_and_keeps_its_data() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut backend = Sqlite::open(&directory.path().join("db"), 1 << 30).expect("opens");
         backend.run("CREATE TABLE report_versions (version BIGINT PRIMARY KEY)").expect("made");

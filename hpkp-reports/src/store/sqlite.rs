@@ -1,4 +1,4 @@
-//! SQLite, in a file, with a write-ahead log. A transaction that has ended is on the disk.
+//! SQLite in a file, with a write-ahead log. A committed transaction is on the disk.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -11,35 +11,35 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql};
 use super::backend::{Backend, Row, Value};
 use super::error::StoreError;
 
-/// How long to wait for another process that has the database locked.
+/// How long to wait for another process that has locked the database.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The least and the most bytes of the log at which a transaction waits for who reads; between them it is a quarter of
-/// the database.
+/// Above this size of the log, a transaction first waits for readers: a quarter of the configured size, within
+/// these bounds in bytes.
 const MIN_LOG: u64 = 256 << 10;
 const MAX_LOG: u64 = 64 << 20;
 
-/// How long to wait for another process that empties the log.
+/// The pause between attempts to empty the log.
 const MOMENT: Duration = Duration::from_millis(20);
 
-/// Statements that are kept prepared.
+/// The most prepared statements in the cache.
 const STATEMENTS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Sqlite {
     connection: Connection,
-    /// Where the file is, and which it is: one that was removed goes on taking what is written.
+    /// The path and the identity of the file: a removed file could still be written to.
     file: Option<(PathBuf, (u64, u64))>,
-    /// The log beside the database, and how large it may become.
+    /// The path of the log, and its largest size.
     log: (PathBuf, u64),
-    /// Whether somebody was reading for too long when that was last looked at.
+    /// Whether a reader was holding the log for too long at the last check.
     is_held: bool,
 }
 
 impl Sqlite {
-    /// Opens or makes the database; it never grows beyond `size` bytes by much.
+    /// Opens or creates the database. It grows at most a little beyond `size` bytes.
     pub(super) fn open(path: &Path, size: u64) -> Result<Self, StoreError> {
-        // What is in reports is for nobody else on this machine. SQLite gives its other files the same rights.
+        // Other users of this machine must not read reports. SQLite gives its other files the same mode.
         let _ = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
         let connection = Connection::open(path).map_err(|error| opening(path, &error))?;
         let set = |connection: &Connection| -> rusqlite::Result<()> {
@@ -49,15 +49,15 @@ impl Sqlite {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_update(None, "foreign_keys", true)?;
-            // What is deleted does not stay in pages that are written anyway.
+            // Overwrites deleted content in pages that are written anyway.
             connection.pragma_update(None, "secure_delete", "FAST")?;
             connection.pragma_update(None, "journal_size_limit", MIN_LOG as i64)?;
             let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
             let size = i64::try_from(size).unwrap_or(i64::MAX);
-            // Room for what is deleted later than it should be.
+            // Some extra room, since old groups are deleted only from time to time.
             let pages = (size.saturating_add(size / 8) / page.max(1)).clamp(64, 1 << 31);
             connection.pragma_update(None, "max_page_count", pages)?;
-            // The log takes room beside the database, and on a small disk little of it.
+            // The log needs additional room. A small database gets a small log.
             connection.pragma_update(None, "wal_autocheckpoint", (pages / 16).clamp(16, 1000))
         };
         set(&connection).map_err(|error| opening(path, &error))?;
@@ -80,15 +80,15 @@ impl Sqlite {
         Ok(Self { connection, file, log: (log_of(path), MAX_LOG), is_held: false })
     }
 
-    /// Whether the log may grow. While somebody reads what was before, it cannot begin anew; once it has all of the
-    /// disk, it never can: what it has may need room in the database.
+    /// Checks that the log may grow. The log cannot restart while a reader uses an older state. Once the log has filled
+    /// the disk, it can never restart, since the database may need room for its content.
     fn check_log(&mut self) -> Result<(), StoreError> {
         let (path, limit) = &self.log;
         let size = path.metadata().map_or(0, |log| log.len());
         if size <= *limit {
             return Ok(());
         }
-        // Who reads or empties the log at this moment is waited for, and who goes on reading once.
+        // Waits for short readers and for other processes that empty the log. For a long reader it waits only once.
         let begun = Instant::now();
         let mut is_held = !self.empty_log(if self.is_held { "PASSIVE" } else { "RESTART" })?;
         while is_held && !self.is_held && begun.elapsed() < PATIENCE {
@@ -104,7 +104,7 @@ impl Sqlite {
         }
     }
 
-    /// Moves what the log has into the database; whether that is all, so that it begins anew.
+    /// Moves the content of the log into the database. Returns whether all was moved, so that the log restarts.
     fn empty_log(&self, mode: &str) -> Result<bool, StoreError> {
         let row = |row: &rusqlite::Row<'_>| {
             let (is_busy, written, moved): (i64, i64, i64) =
@@ -217,8 +217,8 @@ impl Backend for Sqlite {
     }
 
     fn shrink(&mut self) -> Result<(), StoreError> {
-        // What is given back below goes into the log, which may have taken all the room while somebody read. Once all
-        // of it is in the database, it begins anew. This waits for nobody.
+        // The changes below are written to the log, which may have filled the disk while somebody read. It restarts
+        // once all its content is in the database. PASSIVE waits for no reader.
         let emptied = self.run("PRAGMA wal_checkpoint(PASSIVE)");
         // Each step of the statement gives back one page.
         let mut statement = self.connection.prepare("PRAGMA incremental_vacuum").map_err(failed)?;

@@ -1,5 +1,5 @@
-//! The one thread that writes: all reports that have come in meanwhile go into one transaction, and each sender
-//! gets its answer when the transaction is on the disk.
+//! The thread that writes: puts all waiting reports into one transaction. Each sender gets its answer when the
+//! transaction is on the disk.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError};
@@ -18,26 +18,26 @@ use crate::output;
 use crate::time::{day, now};
 use crate::understand::finding::Class;
 
-/// Reports that may wait.
+/// The most requests whose reports may wait.
 const QUEUE: usize = 2048;
 
 /// The most reports in one transaction.
 const BATCH: usize = 4096;
 
-/// How often what is old is deleted.
+/// How often old groups are deleted.
 const CLEAN: Duration = Duration::from_secs(600);
 
-/// How long to wait before a database that is away is tried again.
+/// How long to wait before an unavailable database is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// How long a transaction waits for clients that have just had their answers and send again: one transaction with
-/// all of them takes no longer than one with the first.
+/// How long a transaction waits for clients that have just received their answers and send again: one transaction with
+/// all their reports takes no longer than one with the first.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// How often an idle database is asked whether it is there.
+/// How often an idle database is probed.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// How often a transaction that another collector was in the way of is tried.
+/// How often a transaction is tried after conflicts with other collectors.
 const TRIES: u32 = 5;
 
 /// The settings of the writer.
@@ -45,18 +45,18 @@ const TRIES: u32 = 5;
 pub struct WriterSettings {
     /// The store.
     pub name: StoreName,
-    /// Days that groups are kept.
+    /// How many days groups are kept.
     pub days: u32,
-    /// Bytes that the database may take.
+    /// The largest size of the database in bytes.
     pub size: u64,
-    /// New groups for one entry of the list of hosts each day: of all that is not urgent, and of each urgent finding.
+    /// New groups per day for one entry of the list of hosts: for each urgent finding, and for all others together.
     pub groups_per_day: u32,
-    /// Whether there are alarms for what nobody can explain, too.
+    /// Whether unexplained findings cause alarms too.
     pub unexplained: bool,
 }
 
-/// Whether a store that cannot be opened at the start may be there later: a disk with space, a server that answers. A
-/// file that cannot be opened is for the operator to see.
+/// Whether a store that cannot be opened at the start may open later: when the disk has space again, or when the server
+/// answers. A file that cannot be opened needs the operator.
 fn may_come(error: &StoreError, name: &StoreName) -> bool {
     match error {
         StoreError::Full => true,
@@ -67,7 +67,7 @@ fn may_come(error: &StoreError, name: &StoreName) -> bool {
 
 type Acknowledgement = oneshot::Sender<Result<(), StoreError>>;
 
-/// Reports of one sender, and where it waits.
+/// The reports of one sender, and the channel for its answer.
 type Job = (Vec<Entry>, Acknowledgement);
 
 /// The handle of the thread that writes.
@@ -77,19 +77,19 @@ pub struct Writer {
     state: Arc<Mutex<Health>>,
 }
 
-/// How the store is.
+/// The state of the store.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
     /// Why the last transaction failed, if it did.
     pub(crate) error: Option<StoreError>,
-    /// What it takes.
+    /// The size of the database.
     pub(crate) size: Option<Size>,
-    /// Transactions.
+    /// The number of transactions.
     pub(crate) commits: u64,
 }
 
 impl Writer {
-    /// Starts the thread. It ends when all handles are gone and everything is written. `wake` hears of new
+    /// Starts the thread. It ends when all handles are dropped and everything is written. `wake` is called after new
     /// alarms.
     ///
     /// # Errors
@@ -127,10 +127,10 @@ impl Writer {
         Ok((Self { queue, state }, thread))
     }
 
-    /// Stores reports; when it returns well, they are on the disk.
+    /// Stores reports. On success they are on the disk.
     ///
     /// # Errors
-    /// The database's, or too much is waiting.
+    /// The database's, or too many reports are waiting.
     pub async fn store(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
         let (acknowledgement, answer) = oneshot::channel();
         self.queue.try_send((entries, acknowledgement)).map_err(|error| match error {
@@ -140,7 +140,7 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(StoreError::Failed("the writer ended".to_owned())))
     }
 
-    /// How the store is.
+    /// The state of the store.
     pub(crate) fn health(&self) -> Health {
         self.state.lock().map_or_else(|health| health.into_inner().clone(), |health| health.clone())
     }
@@ -153,7 +153,7 @@ struct Work {
     today: Today,
     cleaned: Option<Instant>,
     tried: Option<Instant>,
-    /// Senders of the last transaction.
+    /// The number of senders in the last transaction.
     senders: usize,
     wake: Box<dyn Fn() + Send>,
 }
@@ -176,13 +176,13 @@ impl Work {
             let (entries, senders) = self.batch(first, incoming);
             let result = self.write(entries);
             for sender in senders {
-                // Whoever has gone does not want to know.
+                // An error means that the sender has closed its connection.
                 let _ = sender.send(result.clone());
             }
         }
     }
 
-    /// Everything that is waiting, for one transaction.
+    /// Takes all waiting reports for one transaction.
     fn batch(
         &mut self,
         first: Job,
@@ -207,17 +207,17 @@ impl Work {
 
     fn write(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
         let result = self.connect().and_then(|()| self.attempts(entries));
-        self.ended(result.clone());
+        self.handle_result(result.clone());
         result
     }
 
-    /// What follows from how a transaction ended.
-    fn ended(&mut self, result: Result<(), StoreError>) {
+    /// Handles the result of a transaction: logs errors, frees space, updates the state.
+    fn handle_result(&mut self, result: Result<(), StoreError>) {
         match &result {
             Ok(()) if !self.is_well() => output::log("reports are stored again"),
             Ok(()) => {}
             Err(StoreError::Full) => {
-                // What is old may make room for what is new, and so may the log of SQLite.
+                // Old groups may make room for new ones, and so may the log of SQLite.
                 if let Some(backend) = &mut self.backend {
                     let _ = backend.shrink();
                 }
@@ -245,8 +245,8 @@ impl Work {
         self.health.lock().is_ok_and(|health| health.error.is_none())
     }
 
-    /// Sees how the database is while nobody reports: whether it is there, and after an error, whether it can be
-    /// written again.
+    /// Probes the database while no reports arrive: whether it answers and, after an error, whether it can be written
+    /// again.
     fn probe(&mut self) {
         let was_well = self.is_well();
         let probe = |backend: &mut Box<dyn Backend>| match was_well {
@@ -263,7 +263,7 @@ impl Work {
         };
         let result = self.connect().and_then(|()| self.backend.as_mut().map_or(Ok(()), probe));
         if !was_well || result.is_err() {
-            self.ended(result);
+            self.handle_result(result);
         }
     }
 
@@ -273,7 +273,7 @@ impl Work {
         }
     }
 
-    /// Opens the database again if it was away, or if its file is another one now.
+    /// Opens the database again if it was unavailable, or if its file was replaced.
     fn connect(&mut self) -> Result<(), StoreError> {
         if let Some(backend) = &mut self.backend {
             match backend.is_in_place() {
@@ -293,8 +293,8 @@ impl Work {
         Ok(())
     }
 
-    /// Stores reports. What another collector did at the same time, and a connection that broke before the end of the
-    /// transaction, are no reason to refuse them.
+    /// Stores reports. Tries again after a conflict with another collector, and after a connection that broke before
+    /// the end of the transaction.
     fn attempts(&mut self, entries: Vec<Entry>) -> Result<(), StoreError> {
         let mut tries = 0;
         let mut again = |error: StoreError, is_open: bool| {
@@ -343,8 +343,8 @@ impl Work {
         }
     }
 
-    /// One transaction; whether there is a new alarm. With an error, whether nothing can have been stored: after a
-    /// connection broke at the end, nobody knows.
+    /// Runs one transaction. Returns whether there is a new alarm. An error comes with whether surely nothing was
+    /// stored: if the connection breaks during COMMIT, the result is unknown.
     fn transaction(
         &mut self,
         pending: &BTreeMap<String, Pending>,
@@ -371,7 +371,7 @@ impl Work {
         };
         if done.is_err() {
             let _ = backend.run("ROLLBACK");
-            // What was counted in advance is not there.
+            // The groups that were counted in advance do not exist.
             self.today = Today::default();
         }
         done
@@ -396,7 +396,7 @@ impl Work {
     }
 }
 
-/// What retention needs.
+/// The settings for retention.
 struct Settings {
     days: u32,
     size: u64,

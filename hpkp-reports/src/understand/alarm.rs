@@ -1,9 +1,8 @@
-//! Alarms: once for each new group that somebody should look at, by mail, webhook or command, and no more of them an
-//! hour than the limit.
+//! Sends alarms: one for each new group that needs attention, by mail, webhook or command, with a limit per hour.
 //!
-//! Data flow: a group and its alarm go into the store in one transaction → the thread here claims what is due → each
-//! way has it, or it is due again later. So an alarm survives a mail server that is away and a restart, and of several
-//! collectors one sends it.
+//! Data flow: a group and its alarm go into the store in one transaction → the thread here claims due alarms → an alarm
+//! is sent by each configured way, or becomes due again later. So an alarm survives a restart and an unavailable mail
+//! server, and only one of several collectors sends it.
 
 mod command;
 mod mail;
@@ -24,19 +23,19 @@ use crate::time::{DAY, now};
 use crate::understand::finding::Finding;
 use message::Message;
 
-/// How often the store is asked for alarms that are due.
+/// How often the store is queried for due alarms.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The window of the limit, in seconds.
 const HOUR: i64 = 3600;
 
-/// How long the same finding for the same host and chain is not told again, in seconds: each day has a group of its own.
+/// How long no further alarm is sent for the same finding, host and chain, in seconds: each day has a group of its own.
 const SILENCE: i64 = 7 * DAY;
 
-/// How long a collector may take to send an alarm that it has claimed, in seconds; then another may.
+/// How long a collector may take to send an alarm that it has claimed, in seconds. After that another may claim it.
 const LEASE: i64 = 300;
 
-/// Alarms that are looked at together.
+/// The most alarms in one pass.
 const MANY: i64 = 100;
 
 /// The handle of the thread that sends alarms.
@@ -44,15 +43,15 @@ const MANY: i64 = 100;
 pub struct Alarm(SyncSender<()>);
 
 impl Alarm {
-    /// Checks what is configured, and the files it names.
+    /// Checks the configuration of alarms and the files that it names.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The configuration or a file has an error.
     pub fn check(alarms: &Alarms) -> Result<(), String> {
         Ways::new(alarms).map(|_| ())
     }
 
-    /// What will keep alarms from being sent, as far as a look shows: reports are received all the same.
+    /// A problem that will prevent alarms, such as a missing program. Reports are still received.
     #[must_use]
     pub fn problem(alarms: &Alarms) -> Option<String> {
         let program = alarms.command.as_ref()?.first()?;
@@ -60,10 +59,10 @@ impl Alarm {
         Some(format!("alarms.command: {program}: {}", crate::output::os(&error)))
     }
 
-    /// Starts the thread. It ends when the handle is gone; what is not sent then stays in the store.
+    /// Starts the thread. It ends when the handle is dropped. Alarms that are not sent stay in the store.
     ///
     /// # Errors
-    /// What is configured is wrong.
+    /// The configuration has an error.
     pub fn start(
         alarms: &Alarms,
         base: Option<String>,
@@ -84,14 +83,14 @@ impl Alarm {
         Ok(Self(wake))
     }
 
-    /// Hears of new alarms, and never waits: reports come first.
+    /// Wakes the thread after new alarms. Never blocks, since reports come first.
     pub fn wake(&self) {
-        // If it is full, somebody woke the thread already.
+        // A full channel means that the thread is already woken.
         let _ = self.0.try_send(());
     }
 }
 
-/// The ways that are configured.
+/// The configured ways to send alarms.
 struct Ways {
     mail: Option<mail::Way>,
     webhook: Option<webhook::Way>,
@@ -107,7 +106,7 @@ impl Ways {
         })
     }
 
-    /// Sends a message by each way that is not `done`. The ways that have it now, and what went wrong.
+    /// Sends a message by each way that is not in `done`. Returns the ways by which it was sent, and the errors.
     fn send(&self, message: &Message<'_>, done: &str) -> (String, Vec<String>) {
         let (mut sent, mut errors) = (Vec::new(), Vec::new());
         let mut by = |name: &'static str, send: &dyn Fn() -> Option<Result<(), String>>| {
@@ -163,7 +162,7 @@ impl Work {
         Ok(())
     }
 
-    /// Sends what is due and what there is room for.
+    /// Sends the due alarms, within the limit per hour.
     fn pass(&mut self) -> Result<(), StoreError> {
         let Self { backend: Some(backend), ways, per_hour, base, .. } = self else { return Ok(()) };
         let backend = &mut **backend;
@@ -173,12 +172,13 @@ impl Work {
                 alarms::finish(backend, &alarm.group, now(), false)?;
                 continue;
             }
-            let (told, first) = alarms::told_between(backend, now() - HOUR, now())?;
-            // What nobody can explain anybody can make up: it leaves half of the room to what is urgent.
+            let (sent, first) = alarms::sent_between(backend, now() - HOUR, now())?;
+            // Anybody can forge unexplained reports, so these may use only half of the limit, and urgent ones all of
+            // it.
             let per_hour = i64::from(*per_hour);
             let room = if alarm.is_urgent { per_hour } else { (per_hour + 1) / 2 };
-            if alarm.tries == 0 && told >= room {
-                // The urgent come first, so whatever follows has no room either.
+            if alarm.tries == 0 && sent >= room {
+                // Urgent alarms come first, so there is no room for the following ones either.
                 alarms::postpone(backend, now(), (first + HOUR).max(now() + 1))?;
                 log_seldom("alarm-limit", || {
                     "more alarms than per_hour; the rest wait, see the pages".to_owned()
@@ -193,7 +193,7 @@ impl Work {
     }
 }
 
-/// Sends an alarm that is claimed, and notes what came of it.
+/// Sends a claimed alarm, and stores the result.
 fn send(
     backend: &mut dyn Backend,
     ways: &Ways,
@@ -207,7 +207,7 @@ fn send(
     if alarm.tries == 0 {
         log(&format!("alarm: [{}] {}: {}", finding.code(), group.host, finding.title()));
     }
-    // One that had to wait stands for all that did: their number would be a flood itself.
+    // One delayed alarm stands for all delayed alarms: to send each of them would be a flood.
     let begun = now();
     let left_out = if alarm.has_waited { alarms::left_out(backend, &group.id, begun)? } else { 0 };
     let page = base.map(|base| format!("{base}/group/{}", group.id));
@@ -219,7 +219,7 @@ fn send(
     if errors.is_empty() {
         return alarms::finish(backend, &group.id, now(), true);
     }
-    // A minute, five, half an hour, and then each hour.
+    // The next attempts follow after 1 minute, 5 minutes, 30 minutes, and then every hour.
     let wait = [60, 300, 1800].get(usize::try_from(alarm.tries).unwrap_or(usize::MAX));
     let due = now() + wait.copied().unwrap_or(HOUR);
     for error in errors {

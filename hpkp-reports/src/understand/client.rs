@@ -1,8 +1,8 @@
-//! Kinds of clients: few, so that a stranger cannot make as many groups as it likes.
+//! Kinds of clients. There are few, so that strangers cannot create groups without limit.
 
 use hpkp_core::ua::received::{Format, Received};
 
-/// What kind of client sent a report.
+/// The kind of client that sent a report.
 #[must_use]
 pub fn kind(received: &Received, user_agent: &str) -> &'static str {
     let platform = received.platform.as_deref().unwrap_or_default().to_ascii_lowercase();
@@ -16,7 +16,7 @@ pub fn kind(received: &Received, user_agent: &str) -> &'static str {
     }
 }
 
-/// By the names that clients give themselves, the more special first: Chromium's derivatives name Chrome too.
+/// The kind by the User-Agent. Special names come first, since derivatives of Chromium name Chrome too.
 fn browser(user_agent: &str) -> &'static str {
     const NAMES: [(&str, &str); 10] = [
         ("OPR/", "Opera"),

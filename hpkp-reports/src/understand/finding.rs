@@ -1,19 +1,19 @@
-//! The findings about reports: codes, which are API, and the answer whether a report is an attack,
-//! a proxy or our own mistake.
+//! The findings about reports: each has a code, which is API, and says whether the report means an attack, a proxy or
+//! our own mistake.
 
-/// How urgent it is.
+/// How urgent a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Explained, and nothing to do.
+    /// Explained; nothing to do.
     Noise,
-    /// Nobody can explain it yet.
+    /// Not explained yet.
     Unexplained,
     /// Somebody should look now.
     Urgent,
 }
 
 impl Class {
-    /// Its name, which is stable.
+    /// The name of the class, which is stable.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,35 +27,35 @@ impl Class {
 /// Defines the findings: variant, code, class, title, answer, advice.
 macro_rules! findings {
     ($($(#[$doc:meta])* $variant:ident = $code:literal, $class:ident, $title:literal, $answer:literal, $advice:literal;)*) => {
-        /// What a report comes to.
+        /// The result of judging a report.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Finding {
             $($(#[$doc])* $variant,)*
         }
 
         impl Finding {
-            /// All of them.
+            /// All findings.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// Its code, which never changes.
+            /// The code, which never changes.
             #[must_use]
             pub const fn code(self) -> &'static str {
                 match self { $(Self::$variant => $code),* }
             }
 
-            /// How urgent it is.
+            /// The class.
             #[must_use]
             pub const fn class(self) -> Class {
                 match self { $(Self::$variant => Class::$class),* }
             }
 
-            /// What it is, in a few words.
+            /// A short description.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title),* }
             }
 
-            /// Is this an attack, a proxy, or our own mistake?
+            /// The answer to: is this an attack, a proxy, or our own mistake?
             #[must_use]
             pub const fn answer(self) -> &'static str {
                 match self { $(Self::$variant => $answer),* }
@@ -78,7 +78,7 @@ findings! {
          that hold other pins refuse it. Anybody can send our public chain with pins of their own, so read \
          what the detail says about the pins.",
         "To see which pins clients hold: hpkp published why HOST. If the pins of the report are among them, serve a certificate whose key they accept. If an app of yours has them and they are on no record, record them.";
-    /// The leaf's key is ours, and others have it too.
+    /// The leaf's key is ours, and recorded as compromised.
     CompromisedKey = "report-compromised-key", Urgent,
         "A key that is recorded as compromised was served",
         "Possibly an attack: the key is ours, and a record says that others have it too. If a server of ours still has it, our own mistake.",
@@ -125,7 +125,7 @@ findings! {
         "A chain that cannot be verified",
         "Unknown: the certificates form no chain that can be verified. One is missing, this machine does not trust the CA, or the report is made up.",
         "Look at the certificates. If your own server sends such a chain, it lacks an intermediate.";
-    /// No certificates, and the pins of what was served are nobody's.
+    /// No certificates, and the served pins belong to no known key.
     UnknownKey = "report-unknown-key", Unexplained,
         "A key that is not on record, without its certificate",
         "Unknown: the client sends pins without certificates, and their leaf's key is on no record. Pins \
@@ -141,34 +141,34 @@ findings! {
         "The chain matches the pins of the report itself",
         "Neither: a key in the validated chain is among the pins that the client says it holds, so there was no violation.",
         "Nothing to do. The client has a fault, or the report is made up.";
-    /// DANE.
+    /// A mail server failed to verify the certificate with DANE.
     SmtpDane = "report-smtp-dane", Urgent,
         "Mail servers cannot verify the certificate against the TLSA records",
         "Our own mistake, if the report is true: the TLSA records do not match the certificate of the mail \
          server, and mail is delayed.",
         "Compare them: hpkp published why HOST --port 25";
-    /// MTA-STS.
+    /// A mail server failed to apply MTA-STS.
     SmtpSts = "report-smtp-mta-sts", Urgent,
         "Mail servers cannot meet the MTA-STS policy",
         "Our own mistake, if the report is true: the policy, its web server, or the certificate of the mail server is wrong, and mail is delayed.",
         "Check the policy file and the certificate of each mail exchanger.";
-    /// STARTTLS and the rest.
+    /// A mail server failed with STARTTLS, or for another reason.
     SmtpTls = "report-smtp-tls", Unexplained,
         "Mail servers cannot use TLS",
         "An attack or our own mistake: the mail server did not offer TLS, or somebody on the path removed \
          the offer.",
         "Check that each mail exchanger offers STARTTLS. If it does, somebody on the path removes the offer.";
-    /// Nobody failed.
+    /// All connections of a mail server succeeded.
     SmtpSuccess = "report-smtp-success", Noise,
         "Mail servers met the policy",
         "Neither: all connections met the policy.",
         "Nothing to do. It shows that reports arrive.";
-    /// A test.
+    /// A test report.
     Test = "report-test", Noise,
         "A test report",
         "Neither: the sender marked the report as a test.",
         "Nothing to do. It shows that reports arrive.";
-    /// More groups than one entry of the list may make a day.
+    /// More groups than one entry of the list may have per day.
     Overflow = "report-overflow", Unexplained,
         "More different reports than are kept",
         "A flood, most likely: more different chains were reported for this host today than groups are kept.",
@@ -187,7 +187,7 @@ impl Finding {
 mod tests {
     use super::*;
 
-    /// Where the entries begin in docs/reference/findings.md.
+    /// The heading before the entries in docs/reference/findings.md.
     const HEADING: &str = "\n## Violation reports\n";
 
     fn entries() -> String {

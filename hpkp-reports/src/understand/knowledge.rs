@@ -1,26 +1,25 @@
-//! Everything that verdicts depend on, read anew from time to time.
+//! The data on which verdicts depend, read again from time to time.
 
 use super::own::Own;
 use super::roots::PrivateRoots;
 use super::trust::PublicRoots;
 use crate::configuration::Configuration;
 
-/// Everything that verdicts depend on.
+/// The data on which verdicts depend.
 #[derive(Debug)]
 pub struct Knowledge {
-    /// The keys that are ours.
+    /// Our keys.
     pub own: Own,
-    /// The private roots that are known.
+    /// The known private roots.
     pub private: PrivateRoots,
     /// The public CAs.
     pub public: PublicRoots,
-    /// What was to be read anew and could not be, so that what was known before counts.
+    /// Files that could not be read again, so that their older content stays in use.
     kept: Vec<String>,
 }
 
 impl Knowledge {
-    /// Reads everything; what cannot be read of the records and the trusted certificates is a problem of
-    /// theirs.
+    /// Reads everything. Records and trusted certificates that cannot be read are listed as problems.
     ///
     /// # Errors
     /// The list of private roots cannot be used.
@@ -33,9 +32,8 @@ impl Knowledge {
         })
     }
 
-    /// Reads everything anew. If something cannot be used, that is a problem, and the data that was read before
-    /// stays in use: a list that is being written must not turn our keys into a stranger's, or an attack into a
-    /// proxy.
+    /// Reads everything again. Data that cannot be read is listed as a problem, and the data that was read before stays
+    /// in use: a file that is being written must not make our keys look like a stranger's, or an attack like a proxy.
     #[must_use]
     pub fn renewed(&self, configuration: &Configuration) -> Self {
         let mut kept = Vec::new();
@@ -53,7 +51,7 @@ impl Knowledge {
         Self { own: Own::read(configuration, Some(&self.own)), private, public, kept }
     }
 
-    /// What could not be read, a line each.
+    /// The problems with reading, one line each.
     pub fn problems(&self) -> impl Iterator<Item = &String> {
         self.own.problems.iter().chain(&self.public.problems).chain(&self.kept)
     }

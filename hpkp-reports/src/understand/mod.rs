@@ -1,4 +1,4 @@
-//! Judges reports by the keys that are ours, the public CAs, and the known private roots.
+//! Judges reports with our keys, the public CAs, and the known private roots.
 //!
 //! Nothing in a report is authenticated, so a verdict says what the report would mean if it were true.
 
@@ -24,10 +24,10 @@ use verdict::{is_costly, judge, reported_at};
 pub use knowledge::Knowledge;
 pub use verdict::{Verdict, parsed};
 
-/// The most verdicts that are remembered.
+/// The most verdicts in the cache.
 const MAX_CACHE: usize = 4096;
 
-/// The judge, with what it knows and its latest verdicts.
+/// The judge, with its data and a cache of verdicts.
 #[derive(Debug)]
 pub struct Judge {
     knowledge: RwLock<Arc<Knowledge>>,
@@ -35,13 +35,13 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge that knows this.
+    /// A judge with this data.
     #[must_use]
     pub fn new(knowledge: Knowledge) -> Self {
         Self { knowledge: RwLock::new(Arc::new(knowledge)), cache: Mutex::default() }
     }
 
-    /// What it knows.
+    /// The data of the judge.
     #[must_use]
     pub fn knowledge(&self) -> Arc<Knowledge> {
         match self.knowledge.read() {
@@ -50,7 +50,7 @@ impl Judge {
         }
     }
 
-    /// Replaces what it knows, and forgets its verdicts.
+    /// Replaces the data of the judge, and clears the cache.
     pub fn learn(&self, knowledge: Knowledge) {
         let mut current = match self.knowledge.write() {
             Ok(current) => current,
@@ -62,7 +62,7 @@ impl Judge {
         }
     }
 
-    /// The verdict on a report that came in at `now`.
+    /// The verdict on a report that was received at `now`.
     #[must_use]
     pub fn verdict(&self, received: &Received, now: i64) -> Verdict {
         let key = cache_key(received, now);
@@ -80,7 +80,7 @@ impl Judge {
         verdict
     }
 
-    /// How many of the verdicts on these reports are not remembered and take signatures.
+    /// How many verdicts on these reports are not in the cache and need signatures verified.
     #[must_use]
     pub fn costly<'a>(&self, reports: impl Iterator<Item = &'a Received>, now: i64) -> usize {
         let mut keys = HashSet::new();
@@ -96,7 +96,7 @@ impl Judge {
     }
 }
 
-/// Everything of a report on which its verdict depends.
+/// A hash of all parts of a report on which its verdict depends.
 fn cache_key(received: &Received, now: i64) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
@@ -122,7 +122,7 @@ fn cache_key(received: &Received, now: i64) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// What tells chains apart: the certificates, else the pins, else what failed. In hexadecimal digits.
+/// The fingerprint of a chain in hexadecimal digits: a hash of the certificates, else of the pins, else of what failed.
 #[must_use]
 pub fn chain_fingerprint(received: &Received) -> String {
     let mut hash = Sha256::new();
@@ -143,7 +143,7 @@ pub fn chain_fingerprint(received: &Received) -> String {
     hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// How the client treats the violation, as far as the report says it.
+/// How the client treats the violation, if the report says it.
 #[must_use]
 pub fn mode(received: &Received) -> Option<Mode> {
     let of = |enforced| if enforced { Mode::Enforced } else { Mode::ReportOnly };
@@ -153,7 +153,7 @@ pub fn mode(received: &Received) -> Option<Mode> {
     if received.format != Format::Rfc7469 {
         return None;
     }
-    // A report-only policy has no expiry. Chromium, which had to say one, said the time of the report.
+    // A report-only policy has no expiry, but the format requires one: Chromium used the time of the report.
     let (at, expires) = (received.report.date_time?, received.report.effective_expiration_date?);
     Some(of(expires > at))
 }

@@ -1,4 +1,4 @@
-//! Which keys are ours: the records of published pins, and what the configuration adds.
+//! Our keys: from the records of published pins, and from the configuration.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,12 @@ use hpkp_server::published::{Contents, Directory};
 
 use crate::configuration::{Configuration, HostPattern, Mode, OwnPolicy};
 
-/// The keys that are ours.
+/// Our keys.
 #[derive(Debug, Default)]
 pub struct Own {
     sources: Vec<Arc<Source>>,
     policies: Vec<(HostPattern, OwnPolicy)>,
-    /// What could not be read. Without it a report may be judged wrongly, so that pages say it.
+    /// Records that could not be read. Verdicts may be wrong without them, so the pages list them.
     pub problems: Vec<String>,
 }
 
@@ -25,8 +25,8 @@ pub struct Own {
 struct Source {
     path: PathBuf,
     state: State,
-    /// The leaf keys that our servers present or presented, whatever the host: a key of another
-    /// host is no stranger's either.
+    /// The leaf keys that our servers present or presented, for any host: the key of another host of ours is not a
+    /// stranger's key either.
     leaves: HashSet<Pin>,
 }
 
@@ -35,14 +35,14 @@ struct Source {
 pub struct OwnPinOf {
     /// The pin.
     pub pin: Pin,
-    /// Where it is from.
+    /// The source of the pin.
     pub origin: String,
 }
 
 impl Own {
-    /// Reads the records. Files that cannot be read are a problem, and the others are used. For a directory that
-    /// cannot be opened, the records that were read `before` are used, so that our keys do not look like a
-    /// stranger's while a file system is away.
+    /// Reads the records. Files that cannot be read are listed as problems, and the others are used. For a directory
+    /// that cannot be opened, the records that were read `before` are used, so that our keys do not look like a
+    /// stranger's while a file system is not mounted.
     #[must_use]
     pub fn read(configuration: &Configuration, before: Option<&Self>) -> Self {
         let mut own = Self {
@@ -58,38 +58,38 @@ impl Own {
         own
     }
 
-    /// Whether the key is that of a certificate of ours.
+    /// Whether the key belongs to a certificate of ours.
     #[must_use]
     pub fn is_leaf(&self, pin: Pin) -> bool {
         self.sources.iter().any(|source| source.leaves.contains(&pin))
     }
 
-    /// Whether a record says that others have the key too.
+    /// Whether the key is recorded as compromised.
     #[must_use]
     pub fn is_compromised(&self, pin: Pin) -> bool {
         self.sources.iter().any(|source| source.state.is_compromised(pin))
     }
 
-    /// Whether it is known which leaf keys we have.
+    /// Whether our leaf keys are known.
     #[must_use]
     pub fn knows_leaves(&self) -> bool {
         self.sources.iter().any(|source| !source.leaves.is_empty())
     }
 
-    /// Whether nothing says which keys are ours.
+    /// Whether neither records nor the configuration name keys of ours.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.policies.is_empty() && self.sources.iter().all(|source| source.state.is_empty())
     }
 
-    /// What is published, and who recorded it.
+    /// The published pins, each with the writer that recorded it.
     fn published(&self) -> impl Iterator<Item = (&Published, &WriterName)> {
         let records = self.sources.iter().flat_map(|source| source.state.published());
         records.map(|record| (&record.body, &record.writer))
     }
 
-    /// Where the pins of a client are from, if they are what we published for the host: all pins of one record, or
-    /// pins that the configuration has.
+    /// The source of the pins of a client, if we published them for the host: exactly the pins of one record, or pins
+    /// that are all in one policy of the configuration.
     #[must_use]
     pub fn origin_of(&self, host: &Host, pins: &[Pin]) -> Option<String> {
         let claimed: BTreeSet<Pin> = pins.iter().copied().collect();
@@ -128,7 +128,7 @@ impl Own {
         found
     }
 
-    /// How clients treat a violation, as far as the configuration or a record says it.
+    /// How clients treat a violation, if the configuration or a record says it.
     #[must_use]
     pub fn mode(&self, host: &Host) -> Option<Mode> {
         let policy = self.policies.iter().find(|(pattern, _)| pattern.matches(host));
@@ -146,7 +146,7 @@ fn origin(record: &Published, writer: &WriterName) -> String {
 }
 
 impl Source {
-    /// Reads a directory; none where it cannot be opened. With it, what could not be read.
+    /// Reads a directory; none if it cannot be opened. Also returns the problems.
     fn read(path: &Path) -> (Option<Self>, Vec<String>) {
         let Some(text) = path.to_str() else {
             return (None, vec![format!("{}: the path is not UTF-8", path.display())]);

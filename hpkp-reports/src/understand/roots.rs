@@ -1,13 +1,13 @@
-//! Private roots that are known: antivirus programs, proxies of companies, debugging tools.
+//! Known private roots: antivirus programs, proxies of companies, debugging tools.
 //!
-//! Most of them make a root of their own on each machine, so that only its name tells what it is. A name proves
-//! nothing; what it explains is a chain that leads to no public CA anyway.
+//! Most of these products create a root on each machine, so that only the name of the root identifies the product. A
+//! name proves nothing, but it is used only for chains that lead to no public CA anyway.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// The list that comes with the program.
+/// The list that is built into the program.
 const BUILT_IN: &str = include_str!("../../data/private-roots.json");
 
 /// The largest list, in bytes.
@@ -30,35 +30,35 @@ pub struct PrivateRoots {
 pub struct PrivateRoot {
     /// The product.
     pub product: String,
-    /// What kind of product it is.
+    /// The kind of product.
     pub kind: String,
-    /// Texts of which each is in the name of the root or of an issuer below it.
+    /// Texts, each of which identifies the product if it is in the name of the root or of an issuer below it.
     names: Vec<String>,
-    /// Pins of roots that are the same everywhere.
+    /// Pins of roots that are the same on all machines.
     #[serde(default)]
     pins: Vec<String>,
-    /// Where that is to be found.
+    /// The web page with this information.
     pub source: String,
 }
 
 impl PrivateRoots {
-    /// The built-in list, and before it that in a file.
+    /// Reads the built-in list, with the entries of the file before it.
     ///
     /// # Errors
     /// The file cannot be used.
     pub fn read(file: Option<&Path>) -> Result<Self, String> {
         let mut list = Self::parse(BUILT_IN)?;
         if let Some(path) = file {
-            let shown = path.display();
+            let name = path.display();
             let size = std::fs::metadata(path)
-                .map_err(|error| format!("{shown}: {}", crate::output::os(&error)))?
+                .map_err(|error| format!("{name}: {}", crate::output::os(&error)))?
                 .len();
             if size > MAX_FILE {
-                return Err(format!("{shown}: larger than {MAX_FILE} bytes"));
+                return Err(format!("{name}: larger than {MAX_FILE} bytes"));
             }
             let text = std::fs::read_to_string(path)
-                .map_err(|error| format!("{shown}: {}", crate::output::os(&error)))?;
-            let mut own = Self::parse(&text).map_err(|error| format!("{shown}: {error}"))?;
+                .map_err(|error| format!("{name}: {}", crate::output::os(&error)))?;
+            let mut own = Self::parse(&text).map_err(|error| format!("{name}: {error}"))?;
             own.roots.append(&mut list.roots);
             list = own;
         }
@@ -76,7 +76,7 @@ impl PrivateRoots {
         Ok(list)
     }
 
-    /// The product whose root is in the chain: `names` are issuers and subjects, `pins` of its keys.
+    /// The product whose root is in the chain. `names` are the names in the chain, `pins` the pins of its keys.
     #[must_use]
     pub fn find(&self, names: &[&str], pins: &[String]) -> Option<&PrivateRoot> {
         self.roots.iter().find(|root| {
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_built_in_list_is_sound() {
+    fn the_built_in_list_is_valid_and_finds_mitmproxy() {
         let list = PrivateRoots::read(None).expect("valid");
         assert!(list.roots.len() > 15);
         assert!(list.roots.iter().all(|root| root.source.starts_with("https://")));

@@ -1,5 +1,4 @@
-//! The public CAs that this machine trusts, and whether a chain led to one of them at a certain
-//! time.
+//! The public CAs that this machine trusts, and whether a chain leads to one of them at a given time.
 
 use std::path::Path;
 
@@ -11,38 +10,38 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// The largest file of trusted certificates, in bytes.
 const MAX_FILE: u64 = 16 << 20;
 
-/// The most files of a directory.
+/// The most files in a directory.
 const MAX_FILES: usize = 10_000;
 
-/// The most certificates above a leaf that are looked at, those of one name, and the paths that they may form: each
-/// path costs signatures, and a stranger chooses them. Chains in use have five, and two of a name where they are
-/// cross-signed.
+/// Limits for the certificates above a leaf: in total, with the same name, and for the paths that they can form. Each
+/// path needs signatures verified, and a stranger chooses the certificates. Real chains have up to five, and two of the
+/// same name if they are cross-signed.
 const MAX_CHAIN: usize = 8;
 const MAX_OF_A_NAME: usize = 2;
 const MAX_PATHS: usize = 4;
 
-/// Where Debian has certificates that the administrator of this machine added: those of a company's proxy, say, which
-/// are no public CA's.
+/// Debian's directory for certificates that the administrator of this machine adds, for instance of a company's proxy.
+/// These are not public CAs.
 const LOCAL: &str = "/usr/local/share/ca-certificates";
 
 /// The public CAs.
 #[derive(Clone, Debug, Default)]
 pub struct PublicRoots {
     anchors: Vec<TrustAnchor<'static>>,
-    /// What could not be read.
+    /// The files that could not be read.
     pub problems: Vec<String>,
 }
 
-/// Where a chain led.
+/// Where a chain leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Led {
     /// To a public CA.
     ToPublic,
     /// To a public CA, but not at that time.
     ToPublicNotThen,
-    /// To an issuer that no public CA is.
+    /// To an issuer that is not a public CA.
     Elsewhere,
-    /// It names a public CA, but what is between is missing or does not verify.
+    /// The chain names a public CA, but an intermediate is missing or a signature is wrong.
     Broken,
 }
 
@@ -61,12 +60,12 @@ impl PublicRoots {
                 Err(error) => roots.fail(path, &crate::output::os(&error)),
             }
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut known = std::collections::HashSet::new();
         let mut local = Vec::new();
         for file in files {
-            // Debian has a file with all of them beside one for each, and two links to that.
+            // Debian has one file with all certificates, one file for each, and two links to each of those.
             let Ok(real) = file.canonicalize() else { continue };
-            if !real.is_file() || !seen.insert(real.clone()) {
+            if !real.is_file() || !known.insert(real.clone()) {
                 continue;
             }
             match anchors(&real) {
@@ -75,7 +74,7 @@ impl PublicRoots {
                 Err(error) => roots.fail(&file, &error),
             }
         }
-        // They are in the file with all of them as well.
+        // Local certificates are also in the file with all certificates.
         roots.anchors.retain(|anchor| !local.iter().any(|one| key(one) == key(anchor)));
         roots.anchors.sort_by(|a, b| key(a).cmp(&key(b)));
         roots.anchors.dedup_by(|a, b| key(a) == key(b));
@@ -88,13 +87,13 @@ impl PublicRoots {
         roots
     }
 
-    /// How many there are.
+    /// The number of public CAs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.anchors.len()
     }
 
-    /// Whether there are none.
+    /// Whether no public CA is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.anchors.is_empty()
@@ -104,8 +103,8 @@ impl PublicRoots {
         self.problems.push(format!("{}: {text}", path.display()));
     }
 
-    /// Where `chain` (DER, the leaf first) led at one of `times`, in seconds since 1970 UTC. `between` is a time at
-    /// which its certificates are valid: a chain that leads nowhere at any time is no matter of dates.
+    /// Where `chain` (DER, the leaf first) leads at one of `times`, in seconds since 1970 UTC. `between` is a time at
+    /// which its certificates are valid. It distinguishes expired chains from chains that never lead to a public CA.
     #[must_use]
     pub fn judge(&self, chain: &[&[u8]], times: &[i64], between: i64) -> Led {
         let mut best = Led::Elsewhere;
@@ -142,7 +141,7 @@ impl PublicRoots {
     pub fn names_issuer_of(&self, der: &[u8]) -> bool {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { return false };
         let name = certificate.issuer().as_raw();
-        // An anchor has the content of the name, without the header of the sequence.
+        // An anchor contains the name without the header of the SEQUENCE.
         let is_it = |subject: &[u8]| {
             name.len().checked_sub(subject.len()).is_some_and(|header| (2..=4).contains(&header))
                 && name.ends_with(subject)
@@ -164,7 +163,7 @@ fn anchors(path: &Path) -> Result<Vec<TrustAnchor<'static>>, String> {
         let Some(der) = block.decode().ok().filter(|_| block.is_certificate()) else {
             continue;
         };
-        // One that cannot be an anchor vouches for nobody.
+        // A certificate that cannot be an anchor is ignored.
         if let Ok(anchor) = webpki::anchor_from_trusted_cert(&CertificateDer::from(der)) {
             found.push(anchor.to_owned());
         }
@@ -172,8 +171,8 @@ fn anchors(path: &Path) -> Result<Vec<TrustAnchor<'static>>, String> {
     Ok(found)
 }
 
-/// Whether the chain's signatures lead from its leaf to the key of `issuer` (DER) at one of `times`. Anybody can put
-/// a certificate of any CA into a chain.
+/// Whether the signatures lead from the leaf of the chain to the key of `issuer` (DER) at one of `times`. The
+/// certificate of a CA in a chain proves nothing by itself, since anybody can put it there.
 #[must_use]
 pub fn is_issued_below(chain: &[&[u8]], issuer: &[u8], times: &[i64]) -> bool {
     let issuer = CertificateDer::from(issuer);
@@ -190,7 +189,7 @@ fn few_of_each_name<'a>(chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
         let Ok((_, certificate)) = X509Certificate::from_der(der) else { continue };
         let name = certificate.tbs_certificate.subject.as_raw();
         let known = names.iter().filter(|known| **known == name).count();
-        // Each further one of a name is a way more for each path through it.
+        // Each further certificate of a name adds one alternative to each path through that name.
         let more = paths / known.max(1) * (known + 1);
         if few.len() < MAX_CHAIN && known < MAX_OF_A_NAME && more <= MAX_PATHS {
             names.push(name);
@@ -201,7 +200,7 @@ fn few_of_each_name<'a>(chain: &[&'a [u8]]) -> Vec<&'a [u8]> {
     few
 }
 
-/// Verifies a chain at a time; none where its leaf cannot be parsed.
+/// Verifies a chain at a time; none if the leaf cannot be parsed.
 fn verify(chain: &[&[u8]], anchors: &[TrustAnchor<'_>], at: i64) -> Option<Result<(), Error>> {
     let (leaf, rest) = chain.split_first()?;
     let leaf = CertificateDer::from(*leaf);

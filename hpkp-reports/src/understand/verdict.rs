@@ -1,4 +1,4 @@
-//! The verdict about one report.
+//! Judges one report.
 
 use hpkp_core::ca_table;
 use hpkp_core::certificate::Certificate;
@@ -14,21 +14,21 @@ use super::trust::{self, Led};
 use crate::names;
 use crate::time::DAY;
 
-/// The longest detail, in characters: it goes into pages, alarms and the database, and a name in a certificate may
+/// The longest detail, in characters. Details go into pages, alarms and the database, and a name in a certificate may
 /// be as long as a body.
 const MAX_DETAIL: usize = 300;
 
-/// The most certificates of a chain by whose names a search finds it.
+/// The most certificates of a chain whose names are searchable.
 const MAX_NAMED: usize = 8;
 
-/// What a report comes to.
+/// The result of judging a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The finding.
     pub finding: Finding,
-    /// What belongs to it: the product of a private root, the CA, the key.
+    /// The detail of the finding: the product of a private root, the CA, or the key.
     pub detail: String,
-    /// What a search finds the report by besides.
+    /// Additional text for searches.
     pub names: String,
 }
 
@@ -43,22 +43,22 @@ impl Verdict {
     }
 }
 
-/// The time of which a report tells, unless that lies in the future.
+/// The time of the violation according to the report, unless that is in the future.
 pub(super) fn reported_at(received: &Received, now: i64) -> i64 {
     let age = received.age.and_then(|age| i64::try_from(age / 1000).ok());
     let before = now.saturating_sub(age.unwrap_or_default());
     received.report.date_time.filter(|at| (1..=now + DAY).contains(at)).unwrap_or(before)
 }
 
-/// The verdict on a report that came in at `now`, with the names by which a search finds it.
+/// The verdict on a report that was received at `now`, with its text for searches.
 pub(super) fn judge(knowledge: &Knowledge, received: &Received, now: i64) -> Verdict {
     let chain = received.chain();
     let chain = chain.get(..MAX_NAMED).unwrap_or(chain);
     let names = names::searched(received.host.as_str(), &parsed(chain));
-    Verdict { names, ..come_to(knowledge, received, now) }
+    Verdict { names, ..judge_report(knowledge, received, now) }
 }
 
-fn come_to(knowledge: &Knowledge, received: &Received, now: i64) -> Verdict {
+fn judge_report(knowledge: &Knowledge, received: &Received, now: i64) -> Verdict {
     if received.is_test {
         return Verdict::new(Finding::Test, "");
     }
@@ -93,7 +93,7 @@ fn come_to(knowledge: &Knowledge, received: &Received, now: i64) -> Verdict {
     with_certificates(knowledge, received, &own, &certificates, now)
 }
 
-/// Whether signatures have to be verified for the verdict on a report, as many as whoever made up its chain likes.
+/// Whether the verdict on a report needs signatures verified, whose number the author of a forged chain can choose.
 pub(super) fn is_costly(knowledge: &Knowledge, received: &Received) -> bool {
     let certificates = certificates(received);
     let Some(leaf) = certificates.first() else { return false };
@@ -103,12 +103,12 @@ pub(super) fn is_costly(knowledge: &Knowledge, received: &Received) -> bool {
     !own.is_ours(leaf.pin) && (names_a_ca() || has_pinned())
 }
 
-/// The certificates of a report, each once: what the client validated, and what was served besides. The first is the
-/// leaf: the client compared what it validated, and a server may send its leaf at another place.
+/// The certificates of a report, each once: first the validated chain, then other served certificates. The first is the
+/// leaf: the client compared its validated chain, and a server may send its leaf at another place.
 fn certificates(received: &Received) -> Vec<&report_reader::Certificate> {
     let (served, validated) = chains(received);
     let mut all: Vec<&report_reader::Certificate> = Vec::new();
-    // What a stranger serves must not push out what the client validated.
+    // Served certificates of a stranger must not push out the validated ones.
     for one in validated.iter().chain(served) {
         if all.iter().all(|known| known.der != one.der) {
             all.push(one);
@@ -123,7 +123,7 @@ fn chains(received: &Received) -> (&[report_reader::Certificate], &[report_reade
     (served.unwrap_or_default(), validated.unwrap_or_default())
 }
 
-/// Whether the validated chain begins with what was not served: no client has two leaves.
+/// Whether the leaf of the validated chain was not served: one connection cannot have two leaves.
 fn have_different_leaves(received: &Received) -> bool {
     let (served, validated) = chains(received);
     validated.first().is_some_and(|leaf| {
@@ -131,8 +131,8 @@ fn have_different_leaves(received: &Received) -> bool {
     })
 }
 
-/// Whether a key that was validated is among the pins that the client says it holds. Of TrustKit that may be so where
-/// the chain was invalid for it: results 2 to 5.
+/// Whether a validated key matches a pin that the client says it holds, so that there was no violation. With TrustKit
+/// this is possible if the chain was invalid: results 2 to 5.
 fn contradicts_itself(received: &Received) -> bool {
     if received.result.as_deref().is_some_and(|result| matches!(result, "2" | "3" | "4" | "5")) {
         return false;
@@ -143,7 +143,7 @@ fn contradicts_itself(received: &Received) -> bool {
         || received.served_pins.iter().any(|pin| known.contains(pin))
 }
 
-/// The keys that are ours, for the host of a report.
+/// Our keys, for the host of a report.
 struct Ours<'a> {
     own: &'a Own,
     received: &'a Received,
@@ -156,13 +156,13 @@ impl<'a> Ours<'a> {
         Self { own, received, pins }
     }
 
-    /// Whether a leaf's key is ours.
+    /// Whether the key of a leaf is ours.
     fn is_ours(&self, leaf: Pin) -> bool {
         self.own.is_leaf(leaf) || self.pins.contains(&leaf)
     }
 
-    /// A key of ours was refused. Anybody can send our chain with pins of their own, so it matters whether ever we
-    /// published what the client says it holds.
+    /// The verdict for a refused key of ours. Anybody can send our chain with other pins, so the detail says whether we
+    /// ever published the pins that the client says it holds.
     fn verdict(&self, pin: Pin) -> Verdict {
         let known = &self.received.report.known_pins;
         let held = match (known.is_empty(), self.own.origin_of(&self.received.host, known)) {
@@ -175,8 +175,8 @@ impl<'a> Ours<'a> {
         Verdict::new(Finding::OwnKey, &format!("sha256/{pin}; {held}"))
     }
 
-    /// What a pinned key of a CA in the chain means: others than we have certificates of it too, but where it is not
-    /// known which are ours, it most likely is.
+    /// The verdict for a chain through a pinned CA. Others have certificates of that CA too. If our leaf keys are not
+    /// known, the certificate is most likely ours.
     fn pinned_ca(&self, pin: Pin) -> Verdict {
         match self.own.knows_leaves() {
             true => Verdict::new(Finding::PinnedCaOtherLeaf, &self.noted(&format!("sha256/{pin}"))),
@@ -184,9 +184,9 @@ impl<'a> Ours<'a> {
         }
     }
 
-    /// A detail, with what may make the verdict wrong.
+    /// A detail, preceded by a reason why the verdict may be wrong, if there is one.
     fn noted(&self, detail: &str) -> String {
-        // First, since the rest is of any length.
+        // The reason comes first, since a long detail is cut off.
         match (self.own.is_empty(), self.own.problems.is_empty()) {
             (true, true) => format!(
                 "neither records nor policies are configured, so no key is known to be ours; {detail}"
@@ -199,7 +199,7 @@ impl<'a> Ours<'a> {
     }
 }
 
-/// Pins alone prove nothing, not even that a CA had a part in it.
+/// The verdict for pins without certificates. They prove nothing, not even that a CA issued a certificate.
 fn without_certificates(own: &Ours<'_>, pins: &[Pin]) -> Verdict {
     let above = pins.iter().skip(1);
     if let Some(pin) = above.copied().find(|pin| own.pins.contains(pin)) {
@@ -235,7 +235,8 @@ fn with_certificates(
         Host::Name(name) => leaf.is_for(name.as_str()),
         Host::Address(_) => true,
     };
-    // The client's clock may be wrong, and the report's date may lie: neither hides a certificate that is valid now.
+    // The client's clock may be wrong and the date in the report forged. Neither must hide a certificate that is valid
+    // now.
     let (at, between) = (reported_at(received, now), common_time(&parsed));
     let pinned = chain.iter().skip(1).find(|one| own.pins.contains(&one.pin));
     if let Some(pinned) = pinned {
@@ -247,7 +248,7 @@ fn with_certificates(
         }
     }
     let issuer = leaf.issuer();
-    // A report that came at once needs one look.
+    // One time is enough if the report was received within an hour of the violation.
     let times: &[i64] = if now.saturating_sub(at).abs() < 3600 { &[now] } else { &[at, now] };
     match knowledge.public.judge(&der, times, between) {
         Led::ToPublic if is_for => {
@@ -263,7 +264,7 @@ fn with_certificates(
     }
 }
 
-/// A time at which all certificates are valid, if there is one; else one at which the leaf is.
+/// A time at which all certificates are valid, if there is one; else a time at which the leaf is valid.
 fn common_time(parsed: &[Certificate]) -> i64 {
     let middle = |from: i64, to: i64| from.saturating_add(to.saturating_sub(from) / 2);
     let from = parsed.iter().map(Certificate::not_before).max().unwrap_or_default();
@@ -274,7 +275,7 @@ fn common_time(parsed: &[Certificate]) -> i64 {
     }
 }
 
-/// A chain that leads to no public CA.
+/// The verdict for a chain that leads to no public CA.
 fn private(
     knowledge: &Knowledge,
     received: &Received,
@@ -289,11 +290,12 @@ fn private(
         return Verdict::new(Finding::KnownPrivateRoot, &detail);
     }
     let top = names.last().copied().unwrap_or_default();
-    // TSKTrustEvaluationFailedUserDefinedTrustAnchor.
+    // Result 4 is TSKTrustEvaluationFailedUserDefinedTrustAnchor.
     if received.format == Format::TrustKit && received.result.as_deref() == Some("4") {
         return Verdict::new(Finding::UserAnchor, top);
     }
-    // A public CA, of which an intermediate is missing, which this machine does not trust, or whose name is forged.
+    // The chain names a public CA: an intermediate is missing, this machine does not trust the CA, or the name is
+    // forged.
     let names_public = chain.iter().any(|one| knowledge.public.names_issuer_of(&one.der));
     let has_public = chain.iter().skip(1).any(|one| ca_table::find(one.pin).is_some());
     let operator = || {
@@ -306,7 +308,7 @@ fn private(
     }
 }
 
-/// The certificates of a chain, as far as the first that the core cannot parse.
+/// The certificates of a chain, up to the first that the core cannot parse.
 #[must_use]
 pub fn parsed(chain: &[report_reader::Certificate]) -> Vec<Certificate> {
     chain.iter().map_while(|one| Certificate::from_der(&one.der).ok()).collect()
@@ -334,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_detail_has_a_limit() {
+    fn a_long_detail_is_cut_off() {
         let long = Verdict::new(Finding::UserAnchor, &"\u{e9}".repeat(100_000));
         assert_eq!(long.detail.chars().count(), MAX_DETAIL + 3);
     }

@@ -1,4 +1,4 @@
-//! Alarms by a command: fixed arguments, JSON on standard input, no shell.
+//! Sends alarms to a command: fixed arguments, JSON on standard input, no shell.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -29,8 +29,8 @@ impl Way {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {}", self.program, os(&error)))?;
-        // A message is smaller than a pipe, since a detail has a limit, so this never waits for the command. One
-        // that reads nothing is none the worse.
+        // A message fits into the buffer of a pipe, since a detail has a limit, so this write never blocks. An error is
+        // ignored: the command need not read its input.
         if let Some(mut input) = child.stdin.take() {
             let _ = input.write_all(&body).and_then(|()| input.write_all(b"\n"));
         }

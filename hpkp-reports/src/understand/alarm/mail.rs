@@ -1,4 +1,4 @@
-//! Alarms by mail.
+//! Sends alarms by mail.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ impl Way {
     }
 }
 
-/// The alarm for people.
+/// The text of the mail.
 fn text(message: &Message<'_>) -> String {
     let mut lines = vec![
         format!("{}: {}", message.host, message.title),

@@ -1,4 +1,4 @@
-//! The text of an alarm.
+//! The content of an alarm.
 
 use hpkp_core::date;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::store::Group;
 use crate::understand::finding::Finding;
 
-/// What an alarm says: JSON for webhook and command.
+/// The content of an alarm, as JSON for webhook and command.
 #[derive(Debug, Serialize)]
 pub(super) struct Message<'a> {
     pub(super) v: u32,
@@ -23,9 +23,9 @@ pub(super) struct Message<'a> {
     pub(super) group: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) page: Option<String>,
-    /// Alarms that were left out before this one, for the limit.
+    /// The number of alarms that were left out before this one because of the limit.
     pub(super) left_out: u64,
-    /// What nobody should forget.
+    /// A reminder that reports are not authenticated.
     pub(super) note: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Alarms by a `POST` of JSON.
+//! Sends alarms by a `POST` of JSON.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::message::Message;
 use crate::configuration::Webhook;
 use crate::http;
 
-/// How long the other end may take.
+/// How long the server may take.
 const TIME: Duration = Duration::from_secs(20);
 
 pub(super) struct Way {
@@ -25,7 +25,7 @@ impl Way {
         let body = serde_json::to_vec(message).map_err(|error| error.to_string())?;
         let request = self.agent.post(&self.url).header("content-type", "application/json");
         let answer = request.send(&body[..]).map_err(|error| http::reason(&error))?;
-        // A redirection is not followed, and whoever sent it has not taken the alarm.
+        // Redirections are not followed, and a server that redirects has not accepted the alarm.
         match answer.status().is_success() {
             true => Ok(()),
             false => Err(format!("http status: {}", answer.status().as_u16())),
