@@ -68,7 +68,7 @@ fn a_command_gets_one_json_for_each_group_up_to_the_limit() {
 fn a_webhook_gets_json() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         let mut bytes = Vec::new();
@@ -78,12 +78,12 @@ fn a_webhook_gets_json() {
             bytes.extend_from_slice(&buffer[..count]);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-        tell.send(String::from_utf8(bytes).unwrap()).unwrap();
+        sender.send(String::from_utf8(bytes).unwrap()).unwrap();
     });
     let alarms = format!("[alarms.webhook]\nurl = \"http://127.0.0.1:{port}/hook\"\n");
     let collector = Collector::start(&[HOST], "", &alarms);
     assert_eq!(collector.post(small(HOST, 1)), 204);
-    let request = told.recv_timeout(Duration::from_secs(30)).unwrap();
+    let request = receiver.recv_timeout(Duration::from_secs(30)).unwrap();
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /hook HTTP/1.1"), "{head}");
     let body: Value = serde_json::from_str(body).unwrap();

@@ -25,7 +25,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::engine::Engine;
-use crate::web::{Seen, Wanted, Web, visit};
+use crate::web::{Response, Wanted, Web, request};
 
 /// How long clients remember pins, in seconds.
 const MAX_AGE: u64 = 6;
@@ -85,7 +85,7 @@ struct Known {
 /// The numbers of events of each kind.
 #[derive(Debug, Default)]
 struct Counts {
-    visits: AtomicUsize,
+    requests: AtomicUsize,
     accepted: AtomicUsize,
     refused: AtomicUsize,
     not_run: AtomicUsize,
@@ -104,7 +104,7 @@ impl Counts {
 
     /// Whether every kind of event that the test needs has happened.
     fn has_everything(&self) -> bool {
-        let needed = [&self.accepted, &self.refused, &self.visits, &self.compared];
+        let needed = [&self.accepted, &self.refused, &self.requests, &self.compared];
         needed.iter().all(|count| count.load(Ordering::Relaxed) > 0)
     }
 }
@@ -478,31 +478,33 @@ impl<'a> Fleet<'a> {
 
     /// Acts as a client: requests random servers and remembers their pins.
     fn browse(&self, mut dice: Dice) {
-        let mut held: Option<(Instant, usize, Seen)> = None;
+        let mut held: Option<(Instant, usize, Response)> = None;
         while !self.is_over.load(Ordering::Relaxed) {
             thread::sleep(Duration::from_millis(20));
             let at = dice.below(self.webs.len());
-            let Some(seen) = visit(self.webs[at].port()) else { continue };
-            Counts::add(&self.counts.visits);
+            let Some(response) = request(self.webs[at].port()) else { continue };
+            Counts::add(&self.counts.requests);
             let lasts = Duration::from_secs(MAX_AGE) - UNDER_WAY;
-            let locked_out = held
-                .as_ref()
-                .filter(|(when, _, held)| when.elapsed() < lasts && !held.pins.contains(&seen.key));
+            let locked_out = held.as_ref().filter(|(when, _, held)| {
+                when.elapsed() < lasts && !held.pins.contains(&response.key)
+            });
             match locked_out {
                 Some((when, from, before)) => {
-                    if self.is_excused((*from, before.version), (at, seen.version)) {
+                    if self.is_excused((*from, before.version), (at, response.version)) {
                         Counts::add(&self.counts.excused);
                     } else {
                         self.fail(format!(
                             "a client is locked out of web-{at} ({:?}) by the pins of web-{from} ({:?}), {:?} old",
-                            self.known[at].lock().unwrap().versions[seen.version],
+                            self.known[at].lock().unwrap().versions[response.version],
                             self.known[*from].lock().unwrap().versions[before.version],
                             when.elapsed()
                         ));
                     }
                     held = None;
                 }
-                None if seen.pins.contains(&seen.key) => held = Some((Instant::now(), at, seen)),
+                None if response.pins.contains(&response.key) => {
+                    held = Some((Instant::now(), at, response))
+                }
                 None => {}
             }
         }

@@ -45,7 +45,7 @@ pub struct Wanted<'a> {
 
 /// The content of a response.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Response {
     /// The pin of the presented key, and the pins of the header.
     pub key: String,
     pub pins: BTreeSet<String>,
@@ -229,13 +229,13 @@ impl Web {
         // httpd kills its whole process group when it stops.
         command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
         self.process = Some(command.spawn().unwrap());
-        wait_for("the server", || visit(self.port).is_some());
+        wait_for("the server", || request(self.port).is_some());
     }
 
     /// Whether the server serves a configuration. With `is_asked` a reload was requested, which takes a moment.
     pub fn serves(&self, version: usize, is_asked: bool) -> bool {
         for _ in 0..if is_asked { 100 } else { 4 } {
-            if visit(self.port).is_some_and(|seen| seen.version == version) {
+            if request(self.port).is_some_and(|response| response.version == version) {
                 // No worker of the previous configuration serves any more.
                 std::thread::sleep(Duration::from_millis(100));
                 return true;
@@ -268,7 +268,7 @@ fn nginx() -> OsString {
 }
 
 /// Sends a request; none without an answer.
-pub fn visit(port: u16) -> Option<Seen> {
+pub fn request(port: u16) -> Option<Response> {
     // No default trust anchors: a connector would read them for each request.
     let mut ssl = Ssl::new(&SslContext::builder(SslMethod::tls_client()).ok()?.build()).ok()?;
     ssl.set_hostname("www.example.com").ok()?;
@@ -290,5 +290,5 @@ pub fn visit(port: u16) -> Option<Seen> {
     let pins = pins.split(';').filter_map(|part| {
         Some(part.trim().strip_prefix("pin-sha256=\"")?.strip_suffix('"')?.to_owned())
     });
-    Some(Seen { key, pins: pins.collect(), version: field("X-Version")?.trim().parse().ok()? })
+    Some(Response { key, pins: pins.collect(), version: field("X-Version")?.trim().parse().ok()? })
 }
