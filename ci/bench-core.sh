@@ -10,13 +10,13 @@ done >/dev/null; } 2>&1)
 printf '\nThe core (limits: pins of 100,000 certificates a second, 10,000 hosts in a second):\n\n'
 awk -v number="$number" -v seconds="$seconds" 'BEGIN {
     printf "pins by a loop of the openssl pipeline%14.0f a second\n\n", number / seconds }'
-# What criterion says of each, on a line with its name. A criterion that ran before would compare with that run.
+# One line with the time of each benchmark. In its default format criterion would compare with an earlier run.
 (cd "$root" && cargo bench --quiet --package hpkp-core --features ua --bench core -- --output-format bencher) \
     2>bench.err >bench.out || die "the benches of the core fail: $(cat bench.err)"
 # "test NAME ... bench:  1,234 ns/iter (+/- 5)" becomes the name, a tab and the nanoseconds.
 sed -nE 's/^test (.*) \.\.\. bench: *([0-9,]+) ns\/iter.*/\1\t\2/p' bench.out | tr -d , >core.times
 [ -s core.times ] || die "the benches of the core say nothing: $(cat bench.out)"
-# Not %d: some awk knows no integer above 2^31.
+# Not %d: some versions of awk have no integers above 2^31.
 awk -F '\t' '{ printf "%-42s%12.0f ns\n", $1, $2 }' core.times
 
 # core_ratio NAME OF: the time of one row for that of another, against its limit.
@@ -39,7 +39,7 @@ done
 (cd "$root" && cargo build --release --quiet --package hpkp-cli)
 hpkp=$root/target/release/hpkp
 one=$certificates/1.pem
-# per_run COUNT COMMAND...: seconds for each of so many runs.
+# per_run COUNT COMMAND...: the seconds per run, over COUNT runs.
 per_run() {
     local count=$1 i seconds
     shift

@@ -34,7 +34,7 @@ HPKPMaxAge 1d
         header='HPKPUse site'
         ;;
     esac
-    # mod_headers is there each time: what counts is what sends the header, not what is loaded.
+    # mod_headers is loaded in each variant, so that only the way to send the header differs.
     cat >httpd.conf <<END
 LoadModule mpm_prefork_module $httpd_modules/mod_mpm_prefork.so
 LoadModule headers_module $httpd_modules/mod_headers.so
@@ -58,11 +58,11 @@ END
 httpd_total() {
     local apache2
     apache2=$(command -v apache2)
-    # httpd writes it at its end, when it is another user than root.
+    # httpd writes the file when it ends, and is not root then.
     : >callgrind.out
     chmod 666 callgrind.out
-    # -X: one process with one thread, or the counts would be spread over several. It ends its whole
-    # process group when it ends, so it gets one of its own.
+    # -X: one process with one thread, so that one file has all counts. httpd kills its process group when it
+    # ends, so it gets a process group of its own.
     setsid valgrind -q --tool=callgrind --callgrind-out-file=callgrind.out \
         "$apache2" -d "$home" -f httpd.conf -X >valgrind.log 2>&1 &
     wait_until is_open "$port" || die "httpd does not start: $(cat valgrind.log error.log)"
@@ -71,9 +71,9 @@ httpd_total() {
     awk '/^totals:/ { print $2 }' callgrind.out | grep . || die "nothing counted: $(cat valgrind.log)"
 }
 
-# least_total COUNT: the least of three such numbers. Now and then httpd serves a connection more, the
-# one that makes it see the signal: that adds, nothing takes away. It may be in all three, so what it
-# adds is spread over more requests than nginx is asked for.
+# least_total COUNT: the least of three measurements. Sometimes httpd serves one more connection, the one
+# that makes it handle the signal. That only adds instructions. It may happen in all three measurements, so
+# httpd gets more requests than nginx, over which the addition is spread.
 many_of_httpd=1100
 least_total() {
     local run
@@ -120,7 +120,7 @@ HPKPUse h$1
 END
 }
 
-# What the module adds stands in lines of its own here too.
+# The module's directives are on separate lines here too.
 many_vhosts() {
     cat <<END
 LoadModule mpm_event_module $httpd_modules/mod_mpm_event.so
@@ -152,7 +152,7 @@ print_times 'more for each vhost' \
 printf '\n%-42s%10s\n' 'limit: at most 0.2 ms more for each' \
     "$(verdict "10 * $more <= 2 * $hosts")"
 
-# is_serving: httpd says so when the configuration is in force.
+# is_serving: whether httpd has logged that it serves.
 is_serving() { grep -q 'resuming normal operations' error.log; }
 
 # httpd_start_time NAME: how long a start keeps a processor busy until it serves, in milliseconds.

@@ -51,12 +51,12 @@ END
 }
 
 # total PROTOCOL COUNT: the instructions inside ngx_http_send_header for COUNT requests on one
-# connection. Those of the allocator itself are left out: how far it searches depends on all that
-# was allocated before. One more server block, which nobody asks, can be worth 80 instructions.
+# connection. Instructions of the allocator are excluded: how far it searches depends on all earlier
+# allocations. One more server block without requests can make a difference of 80 instructions.
 total() {
     local protocol=() nginx
     [ "$1" = http2 ] || protocol=(--h1)
-    # One process, or the counts would be spread over several.
+    # A single process, so that one file has all counts.
     nginx=$(command -v /usr/sbin/nginx)
     valgrind -q --tool=callgrind --toggle-collect=ngx_http_send_header \
         --callgrind-out-file=callgrind.out "$nginx" -p "$home" -e error.log -c nginx.conf \
@@ -64,9 +64,9 @@ total() {
     wait_until is_open "$port" || die "nginx does not start: $(cat valgrind.log error.log)"
     ask "$2" "${protocol[@]}"
     end_server $!
-    # A line `fl=(4) malloc/malloc.c` names the file of the costs that follow; the name stands there
-    # only the first time, perhaps in the line of a call, `cfi=`. The cost in the line after `calls=`
-    # is that of the function called, which has lines of its own.
+    # A line `fl=(4) malloc/malloc.c` names the file of the following costs. Only the first occurrence has
+    # the name, and may be in the line of a call, `cfi=`. The line after `calls=` has the cost of the called
+    # function, which also has its own lines.
     awk '
         /^c?f[ile]=/ {
             split($1, id, "=")
@@ -104,7 +104,7 @@ limit() {
     printf '%-42s%10s%10s\n' "$1" "${row[@]}"
 }
 echo
-# What the connection presented is read out of its session: 40 instructions at most.
+# Reading the presented certificate from the session costs at most 40 instructions.
 limit 'limit: on, at most 40 above add_header' on add_header 40
 limit 'limit: off, at most 40 above without' off none 40
 
@@ -112,7 +112,7 @@ unused nginx one_server "$(command -v /usr/sbin/nginx)" -p "$home" -e error.log 
 
 # --- Each handshake ------------------------------------------------------------------------------
 
-# one_handshake loaded|guarded: a certificate that is loaded, or one that a guard is given.
+# one_handshake loaded|guarded: a certificate that nginx has loaded, or a variable one that goes through the guard.
 one_handshake() {
     local guard='' names='ssl_certificate site.pem; ssl_certificate_key site.key;'
     if [ "$1" = guarded ]; then
@@ -138,8 +138,8 @@ http {
 END
 }
 
-# handshakes FUNCTION COUNT: the instructions within the module's function, with what it calls, for so
-# many full handshakes. Left out is what it calls in nginx itself: the callback that was there before.
+# handshakes FUNCTION COUNT: the instructions of the module's function and the functions that it calls, for
+# COUNT full handshakes. nginx's own callback, which the function calls, is excluded.
 handshakes() {
     valgrind -q --tool=callgrind --toggle-collect="$1" --callgrind-out-file=callgrind.out \
         "$(command -v /usr/sbin/nginx)" -p "$home" -e error.log -c nginx.conf \
@@ -148,8 +148,8 @@ handshakes() {
     h2load --h1 -n "$2" -c "$2" -m 1 "https://localhost:$port/" >h2load.log 2>&1 || :
     grep -q " $2 2xx," h2load.log || die "not $2 good answers: $(cat h2load.log)"
     end_server $!
-    # As above: names stand only the first time, and the cost in the line after `calls=` is that of the
-    # function called.
+    # As above: only the first occurrence has the name, and the line after `calls=` has the cost of the called
+    # function.
     awk '
         /^(c?fn|c?ob)=/ {
             split($1, id, "=")
@@ -164,7 +164,7 @@ handshakes() {
     ' callgrind.out
 }
 
-# each_handshake FUNCTION: for one.
+# each_handshake FUNCTION: the instructions for one handshake.
 each_handshake() {
     local first second
     first=$(handshakes "$1" 10)
@@ -180,7 +180,7 @@ printf '\nnginx: instructions of the module for each full handshake:\n\n'
 printf '%-42s%10d\n' 'certificate loaded' "$loaded" 'certificate guarded, both variables' "$guarded"
 echo
 printf '%-42s%10s\n' 'limit: loaded, at most 2000' "$(verdict "$loaded <= 2000")"
-# nginx reads the key anew at each handshake: 9.2 million instructions in all.
+# nginx reads the key again for each handshake: 9.2 million instructions in total.
 printf '%-42s%10s\n' 'limit: guarded, at most 100000' "$(verdict "$guarded <= 100000")"
 
 # --- The test of a configuration -----------------------------------------------------------------
@@ -208,7 +208,7 @@ one_of_many() {
 END
 }
 
-# many_servers with|without COUNT: the configuration with the module, and what it is without.
+# many_servers with|without COUNT: a configuration of COUNT servers, with or without the module.
 many_servers() {
     local load='' directives=''
     if [ "$1" = with ]; then
@@ -235,7 +235,7 @@ test_time() {
     cpu_time nginx -t
 }
 
-# has_worker: nginx has a worker, so that all of its configuration is in its memory.
+# has_worker: whether nginx has a worker: then the whole configuration is in memory.
 has_worker() { [ -s nginx.pid ] && grep -q . "/proc/$(cat nginx.pid)/task/$(cat nginx.pid)/children"; }
 
 # memory NAME: of the master, in kB.
@@ -258,7 +258,7 @@ for count in "$hosts" 10000; do
     print_times ratio "$(median ratios)"
     print_limit_of_ratio 1.10
     more=$(($(memory with) - $(memory without)))
-    # The start above has written records.
+    # Removes the records that the start above has written.
     rm -f empty/*.jsonl empty/hpkp-reserve
     printf '%-42s%10s\n' 'memory of the master, more for each host' \
         "$(awk -v more="$more" -v hosts="$count" 'BEGIN { printf "%.2f kB", more / hosts }')"

@@ -16,7 +16,7 @@
 
 roots=${HPKP_ROOTS:-$PWD/target/roots}
 clean_root=
-# Of a root that is booted: the first process, as this machine counts, and the one that holds its namespaces.
+# For a booted root: the process id of its init on this machine, and the process that holds its namespaces.
 booted= holder=
 
 needs_root() {
@@ -30,7 +30,7 @@ needs_root() {
     }
 }
 
-# debian_sources RELEASE: what apt of such a root installs from, security updates included.
+# debian_sources RELEASE: the apt sources of such a root, including security updates.
 debian_sources() {
     local mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
     echo "deb $mirror $1 main"
@@ -43,9 +43,9 @@ debian_sources() {
 root_archive() {
     local release=$1 options=()
     shift
-    # A mirror of Debian unstable that lags behind is good enough for tests.
+    # For tests, an outdated mirror of Debian unstable is good enough.
     [ "$release" != sid ] || options+=('--aptopt=Acquire::Check-Valid-Until "false"')
-    # A root is kept for another run, and made again when it is a week old.
+    # A root is kept for later runs, and created again after a week.
     root_archive=$roots/$release-$(printf '%s' "$*" | sha256sum | cut -c 1-12).tar
     mkdir -p "$roots"
     if [ -z "$(find "$root_archive" -mtime -7 2>/dev/null)" ]; then
@@ -67,7 +67,7 @@ in_clean_root() { enter_clean_root --net "$1"; }
 on_line_in_clean_root() { enter_clean_root --ipc "$1"; }
 
 # enter_clean_root NAMESPACE COMMAND
-# Rust and the sources that cargo has fetched are lent to the root where $lend_rust is set.
+# With $lend_rust the root can use Rust and the crates of this machine.
 enter_clean_root() {
     local rust='' cargo=${CARGO_HOME:-$HOME/.cargo}
     if [ -n "${lend_rust:-}" ]; then
@@ -87,17 +87,17 @@ enter_clean_root() {
         mount -t tmpfs -o mode=755 tmpfs "$CLEAN/run"
         mkdir "$CLEAN/run/lock"
         mount --rbind /dev "$CLEAN/dev"
-        # libfaketime names its memory by process numbers, which this root counts anew.
+        # libfaketime names its shared memory by process ids, which begin again in this root.
         mount -t tmpfs -o mode=1777 tmpfs "$CLEAN/dev/shm"
-        # The shell stays the first process: it buries what a server leaves behind. Scripts wait for a process that
-        # has ended for as long as nobody has done so.
+        # The shell stays the first process, since it must reap orphaned processes of servers: scripts wait for an
+        # ended process until it is reaped.
         env -i HOME=/root LANG=C.UTF-8 PATH=/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin \
             CARGO_HOME=/opt/cargo CARGO_NET_OFFLINE=true DEBIAN_FRONTEND=noninteractive \
             chroot "$CLEAN" bash -ec "$COMMAND" || exit "$?"' </dev/null
 }
 
-# boot_clean_root: its file systems are what systemd expects of a container. It has a group of processes of its own, or
-# it would take those of this machine.
+# boot_clean_root: mounts the file systems that systemd expects in a container. The root has its own cgroup, since
+# systemd would otherwise use the cgroups of this machine.
 boot_clean_root() {
     local groups
     groups=$(findmnt -n -o TARGET -t cgroup2 | head -n 1)/hpkp-root-$$
@@ -110,7 +110,7 @@ boot_clean_root() {
             ip link set lo up
             mkdir -p .old
             mount -t proc proc proc
-            # Settings of the kernel are those of this machine.
+            # Kernel settings belong to this machine, so they are read-only.
             mount --bind proc/sys proc/sys
             mount -o remount,bind,ro proc/sys
             mount -t sysfs -o ro sysfs sys
@@ -129,14 +129,14 @@ boot_clean_root() {
             pivot_root . .old
             umount -l .old
             rmdir .old
-            # A unit gets its credentials by a mount that another namespace makes.
+            # systemd mounts the credentials of a unit in another namespace, so mounts must be shared.
             mount --make-rshared /
             exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=journal"
     ' >"$clean_root.console" 2>&1 </dev/null &
     holder=$!
     for _ in $(seq 300); do
         booted=$(tr -d ' ' <"/proc/$holder/task/$holder/children") || break
-        # The process is bash first. A unit that fails for want of hardware makes the state "degraded".
+        # The process is bash at first. A unit that fails without hardware makes the state "degraded".
         if [ -n "$booted" ] && [ "$(cat "/proc/$booted/comm" 2>/dev/null)" = systemd ] &&
             in_booted_root 'systemctl is-system-running' 2>/dev/null | grep -q 'running\|degraded'; then
             return

@@ -1,6 +1,6 @@
-/* Preloaded into httpd by ci/sanitize: LeakSanitizer looks for leaks in the process that was started,
- * not in its children. They end without giving the configuration back, and what is still known in
- * httpd's pools is not seen there, since Debian's APR maps their memory by itself. */
+/* Preloaded into httpd by ci/sanitize: limits LeakSanitizer to the first process. Child processes exit without
+ * freeing the configuration. LeakSanitizer would report memory that is referenced only from httpd's pools, since
+ * Debian's APR maps their memory itself. */
 #include <unistd.h>
 
 static pid_t first;

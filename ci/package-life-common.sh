@@ -1,5 +1,5 @@
-# What the scripts of ci/package-life have in common, in a clean root: steps that come out as they should, packages of
-# another version, what a client gets, the configuration of the documents. $server is nginx or apache2.
+# Common functions of the scripts of ci/package-life, in a clean root: checked steps, packages of another version, the
+# answers to a client, the configuration from the documents. $server is nginx or apache2.
 # shellcheck shell=bash
 host=www.example.com
 documents=/usr/share/doc/hpkp/docs
@@ -9,7 +9,7 @@ fail() {
     echo "FAILED: $*" >&2
     exit 1
 }
-# succeeds COMMAND...; refused TEXT COMMAND...: it fails and says TEXT. What was printed is in $output.
+# succeeds COMMAND...: must succeed. refused TEXT COMMAND...: must fail with TEXT. The output is in $output.
 succeeds() {
     output=$("$@" 2>&1) || fail "$*: $output"
 }
@@ -20,7 +20,7 @@ refused() {
     [[ $output == *"$text"* ]] || fail "$* failed for another reason: $output"
 }
 says() { [[ $output == *"$1"* ]] || fail "it does not say \"$1\": $output"; }
-# wait_until COMMAND...: at most a minute, or as many seconds as $patience says: machines that test are busy.
+# wait_until COMMAND...: waits at most a minute, or $patience seconds, since machines for tests are busy.
 wait_until() {
     for _ in $(seq $((${patience:-60} * 10))); do
         if "$@"; then return; fi

@@ -1,5 +1,4 @@
-# The life of the packages under systemd, in the booted clean root of ci/package-life: the units as systemd runs them.
-# It has no network.
+# Tests the packages under systemd, in the booted clean root of ci/package-life. The root has no network.
 #
 #   package-life-systemd.sh nginx|apache2 STAGE
 #
@@ -15,12 +14,12 @@ case $server in
 esac
 pins=/root/pins
 
-# journal UNIT: what it has said.
+# journal UNIT: the log of the unit.
 journal() { journalctl --no-pager -q -o cat -u "$1"; }
 is_active() { systemctl is-active -q "$1"; }
 enabled() { systemctl is-enabled "$1" 2>/dev/null || true; }
 value() { systemctl show -P "$2" "$1"; }
-# fail TEXT: and what systemd knows, which nobody can ask for when the root is gone.
+# fail TEXT: also prints timers and logs, since the root is removed afterwards.
 fail() {
     printf 'FAILED: %s\n' "$*" >&2
     systemctl list-timers --all --no-pager >&2
@@ -84,14 +83,14 @@ sync() {
     printf '[Service]\nReadWritePaths=/srv/fleet\n' >/etc/systemd/system/hpkp-sync.service.d/store.conf
     systemctl daemon-reload
     succeeds hpkp sync --init file:///srv/fleet
-    # Another machine.
+    # Another machine, web-2.
     hpkp published init /root/web-2 >/dev/null
     unshare --uts sh -c "hostname web-2
         hpkp published -d /root/web-2 add app.example.com --origin 'app 1' --pin file:/root/first.pem &&
         hpkp sync -d /root/web-2 file:///srv/fleet" >/dev/null
     echo file:///srv/fleet >/etc/hpkp/store
     succeeds systemctl enable --now hpkp-sync.timer
-    # A minute after the boot, up to half a minute more by chance, and systemd takes up to another one to be exact.
+    # The timer runs a minute after the boot, with a random delay of up to 30 seconds. systemd may add up to a minute.
     patience=180 wait_until [ -s /var/lib/hpkp/peers/web-2.command.jsonl ]
     wait_until eval '! is_active hpkp-sync.service'
     [ "$(value hpkp-sync.service Result)" = success ] || fail "$(journal hpkp-sync)"
@@ -102,7 +101,7 @@ sync() {
 
 # --- hpkp-reports ---------------------------------------------------------------------------------
 
-# report PIN: a client whose pins the certificate of the renewal does not match.
+# report PIN: reports as a client whose pins do not match the renewed certificate.
 report() {
     awk -v pin="$1" -v now="$(date -u +%FT%TZ)" -v host=$host '
         { chain = chain $0 "\\n" }
@@ -113,7 +112,7 @@ report() {
         curl -s -o /dev/null -w '%{http_code}' -H 'content-type: application/json' --data-binary @- \
             http://127.0.0.1:8470/r/www
 }
-# pages PATH OPTION...: what a reader with the token gets.
+# pages PATH OPTION...: requests a page with the token.
 pages() { curl -s -H "Authorization: Bearer $(cat /etc/hpkp/reports-token)" "http://127.0.0.1:8471$1" "${@:2}"; }
 is_reported() { [ "$(report "$first")" = 204 ]; }
 exported() { hpkp-reports export; }
@@ -214,7 +213,7 @@ end() {
     [ ! -e /var/cache/hpkp ] || fail "the cache is left"
     ! is_active hpkp-sync.timer || fail "the timer is active"
     rm -r /var/lib/private/hpkp-reports /var/lib/hpkp-reports
-    # The page about hpkp sync and the examples are of the package hpkp, the drop-ins are the operator's.
+    # The man page of hpkp sync and the examples belong to the package hpkp, the drop-ins to the operator.
     left=$(find /usr /etc/systemd -name 'hpkp-sync*' -o -name 'hpkp-reports*' |
         grep -v '/doc/hpkp/\|man1/hpkp-sync\|service\.d' || true)
     [ -z "$left" ] || fail "left behind: $left"

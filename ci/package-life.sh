@@ -1,7 +1,7 @@
-# One life of the packages with one server, nginx or apache2, in the clean root of ci/package-life. It has
-# no network and no systemd: `service` runs the init scripts, and boot does what systemd does with the
-# unit (ci/package-life-systemd.sh has systemd itself). Each step says what it does, and fails where something
-# else comes out.
+# Tests the packages with one server, nginx or apache2, in the clean root of ci/package-life. The root has
+# no network and no systemd: `service` runs the init scripts, and `boot` runs the commands of the unit as
+# systemd does (ci/package-life-systemd.sh uses systemd itself). Each step prints what it does, and fails if
+# the result differs.
 # shellcheck shell=bash
 set -euo pipefail
 server=$1
@@ -16,7 +16,7 @@ run_unit() {
     local line files=() lines command variables
     files=(/lib/systemd/system/$server.service /usr/lib/systemd/system/$server.service.d/*.conf
         /etc/systemd/system/$server.service.d/*.conf)
-    # An empty value takes back what came before.
+    # An empty value clears the earlier commands.
     lines=$(cat "${files[@]}" 2>/dev/null |
         awk -v wanted="^$1=|^Environment=" '$0 ~ wanted {
             name = substr($0, 1, index($0, "=") - 1); value = substr($0, index($0, "=") + 1)
@@ -68,11 +68,11 @@ crash() {
     kill -KILL "$old" $(pgrep -P "$old")
     wait_until eval '[ -z "$(ss -Hltn sport = :443)" ]'
 }
-# Whether the running server has the file of the module that is installed now.
+# Whether the running server has loaded the currently installed module.
 runs_installed_module() {
     grep -q " $(stat -c %i "$file") .*$file\$" "/proc/$(pid)/maps"
 }
-# While a command runs, a client asks all the time; refused connections and errors are counted.
+# Sends requests while a command runs, and counts refused connections and errors.
 under_requests() {
     local client lost
     while :; do answers || echo lost; sleep 0.02; done >/packages/lost &
@@ -87,7 +87,7 @@ under_requests() {
 
 # --- Files -----------------------------------------------------------------------------------------
 
-# kept: the directory of the package has a private key, which others than root cannot read.
+# kept: whether the directory of the package has a private key that only root can read.
 kept() { [ -n "$(find /var/lib/hpkp-kept -type f -perm 600 -exec grep -l 'PRIVATE KEY' {} +)" ]; }
 kept_files() { find /var/lib/hpkp-kept -type f -exec sha256sum {} + | sort | sha256sum; }
 operators_files() {
@@ -97,7 +97,7 @@ operators_files() {
     done | sort | sha256sum
 }
 
-# The configuration without the module's directives; with them it is kept in /root/with-directives.
+# Removes the module's directives from the configuration, with a copy in /root/with-directives.
 take_directives_out() {
     cp $configuration /root/with-directives
     sed -i '/hpkp_published_pins/d; /HPKPPublishedPins/d; /hpkp_policy/,/^}/d; /<HPKPPolicy/,/<.HPKPPolicy/d
@@ -134,7 +134,7 @@ for foreign in /packages/foreign/${module}_*.deb; do
     [ $server = apache2 ] || refused nginx-abi apt-get install --dry-run "$foreign" /packages/foreign/hpkp_*.deb
 done
 if [ $server = nginx ]; then
-    # A newer nginx of another ABI stands in an archive: an upgrade leaves nginx as it is.
+    # An archive has a newer nginx with another ABI: an upgrade must keep the installed nginx.
     rebuilt nginx-abi-1 nginx-abi-9 /packages/server/nginx_*.deb
     dpkg-deb -R /packages/rebuilt/nginx_*.deb /packages/rebuilt/tree
     sed -i 's/^Version: .*/&.9/' /packages/rebuilt/tree/DEBIAN/control
@@ -172,7 +172,7 @@ else
 fi
 grep -qF "$backup" $configuration || fail "the page has other pins: $(cat $configuration)"
 succeeds "${test[@]}"
-# A machine that boots for the first time.
+# The first boot of a machine.
 boot || fail "the server does not start"
 wait_until serves "$first"
 has_header || fail "no header: $(cat /packages/headers)"
@@ -248,7 +248,7 @@ cp /root/backup.key /root/live/privkey.pem
 succeeds /usr/share/hpkp/acme/deploy /root/live example
 cmp -s /root/live/fullchain.pem /etc/ssl/example/fullchain.pem || fail "the new certificate is not installed"
 serves "$backup" && has_header || fail "the server does not go on"
-# What the unit for the boot runs, where nothing was interrupted.
+# The command of the unit for the boot, when no install was interrupted.
 succeeds hpkp install --recover --to /etc/ssl/example
 
 step "upgrade of the module and the command under the running server"
@@ -297,7 +297,7 @@ serves "$backup" || fail "another certificate is served"
 step "upgrade of $server while a refused certificate is on the disk: the site stays up"
 put renewal
 rebuilt "$old" "$old.0hpkp2" /packages/server/*.deb
-# nginx's binary upgrade and its init script refuse, and leave the old server; httpd's starts.
+# With nginx, the binary upgrade and the init script refuse and keep the old server. httpd starts.
 if apt install /packages/rebuilt/*.deb >/packages/apt.log 2>&1; then
     [ $server = apache2 ] || fail "nginx was upgraded: $(cat /packages/apt.log)"
     wait_until serves "$renewal"
@@ -342,7 +342,7 @@ serves "$backup" && has_header || fail "the server does not go on"
 refused "$unknown" "${test[@]}"
 refused '' service $server reload
 serves "$backup" || fail "the server does not go on after a reload"
-# What the warning says, done.
+# Does what the warning says.
 take_directives_out
 succeeds "${test[@]}"
 succeeds service $server reload

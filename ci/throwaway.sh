@@ -1,9 +1,9 @@
-# Sourced by the scripts here (bash): a directory that goes away with the script, a certificate
-# authority in it, and Debian's nginx and Apache httpd on loopback with that directory as their home.
-# The scripts stand in the directory.
+# Sourced by the scripts here (bash): makes a temporary directory with a certificate authority, for Debian's
+# nginx and Apache httpd on loopback. The directory is removed with the end of the script, and is its working
+# directory.
 # shellcheck shell=bash
 
-# What a build makes, and the modules of a release build.
+# The directory of builds, and the modules of a release build.
 # shellcheck disable=SC2034
 target=${CARGO_TARGET_DIR:-$PWD/target}
 # shellcheck disable=SC2034
@@ -11,7 +11,7 @@ nginx_module=$target/release/libngx_http_hpkp_module.so
 # shellcheck disable=SC2034
 httpd_module=$target/release/libmod_hpkp.so
 
-# An ordinary user's path lacks the servers.
+# The PATH of an ordinary user does not have the servers.
 PATH=$PATH:/usr/sbin
 
 home=$(mktemp -d)
@@ -21,7 +21,7 @@ trap 'exit 130' INT TERM
 
 # --- nginx ---------------------------------------------------------------------------------------
 
-# Every path, or nginx takes Debian's, which an ordinary user may not write.
+# All paths are set, since an ordinary user may not write to Debian's default paths.
 # shellcheck disable=SC2034
 nginx_main='pid nginx.pid;
 worker_processes 1;
@@ -41,7 +41,7 @@ nginx() {
 
 # --- Apache httpd --------------------------------------------------------------------------------
 
-# httpd serves as another user where root has started it.
+# If root starts httpd, it serves as another user.
 chmod 755 "$home"
 mkdir html run
 echo hello >html/index.html
@@ -67,8 +67,8 @@ httpd() {
     command apache2 -d "$home" -f httpd.conf "$@"
 }
 
-# Debian's script with the options above. It has systemd start the system's own server, unless told
-# that systemd has started the script.
+# Debian's apachectl with the options above. The variable tells the script that systemd started it; otherwise
+# it would start the server of the system.
 apachectl() {
     APACHE_ENVVARS=none APACHE_ARGUMENTS="-d $home -f httpd.conf" APACHE_STARTED_BY_SYSTEMD=yes \
         APACHE_RUN_DIR=run APACHE_LOCK_DIR=run APACHE_RUN_USER=$(id -un) command apachectl "$@"
@@ -76,8 +76,8 @@ apachectl() {
 
 # --- What both need ------------------------------------------------------------------------------
 
-# Ends the servers that run, by the process ids that they wrote down. Where a test was the last to
-# open nginx's file, nothing stands in it; httpd may leave its own behind.
+# Stops the running servers by their pid files. After a config test nginx's file is empty; httpd may leave its
+# file behind.
 stop() {
     local file pid
     for file in "$home/nginx.pid" "$home/httpd.pid"; do
@@ -103,7 +103,7 @@ is_open() {
     (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# A port that nobody listens on, below those that the system hands out itself.
+# A free port below the ephemeral ports of the system.
 free_port() {
     local port
     while port=$((20000 + RANDOM % 10000)) && is_open "$port"; do :; done
@@ -143,7 +143,7 @@ sign() {
         -CA ca.pem -CAkey ca.key -CAcreateserial -out "$1.pem" 2>/dev/null
 }
 
-# pin <CERTIFICATE: the pin of its key, by OpenSSL's means and not ours.
+# pin <CERTIFICATE: the pin of the key, computed with OpenSSL, not with our code.
 pin() {
     openssl x509 -pubkey -noout | openssl pkey -pubin -outform der |
         openssl dgst -sha256 -binary | base64
