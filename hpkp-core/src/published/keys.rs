@@ -186,9 +186,9 @@ impl KeyGraph {
     }
 }
 
-/// Where paths end that need no anchor, among `count` nodes of which clients `may_pass` some: where
-/// no issuer is known. Above some nodes there is only a circle of CAs that issued each other; then each
-/// of these may be the last, except the leaf, which is the first.
+/// The nodes at which a path without a trust anchor can end, among `count` nodes of which clients use those that
+/// `may_pass`. A path ends at a certificate without a known issuer. CAs that issued each other in a circle have no such
+/// end: then each of them may be the last, except the leaf.
 pub(crate) fn ends_of_all<'n>(
     count: usize,
     issuers: impl Fn(usize) -> &'n [usize],
@@ -205,7 +205,7 @@ pub(crate) fn ends_of_all<'n>(
     if let Some(leaf) = ends.first_mut() {
         *leaf = above(0).next().is_none();
     }
-    // What leads to a last one is not the last itself.
+    // A certificate below such an end is not an end itself.
     while let Some(at) = open.pop() {
         let led_here = std::mem::take(&mut issued[at]);
         led_here.iter().for_each(|below| ends[*below] = false);
