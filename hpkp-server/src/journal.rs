@@ -268,10 +268,16 @@ impl Reading {
         noted: Option<u64>,
     ) -> Option<Digest> {
         let at = &setting.at;
-        let rival = published::rival(directory, writer, rivals);
-        let can_append = match rival {
-            Some(rival) => Err(DirectoryError::Taken(directory.own_path(writer), rival)),
-            None => published::can_append(directory, writer),
+        let path = directory.own_path(writer);
+        let can_append = || published::can_append(directory, writer);
+        let (is_rival, can_append) = match published::rival(directory, writer, rivals) {
+            Ok(Some(rival)) => (true, Err(DirectoryError::Taken(path.clone(), rival))),
+            Ok(None) => (false, can_append()),
+            // A file that cannot be read has been reported as such. Here the claims cannot be read, as where the file
+            // system has no locks.
+            Err(error) => {
+                (false, can_append().and(Err(DirectoryError::Write(path.clone(), error))))
+            }
         };
         if let Err(
             error @ (DirectoryError::NotOwn(..)
@@ -286,7 +292,6 @@ impl Reading {
             ));
             self.find(Code::RecordsNotWritable, text, at);
         }
-        let path = directory.own_path(writer);
         let own = Excerpt::new(&path).to_string();
         let reserve = format!("{}/{RESERVE}", directory.path());
         let last = self.contents.state.last_seq(writer);
@@ -304,7 +309,7 @@ impl Reading {
         }
         self.lost(writer, at);
         // What is on record is the other server's, and nothing says what this one accepted.
-        rival.map_or(unrecorded, |_| Some(Digest::NONE))
+        if is_rival { Some(Digest::NONE) } else { unrecorded }
     }
 
     /// The digest of a configuration in use that is not on record, according to the locks and the reserve. Reports if

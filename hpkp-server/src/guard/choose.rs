@@ -82,19 +82,17 @@ impl Guard {
         };
         let asked = self.judge.asked(host, name, pair.as_deref());
         let fault = match unread.or_else(|| unusable(pair.as_deref()?, now)) {
-            Some(why) => Fault::Unusable(why),
-            None => {
-                match self.locks_out((host, &asked), pair.as_deref(), (now, store), &mut chosen) {
-                    Some(judged) => Fault::LocksOut(judged),
-                    None => {
-                        if let Some(pair) = &pair {
-                            self.accept((host, &asked), pair, now, store, &mut chosen);
-                        }
-                        chosen.pair = pair;
-                        return chosen;
-                    }
-                }
+            Some(why) => Some(Fault::Unusable(why)),
+            None => self
+                .locks_out((host, &asked), pair.as_deref(), (now, store), &mut chosen)
+                .map(Fault::LocksOut),
+        };
+        let Some(fault) = fault else {
+            if let Some(pair) = &pair {
+                self.accept((host, &asked), pair, now, store, &mut chosen);
             }
+            chosen.pair = pair;
+            return chosen;
         };
         // A certificate that cannot be loaded is left to nginx, which reports why.
         let loads = pair.as_ref().is_some_and(|pair| pair.chain.is_ok());

@@ -162,17 +162,23 @@ pub fn claimant(directory: &Directory, writer: &WriterName) -> io::Result<Option
     Ok(None)
 }
 
-/// Whether a server that runs one of these programs writes under the name of `writer` and serves: the process.
+/// The process that runs one of these programs, writes under the name of `writer` and serves clients.
+///
+/// # Errors
+/// The system's, if the claims cannot be read. A writer without a file has no claims.
 pub(crate) fn rival(
     directory: &Directory,
     writer: &WriterName,
     programs: &[&str],
-) -> Option<Claimant> {
+) -> io::Result<Option<Claimant>> {
     if programs.is_empty() {
-        return None;
+        return Ok(None);
     }
-    let claimant = claimant(directory, writer).ok()??;
-    matches!(claimant, Claimant::Process(pid) if living::runs(pid, programs)).then_some(claimant)
+    match claimant(directory, writer) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => Ok(found?
+            .filter(|it| matches!(it, Claimant::Process(pid) if living::runs(*pid, programs)))),
+    }
 }
 
 /// Closes, in a child that has just been forked, its copies of the descriptors of its parent's claim. It allocates
@@ -423,6 +429,19 @@ mod tests {
         assert_eq!(second.append(), "appended");
         second.end();
     }
+
+    #[test]
+    fn claims_that_cannot_be_read_are_an_error() {
+        let (_dir, path) = directory();
+        let directory = Directory::open(&path).unwrap();
+        let writer: WriterName = "web-1".parse().unwrap();
+        // A writer that has recorded nothing has no rival.
+        assert_eq!(rival(&directory, &writer, living::NGINX).unwrap(), None);
+        std::os::unix::fs::symlink("elsewhere", format!("{path}/web-1.jsonl")).unwrap();
+        let error = rival(&directory, &writer, living::NGINX).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+    }
+
     /// Replaces a file by a copy, as `hpkp published compact`, rsync and tar do.
     fn replace(path: &str, name: &str) {
         let (file, copy) = (format!("{path}/{name}"), format!("{path}/.copy"));
