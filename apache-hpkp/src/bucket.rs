@@ -12,14 +12,16 @@ use crate::bindings::{
 /// cannot be read. Returns whether all buckets were replaced.
 ///
 /// # Safety
-/// `brigade` is a live brigade that only this thread uses.
+/// `brigade` is the live brigade that httpd has passed to an output filter, so that only this thread uses it.
 pub(crate) unsafe fn rewrite(
     brigade: *mut apr_bucket_brigade,
     mut change: impl FnMut(&[u8], &mut Vec<u8>) -> bool,
 ) -> bool {
     let mut out = Vec::new();
-    // SAFETY: by the caller's promise. A brigade is a ring of buckets with a sentinel, which is at the address of a
-    // bucket whose link would be the brigade's own. The data of a bucket live until the bucket is destroyed.
+    // SAFETY: by the caller's promise. apr_ring.h and apr_buckets.h define a brigade as a ring of buckets with a
+    // sentinel: the address at which a bucket would begin whose `link` is the brigade's `list`
+    // (APR_BRIGADE_SENTINEL); the sentinel is only compared. `read` returns `length` bytes that belong to the bucket
+    // until it is destroyed, and `replace` is called after `change` has read them.
     unsafe {
         let list = &raw mut (*brigade).list;
         let sentinel = list.cast::<apr_bucket>().wrapping_byte_sub(offset_of!(apr_bucket, link));
@@ -59,10 +61,11 @@ pub(crate) unsafe fn rewrite(
 /// Replaces `bucket` by a bucket with a copy of `bytes`, or removes it if `bytes` is empty.
 ///
 /// # Safety
-/// `bucket` is in a live brigade that only this thread uses; it is gone afterwards.
+/// `bucket` is in a live brigade that only this thread uses, and nothing uses the bucket afterwards.
 unsafe fn replace(bucket: *mut apr_bucket, bytes: &[u8]) {
-    // SAFETY: by the caller's promise; each bucket, and the sentinel, has a neighbour on both sides,
-    // and says by which functions it ends.
+    // SAFETY: by the caller's promise. `prev` and `next` of a bucket in a ring are never null: they are buckets or the
+    // sentinel. The new bucket copies `bytes`, since `apr_bucket_heap_create` gets no function that frees them. The
+    // last calls are those of the macro `apr_bucket_destroy`.
     unsafe {
         let (before, behind) = ((*bucket).link.prev, (*bucket).link.next);
         let mut last = before;

@@ -82,17 +82,20 @@ impl Response {
 /// call a directive's handler, which makes its own.
 ///
 /// # Safety
-/// `server` is live, and its configuration has been made.
+/// `server` is live, and httpd has made this module's object for it: httpd does so before it calls the handler of the
+/// first directive in the server (`ap_set_config_vectors`), and for all others before `check_config`
+/// (`ap_fixup_virtual_hosts`).
 #[inline]
 pub(crate) unsafe fn server_conf(server: *const server_rec) -> Option<NonNull<ServerConf>> {
-    // SAFETY: by the caller's promise; the slot holds what `conf` made.
+    // SAFETY: by the caller's promise the slot holds a pointer from `create` or `merge`, which never return null.
     unsafe { httpd::slot((*server).module_config).map(|slot| NonNull::new_unchecked(slot.read())) }
 }
 
 /// The configuration of a server that has been read.
 ///
 /// # Safety
-/// As for [`server_conf`]; and nothing changes it as long as the reference is used.
+/// As for [`server_conf`]; the configuration lives, and nothing changes the object, as long as the reference is used.
+/// Only directives' handlers, `init_server` and the end of `post_config` change objects, all in httpd's main thread.
 #[inline]
 pub(crate) unsafe fn settled_conf<'a>(server: *const server_rec) -> Option<&'a ServerConf> {
     // SAFETY: by the caller's promise.
@@ -103,7 +106,8 @@ pub(crate) unsafe extern "C" fn create(
     pool: *mut apr_pool_t,
     _server: *mut server_rec,
 ) -> *mut c_void {
-    // SAFETY: httpd hands every hook a live pool, which lives as long as the configuration.
+    // SAFETY: httpd calls `create_server_config` with `pconf` (`ap_set_config_vectors`, `ap_single_module_configure`,
+    // `merge_server_configs` in server/config.c).
     unsafe { make("create_server_config", pool, ServerConf::default) }
 }
 
@@ -112,7 +116,8 @@ pub(crate) unsafe extern "C" fn merge(
     outer: *mut c_void,
     inner: *mut c_void,
 ) -> *mut c_void {
-    // SAFETY: as for `create`; httpd hands over what it made.
+    // SAFETY: `merge_server_configs` passes `pconf` and two objects from `create`: that of the main server and that of
+    // one virtual host. Nothing changes them during the call.
     unsafe {
         let (outer, inner) = (&*outer.cast::<ServerConf>(), &*inner.cast::<ServerConf>());
         make("merge_server_config", pool, || {
@@ -132,9 +137,9 @@ unsafe fn make(
     value: impl FnOnce() -> ServerConf,
 ) -> *mut c_void {
     // httpd cannot refuse the configuration here. A failure is remembered, and a later hook refuses.
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the pool is live.
     let empty = |_: OnPanic| unsafe { pool::alloc_in_pool(pool, ServerConf::default()) };
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the pool is live.
     let make = || unsafe { pool::alloc_in_pool(pool, value()) };
     boundary::catch_config_hook(hook, empty, make).cast()
 }
@@ -144,8 +149,9 @@ unsafe fn make(
 /// # Safety
 /// `r` is live.
 pub(crate) unsafe fn response_of<'a>(r: *const request_rec) -> Option<&'a Response> {
-    // SAFETY: by the caller's promise; the configuration outlives its requests. Responses of the forward proxy belong
-    // to another site, so they get no field.
+    // Responses of the forward proxy belong to another site, so they get no field.
+    // SAFETY: by the caller's promise. `server` is of the configuration that this process serves. That configuration is
+    // complete, and a process serves no request any more when it clears `pconf`.
     unsafe {
         if (*r).proxyreq == PROXYREQ_PROXY {
             return None;

@@ -40,7 +40,7 @@ impl Connection {
 #[repr(transparent)]
 struct Names([*const c_char; 2]);
 
-// SAFETY: httpd only reads the names.
+// SAFETY: the two pointers are a static string and null, and httpd's hook functions only read the names.
 unsafe impl Sync for Names {}
 
 /// mod_ssl's signature for `pre_handshake`.
@@ -63,22 +63,25 @@ unsafe fn is_ssl(connection: *mut conn_rec) -> bool {
     if address.is_null() {
         return false;
     }
-    // SAFETY: httpd has given the function of this name this signature since it has it.
+    // SAFETY: the address is that of httpd's `ap_ssl_conn_is_ssl`, which has this signature in http_ssl.h in every
+    // version that has the function.
     let is_ssl = unsafe { std::mem::transmute::<*mut c_void, IsSsl>(address) };
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the connection is live; the function only reads the modules' states of it.
     unsafe { is_ssl(connection) != 0 }
 }
 
 /// # Safety
-/// httpd is loading the module.
+/// httpd is calling `register_hooks`.
 pub(crate) unsafe fn register() {
-    // SAFETY: the name ends with a null.
+    // SAFETY: the name ends with a null byte, and dlsym only looks it up.
     let is_ssl = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"ap_ssl_conn_is_ssl".as_ptr()) };
     IS_SSL.store(is_ssl, Ordering::Relaxed);
     static AFTER: Names = Names([c"mod_ssl.c".as_ptr(), ptr::null()]);
     static BEFORE: Names = Names([c"mod_http2.c".as_ptr(), ptr::null()]);
-    // SAFETY: by the caller's promise; an optional hook is called with the signature that mod_ssl
-    // gives it, whatever type it has here.
+    // SAFETY: by the caller's promise httpd accepts hooks now; it keeps the pointers to the static lists of names.
+    // `apr_optional_hook_add` takes a function of any type; mod_ssl calls it as declared by
+    // APR_DECLARE_EXTERNAL_HOOK(ssl, SSL, int, pre_handshake, (conn_rec *, SSL *, int)) in mod_ssl_openssl.h, which is
+    // `PreHandshake`.
     unsafe {
         let hook: PreHandshake = pre_handshake;
         apr_optional_hook_add(
@@ -105,7 +108,9 @@ unsafe extern "C" fn pre_handshake(
     is_proxy: c_int,
 ) -> c_int {
     boundary::catch_request_hook("pre_handshake", OK, || {
-        // SAFETY: mod_ssl hands over a live connection, whose pool lives as long.
+        // SAFETY: mod_ssl's `ssl_init_ssl_connection` calls this hook with a live connection and its new `SSL`, in the
+        // thread that serves the connection. `pool` lives as long as the connection. Nothing else has a pointer to the
+        // slot, which is null so far.
         unsafe {
             let conf = conf::settled_conf((*connection).base_server);
             let wanted = is_proxy == 0 && conf.is_some_and(|conf| conf.active.is_some());
@@ -120,8 +125,9 @@ unsafe extern "C" fn pre_handshake(
 
 unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
     boundary::catch_request_hook("process_connection", DECLINED, || {
-        // SAFETY: httpd hands over a live connection; the `SSL` lives as long as it does, and
-        // nothing else reads or writes the slot now.
+        // SAFETY: httpd's `ap_process_connection` calls this hook with a live connection, in the thread that serves it,
+        // before it reads a request, so nothing else uses the slot or the object in it. mod_ssl frees the `SSL` only
+        // together with its own pointer to it (`sslconn->ssl = NULL`), and `is_ssl` asks whether it still has one.
         unsafe {
             let kept = httpd::connection_slot::<Connection>(connection);
             let kept = kept.and_then(|slot| slot.read().as_mut());
@@ -143,22 +149,22 @@ unsafe extern "C" fn process_connection(connection: *mut conn_rec) -> c_int {
 /// `connection` is live.
 #[inline]
 pub(crate) unsafe fn context(connection: *const conn_rec) -> Option<ContextAddress> {
-    // SAFETY: by the caller's promise; what is kept lives as long as the connection, and is written
-    // before the first request is read.
+    // SAFETY: by the caller's promise; a master outlives its streams. The state of a connection is in its pool.
     unsafe {
         let master = (*connection).master.cast_const();
-        let connection = if master.is_null() { connection } else { master };
-        httpd::connection_slot::<Connection>(connection)?.read().as_ref()?.context
+        kept_context(own(if master.is_null() { connection } else { master }))
     }
 }
 
 /// The context in the state of a connection, which may be null.
 ///
 /// # Safety
-/// `kept` is null, or lives.
+/// `kept` is null or the state of a live connection.
 #[inline]
 pub(crate) unsafe fn kept_context(kept: *const Connection) -> Option<ContextAddress> {
-    // SAFETY: by the caller's promise, and as above.
+    // SAFETY: by the caller's promise. `process_connection` writes the field before the connection has a request or a
+    // stream, so the threads of HTTP/2 streams only read it. No reference is made, since the thread of the master may
+    // write other fields at the same time.
     unsafe { if kept.is_null() { None } else { (*kept).context } }
 }
 
@@ -169,7 +175,8 @@ pub(crate) unsafe fn kept_context(kept: *const Connection) -> Option<ContextAddr
 /// `connection` is live.
 #[inline]
 unsafe fn own(connection: *const conn_rec) -> *mut Connection {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; the slot is null or has a pointer from `pre_handshake` or
+    // `first_request_begins`.
     unsafe { httpd::connection_slot(connection).map_or(ptr::null_mut(), |slot| slot.read()) }
 }
 
@@ -178,14 +185,14 @@ unsafe fn own(connection: *const conn_rec) -> *mut Connection {
 /// filters of the request.
 ///
 /// # Safety
-/// `request` is a live request that this thread serves, and `filter` one of ours.
+/// `request` is a live request that this thread serves, and `filter` is the handle of this module's connection filter.
 #[inline]
 pub(crate) unsafe fn request_begins(
     request: *mut request_rec,
     filter: *mut ap_filter_rec_t,
 ) -> *mut Connection {
-    // SAFETY: by the caller's promise; what is kept lives as long as the connection, and this thread
-    // alone looks at what it has of interim responses.
+    // SAFETY: by the caller's promise. The state lives in the pool of the connection, as long as its requests. Only the
+    // thread that serves the connection uses `has_filter`, `waiting` and `interim`.
     unsafe {
         let mut kept = own((*request).connection);
         if kept.is_null() || !(*kept).has_filter {
@@ -206,7 +213,8 @@ unsafe fn first_request_begins(
     request: *mut request_rec,
     filter: *mut ap_filter_rec_t,
 ) -> *mut Connection {
-    // SAFETY: as for `request_begins`.
+    // SAFETY: as in `request_begins`. httpd allocates the new filter in the pool of the connection, as `kept` is. Both
+    // lists of filters of the request are live, and only this thread uses them.
     unsafe {
         let connection = (*request).connection;
         let mut kept = own(connection);
@@ -234,13 +242,13 @@ unsafe fn first_request_begins(
 /// Makes the filters that lead to `behind` lead to `new`, which leads to `behind`.
 ///
 /// # Safety
-/// `list` is where a live list of filters begins, which only this thread uses.
+/// `list` is the pointer to the first filter of a live list, which only this thread uses.
 unsafe fn redirect(
     mut list: *mut *mut ap_filter_t,
     behind: *mut ap_filter_t,
     new: *mut ap_filter_t,
 ) {
-    // SAFETY: by the caller's promise: filters are linked.
+    // SAFETY: by the caller's promise; `next` is the next filter of the list, and null in the last one.
     unsafe {
         while !(*list).is_null() && *list != new {
             if *list == behind {
@@ -255,10 +263,10 @@ unsafe fn redirect(
 /// Called when the final response of a request begins.
 ///
 /// # Safety
-/// `kept` is null, or what is kept of a connection that this thread serves.
+/// `kept` is null or the state of a live connection that this thread serves.
 #[inline]
 pub(crate) unsafe fn response_begins(kept: *mut Connection) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; only this thread uses `waiting`.
     unsafe {
         if !kept.is_null() {
             (*kept).waiting = ptr::null();
@@ -271,7 +279,7 @@ pub(crate) unsafe fn response_begins(kept: *mut Connection) {
 /// # Safety
 /// `request` is a live request that this thread serves.
 pub(crate) unsafe fn request_ends(request: *const request_rec) {
-    // SAFETY: as for `request_begins`.
+    // SAFETY: as in `request_begins`.
     unsafe {
         let kept = own((*request).connection);
         if !kept.is_null() && ptr::eq((*kept).waiting, request) {
@@ -283,10 +291,10 @@ pub(crate) unsafe fn request_ends(request: *const request_rec) {
 /// Whether the data sent on a connection may be an interim response.
 ///
 /// # Safety
-/// `kept` is what is kept of a connection that this thread serves.
+/// `kept` is the state of a live connection that this thread serves.
 #[inline]
 pub(crate) unsafe fn may_be_interim(kept: *const Connection) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; only this thread uses `waiting`.
     unsafe { !(*kept).waiting.is_null() }
 }
 
@@ -295,8 +303,10 @@ pub(crate) unsafe fn may_be_interim(kept: *const Connection) -> bool {
 /// # Safety
 /// As for [`may_be_interim`], and `brigade` is live.
 pub(crate) unsafe fn clean(kept: *mut Connection, brigade: *mut apr_bucket_brigade) {
-    // SAFETY: as for `request_begins`. The request is live: one that ends is forgotten by
-    // `request_ends`, and on a connection that ended before its request was read no data are sent.
+    // SAFETY: as in `request_begins`. `waiting` is a live request: httpd runs `log_transaction`, and so `request_ends`,
+    // before it frees the memory of a request (`eor_bucket_cleanup`). `ap_read_request` also destroys one without that
+    // hook, if the request cannot be read. httpd then only flushes and closes the connection, so no bucket with data
+    // comes here, and `rewrite` does not call the closure that follows the pointer.
     unsafe {
         let request = (*kept).waiting;
         let interim = (*kept).interim.get_or_insert_default();

@@ -10,7 +10,7 @@ pub(crate) unsafe fn text(string: *const c_char) -> String {
     if string.is_null() {
         return String::new();
     }
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the string, which is not null, ends with a null byte.
     unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
 }
 

@@ -27,7 +27,7 @@ type Take1 = unsafe extern "C" fn(*mut cmd_parms, *mut c_void, *const c_char) ->
 #[repr(transparent)]
 pub(crate) struct Table<T>(T);
 
-// SAFETY: httpd only reads the table, and what it points to is static.
+// SAFETY: httpd only reads a module's `cmds`, and the table points to static strings and functions.
 unsafe impl<T> Sync for Table<T> {}
 
 /// All directives.
@@ -123,15 +123,17 @@ const fn command(
 /// path absolute.
 ///
 /// # Safety
-/// `cmd` and `value` are what httpd hands to a directive's handler.
+/// `cmd` and `value` are the arguments with which httpd's `invoke_cmd` calls the handler of a directive with arguments:
+/// `cmd` has the server, the directive and the pools, and `value` is a string, never null.
 unsafe fn handle(
     cmd: *mut cmd_parms,
     value: *const c_char,
     set: impl FnOnce(&mut ServerConf, &str, Location, &dyn Fn(&str) -> String) -> Result<(), String>,
 ) -> *const c_char {
     guarded("directive", || {
-        // SAFETY: by the caller's promise; the objects of servers are made before directives are
-        // read, and `set` is the only one to have this one until it ends.
+        // SAFETY: by the caller's promise. `ap_set_config_vectors` has made the object of the server before
+        // `invoke_cmd` called the handler, in httpd's main thread. `set` calls nothing of httpd that calls another
+        // handler, so it has the only reference to the object.
         let done = unsafe {
             let conf = conf::server_conf((*cmd).server);
             let full_path = |path: &str| httpd::full_path((*cmd).pool, path);
@@ -144,7 +146,7 @@ unsafe fn handle(
         };
         match done {
             Ok(()) => ptr::null(),
-            // SAFETY: by the caller's promise.
+            // SAFETY: by the caller's promise the pool, which is `pconf`, is live.
             Err(error) => unsafe { in_pool((*cmd).pool, &error) },
         }
     })
@@ -160,7 +162,7 @@ fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
         if phase::ignores_configuration() {
             return ptr::null();
         }
-        // SAFETY: httpd is reading the configuration.
+        // SAFETY: httpd's main thread is executing the directives of a configuration.
         unsafe { filter::register() };
         read()
     })
@@ -172,16 +174,16 @@ fn guarded(name: &str, read: impl FnOnce() -> *const c_char) -> *const c_char {
 /// `pool` is live.
 unsafe fn in_pool(pool: *mut apr_pool_t, text: &str) -> *const c_char {
     let text = cstr::c_string(text);
-    // SAFETY: by the caller's promise; the copy gets its null byte.
+    // SAFETY: by the caller's promise. `apr_pstrmemdup` copies that many bytes and adds a null byte.
     unsafe { apr_pstrmemdup(pool, text.as_ptr(), text.count_bytes()) }
 }
 
 /// The directive's name in the spelling of the table.
 ///
 /// # Safety
-/// `cmd` is what httpd hands to a directive's handler.
+/// As for [`handle`].
 unsafe fn name(cmd: *const cmd_parms) -> &'static str {
-    // SAFETY: by the caller's promise; the names are those of the table.
+    // SAFETY: by the caller's promise `cmd` points to an entry of `COMMANDS`, whose names are static strings.
     unsafe { CStr::from_ptr((*(*cmd).cmd).name).to_str().unwrap_or_default() }
 }
 
@@ -191,7 +193,7 @@ unsafe extern "C" fn in_server(
     _: *mut c_void,
     value: *const c_char,
 ) -> *const c_char {
-    // SAFETY: httpd calls this with a directive of ours.
+    // SAFETY: only httpd calls this function, which is the handler of directives in `COMMANDS`.
     unsafe {
         handle(cmd, value, |conf, value, at, full_path| {
             model::set_in_server(&mut conf.settings, name(cmd), value, at, full_path)
@@ -205,7 +207,7 @@ unsafe extern "C" fn keep_certificates(
     _: *mut c_void,
     value: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `in_server`.
+    // SAFETY: as in `in_server`. `ap_check_cmd_context` reads `cmd` and returns null or a string.
     unsafe {
         let is_global = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint).is_null();
         handle(cmd, value, |conf, value, at, full_path| {
@@ -222,7 +224,7 @@ unsafe extern "C" fn global(
     _: *mut c_void,
     arguments: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `in_server`.
+    // SAFETY: as in `keep_certificates`. `temp_pool` lives until the configuration has been read.
     unsafe {
         let elsewhere = ap_check_cmd_context(cmd, GLOBAL_ONLY as c_uint);
         if !elsewhere.is_null() {
@@ -241,15 +243,16 @@ unsafe extern "C" fn policy(
     _: *mut c_void,
     arguments: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `in_server`.
+    // SAFETY: as in `in_server`.
     guarded("policy", || unsafe { read_policy(cmd, arguments) })
 }
 
 /// # Safety
 /// As for [`handle`].
 unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c_char {
-    // SAFETY: by the caller's promise. Each handler that is called has the server's object to itself:
-    // here there is no reference to it meanwhile.
+    // SAFETY: by the caller's promise. The directives of the block are in the tree, which is in `pconf`.
+    // `ap_walk_config` calls their handlers, each of which has the only reference to the server's object: the reference
+    // of `handle` has ended, and the last assignment makes none.
     unsafe {
         let elsewhere = ap_check_cmd_context(cmd, (GLOBAL_ONLY | NOT_IN_DIR_LOC_FILE) as c_uint);
         if !elsewhere.is_null() {
@@ -289,7 +292,7 @@ unsafe fn read_policy(cmd: *mut cmd_parms, arguments: *const c_char) -> *const c
 unsafe fn words_of_block(pool: *mut apr_pool_t, arguments: &str) -> Vec<String> {
     let Some(arguments) = arguments.trim_end().strip_suffix('>') else { return Vec::new() };
     let arguments = cstr::c_string(arguments.trim());
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; `arguments` ends with a null byte and outlives the call.
     unsafe { httpd::words(pool, arguments.as_ptr()) }
 }
 
@@ -299,7 +302,7 @@ unsafe extern "C" fn in_policy(
     _: *mut c_void,
     value: *const c_char,
 ) -> *const c_char {
-    // SAFETY: as for `in_server`.
+    // SAFETY: as in `in_server`.
     unsafe {
         handle(cmd, value, |conf, value, at, full_path| {
             let policy = conf.global.policies.last_mut().filter(|_| conf.is_in_policy);

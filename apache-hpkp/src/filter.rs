@@ -46,12 +46,14 @@ pub(crate) fn reset() {
 /// nothing in a configuration without directives. httpd sorts its hooks again after it has read the directives.
 ///
 /// # Safety
-/// httpd is reading the configuration.
+/// httpd's main thread is executing the directives of a configuration.
 pub(crate) unsafe fn register() {
     if IS_REGISTERED.swap(true, Ordering::Relaxed) {
         return;
     }
-    // SAFETY: by the caller's promise; httpd copies the name.
+    // SAFETY: by the caller's promise no request is served, and httpd sorts its hooks later.
+    // `ap_register_output_filter` copies the name; the handle lives until httpd clears `pconf`, and the next
+    // configuration registers another one.
     unsafe {
         let filter = ap_register_output_filter(
             c"HPKP".as_ptr(),
@@ -78,7 +80,7 @@ pub(crate) unsafe fn register() {
 /// If any server has a policy, every request gets the filter, since its server is known only later. Subrequests and
 /// internal redirects share the filters of their request.
 unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
-    // SAFETY: httpd hands over a live request.
+    // SAFETY: httpd calls this hook (`ap_run_create_request`) with a new request, in the thread that serves it.
     unsafe {
         if !is_first(r) || !is_active((*r).server) {
             return OK;
@@ -88,11 +90,12 @@ unsafe extern "C" fn create_request(r: *mut request_rec) -> c_int {
 }
 
 /// # Safety
-/// `r` is a live request from a client.
+/// `r` is a live request from a client, which this thread serves.
 #[inline(never)]
 unsafe fn begin(r: *mut request_rec) -> c_int {
     boundary::catch_request_hook("create_request", OK, || {
-        // SAFETY: by the caller's promise; what is kept of a connection outlives its requests.
+        // SAFETY: by the caller's promise. The filters have been registered, since a server is active. The state in
+        // `kept` is in the pool of the connection, which outlives the request and its filters.
         unsafe {
             let kept = connection::request_begins(r, INTERIM.load(Ordering::Relaxed));
             let filter = FILTER.load(Ordering::Relaxed);
@@ -105,10 +108,10 @@ unsafe fn begin(r: *mut request_rec) -> c_int {
 /// Whether any server of the configuration has a policy.
 ///
 /// # Safety
-/// `server` is live, and its configuration in force.
+/// `server` is a server of the configuration that this process serves.
 #[inline]
 unsafe fn is_active(server: *const server_rec) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; nothing changes a configuration that is served.
     unsafe { conf::settled_conf(server).is_some_and(|conf| conf.active.is_some()) }
 }
 
@@ -125,7 +128,8 @@ unsafe extern "C" fn output(
     filter: *mut ap_filter_t,
     brigade: *mut apr_bucket_brigade,
 ) -> apr_status_t {
-    // SAFETY: httpd hands over a live filter of a live request, which has what `begin` gave it.
+    // SAFETY: httpd calls a filter (`ap_pass_brigade`) while its request is live, in the thread that serves it. `ctx`
+    // is the pointer that `begin` passed to `ap_add_output_filter_handle`.
     unsafe {
         // The fields are set each time: after an error the response may get another header, and it is not known which
         // header will be written.
@@ -143,8 +147,9 @@ unsafe extern "C" fn interim(
     filter: *mut ap_filter_t,
     brigade: *mut apr_bucket_brigade,
 ) -> apr_status_t {
-    // SAFETY: httpd hands over a live filter of a live connection, in the thread that serves it; it
-    // has what `connection` gave it, which lives as long.
+    // SAFETY: httpd calls a filter (`ap_pass_brigade`) while its connection is live, in the thread that serves it.
+    // `ctx` is the state that `first_request_begins` passed to `ap_add_output_filter_handle`, in the pool of the
+    // connection.
     unsafe {
         if connection::may_be_interim((*filter).ctx.cast()) {
             return clean(filter, brigade);
@@ -168,9 +173,10 @@ unsafe fn clean(filter: *mut ap_filter_t, brigade: *mut apr_bucket_brigade) -> a
 }
 
 /// # Safety
-/// `r` is a live request, and `kept` what is kept of its connection, or null.
+/// `r` is a live request that this thread serves, and `kept` is the state of its connection, or null.
 unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; httpd makes the tables of a request together with the request. `prepared` is in
+    // the configuration, which outlives the request.
     unsafe {
         let Some(response) = conf::response_of(r) else { return };
         if apr_is_empty_table((*r).trailers_out) == 0 {
@@ -202,7 +208,7 @@ unsafe fn set_fields(r: *mut request_rec, kept: *const Connection) {
 /// `r` is a live request.
 unsafe fn is_asked(r: *const request_rec, response: &Response) -> bool {
     let Some(names) = &response.names else { return true };
-    // SAFETY: by the caller's promise; httpd keeps the host, without its port, as a C string.
+    // SAFETY: by the caller's promise; `hostname` is null or a string in the pool of the request.
     unsafe {
         let host = (*r).hostname;
         !host.is_null() && names.has(CStr::from_ptr(host).to_bytes())
@@ -216,7 +222,8 @@ unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
         Kind::Enforced => NAME,
         Kind::ReportOnly => NAME_REPORT_ONLY,
     };
-    // SAFETY: by the caller's promise; the value lives as long as the configuration.
+    // SAFETY: by the caller's promise. `apr_table_setn` keeps the two pointers: to a static name, and to the value in
+    // the configuration, which outlives the request.
     unsafe {
         apr_table_unset((*r).headers_out, name.as_ptr());
         if is_sent {
@@ -230,7 +237,8 @@ unsafe fn set_field(r: *mut request_rec, prepared: &Prepared, is_sent: bool) {
 
 /// Sets the notes for `LogFormat`: whether the header was sent.
 unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
-    // SAFETY: httpd hands over a live request, the first of those that took each other's place.
+    // SAFETY: httpd calls this hook (`ap_run_log_transaction`) with a live request, the first one if internal redirects
+    // followed, in the thread that serves it.
     unsafe {
         if !is_active((*r).server) {
             return DECLINED;
@@ -244,7 +252,9 @@ unsafe extern "C" fn log_transaction(r: *mut request_rec) -> c_int {
 #[inline(never)]
 unsafe fn end(r: *mut request_rec) -> c_int {
     boundary::catch_request_hook("log_transaction", DECLINED, || {
-        // SAFETY: by the caller's promise; what is in the slot is of the request's configuration.
+        // SAFETY: by the caller's promise. `next` is the request of an internal redirect, in the same pool. The slot is
+        // null or has the pointer that `set_fields` stored: to a field in the configuration, which outlives the
+        // request.
         unsafe {
             connection::request_ends(r);
             let mut last = r;

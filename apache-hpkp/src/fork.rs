@@ -16,7 +16,8 @@ pub(crate) fn close_descriptors_in_children() -> bool {
     // The file, and so the function, stays loaded as long as the process lives, see build.rs.
     static IS_REGISTERED: OnceLock<bool> = OnceLock::new();
     *IS_REGISTERED.get_or_init(|| {
-        // SAFETY: the C library calls the function after each fork, in the child's one thread.
+        // SAFETY: the C library calls `in_child` after each fork, in the only thread of the child. The file that has
+        // the function is never unloaded (see above).
         unsafe { libc::pthread_atfork(None, None, Some(in_child)) == 0 }
     })
 }
@@ -25,7 +26,7 @@ pub(crate) fn close_descriptors_in_children() -> bool {
 /// interrupted any of them.
 unsafe extern "C" fn in_child() {
     log::close_terminal_in_child();
-    // SAFETY: a child of httpd does not check or record anything, which the parent does. The process that becomes the
-    // server itself is forked before anything is claimed.
+    // SAFETY: only the parent checks configurations and records pins (`post_config`), never a child. The process that
+    // detaches from the terminal and becomes the parent is forked before the records are claimed.
     unsafe { published::close_in_child() };
 }

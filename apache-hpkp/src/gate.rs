@@ -54,19 +54,20 @@ type InitServer =
 /// hooks could not be registered.
 ///
 /// # Safety
-/// httpd is loading the module.
+/// httpd is calling `register_hooks`.
 pub(crate) unsafe fn register_test() {
     let none = ptr::null();
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise httpd accepts hooks now; null stands for an empty list of modules.
     unsafe { ap_hook_check_config(Some(check_config), none, none, APR_HOOK_MIDDLE) };
 }
 
 /// # Safety
-/// httpd is loading the module.
+/// httpd is calling `register_hooks`.
 pub(crate) unsafe fn register() {
     let none = ptr::null();
-    // SAFETY: by the caller's promise; an optional hook is called with the signature that mod_ssl
-    // gives it, whatever type it has here.
+    // SAFETY: as in `register_test`. `apr_optional_hook_add` takes a function of any type; mod_ssl calls it as declared
+    // by APR_DECLARE_EXTERNAL_HOOK(ssl, SSL, int, init_server, (server_rec *, apr_pool_t *, int, SSL_CTX *)) in
+    // mod_ssl_openssl.h, which is `InitServer`.
     unsafe {
         ap_hook_pre_config(Some(pre_config), none, none, APR_HOOK_MIDDLE);
         ap_hook_post_config(Some(post_config), none, none, APR_HOOK_REALLY_LAST);
@@ -98,7 +99,8 @@ unsafe extern "C" fn pre_config(
     _: *mut apr_pool_t,
 ) -> c_int {
     boundary::catch_config_hook("pre_config", after, || {
-        // SAFETY: httpd hands over the pool of the configuration that it has just read.
+        // SAFETY: httpd calls this hook with `pconf`, after `ap_read_config` has built the tree of directives and
+        // before `ap_process_config_tree` executes them.
         unsafe {
             let is_start = match phase::purpose(pool) {
                 Purpose::Serve => true,
@@ -123,7 +125,9 @@ unsafe extern "C" fn check_config(
     boundary::catch_config_hook("check_config", after, || {
         // The server has left the terminal by now, so later forks are not the server itself.
         log::expect_detaching(false);
-        // SAFETY: httpd hands over live pools and the configuration that it has just read.
+        // SAFETY: httpd calls this hook with `pconf` and the main server, after it has executed the directives and
+        // merged the objects of the servers (`ap_fixup_virtual_hosts`), in its main thread. `ap_get_server_description`
+        // returns a string that lives as long as `pconf`.
         unsafe {
             missing::put_back();
             let purpose = phase::purpose(pool);
@@ -158,10 +162,11 @@ unsafe extern "C" fn init_server(
 ) -> c_int {
     boundary::catch_config_hook("init_server", after, || {
         if is_proxy == 0 {
-            // SAFETY: mod_ssl hands over a live server; one thread reads the configuration, and no
-            // reference to the object is held meanwhile.
+            // SAFETY: mod_ssl's `ssl_init_Module` calls this hook in its `post_config`, with a live server whose object
+            // httpd has made.
             if let Some(conf) = unsafe { conf::server_conf(server) } {
-                // SAFETY: as above.
+                // SAFETY: httpd's main thread runs `post_config`, and none of the hooks of this module, which could
+                // hold a reference to the object, is running.
                 unsafe { (*conf.as_ptr()).context = context };
             }
         }
@@ -179,7 +184,8 @@ unsafe extern "C" fn post_config(
         if boundary::has_failed() {
             return refuse_if_possible();
         }
-        // SAFETY: httpd hands over the configuration that is about to take effect.
+        // SAFETY: httpd calls this hook with `pconf`, a pool for this reading, and the main server of the complete
+        // configuration.
         if unsafe { serve(pool, temporary, main) } { OK } else { REFUSED }
     })
 }
@@ -196,9 +202,9 @@ fn why_lenient() -> Option<String> {
 /// Checks the certificates that a start or a reload would load. Returns whether they are accepted.
 ///
 /// # Safety
-/// `main` is the main server of the configuration just read, and `pool` is live.
+/// `main` is the main server of the configuration for which httpd runs `check_config`, and `pool` is live.
 unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -> bool {
-    // SAFETY: by the caller's promise; nothing changes these settings while they are looked at.
+    // SAFETY: by the caller's promise; httpd does nothing until this hook returns, so nothing changes the objects.
     let (conf, mut servers) = unsafe { (conf::settled_conf(main), vhost::all(main)) };
     // httpd calls this module only if it has its slot.
     let Some(conf) = conf else { return false };
@@ -218,11 +224,11 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
         log::write_startup(APLOG_WARNING, &text);
     }
     let openssl = httpd::openssl();
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise httpd has just built the tree of directives.
     let directives = unsafe { mod_ssl::read(pool) };
     let mut loader = Loader::new(openssl.as_ref());
     let has_tls = httpd::is_loaded(c"mod_ssl.c");
-    // SAFETY: by the caller's promise.
+    // SAFETY: the servers are those of `main`.
     let mut presented = unsafe { kept::named(&servers, &directives, &mut loader) };
     let mut absent = kept::replace_missing(&servers, &directives, &mut presented);
     let kept = kept::contexts(&servers, &presented, &directives);
@@ -255,10 +261,11 @@ static SYSTEM: Mutex<Option<Arc<TrustSetting>>> = Mutex::new(None);
 /// Checks the loaded certificates and prepares the fields to send. Returns whether the configuration is accepted.
 ///
 /// # Safety
-/// `main` is the main server of the configuration that is about to take effect, and `pool` is that
-/// of the configuration; `temporary` is live as long as the call.
+/// `main` is the main server of the configuration for which httpd runs `post_config`, `pool` is `pconf`, and
+/// `temporary` is live.
 unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut server_rec) -> bool {
-    // SAFETY: by the caller's promise; nothing changes these settings any more.
+    // SAFETY: by the caller's promise. `init_server`, which changes objects, has run before: this is the last function
+    // in `post_config` (APR_HOOK_REALLY_LAST). Only `activate` changes them below, when `conf` is not used any more.
     let (conf, servers) = unsafe { (conf::settled_conf(main), vhost::all(main)) };
     // httpd calls this module only if it has its slot.
     let Some(conf) = conf else { return !phase::can_refuse() };
@@ -275,7 +282,7 @@ unsafe fn serve(pool: *mut apr_pool_t, temporary: *mut apr_pool_t, main: *mut se
 /// [`serve`] for a configuration with something to check.
 ///
 /// # Safety
-/// As [`serve`]; `conf` and `servers` are those of the main server.
+/// As for [`serve`]; `conf` is the object of the main server, and `servers` are all servers of the configuration.
 unsafe fn check_loaded(
     pool: *mut apr_pool_t,
     temporary: *mut apr_pool_t,
@@ -289,7 +296,7 @@ unsafe fn check_loaded(
     if let Some(system) = system {
         loader.adopt_system(system);
     }
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise httpd has built the tree of directives in this reading.
     let directives = unsafe { mod_ssl::read(temporary) };
     // SAFETY: by the caller's promise.
     let (addresses, presented) = unsafe { loaded(&servers, &directives, &mut loader) };
@@ -332,7 +339,7 @@ unsafe fn check_loaded(
             }
             let lines = findings.iter().flat_map(|finding| failure::lines_after(finding, phase));
             lines.for_each(|line| log::line(&line));
-            // SAFETY: by the caller's promise.
+            // SAFETY: by the caller's promise the pool is `pconf`.
             unsafe { shutdown::register(pool, journal) };
         }
         drop(loader);
@@ -353,7 +360,8 @@ fn keep(
 ) -> Vec<Finding> {
     let contexts = servers.iter().map(|server| server.handle.conf().context);
     let contexts: Vec<*mut SslCtx> = contexts.filter(|context| !context.is_null()).collect();
-    // SAFETY: mod_ssl made the contexts in this reading; nobody changes them any more.
+    // SAFETY: mod_ssl has made the contexts in this reading and frees them when `pconf` is cleared
+    // (`ssl_init_ModuleKill`). Its `post_config`, which changes them, has ended, and no connection uses them yet.
     let pairs = |context: usize| unsafe { openssl.pairs(contexts[context]) };
     keeping.keep(deployment, verdict, pairs)
 }
@@ -361,7 +369,7 @@ fn keep(
 /// The contexts and the certificates of the servers that have a context.
 ///
 /// # Safety
-/// The servers are those of the configuration that is about to take effect.
+/// The servers are those of the configuration for which httpd runs `post_config`, and mod_ssl's hook has run.
 unsafe fn loaded(
     servers: &[Server],
     directives: &mod_ssl::TlsDirectives,
@@ -373,12 +381,13 @@ unsafe fn loaded(
         let context = server.handle.conf().context;
         presented.push((!context.is_null()).then(|| {
             addresses.push(ContextAddress::from(context.cast_const()));
-            // SAFETY: mod_ssl made the context in this reading; nobody changes it any more.
+            // SAFETY: by the caller's promise mod_ssl has made the context in this reading and does not change it any
+            // more.
             let certificates = unsafe { loader.loaded(context) };
             if is_fallback(&certificates) {
                 return NOT_YET;
             }
-            // SAFETY: by the caller's promise.
+            // SAFETY: by the caller's promise the server is live.
             let place = unsafe { mod_ssl::place(server.handle.record) };
             directives.named(server, &place, certificates, &mut leaves)
         }));
@@ -398,8 +407,8 @@ fn activate(
     let openssl = Arc::new(openssl);
     let fields = sending::fields(deployment, verdict, addresses).into_iter().zip(&verdict.hosts);
     for (server, (fields, host)) in servers.iter().zip(fields) {
-        // SAFETY: `vhost::all` took it from httpd; the servers are different objects, and one
-        // thread reads the configuration.
+        // SAFETY: `vhost::all` took the pointer from a live server of this configuration. httpd's main thread runs
+        // this, no request is served yet, and no reference to the object of any server is in use.
         unsafe {
             let conf = server.handle.conf.as_ptr();
             (*conf).active = Some(openssl.clone());

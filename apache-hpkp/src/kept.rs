@@ -38,11 +38,13 @@ type AddFiles = unsafe extern "C" fn(
 ) -> c_int;
 
 /// # Safety
-/// httpd is loading the module.
+/// httpd is calling `register_hooks`.
 pub(crate) unsafe fn register() {
     let none = ptr::null();
-    // SAFETY: by the caller's promise; an optional hook is called with the signature that mod_ssl
-    // gives it, whatever type it has here.
+    // SAFETY: by the caller's promise httpd accepts hooks now; null stands for an empty list of modules.
+    // `apr_optional_hook_add` takes a function of any type; mod_ssl calls it as declared by
+    // APR_DECLARE_EXTERNAL_HOOK(ssl, SSL, int, add_cert_files, (server_rec *, apr_pool_t *, apr_array_header_t *,
+    // apr_array_header_t *)) in mod_ssl.h, which is `AddFiles`.
     unsafe {
         ap_hook_post_config(Some(decide), none, none, APR_HOOK_REALLY_FIRST);
         let hook: AddFiles = add_files;
@@ -84,7 +86,7 @@ pub(crate) fn contexts(
     let with_tls = servers.iter().zip(presented).filter(|(_, presented)| presented.is_some());
     with_tls
         .map(|(server, _)| {
-            // SAFETY: the servers are those of the configuration that has been read.
+            // SAFETY: `vhost::all` took the server from the configuration for which httpd runs a hook now.
             directives.kept(server, &unsafe { mod_ssl::place(server.handle.record) })
         })
         .collect()
@@ -93,7 +95,7 @@ pub(crate) fn contexts(
 /// The certificates that mod_ssl will load for each server, according to its directives; none for a server without TLS.
 ///
 /// # Safety
-/// The servers are those of the configuration that has just been read.
+/// The servers are those of the configuration for which httpd runs `check_config` or `post_config`.
 pub(crate) unsafe fn named(
     servers: &[Server],
     directives: &mod_ssl::TlsDirectives,
@@ -104,7 +106,7 @@ pub(crate) unsafe fn named(
         return servers.iter().map(|_| None).collect();
     }
     let of = |server: &Server| {
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise the server is live.
         let place = unsafe { mod_ssl::place(server.handle.record) };
         let listens_on_https = || server.handle.listens_on_https();
         directives.certificates(server, &place, listens_on_https, loader)
@@ -125,7 +127,8 @@ unsafe extern "C" fn decide(
         |_| OK,
         || {
             if !boundary::has_failed() {
-                // SAFETY: httpd hands over the configuration that is about to take effect.
+                // SAFETY: httpd calls this hook with a pool for this reading and the main server of the complete
+                // configuration, in its main thread.
                 let decided = unsafe { decided(temporary, main) };
                 *DECIDED.lock().unwrap_or_else(PoisonError::into_inner) = decided;
             }
@@ -135,16 +138,17 @@ unsafe extern "C" fn decide(
 }
 
 /// # Safety
-/// `main` is the main server of the configuration that is about to take effect; `temporary` is live.
+/// `main` is the main server of the configuration for which httpd runs `post_config`; `temporary` is live.
 unsafe fn decided(temporary: *mut apr_pool_t, main: *mut server_rec) -> Option<Decided> {
-    // SAFETY: by the caller's promise; nothing changes these settings any more.
+    // SAFETY: by the caller's promise; httpd calls no other hook until this one returns, so nothing changes the
+    // objects.
     let (conf, servers) = unsafe { (conf::settled_conf(main)?, vhost::all(main)) };
     conf.global.keep.as_ref()?;
     let openssl = httpd::openssl().ok()?;
     let mut loader = Loader::new(Ok(&openssl));
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise httpd has built the tree of directives in this reading.
     let directives = unsafe { mod_ssl::read(temporary) };
-    // SAFETY: by the caller's promise.
+    // SAFETY: the servers are those of `main`.
     let mut presented = unsafe { named(&servers, &directives, &mut loader) };
     let kept = contexts(&servers, &presented, &directives);
     replace_broken(&servers, &directives, &mut presented, &openssl);
@@ -189,7 +193,7 @@ fn configured(
     directives: &mod_ssl::TlsDirectives,
 ) -> HashMap<usize, (Vec<String>, Vec<String>)> {
     let of = |server: &Server| {
-        // SAFETY: the servers are those of the configuration that has been read.
+        // SAFETY: as in `contexts`.
         let place = unsafe { mod_ssl::place(server.handle.record) };
         (server.handle.record.addr(), directives.files(&place))
     };
@@ -210,7 +214,7 @@ pub(crate) fn replace_missing(
     let mut contexts = 0..;
     for (server, presented) in servers.iter().zip(presented) {
         let context = presented.as_ref().and_then(|_| contexts.next());
-        // SAFETY: the servers are those of the configuration that has been read.
+        // SAFETY: as in `contexts`.
         let place = unsafe { mod_ssl::place(server.handle.record) };
         let Some((why, unusable)) = directives.missing(&place) else { continue };
         if let Some(presented) = presented {
@@ -232,7 +236,7 @@ fn replace_broken(
 ) {
     for (server, presented) in servers.iter().zip(presented) {
         let Some(Certificates::Loaded(_)) = presented else { continue };
-        // SAFETY: the servers are those of the configuration that has been read.
+        // SAFETY: as in `contexts`.
         let place = unsafe { mod_ssl::place(server.handle.record) };
         if let Some(broken) = directives.broken(server, &place, openssl) {
             *presented = Some(broken);
@@ -257,7 +261,8 @@ unsafe extern "C" fn add_files(
                 decided.as_ref().and_then(|decided| decided.configured.get(&server.addr()));
             if let Some(files) = files.filter(|files| !files.is_empty()) {
                 // mod_ssl ignores its own chain file if a hook adds a file. Adding the same file twice does no harm.
-                // SAFETY: mod_ssl hands over two live arrays of strings and the pool that they live in.
+                // SAFETY: mod_ssl's `ssl_init_server_ctx` calls this hook with `pconf` and two arrays of `const char
+                // *` that live as long, in httpd's main thread. mod_ssl uses them only after the hook.
                 unsafe {
                     let count = (*certificates).nelts.max(files.len() as c_int) as usize + 1;
                     let names: Vec<*const c_char> = files
@@ -285,9 +290,9 @@ unsafe extern "C" fn add_files(
 /// Replaces the first elements of an array of strings by these names.
 ///
 /// # Safety
-/// `array` is a live array of strings, and `pool` lives as long.
+/// `array` is a live array of strings that only this thread uses, and `pool` lives at least as long.
 unsafe fn put_back(array: *mut apr_array_header_t, names: &[String], pool: *mut apr_pool_t) {
-    // SAFETY: by the caller's promise; no more elements are written than there are.
+    // SAFETY: by the caller's promise; `take` ends after the `nelts` elements that the array has.
     unsafe {
         let elements = (*array).elts.cast::<*const c_char>();
         for (index, name) in names.iter().enumerate().take((*array).nelts as usize) {
@@ -302,9 +307,11 @@ unsafe fn put_back(array: *mut apr_array_header_t, names: &[String], pool: *mut 
 /// Gives an array of strings `count` elements, which repeat `names` in order.
 ///
 /// # Safety
-/// `array` is a live array of strings, and `names` live as long.
+/// `array` is a live array of strings that only this thread uses, `names` has at least one string, and the strings live
+/// as long as the array.
 unsafe fn fill(array: *mut apr_array_header_t, names: &[*const c_char], count: usize) {
-    // SAFETY: by the caller's promise; what is pushed is written below.
+    // SAFETY: by the caller's promise. `apr_array_push` makes room for one more element each time, so the array has at
+    // least `count` elements at `elts`, all of which the last loop writes.
     unsafe {
         for _ in (*array).nelts as usize..count {
             apr_array_push(array);

@@ -63,14 +63,14 @@ pub static mut hpkp_module: module = module {
 unsafe extern "C" fn register_hooks(_pool: *mut apr_pool_t) {
     boundary::reset();
     filter::reset();
-    // SAFETY: httpd calls this once for each time it loads the module, in one thread.
+    // SAFETY: `ap_add_module` calls this function each time httpd loads the module, in httpd's main thread.
     unsafe { gate::register_test() };
     // After a failure a test refuses, and a running parent continues without the module.
     boundary::catch_config_hook(
         "register_hooks",
         |_| (),
         || {
-            // SAFETY: as above.
+            // SAFETY: as above, httpd is loading the module.
             unsafe {
                 gate::register();
                 kept::register();

@@ -40,8 +40,8 @@ fn text(line: &LogLine) -> String {
 /// `server` is null or live.
 pub(crate) unsafe fn write(server: *const server_rec, level: c_int, text: &str) {
     let text = c_string(text);
-    // SAFETY: by the caller's promise; the format takes one string. Before there is a server, httpd writes to standard
-    // error.
+    // SAFETY: by the caller's promise. `%s` takes one string, and `text` ends with a null byte. `ap_log_error_` accepts
+    // a null server, which `ap_server_conf` is before httpd has made the main server; it then writes to standard error.
     unsafe {
         let server = if server.is_null() { ap_server_conf.cast_const() } else { server };
         ap_log_error_(
@@ -59,7 +59,7 @@ pub(crate) unsafe fn write(server: *const server_rec, level: c_int, text: &str) 
 
 /// Writes to the terminal of a test, without time and process.
 pub(crate) fn write_startup(level: c_int, text: &str) {
-    // SAFETY: null stands for no server.
+    // SAFETY: null is allowed.
     unsafe { write(ptr::null(), level | APLOG_STARTUP, text) };
 }
 
@@ -70,14 +70,14 @@ pub(crate) fn line_of_test(line: &LogLine) {
 
 /// Writes a line of a judgement to the main error log.
 pub(crate) fn line(line: &LogLine) {
-    // SAFETY: null stands for the main server.
+    // SAFETY: null is allowed.
     unsafe { write(ptr::null(), level(line.answer), &text(line)) };
 }
 
 /// Writes the message of a panic to the error log, and during the first reading of a starting server also to the
 /// terminal.
 pub(crate) fn panic(level: c_int, text: &str) {
-    // SAFETY: null stands for the main server, or for standard error where there is none yet.
+    // SAFETY: null is allowed.
     unsafe { write(ptr::null(), level, text) };
     to_terminal(text);
 }
@@ -92,7 +92,7 @@ static IS_DETACHING: AtomicBool = AtomicBool::new(false);
 /// is ready. If standard error is a pipe, its reader waits for every process that has it open, so the caller must
 /// ensure that children close the copy.
 pub(crate) fn keep_terminal() {
-    // SAFETY: takes no pointers; the answer is a new descriptor, or -1.
+    // SAFETY: F_DUPFD_CLOEXEC takes no pointer; it returns a new descriptor, which this module owns, or -1.
     let kept = unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, 3) };
     replace_terminal(kept);
 }
@@ -104,7 +104,8 @@ pub(crate) fn close_terminal_in_child() {
     }
     let kept = TERMINAL.swap(-1, Ordering::Relaxed);
     if kept >= 0 {
-        // SAFETY: `keep_terminal` made it, and nothing else closes it in this process.
+        // SAFETY: `keep_terminal` opened the descriptor. `swap` has taken it out of `TERMINAL`, so no other code closes
+        // it in this process.
         unsafe { libc::close(kept) };
     }
 }
@@ -122,7 +123,8 @@ pub(crate) fn release_terminal() {
 fn replace_terminal(new: RawFd) {
     let old = TERMINAL.swap(new, Ordering::Relaxed);
     if old >= 0 {
-        // SAFETY: `keep_terminal` made it, and nothing else closes it.
+        // SAFETY: `keep_terminal` opened the descriptor. `swap` has taken it out of `TERMINAL`, so this is its only
+        // owner.
         drop(unsafe { OwnedFd::from_raw_fd(old) });
     }
 }
@@ -137,7 +139,8 @@ fn to_terminal(text: &str) {
     if kept < 0 || is_standard_error(kept) {
         return;
     }
-    // SAFETY: `keep_terminal` made it, and it stays open: the file is not dropped.
+    // SAFETY: `keep_terminal` opened the descriptor, and `TERMINAL` keeps owning it, since `ManuallyDrop` does not
+    // close it.
     let mut terminal = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(kept) });
     // An error is ignored, since the reader of the terminal may be gone.
     let _ = terminal.write_all(format!("{text}\n").as_bytes());
@@ -147,7 +150,7 @@ fn to_terminal(text: &str) {
 fn is_standard_error(kept: RawFd) -> bool {
     let identity = |descriptor| {
         let mut status = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: `status` has room for the answer, which is there when the call succeeds.
+        // SAFETY: `status` has the size of a `stat`, and fstat fills it in if it returns 0.
         unsafe {
             let done = libc::fstat(descriptor, status.as_mut_ptr()) == 0;
             done.then(|| (status.assume_init().st_dev, status.assume_init().st_ino))

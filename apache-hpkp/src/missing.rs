@@ -35,13 +35,13 @@ pub(crate) fn are_any() -> bool {
 /// only hidden with `HPKPCheck keep`.
 ///
 /// # Safety
-/// The configuration has been read, and none of its directives has been obeyed; `pool` lives as long as
-/// the configuration.
+/// httpd is running `pre_config`: `ap_read_config` has built the tree, and `ap_process_config_tree` has not executed
+/// its directives yet. `pool` is `pconf`.
 pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
     let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
     changed.clear();
-    // SAFETY: by the caller's promise; one thread reads the configuration, and no reference to a directive
-    // is held while one is changed.
+    // SAFETY: by the caller's promise. Only httpd's main thread, which runs this, uses the tree now. The reference that
+    // `is_missing` gets has ended when the directive is changed. `other` and the original arguments are in `pconf`.
     unsafe {
         let directives = directives();
         let says = |name: &str, word: &str| {
@@ -82,11 +82,12 @@ pub(crate) unsafe fn hide(pool: *mut apr_pool_t, is_start: bool) {
 /// Restores the arguments of the changed directives.
 ///
 /// # Safety
-/// The directives of the configuration for which [`hide`] was called have been obeyed.
+/// httpd is running `check_config` for the configuration for which [`hide`] was called: `pconf` has not been cleared.
 pub(crate) unsafe fn put_back() {
     let mut changed = CHANGED.lock().unwrap_or_else(PoisonError::into_inner);
     for Changed { directive, arguments } in changed.drain(..) {
-        // SAFETY: by the caller's promise; the tree lives as long as the configuration.
+        // SAFETY: by the caller's promise the directive, which is in `pconf`, is live. Only httpd's main thread uses
+        // it.
         unsafe { (*directive.into_inner()).args = arguments.into_inner() };
     }
 }
@@ -97,7 +98,8 @@ pub(crate) unsafe fn put_back() {
 /// As for [`hide`].
 unsafe fn directives() -> Vec<*mut ap_directive_t> {
     let mut all = Vec::new();
-    // SAFETY: by the caller's promise: directives are linked.
+    // SAFETY: by the caller's promise `ap_conftree` is the tree that httpd has just built. `next` and `first_child` are
+    // directives of the same tree, or null.
     unsafe {
         let mut add = |first: *mut ap_directive_t, is_outside: bool| {
             let (mut next, mut blocks) = (first, Vec::new());
@@ -121,9 +123,9 @@ unsafe fn directives() -> Vec<*mut ap_directive_t> {
 /// Whether a directive names a file that mod_ssl would refuse.
 ///
 /// # Safety
-/// As for [`hide`].
+/// As for [`hide`]; `directive` is in the tree.
 unsafe fn is_missing(pool: *mut apr_pool_t, directive: &ap_directive_t) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; the name and the arguments are strings in `pconf`.
     unsafe {
         let name = cstr::text(directive.directive).to_ascii_lowercase();
         if !matches!(&*name, "sslcertificatefile" | "sslcertificatekeyfile") {

@@ -20,20 +20,22 @@ pub(crate) type TlsDirectives = hpkp_server::httpd::TlsDirectives<Place>;
 /// The place of a server's directive.
 ///
 /// # Safety
-/// `server` is one of the configuration just read.
+/// `server` is live.
 pub(crate) unsafe fn place(server: *const server_rec) -> Place {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; the name of the file is not dereferenced.
     unsafe { ((*server).defn_name, (*server).defn_line_number) }
 }
 
 /// # Safety
-/// The configuration has just been read, and `pool` is live.
+/// httpd runs a hook of the reading of a configuration after it has built the tree (`ap_read_config`), and `pool` is
+/// live.
 pub(crate) unsafe fn read(pool: *mut apr_pool_t) -> TlsDirectives {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the pool is live.
     let full_path = |path: &str| unsafe { httpd::full_path(pool, path) };
     let managed = ManagedDomains::new(httpd::is_loaded(c"mod_md.c"), &full_path);
     let mut read = TlsDirectives::new(managed);
-    // SAFETY: by the caller's promise; the tree lives as long as the configuration.
+    // SAFETY: by the caller's promise `ap_conftree` is the tree of this reading. It is in `pconf`, and httpd does not
+    // change it while the hook runs.
     unsafe {
         for directive in httpd::siblings(ap_conftree) {
             if cstr::text(directive.directive).eq_ignore_ascii_case("<VirtualHost") {
@@ -51,7 +53,7 @@ pub(crate) unsafe fn read(pool: *mut apr_pool_t) -> TlsDirectives {
 }
 
 /// # Safety
-/// The directive is in the tree of the configuration just read, and `pool` is live.
+/// As for [`read`]; `directive` is in the tree.
 unsafe fn read_one(
     directive: &ap_directive_t,
     tls: &mut Tls,
@@ -59,26 +61,26 @@ unsafe fn read_one(
     others: &mut OtherTls,
     pool: *mut apr_pool_t,
 ) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the pool is live.
     let full_path = |path: &str| unsafe { httpd::full_path(pool, path) };
-    // SAFETY: as above.
+    // SAFETY: by the caller's promise; the name of a directive is a string in `pconf`.
     let name = |directive: &ap_directive_t| unsafe {
         cstr::text(directive.directive).to_ascii_lowercase()
     };
-    // SAFETY: as above.
+    // SAFETY: by the caller's promise; the arguments of a directive are a string in `pconf`, or null.
     let words = |directive: &ap_directive_t| unsafe { httpd::words(pool, directive.args) };
     let own = name(directive);
     if own.starts_with("ssl") {
-        // SAFETY: as above.
+        // SAFETY: by the caller's promise.
         let at = unsafe { httpd::location(directive) };
         tls.read(&own, &words(directive), &at, &full_path);
     } else if own.starts_with("md") || own.starts_with("<md") {
-        // SAFETY: as above.
+        // SAFETY: by the caller's promise; `first_child` is in the same tree, or null.
         let inner = unsafe { httpd::siblings(directive.first_child) };
         let inner = inner.map(|inner| (name(inner), words(inner)));
         managed.read(&own, words(directive), inner, &full_path);
     } else {
-        // SAFETY: as above.
+        // SAFETY: by the caller's promise.
         others.read(&own, || (words(directive), unsafe { httpd::location(directive) }));
     }
 }

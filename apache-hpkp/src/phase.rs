@@ -12,7 +12,8 @@ use crate::bindings::{
 };
 
 fn query(what: c_int) -> c_int {
-    // SAFETY: only reads httpd's own state.
+    // SAFETY: `ap_state_query` takes no pointer and reads static variables of server/core.c, which httpd writes only in
+    // its main thread.
     unsafe { ap_state_query(what) }
 }
 
@@ -121,7 +122,9 @@ fn read_signal() -> Option<Vec<u8>> {
 /// `pool` is a live pool.
 unsafe fn is_running(pool: *mut apr_pool_t) -> bool {
     let mut pid = 0;
-    // SAFETY: by the caller's promise; the name of the pid file is httpd's own. No signal is sent.
+    // SAFETY: by the caller's promise. `ap_pid_fname` is a static string, a string in `pconf`, or null, which
+    // `ap_read_pid` accepts: core's `pre_config`, the first of all, resets it, and `PidFile` sets it. kill with the
+    // signal 0 sends none.
     unsafe {
         ap_read_pid(pool, ap_pid_fname, &raw mut pid) == 0 && pid > 0 && libc::kill(pid, 0) == 0
     }

@@ -9,17 +9,20 @@ use crate::httpd::OK;
 /// Moves `value` into memory that lives as long as `pool`, with which the value is dropped.
 ///
 /// # Safety
-/// `pool` is a live pool, which ends before this module is unloaded.
+/// `pool` is a live pool. The file of this module, which has `drop_box`, stays loaded as long as the process (see
+/// build.rs).
 pub(crate) unsafe fn alloc_in_pool<T>(pool: *mut apr_pool_t, value: T) -> *mut T {
     unsafe extern "C" fn drop_box<T>(data: *mut c_void) -> c_int {
         boundary::catch_request_hook("cleanup", OK, || {
-            // SAFETY: `alloc_in_pool` made the pointer from a box, and a pool runs each cleanup once.
+            // SAFETY: `alloc_in_pool` made the pointer from a box. APR runs a cleanup once, when the pool is cleared or
+            // destroyed.
             drop(unsafe { Box::from_raw(data.cast::<T>()) });
             OK
         })
     }
     let kept = Box::into_raw(Box::new(value));
-    // SAFETY: by the caller's promise; before another program is executed nothing need be done.
+    // SAFETY: by the caller's promise. APR stores the pointers; in a child that is about to execute another program it
+    // calls the last function, which does nothing.
     unsafe {
         apr_pool_cleanup_register(
             pool,

@@ -21,11 +21,12 @@ struct Ending {
 /// server ends as well.
 ///
 /// # Safety
-/// `pool` is the live pool of the configuration.
+/// `pool` is `pconf`, as httpd passes it to `post_config`.
 pub(crate) unsafe fn register(pool: *mut apr_pool_t, journal: Journal) {
     fork::close_descriptors_in_children();
     let ending = Box::into_raw(Box::new(Ending { journal, process: process::id() }));
-    // SAFETY: by the caller's promise; before another program is executed nothing need be done.
+    // SAFETY: by the caller's promise. APR stores the pointers; in a child that is about to execute another program it
+    // calls the last function, which does nothing.
     unsafe {
         let nothing = Some(apr_pool_cleanup_null as unsafe extern "C" fn(_) -> _);
         apr_pool_cleanup_register(pool, ending.cast(), Some(end), nothing);
@@ -35,11 +36,11 @@ pub(crate) unsafe fn register(pool: *mut apr_pool_t, journal: Journal) {
 unsafe extern "C" fn end(ending: *mut c_void) -> c_int {
     boundary::catch_request_hook("ending", OK, say, || {
         let ending = ending.cast::<Ending>();
-        // SAFETY: `register` made it from a box. A child that ends leaves it alone.
+        // SAFETY: `register` made the pointer from a box, and only the code below drops the box.
         if unsafe { (*ending).process } != process::id() {
             return OK;
         }
-        // SAFETY: as above; a pool runs each cleanup once.
+        // SAFETY: as above. APR runs a cleanup once, so this is the only owner in this process.
         let ending = unsafe { Box::from_raw(ending) };
         if !phase::is_ending() {
             return OK;

@@ -25,9 +25,10 @@ pub(crate) struct Handle {
 /// All servers of a configuration, in its order, the main one first.
 ///
 /// # Safety
-/// `main` is the main server of the configuration, which does not change meanwhile.
+/// `main` is the main server of the configuration for which httpd runs `check_config` or `post_config`. The [`Handle`]s
+/// in the result are used only while that hook runs.
 pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Server> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; httpd does not change the list of servers while a hook runs.
     let mut all: Vec<Server> =
         unsafe { httpd::servers(main).filter_map(|record| server(record, main)).collect() };
     // httpd lists the virtual hosts in reverse, but chooses them in the order of the configuration.
@@ -41,9 +42,10 @@ pub(crate) unsafe fn all(main: *mut server_rec) -> Vec<Server> {
 /// A server; none if httpd does not have the module.
 ///
 /// # Safety
-/// `record` is a live server, whose configuration has been read.
+/// As for [`all`]; `record` is a server of the configuration.
 unsafe fn server(record: *mut server_rec, main: *mut server_rec) -> Option<Server> {
-    // SAFETY: by the caller's promise; arrays of names hold strings, addresses are linked.
+    // SAFETY: by the caller's promise httpd has made this module's object. `names` and `wild_names` are null or arrays
+    // of `char *` (`set_server_alias` in server/core.c), and `addrs` is a list of addresses, or null.
     unsafe {
         let server = &*record;
         let texts = |array| -> Vec<String> {
@@ -68,7 +70,8 @@ unsafe fn server(record: *mut server_rec, main: *mut server_rec) -> Option<Serve
 /// `address` is null or the first of a live list.
 unsafe fn addresses(mut address: *const server_addr_rec) -> Vec<Address> {
     let mut all = Vec::new();
-    // SAFETY: by the caller's promise; an address has its socket address.
+    // SAFETY: by the caller's promise. `host_addr` is never null: httpd resolves the address when it reads
+    // `<VirtualHost>` (`get_addresses` in server/vhost.c). `next` is null in the last address.
     unsafe {
         while let Some(record) = address.as_ref() {
             all.extend(ip(record.host_addr).map(|ip| Address { ip, port: record.host_port }));
@@ -83,7 +86,8 @@ unsafe fn addresses(mut address: *const server_addr_rec) -> Vec<Address> {
 unsafe fn ip(address: *mut apr_sockaddr_t) -> Option<String> {
     let mut buffer: [c_char; 64] = [0; 64];
     let size = buffer.len() as _;
-    // SAFETY: by the caller's promise; the buffer has its size, and what is written to it ends with a null.
+    // SAFETY: by the caller's promise. `apr_sockaddr_ip_getbuf` writes at most `size` bytes, the last of them null, if
+    // it returns 0.
     unsafe {
         let done = apr_sockaddr_ip_getbuf(buffer.as_mut_ptr(), size, address);
         (done == 0).then(|| cstr::text(buffer.as_ptr()))
@@ -93,7 +97,9 @@ unsafe fn ip(address: *mut apr_sockaddr_t) -> Option<String> {
 /// The addresses of all `Listen` directives.
 pub(crate) fn listening() -> BTreeSet<Address> {
     let mut all = BTreeSet::new();
-    // SAFETY: httpd's listeners are there once the configuration has been read, linked.
+    // SAFETY: this is called in httpd's main thread by a hook after the directives have been executed. `Listen` has put
+    // the listeners into the list (`alloc_listener` in server/listen.c), each with its address; `next` is null in the
+    // last.
     unsafe {
         let mut listener = crate::bindings::ap_listeners.cast_const();
         while let Some(listening) = listener.as_ref() {
@@ -110,14 +116,15 @@ pub(crate) fn listening() -> BTreeSet<Address> {
 impl Handle {
     /// The configuration.
     pub(crate) fn conf(&self) -> &ServerConf {
-        // SAFETY: `server` took it from httpd, and nothing changes it while servers are looked at.
+        // SAFETY: `server` took the pointer from a live server, and handles are used only while a hook runs (see
+        // `all`). `activate` alone changes objects then, without a reference from here.
         unsafe { self.conf.as_ref() }
     }
 
     /// Whether a `Listen` directive sets the protocol `https` for a server without a protocol of its own.
     pub(crate) fn listens_on_https(&self) -> bool {
-        // SAFETY: httpd's listeners are there once the configuration has been read, linked; the
-        // protocol of one is null or a string. Comparing addresses changes nothing.
+        // SAFETY: the server is live while the hook runs (see `all`); for the list of listeners see `listening`. The
+        // protocol of a listener is null or a string. `apr_sockaddr_equal` only reads the two addresses.
         unsafe {
             if !(*self.record).protocol().is_null() {
                 return cstr::text((*self.record).protocol()) == "https";
@@ -145,7 +152,7 @@ impl server_rec {
     /// The protocol of the server in the core's settings, or null. httpd fills it in from the listeners only after the
     /// test.
     fn protocol(&self) -> *const c_char {
-        // SAFETY: the function only reads the settings of a live server.
+        // SAFETY: `ap_get_server_protocol` only reads core's object of the server, which every live server has.
         unsafe { crate::bindings::ap_get_server_protocol(ptr::from_ref(self).cast_mut()) }
     }
 }

@@ -9,21 +9,22 @@ struct Wiping;
 #[global_allocator]
 static ALLOCATOR: Wiping = Wiping;
 
-// SAFETY: requests are passed to the system's allocator unchanged. `realloc` is the trait's default, which
-// allocates, copies and frees, so that the old buffer is wiped when it grows.
+// SAFETY: all requests are passed unchanged to `System`, whose results have the guarantees of the trait. `realloc` is
+// the trait's default, which allocates, copies and frees, so that the old buffer is wiped when it grows.
 unsafe impl GlobalAlloc for Wiping {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's guarantees are those of this call.
+        // SAFETY: the caller's guarantees are those that `System` requires.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's guarantees are those of this call.
+        // SAFETY: the caller's guarantees are those that `System` requires.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller returns memory of this size, which is no longer used.
+        // SAFETY: the caller returns memory that `System` has allocated with this layout and that nothing uses any
+        // more.
         unsafe {
             libc::explicit_bzero(memory.cast(), layout.size());
             System.dealloc(memory, layout);
@@ -41,7 +42,7 @@ unsafe extern "C" {
 }
 
 unsafe extern "C" fn allocate(size: usize, _: *const c_char, _: c_int) -> *mut c_void {
-    // SAFETY: any size may be asked for.
+    // SAFETY: malloc(3) accepts any size.
     unsafe { libc::malloc(size) }
 }
 
@@ -51,8 +52,8 @@ unsafe extern "C" fn resize(
     file: *const c_char,
     line: c_int,
 ) -> *mut c_void {
-    // SAFETY: OpenSSL passes a pointer that `allocate` or this function has returned, or a null pointer,
-    // and uses only the new one afterwards. Both buffers are as long as the copied bytes.
+    // SAFETY: OpenSSL passes a null pointer or a pointer that `allocate` or this function has returned, and after a
+    // success uses only the new one. `length` is at most the size of the new buffer and the usable size of the old one.
     unsafe {
         if size == 0 {
             free(memory, file, line);
@@ -72,7 +73,7 @@ unsafe extern "C" fn free(memory: *mut c_void, _: *const c_char, _: c_int) {
     if memory.is_null() {
         return;
     }
-    // SAFETY: OpenSSL passes a pointer that one of the functions above has returned, and no longer uses it.
+    // SAFETY: OpenSSL passes a pointer that `allocate` or `resize` has got from malloc, and no longer uses the memory.
     unsafe {
         libc::explicit_bzero(memory, libc::malloc_usable_size(memory));
         libc::free(memory);
@@ -81,7 +82,7 @@ unsafe extern "C" fn free(memory: *mut c_void, _: *const c_char, _: c_int) {
 
 /// Makes OpenSSL wipe its memory too. Must be called before any other function of OpenSSL.
 pub(crate) fn wipe_memory_of_openssl() {
-    // SAFETY: the functions have the signatures that OpenSSL expects, and exist as long as the process.
+    // SAFETY: the functions have the signatures that CRYPTO_set_mem_functions declares, and are in the program itself.
     let taken = unsafe { CRYPTO_set_mem_functions(allocate, resize, free) };
     debug_assert_eq!(taken, 1, "OpenSSL has allocated something before");
 }

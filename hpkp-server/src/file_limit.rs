@@ -14,11 +14,11 @@ impl WithoutSignal {
     pub(crate) fn new() -> Self {
         let mut before = MaybeUninit::uninit();
         let signal = signal();
-        // SAFETY: the call reads one set, and fills in the other if it succeeds.
+        // SAFETY: pthread_sigmask reads `signal` and, if it returns 0, fills in `before`.
         let done = unsafe {
             libc::pthread_sigmask(libc::SIG_BLOCK, &raw const signal, before.as_mut_ptr())
         };
-        // SAFETY: as above.
+        // SAFETY: `before` is filled in if `done` is 0.
         Self { before: (done == 0).then(|| unsafe { before.assume_init() }) }
     }
 }
@@ -28,8 +28,9 @@ impl Drop for WithoutSignal {
         let Some(before) = self.before else { return };
         let signal = signal();
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: the sets and the time are valid for the calls. A pending signal is taken first, so that it does not
-        // arrive when the signal is unblocked. If the signal was blocked before, the server handles it.
+        // A pending signal is taken first, so that it does not arrive when the signal is unblocked. If the signal was
+        // blocked before, the server handles it.
+        // SAFETY: the calls only read the two sets and the time, which are initialised.
         unsafe {
             if libc::sigismember(&raw const before, libc::SIGXFSZ) == 0 {
                 libc::sigtimedwait(&raw const signal, ptr::null_mut(), &raw const at_once);
@@ -42,7 +43,7 @@ impl Drop for WithoutSignal {
 /// A set with only this signal.
 fn signal() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: the first call fills in the set, the second adds a valid signal.
+    // SAFETY: sigemptyset fills in the set, and sigaddset adds a valid signal.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);

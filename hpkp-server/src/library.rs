@@ -32,13 +32,14 @@ impl Object {
             dli_sname: ptr::null(),
             dli_saddr: ptr::null_mut(),
         };
-        // SAFETY: dladdr compares the address with those of the loaded objects and does not follow
-        // it; it fills `info` in.
+        // SAFETY: dladdr compares the address with those of the loaded objects and does not follow the address; it
+        // writes to `info`.
         let found = unsafe { libc::dladdr(address, &raw mut info) } != 0;
         if !found || info.dli_fname.is_null() {
             return None;
         }
-        // SAFETY: dladdr gives a terminated string that lives as long as the object is loaded.
+        // SAFETY: after a success `dli_fname` is null or a terminated string that lives as long as the object is
+        // loaded. The object is the server's program, or a library that the server does not unload during this call.
         let file = unsafe { CStr::from_ptr(info.dli_fname) }.to_owned();
         Some(Self { base: info.dli_fbase.addr(), address: address.addr(), file })
     }
@@ -59,8 +60,9 @@ impl Object {
     pub(crate) fn function(&self, name: &CStr) -> *mut c_void {
         let is_own = |found: &*mut c_void| Self::of(found.cast_const()).is_some_and(|o| o.is(self));
         // The program's name is from its command line, so no file is found by it. Its functions are found by a search
-        // of all objects, which begins with the program. SAFETY: the strings are terminated. With RTLD_NOLOAD nothing
-        // is loaded and no code of the object runs; the handle is closed again, and the object stays loaded.
+        // of all objects, which begins with the program.
+        // SAFETY: the strings end with a null byte. With RTLD_NOLOAD, dlopen loads nothing and runs no code of the
+        // object. The handle is closed, and the object stays loaded, since dlopen counts references.
         let found = unsafe {
             let handle = libc::dlopen(self.file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
             let found =
@@ -73,14 +75,14 @@ impl Object {
         if is_own(&found) {
             return found;
         }
-        // SAFETY: the name is terminated.
+        // SAFETY: the name ends with a null byte, and dlsym only looks it up.
         let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         if is_own(&found) { found } else { ptr::null_mut() }
     }
 
     /// The object whose function of this name this object calls.
     pub(crate) fn provider(&self, name: &CStr) -> Option<Self> {
-        // SAFETY: the name is terminated.
+        // SAFETY: the name ends with a null byte, and dlsym only looks it up.
         let by_name = || unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }.cast_const();
         let callee = self.bound_to(name).unwrap_or_else(by_name);
         Self::of(callee)
@@ -104,7 +106,7 @@ impl Object {
     /// The entry for a function of this name in this object's relocation tables, if it has one.
     fn written_for<'a>(&self, name: &'a CStr) -> Search<'a> {
         let mut search = Search { address: self.address, name, found: ptr::null(), is_own: false };
-        // SAFETY: `visit` gets the pointer to `search` back, which outlives the call.
+        // SAFETY: dl_iterate_phdr passes the pointer to `visit` during the call, and `search` outlives the call.
         unsafe { libc::dl_iterate_phdr(Some(visit), (&raw mut search).cast()) };
         search
     }
@@ -121,8 +123,9 @@ struct Search<'a> {
 
 /// Called for each object of the process; a result other than 0 ends the walk.
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, search: *mut c_void) -> c_int {
-    // SAFETY: dl_iterate_phdr hands over a live description of an object that stays loaded
-    // meanwhile, and `bound_to` handed over the search. Nothing here panics.
+    // SAFETY: dl_iterate_phdr passes a live description of an object, and holds the lock of the dynamic linker, so that
+    // the object stays loaded. `search` is the pointer that `written_for` has passed. Nothing here panics, which must
+    // not happen under the frames of the C library.
     unsafe { imp::visit(&*info, &mut *search.cast::<Search<'_>>()) }
 }
 
@@ -153,10 +156,10 @@ mod imp {
     const DT_JMPREL: u64 = 23;
 
     /// # Safety
-    /// `info` describes a loaded object.
+    /// dl_iterate_phdr has passed `info`, which describes a loaded object.
     pub(super) unsafe fn visit(info: &libc::dl_phdr_info, search: &mut Search<'_>) -> c_int {
         let base = info.dlpi_addr;
-        // SAFETY: by the caller's promise, there are so many program headers.
+        // SAFETY: by the caller's promise `dlpi_phdr` points to `dlpi_phnum` program headers of the object.
         let headers =
             unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) };
         let (mut is_it, mut dynamic): (bool, *const [u64; 2]) = (false, ptr::null());
@@ -172,7 +175,7 @@ mod imp {
             return 0;
         }
         if !dynamic.is_null() {
-            // SAFETY: by the caller's promise.
+            // SAFETY: by the caller's promise; PT_DYNAMIC is the program header of the dynamic section.
             unsafe { read(base, dynamic, search) };
         }
         1
@@ -185,7 +188,7 @@ mod imp {
         let (mut tables, mut sizes) = ([0; 2], [0; 2]);
         // Some C libraries replace the relative addresses by absolute ones, others do not.
         let absolute = |value: u64| if value < base { value.wrapping_add(base) } else { value };
-        // SAFETY: by the caller's promise; the section ends with an entry of the tag 0.
+        // SAFETY: by the caller's promise; the last entry of a dynamic section has the tag 0, DT_NULL.
         unsafe {
             while (*dynamic)[0] != 0 {
                 let [tag, value] = *dynamic;

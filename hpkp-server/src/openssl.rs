@@ -127,9 +127,9 @@ macro_rules! functions {
                     if found.is_null() {
                         return Err(OpenSslError::Missing(stringify!($name)));
                     }
-                    // SAFETY: OpenSSL documents the function of this name with this signature in
-                    // all versions that `load` accepts, forks have the two of `Names` with theirs,
-                    // and the address is not null.
+                    // SAFETY: by the caller's promise this is the address, not null, of the function with this
+                    // name. OpenSSL 1.1.1 and later declare the functions of both tables with these signatures (man 3
+                    // NAME); OpenSSL's forks do so for the two of `Names`.
                     let $name = unsafe {
                         std::mem::transmute::<
                             *mut c_void,
@@ -276,10 +276,10 @@ impl OpenSsl {
         let crypto = ssl.provider(c"X509_free").ok_or(OpenSslError::NotFound)?;
         let is_of_ssl = |name: &str| name.starts_with("SSL_") || name.starts_with("TLS_");
         let holder = |name: &str| if is_of_ssl(name) { &ssl } else { &crypto };
-        // libssl and libcrypto belong together, since one calls the other. They are the server's OpenSSL, since the
-        // server calls this libssl.
         let found = |name: &CStr| holder(name.to_str().unwrap_or_default()).function(name);
-        // SAFETY: as above.
+        // SAFETY: `function` returns the address of the function with that name in `ssl` or `crypto`, or null. The two
+        // belong to the same OpenSSL, since `ssl` calls `crypto`. The server calls this `ssl`, so its objects are of
+        // this OpenSSL.
         unsafe { Self::load(found) }.map_err(|error| match error {
             OpenSslError::Missing(name) => {
                 OpenSslError::NotOfTheServer(name, holder(name).path().to_owned())
@@ -290,8 +290,9 @@ impl OpenSsl {
 
     /// Looks up all functions, and asks the library for its name and version.
     ///
-    /// # Safety `look_up` returns, for a name, the address of the function with that name, or null. All functions are
-    /// from the same OpenSSL, whose objects are passed to the methods.
+    /// # Safety
+    /// `look_up` returns, for a name, the address of the function with that name, or null. All functions are from the
+    /// same library, which stays loaded, and the objects that are passed to the methods are from that library.
     ///
     /// # Errors
     /// See [`OpenSslError`].
@@ -301,9 +302,9 @@ impl OpenSsl {
         // The name of the library comes first: a fork lacks some functions, and its name is the better message.
         // SAFETY: by the caller's promise.
         let names = unsafe { Names::look_up(&mut look_up) }?;
-        // SAFETY: takes no arguments and reads a constant.
+        // SAFETY: OpenSSL_version_num takes no argument and returns a constant.
         let number = unsafe { (names.OpenSSL_version_num)() };
-        // SAFETY: 0 is OPENSSL_VERSION, for which a static string is returned.
+        // SAFETY: OpenSSL_version returns a static string for 0, which is OPENSSL_VERSION.
         let text = unsafe { CStr::from_ptr((names.OpenSSL_version)(0)) }.to_string_lossy();
         // Forks have many of OpenSSL's functions, but not all of them, and some behave differently.
         let supported =
@@ -311,13 +312,13 @@ impl OpenSsl {
         if !supported {
             return Err(OpenSslError::Unsupported(text.into_owned()));
         }
-        // SAFETY: by the caller's promise, and it is OpenSSL.
+        // SAFETY: by the caller's promise; the library is OpenSSL 1.1.1 or later, as checked above.
         unsafe { Self::look_up(look_up) }
     }
 
     /// Its version, as OpenSSL encodes it.
     pub(crate) fn version(&self) -> c_ulong {
-        // SAFETY: takes no arguments and reads a constant.
+        // SAFETY: OpenSSL_version_num takes no argument and returns a constant.
         unsafe { (self.OpenSSL_version_num)() }
     }
 
@@ -329,7 +330,7 @@ impl OpenSsl {
     #[inline]
     #[must_use]
     pub unsafe fn context_of(&self, ssl: *const Ssl) -> *const SslCtx {
-        // SAFETY: by the caller's promise; the function only reads a field.
+        // SAFETY: by the caller's promise; SSL_get_SSL_CTX only reads a field.
         unsafe { (self.SSL_get_SSL_CTX)(ssl) }
     }
 
@@ -340,18 +341,19 @@ impl OpenSsl {
     /// `ssl` is a live `SSL` of the library that this was loaded from.
     #[must_use]
     pub unsafe fn certificate_of(&self, ssl: *const Ssl) -> CertificateAddress {
-        // SAFETY: by the caller's promise; the function only reads a field.
+        // SAFETY: by the caller's promise; SSL_get_certificate only reads fields, and the result is not dereferenced.
         CertificateAddress(unsafe { (self.SSL_get_certificate)(ssl) }.addr())
     }
 
     /// The host that the client of a connection has named; none if it has named none.
     ///
-    /// # Safety `ssl` is a live `SSL` of the library that this was loaded from. The name does not change while the
-    /// result is used.
+    /// # Safety
+    /// `ssl` is a live `SSL` of the library that this was loaded from. The name does not change while the result is
+    /// used.
     #[must_use]
     pub unsafe fn server_name<'a>(&self, ssl: *const Ssl) -> Option<&'a [u8]> {
-        // SAFETY: by the caller's promise; 0 is TLSEXT_NAMETYPE_host_name, for which the function gives a
-        // terminated string that belongs to the connection, or null.
+        // SAFETY: by the caller's promise. For 0, which is TLSEXT_NAMETYPE_host_name, SSL_get_servername returns null
+        // or a terminated string in the connection or its session.
         unsafe {
             let name = (self.SSL_get_servername)(ssl, 0);
             (!name.is_null()).then(|| CStr::from_ptr(name).to_bytes())
@@ -364,7 +366,7 @@ impl OpenSsl {
     /// `ssl` is a live `SSL` of the library that this was loaded from.
     #[must_use]
     pub unsafe fn is_resumed(&self, ssl: *const Ssl) -> bool {
-        // SAFETY: by the caller's promise; the function only reads a field.
+        // SAFETY: by the caller's promise; SSL_session_reused only reads a field.
         unsafe { (self.SSL_session_reused)(ssl) != 0 }
     }
 
@@ -412,18 +414,19 @@ impl OpenSsl {
     /// As for [`OpenSsl::chains`].
     unsafe fn each_key(&self, context: *mut SslCtx, mut look: impl FnMut(*mut X509)) {
         let _errors = ErrorMark::set(self);
-        // SAFETY: by the caller's promise; returns the context's current certificate or null.
+        // SAFETY: by the caller's promise; SSL_CTX_get0_certificate returns null or the current certificate, which the
+        // context owns.
         let current = unsafe { (self.SSL_CTX_get0_certificate)(context) };
         let mut slots = 0;
         let mut step = ctrl::CERT_SET_FIRST;
         let select = |step| {
             let none = std::ptr::null_mut();
-            // SAFETY: by the caller's promise; the control takes no pointer.
+            // SAFETY: by the caller's promise; SSL_CTRL_SET_CURRENT_CERT takes no pointer.
             unsafe { (self.SSL_CTX_ctrl)(context, ctrl::SET_CURRENT_CERT, step, none) == 1 }
         };
         while slots < MAX_SLOTS && select(step) {
             step = ctrl::CERT_SET_NEXT;
-            // SAFETY: as above; a slot was just selected, and the certificate lives as long as it.
+            // SAFETY: as above. The context owns the certificate; `look` does not keep it.
             let leaf = unsafe { (self.SSL_CTX_get0_certificate)(context) };
             if !leaf.is_null() {
                 slots += 1;
@@ -431,7 +434,7 @@ impl OpenSsl {
             }
         }
         if !current.is_null() {
-            // SAFETY: the certificate is one of the context's own, found above.
+            // SAFETY: SSL_CTRL_SELECT_CURRENT_CERT takes an `X509`; `current` is one that the context owns.
             unsafe {
                 (self.SSL_CTX_ctrl)(context, ctrl::SELECT_CURRENT_CERT, 0, current.cast());
             }
@@ -443,7 +446,7 @@ impl OpenSsl {
     /// # Safety
     /// As for [`OpenSsl::chains`]; `leaf` is the context's current one.
     unsafe fn sent_with(&self, context: *mut SslCtx, leaf: *mut X509) -> Vec<Vec<u8>> {
-        // SAFETY: by the caller's promise; the leaf and what the stack holds are owned by the context.
+        // SAFETY: by the caller's promise; the context owns the leaf and the certificates of the stack.
         unsafe {
             match self.above_the_leaf(context) {
                 Some(above) => self.below(leaf, above),
@@ -460,15 +463,15 @@ impl OpenSsl {
     unsafe fn above_the_leaf(&self, context: *mut SslCtx) -> Option<Vec<*const X509>> {
         let mut stack: *mut Stack = std::ptr::null_mut();
         let out: *mut c_void = (&raw mut stack).cast();
-        // SAFETY: by the caller's promise; the control writes a pointer to `out`, which has room.
+        // SAFETY: by the caller's promise; SSL_CTRL_GET_CHAIN_CERTS writes a `STACK_OF(X509) *`, or null, to `out`.
         unsafe { (self.SSL_CTX_ctrl)(context, ctrl::GET_CHAIN_CERTS, 0, out) };
         if stack.is_null() {
-            // SAFETY: as above.
+            // SAFETY: by the caller's promise; SSL_CTRL_GET_EXTRA_CHAIN_CERTS writes such a pointer too.
             unsafe {
                 (self.SSL_CTX_ctrl)(context, ctrl::GET_EXTRA_CHAIN_CERTS, ctrl::EXTRA_ONLY, out);
             };
         }
-        // SAFETY: the stack belongs to the context.
+        // SAFETY: the context owns the stack, and by the caller's promise no other thread changes it.
         (!stack.is_null()).then(|| unsafe { self.certificates(stack) })
     }
 
@@ -477,8 +480,8 @@ impl OpenSsl {
     /// # Safety
     /// `ssl` is a live `SSL` of the library that this was loaded from, in its handshake.
     pub(crate) unsafe fn sent_chain(&self, ssl: *const Ssl) -> Vec<Vec<u8>> {
-        // SAFETY: by the caller's promise; the leaf and what the stacks hold belong to the connection or
-        // its context, and the control writes a pointer to `out`, which has room.
+        // SAFETY: by the caller's promise. The connection or its context owns the leaf and the stack with its
+        // certificates. Both controls write a `STACK_OF(X509) *`, or null, to `out`.
         unsafe {
             let leaf = (self.SSL_get_certificate)(ssl);
             if leaf.is_null() {
@@ -499,7 +502,7 @@ impl OpenSsl {
     /// A leaf and the certificates above it, in DER.
     ///
     /// # Safety
-    /// The certificates are live.
+    /// `leaf` and `above` are live `X509`s of the library that this was loaded from.
     unsafe fn below(&self, leaf: *const X509, above: Vec<*const X509>) -> Vec<Vec<u8>> {
         let all = std::iter::once(leaf).chain(above);
         // SAFETY: by the caller's promise.
@@ -513,8 +516,9 @@ impl OpenSsl {
     /// # Safety
     /// As for [`OpenSsl::chains`]; `leaf` is the context's own.
     unsafe fn completed(&self, context: *mut SslCtx, leaf: *mut X509) -> Vec<Vec<u8>> {
-        // SAFETY: by the caller's promise; a null argument changes nothing. What is verified belongs
-        // to the context, and the stack to the verification, which ends after it has been read.
+        // SAFETY: by the caller's promise. SSL_CTRL_MODE with 0 changes nothing and returns the mode.
+        // SSL_CTRL_GET_CHAIN_CERT_STORE, where OpenSSL has it, writes an `X509_STORE *`, or null, to `out`. The context
+        // owns that store, the one of SSL_CTX_get_cert_store, and the leaf.
         unsafe {
             let mode = (self.SSL_CTX_ctrl)(context, ctrl::MODE, 0, std::ptr::null_mut());
             let mut store: *mut Store = std::ptr::null_mut();
@@ -533,10 +537,11 @@ impl OpenSsl {
     /// The chain that OpenSSL builds for a leaf from a store, the leaf included.
     ///
     /// # Safety
-    /// Both are live objects of the library that this was loaded from.
+    /// `store` and `leaf` are live objects of the library that this was loaded from.
     unsafe fn built(&self, store: *mut Store, leaf: *mut X509) -> Vec<Vec<u8>> {
-        // SAFETY: by the caller's promise; the stack belongs to the verification, which ends after it
-        // has been read.
+        // SAFETY: by the caller's promise. X509_STORE_CTX_new returns null or an object of ours. That object owns the
+        // stack of X509_STORE_CTX_get0_chain and is freed after the certificates have been copied; X509_STORE_CTX_free
+        // ignores null.
         unsafe {
             let verification = (self.X509_STORE_CTX_new)();
             let mut chain = Vec::new();
@@ -560,7 +565,7 @@ impl OpenSsl {
     /// # Safety
     /// `stack` is a live stack of certificates.
     unsafe fn certificates(&self, stack: *const Stack) -> Vec<*const X509> {
-        // SAFETY: by the caller's promise; the index is in range.
+        // SAFETY: by the caller's promise; each index is below OPENSSL_sk_num.
         unsafe {
             (0..(self.OPENSSL_sk_num)(stack).min(MAX_CHAIN))
                 .map(|index| (self.OPENSSL_sk_value)(stack, index).cast_const().cast())
@@ -573,12 +578,13 @@ impl OpenSsl {
     /// # Safety
     /// `certificate` is a live `X509`.
     unsafe fn der(&self, certificate: *const X509) -> Vec<u8> {
-        // SAFETY: by the caller's promise; without a buffer only the length is computed.
+        // SAFETY: by the caller's promise; with null, i2d_X509 only returns the length.
         let length = unsafe { (self.i2d_X509)(certificate, std::ptr::null_mut()) };
         let mut der = vec![0; usize::try_from(length).unwrap_or(0)];
         if !der.is_empty() {
             let mut end = der.as_mut_ptr();
-            // SAFETY: the buffer has the length that was asked for; `end` is moved behind it.
+            // SAFETY: i2d_X509 writes as many bytes as it has returned above, which the buffer has, and moves `end`
+            // behind them.
             unsafe { (self.i2d_X509)(certificate, &raw mut end) };
         }
         der
@@ -593,7 +599,7 @@ impl OpenSsl {
         sources: &[ChainSource],
     ) -> Result<ChainStore<'a>, ChainSource> {
         let _errors = ErrorMark::set(self);
-        // SAFETY: makes a new object, owned by us, or null.
+        // SAFETY: X509_STORE_new returns null or a new object, which `ChainStore` owns.
         let store = ChainStore { openssl: self, store: unsafe { (self.X509_STORE_new)() } };
         for source in sources {
             let none = std::ptr::null();
@@ -602,7 +608,8 @@ impl OpenSsl {
                     ChainSource::File(_) => (path.as_ptr(), none),
                     ChainSource::Directory(_) => (none, path.as_ptr()),
                 };
-                // SAFETY: the store is live and nobody else has it; the path ends with a null.
+                // SAFETY: the store is not null, and only this function has it. X509_STORE_load_locations takes two
+                // strings, one of which may be null.
                 !store.store.is_null()
                     && unsafe { (self.X509_STORE_load_locations)(store.store, file, directory) }
                         == 1
@@ -618,7 +625,7 @@ impl OpenSsl {
     /// uses OpenSSL.
     #[must_use]
     pub fn system_store(&self) -> SystemStore {
-        // SAFETY: all four take no arguments and return static strings.
+        // SAFETY: these four functions take no argument and return static strings.
         let [file, file_env, dir, dir_env] = unsafe {
             [
                 (self.X509_get_default_cert_file)(),
@@ -646,7 +653,8 @@ impl OpenSsl {
     fn parse_der<'a>(&'a self, der: &[u8]) -> Option<OwnedX509<'a>> {
         let mut start = der.as_ptr();
         let length = c_long::try_from(der.len()).ok()?;
-        // SAFETY: `start` points to `length` bytes; null asks for a new object, owned by us.
+        // SAFETY: `start` points to `length` bytes, which d2i_X509 reads. With null it returns null or a new object,
+        // which `OwnedX509` owns.
         let x509 = unsafe { (self.d2i_X509)(std::ptr::null_mut(), &raw mut start, length) };
         (!x509.is_null()).then_some(OwnedX509 { openssl: self, x509 })
     }
@@ -665,9 +673,9 @@ impl VerifySignature for OpenSsl {
         else {
             return false;
         };
-        // SAFETY: `issuer` is live; the key belongs to it, or null is returned.
+        // SAFETY: `issuer` is live. X509_get0_pubkey returns null or a key that the certificate owns.
         let key = unsafe { (self.X509_get0_pubkey)(issuer.x509) };
-        // SAFETY: the certificate is live, and the key is as long as `issuer`.
+        // SAFETY: `certificate` is live, and so is the key, since `issuer` is.
         !key.is_null() && unsafe { (self.X509_verify)(certificate.x509, key) } == 1
     }
 }
@@ -704,7 +712,7 @@ impl ChainStore<'_> {
     pub fn chain_of(&self, leaf: &[u8]) -> Vec<Vec<u8>> {
         let _errors = ErrorMark::set(self.openssl);
         match self.openssl.parse_der(leaf) {
-            // SAFETY: both are live, and of this library.
+            // SAFETY: the store and the leaf are live objects of `self.openssl`.
             Some(leaf) if !self.store.is_null() => unsafe {
                 self.openssl.built(self.store, leaf.x509)
             },
@@ -721,7 +729,7 @@ impl fmt::Debug for ChainStore<'_> {
 
 impl Drop for ChainStore<'_> {
     fn drop(&mut self) {
-        // SAFETY: `chain_store` made the object and gave us the only reference; null is ignored.
+        // SAFETY: `chain_store` made the store, and this is its only owner. X509_STORE_free ignores null.
         unsafe { (self.openssl.X509_STORE_free)(self.store) };
     }
 }
@@ -734,7 +742,7 @@ struct OwnedX509<'a> {
 
 impl Drop for OwnedX509<'_> {
     fn drop(&mut self) {
-        // SAFETY: the object was made by `parse`, which gave us the only reference.
+        // SAFETY: `parse_der` made the object, and this is its only owner.
         unsafe { (self.openssl.X509_free)(self.x509) };
     }
 }
@@ -744,7 +752,7 @@ struct ErrorMark<'a>(&'a OpenSsl);
 
 impl<'a> ErrorMark<'a> {
     fn set(openssl: &'a OpenSsl) -> Self {
-        // SAFETY: works on the calling thread's queue alone.
+        // SAFETY: ERR_set_mark takes no argument and uses only the error queue of the calling thread.
         unsafe { (openssl.ERR_set_mark)() };
         Self(openssl)
     }
@@ -752,7 +760,7 @@ impl<'a> ErrorMark<'a> {
 
 impl Drop for ErrorMark<'_> {
     fn drop(&mut self) {
-        // SAFETY: works on the calling thread's queue alone; the mark was set in `set`.
+        // SAFETY: ERR_pop_to_mark takes no argument and uses only the error queue of the calling thread.
         unsafe { (self.0.ERR_pop_to_mark)() };
     }
 }
@@ -763,7 +771,7 @@ mod tests {
 
     #[test]
     fn a_missing_function_is_named() {
-        // SAFETY: every address is null, so nothing is called.
+        // SAFETY: every address is null, so `load` calls nothing.
         let loaded = unsafe { OpenSsl::load(|_| std::ptr::null_mut()) };
         assert_eq!(loaded.err(), Some(OpenSslError::Missing("OpenSSL_version_num")));
     }
@@ -794,7 +802,8 @@ mod tests {
 
     #[test]
     fn the_last_missing_function_is_named_before_any_is_called() {
-        // SAFETY: the last address is null, so `load` ends before it calls any but those above.
+        // SAFETY: `load` calls `number` and `openssl`, which have the right signatures. It calls no other function,
+        // since the last address is null.
         let loaded =
             unsafe { OpenSsl::load(|name| named(name, openssl, std::ptr::dangling_mut())) };
         assert_eq!(loaded.err(), Some(OpenSslError::Missing("ERR_pop_to_mark")));
@@ -802,7 +811,7 @@ mod tests {
 
     #[test]
     fn a_fork_is_named_although_it_lacks_functions() {
-        // SAFETY: the other addresses are null.
+        // SAFETY: `load` calls `number` and `fork`, which have the right signatures, and nothing else of a fork.
         let loaded = unsafe { OpenSsl::load(|name| named(name, fork, std::ptr::null_mut())) };
         assert_eq!(loaded.err(), Some(OpenSslError::Unsupported("LibreSSL 4.3.2".to_owned())));
     }

@@ -72,7 +72,8 @@ impl Used {
             _ => return None,
         };
         let none = ptr::null_mut();
-        // SAFETY: registers an index; the function is in this module, whose file stays in memory.
+        // SAFETY: CRYPTO_get_ex_new_index stores the arguments. `free` has the signature of CRYPTO_EX_free, and the
+        // file of this code stays loaded as long as the process (see `watch`).
         let index = unsafe {
             (openssl.CRYPTO_get_ex_new_index)(CLASS_SSL_CTX, 0, none, none, none, Some(free))
         };
@@ -82,10 +83,11 @@ impl Used {
     /// The data that are attached to the context of a connection.
     ///
     /// # Safety
-    /// `ssl` is live.
+    /// `ssl` is a live `SSL` of `openssl`, and the result is used only while it lives.
     unsafe fn watch<'a>(&self, ssl: *const Ssl) -> Option<&'a Watch> {
-        // SAFETY: by the caller's promise; the data under this index are a `Watch` that lives as long as the context,
-        // and a connection holds a reference to its context.
+        // SAFETY: by the caller's promise. The data under this index are null or a `Watch` that `OpenSsl::watch` has
+        // attached. OpenSSL frees them with the context, to which a connection has a reference, and nothing changes
+        // them.
         unsafe {
             let context = (self.openssl.SSL_get_SSL_CTX)(ssl).cast_const();
             (self.openssl.SSL_CTX_get_ex_data)(context, self.index).cast::<Watch>().as_ref()
@@ -101,7 +103,9 @@ impl OpenSsl {
     /// code stays in memory as long as the process.
     pub unsafe fn watch(&self, context: *mut SslCtx, mut watch: Watch) -> bool {
         let Some(used) = USED.get_or_init(|| Used::new(self)) else { return false };
-        // SAFETY: by the caller's promise; the context takes ownership of the attached data.
+        // SAFETY: by the caller's promise. If SSL_CTX_set_ex_data succeeds, the context owns the box, which `free`
+        // drops with the context; if it fails, OpenSSL does not keep the pointer. `step` has the signature of an info
+        // callback.
         unsafe {
             if !(self.SSL_CTX_get_ex_data)(context, used.index).is_null() {
                 return true;
@@ -109,7 +113,8 @@ impl OpenSsl {
             watch.previous = (self.SSL_CTX_get_info_callback)(context);
             let address = watch.previous.map_or(0, |previous| previous as usize);
             let first = PREVIOUS.compare_exchange(0, address, Ordering::Relaxed, Ordering::Relaxed);
-            if first.is_err_and(|first| first != address) {
+            // A context without a callback also counts as another one: `PREVIOUS` cannot tell 0 from "not set yet".
+            if address == 0 || first.is_err_and(|first| first != address) {
                 HAS_OTHERS.store(true, Ordering::Relaxed);
             }
             let attached = Box::into_raw(Box::new(watch));
@@ -130,7 +135,8 @@ impl OpenSsl {
     #[must_use]
     pub unsafe fn presented<'a>(&self, ssl: *const Ssl) -> Option<SessionData<'a>> {
         let (mut data, mut length) = (ptr::null_mut(), 0);
-        // SAFETY: by the caller's promise; the function gives a pointer into the session.
+        // SAFETY: by the caller's promise. SSL_SESSION_get0_ticket_appdata sets `data` to null or to `length` bytes
+        // that the session owns.
         unsafe {
             let session = (self.SSL_get_session)(ssl);
             if session.is_null() {
@@ -155,7 +161,8 @@ unsafe extern "C" fn free(
     _: *mut c_void,
 ) {
     if !attached.is_null() {
-        // SAFETY: `watch` attached a box; OpenSSL calls this once, when nothing uses the context.
+        // SAFETY: `OpenSsl::watch` attached a pointer from a box. OpenSSL calls a CRYPTO_EX_free function once for each
+        // context, when it frees the context.
         drop(unsafe { Box::from_raw(attached.cast::<Watch>()) });
     }
 }
@@ -163,7 +170,8 @@ unsafe extern "C" fn free(
 /// Called at each step of a handshake.
 unsafe extern "C" fn step(ssl: *const Ssl, event: c_int, value: c_int) {
     let Some(Some(used)) = USED.get() else { return };
-    // SAFETY: OpenSSL passes a live connection; the earlier callback gets the same arguments.
+    // SAFETY: OpenSSL calls an info callback with the live connection whose handshake it performs, in the thread that
+    // does so. The earlier callback gets the arguments with which OpenSSL would have called it.
     unsafe {
         if let Some(previous) = previous(used, ssl) {
             previous(ssl, event, value);
@@ -181,14 +189,15 @@ unsafe extern "C" fn step(ssl: *const Ssl, event: c_int, value: c_int) {
 /// The earlier callback of a connection's context.
 ///
 /// # Safety
-/// `ssl` is live.
+/// `ssl` is a live `SSL` of `used.openssl`.
 unsafe fn previous(used: &Used, ssl: *const Ssl) -> Option<InfoCallback> {
     if HAS_OTHERS.load(Ordering::Relaxed) {
         // SAFETY: by the caller's promise.
         return unsafe { used.watch(ssl) }.and_then(|watch| watch.previous);
     }
     let address = PREVIOUS.load(Ordering::Relaxed);
-    // SAFETY: `watch` stored the address of such a function, or none.
+    // SAFETY: the number is the address of an `InfoCallback`, as `OpenSsl::watch` got it from OpenSSL, or 0, which is
+    // `None`.
     unsafe { std::mem::transmute::<usize, Option<InfoCallback>>(address) }
 }
 
@@ -196,7 +205,7 @@ unsafe fn previous(used: &Used, ssl: *const Ssl) -> Option<InfoCallback> {
 /// later.
 ///
 /// # Safety
-/// `ssl` is live, in its handshake.
+/// `ssl` is a live `SSL` of `used.openssl`, in its handshake, in the thread that performs the handshake.
 unsafe fn write(used: &Used, watch: &Watch, ssl: *const Ssl) {
     // SAFETY: by the caller's promise.
     unsafe {
@@ -217,7 +226,8 @@ unsafe fn write(used: &Used, watch: &Watch, ssl: *const Ssl) {
 /// As for [`write`].
 unsafe fn keep(used: &Used, ssl: *const Ssl, presented: &Presented) {
     let bytes = presented.bytes();
-    // SAFETY: by the caller's promise; OpenSSL copies the bytes.
+    // SAFETY: by the caller's promise. SSL_get_session returns null or a session that the connection owns, and
+    // SSL_SESSION_set1_ticket_appdata copies the bytes.
     unsafe {
         let session = (used.openssl.SSL_get_session)(ssl);
         if !session.is_null() {

@@ -13,7 +13,8 @@ static ACTIVE: AtomicBool = AtomicBool::new(false);
 
 /// Called when nginx is about to read a configuration, which it may reject later.
 pub(crate) fn prepare() {
-    // SAFETY: nginx's current cycle is live, or null before the first.
+    // SAFETY: `ngx_cycle` points to the initial cycle of `main`, which has no `conf_ctx`, or to the cycle in effect,
+    // which nginx destroys only after the new one has taken its place.
     let active = unsafe { ngx::is_loaded_in(ngx_cycle, &raw const ngx_http_hpkp_module) };
     ACTIVE.store(active, Ordering::Relaxed);
 }

@@ -59,6 +59,7 @@ pub(crate) fn report_alert(text: &str) {
 }
 
 fn report(level: u32, text: &str) {
-    // SAFETY: nginx sets `ngx_cycle` before it loads a module, and every cycle has a log.
+    // SAFETY: `main` points `ngx_cycle` to a cycle with a log before it reads a configuration, and so before it loads
+    // this module; later `ngx_cycle` is the cycle in effect.
     unsafe { log::write((*ngx_cycle).log, level, text, None) };
 }

@@ -36,10 +36,7 @@ pub(crate) struct Found {
 
 /// The file of `module`, if the module has a file of its own whose code can choose certificates. `nginx` is the object
 /// of nginx's own modules of this kind: they choose certificates only if a name has variables, which is known.
-///
-/// # Safety
-/// `module` is a module of the configuration that is read.
-unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) -> Option<PathBuf> {
+fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) -> Option<PathBuf> {
     let object = Object::of(module.cast())?;
     let chooses = !object.is(nginx?) && CALLBACKS.iter().any(|callback| object.calls(callback));
     chooses.then(|| object.path().to_owned())
@@ -49,7 +46,7 @@ unsafe fn unseen_chooser(module: *const ngx_module_t, nginx: Option<&Object>) ->
 pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook("watch", after, || {
-        // SAFETY: nginx hands over a live `cf`, whose context is that of `http`.
+        // SAFETY: `ngx_http_block` calls this hook with a live `cf`, after all `create_main_conf` hooks.
         unsafe {
             let (kind, nginx) = (NGX_HTTP_MODULE as ngx_uint_t, &raw const ngx_http_module);
             let Ok(found) = watch_all((*cf).cycle, kind, nginx, directive) else { return ERROR };
@@ -64,8 +61,8 @@ pub(crate) unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
 /// is nginx's own module of that block. The only error is a lack of memory, which nginx has logged.
 ///
 /// # Safety
-/// `cycle` is the one whose configuration is being read: the list of its modules is its own, ends with
-/// null, and its pool lives as long.
+/// `cycle` is the cycle that nginx is reading. `ngx_cycle_modules` has allocated its list of modules, which ends with a
+/// null pointer, in its pool; nginx looks up every directive and every module of this configuration in that list.
 pub(crate) unsafe fn watch_all(
     cycle: *mut ngx_cycle_t,
     kind: ngx_uint_t,
@@ -74,7 +71,8 @@ pub(crate) unsafe fn watch_all(
 ) -> Result<Found, ()> {
     let mut found = Found::default();
     let nginx = Object::of(block.cast());
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the list may be changed, and its modules are loaded. A copy lives as long as the
+    // list.
     unsafe {
         let mut slot = (*cycle).modules;
         while !(*slot).is_null() {
@@ -104,14 +102,14 @@ pub(crate) unsafe fn watch_all(
 /// directive.
 ///
 /// # Safety
-/// `module` is a module of the configuration that is read, and `pool` a live pool.
+/// `module` is a module in the list of the cycle that nginx is reading, and `pool` is the pool of that cycle.
 unsafe fn replaced(
     module: *mut ngx_module_t,
     pool: *mut ngx_pool_t,
     handler: ngx::Handler,
 ) -> Result<Option<(*mut ngx_module_t, Vec<Watched>)>, ()> {
-    // SAFETY: by the caller's promise: a module's directives end with one that has no name, and the
-    // copies have room for what is written to them.
+    // SAFETY: by the caller's promise. `commands` is null or an array that ends with `ngx_null_command`, which has no
+    // name. `ngx_palloc` returns null or aligned memory of the size asked for: `count + 1` commands, and one module.
     unsafe {
         let first = (*module).commands;
         if first.is_null() {
@@ -147,10 +145,12 @@ unsafe extern "C" fn directive(
     conf: *mut c_void,
 ) -> *mut c_char {
     let after = |on_panic: OnPanic| on_panic.either(Err(()), Ok(None));
-    // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
+    // SAFETY: `ngx_conf_handler` calls this handler with a live `cf` and the command in whose copy `replaced` has put
+    // it.
     let noted =
         boundary::catch_config_hook("watched_directive", after, || unsafe { note(cf, command) });
-    // SAFETY: as above, and the list does not change while directives are read.
+    // SAFETY: as above; `cf->ctx` is a context of `http`, whose slots have this module's objects. `watched` does not
+    // change after `watch`, and no reference to it or to the server's object is in use while the original handler runs.
     unsafe {
         let server: *mut ServerConf = ngx::http_server_conf((*cf).ctx.cast(), own_module());
         let original = original(&main_conf(cf).watched, command);
@@ -169,9 +169,9 @@ pub(crate) type Noted = Result<Option<Chooser>, ()>;
 /// Notes the directive that is being read.
 ///
 /// # Safety
-/// `cf` and `command` are what nginx hands to a handler.
+/// nginx calls the handler of a directive with `cf` and `command`.
 pub(crate) unsafe fn note(cf: *const ngx_conf_t, command: *const ngx_command_t) -> Noted {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; the name of a command is a static string of its module.
     let (directive, at) = unsafe { (ngx::text(&(*command).name), ngx::location(cf)) };
     Ok(Some(Chooser { directive, at }))
 }
@@ -189,7 +189,8 @@ pub(crate) fn original(
 /// `None` refuses the configuration. No reference is held during the call, since the handler may read directives.
 ///
 /// # Safety
-/// `cf` and `conf` are what nginx hands to a handler, and `original` is a directive of a live module.
+/// nginx calls the handler of a directive with `cf` and `conf`, and `original` is the command of the loaded module to
+/// which that directive belongs.
 pub(crate) unsafe fn handled(
     cf: *mut ngx_conf_t,
     original: Option<(*mut ngx_command_t, Effect)>,
@@ -198,7 +199,7 @@ pub(crate) unsafe fn handled(
 ) -> Option<(*mut c_char, Option<(Effect, Chooser)>)> {
     let noted = noted.ok()?;
     let (original, effect) = original?;
-    // SAFETY: by the caller's promise; the handler gets what nginx would have given it.
+    // SAFETY: by the caller's promise; the handler gets the arguments with which nginx would have called it.
     let answer = unsafe { (*original).set?(cf, original, conf) };
     Some((answer, noted.filter(|_| answer == CONF_OK).map(|noted| (effect, noted))))
 }
@@ -206,9 +207,9 @@ pub(crate) unsafe fn handled(
 /// This module's main configuration.
 ///
 /// # Safety
-/// `cf` is live, and its context is that of `http`.
+/// `cf` is live, its context is one of `http`, and nothing else refers to the object while the result is used.
 unsafe fn main_conf<'a>(cf: *mut ngx_conf_t) -> &'a mut MainConf {
-    // SAFETY: by the caller's promise; the slot holds what `create_main` made.
+    // SAFETY: by the caller's promise; the slot has the object that `create_main` made.
     unsafe {
         let context: *mut ngx_http_conf_ctx_t = (*cf).ctx.cast();
         &mut *(*(*context).main_conf.add((*own_module()).ctx_index)).cast()

@@ -28,22 +28,24 @@ pub(crate) unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_
     active::activate();
     // An error here would make the master of a running server exit.
     boundary::catch_request_hook("init_module", OK, || {
-        // SAFETY: nginx calls this with the cycle that is about to take effect.
+        // SAFETY: `ngx_init_modules` calls this hook with the new cycle, which has this module and which nothing can
+        // reject any more, in the only thread.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
         let Some(main) = main else { return OK };
-        // SAFETY: the cycle has a log; one that is not a file, such as syslog, has none.
+        // SAFETY: the cycle is live and has a log. `file` is a file of the cycle, or null if the log is not a file
+        // (syslog, for example).
         let to_terminal = unsafe {
             let file = (*(*cycle).log).file;
             file.as_ref().is_some_and(|file| file.fd == libc::STDERR_FILENO)
         };
         for line in std::mem::take(&mut main.alarms).iter().filter(|_| !to_terminal) {
-            // SAFETY: as above.
+            // SAFETY: the log of a live cycle.
             unsafe { log::write_line((*cycle).log, line) };
         }
         if let Some(pending) = main.pending.take() {
-            // SAFETY: as above.
+            // SAFETY: `main` is the configuration of this cycle.
             for line in unsafe { pending.take_effect(cycle, main) } {
-                // SAFETY: as above.
+                // SAFETY: the log of a live cycle.
                 unsafe { log::write_line((*cycle).log, &line) };
             }
         }
@@ -59,7 +61,8 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
             published::leave_to_parent_for_all_builds();
         }
         if phase::has_master() || phase::is_single() {
-            // SAFETY: nginx calls this with the cycle that is in effect.
+            // SAFETY: `ngx_worker_process_init`, or `ngx_single_process_cycle`, calls this hook with the cycle in
+            // effect, which has this module.
             let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
             main.and_then(|main| main.worker.as_ref()).into_iter().for_each(Worker::begin);
         }
@@ -70,14 +73,15 @@ pub(crate) unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int
 /// `exit_master`: the master ends, and with it the pins that its configuration publishes.
 pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
     boundary::catch_request_hook("exit_master", (), || {
-        // SAFETY: nginx calls this with the cycle that has been in effect.
+        // SAFETY: `ngx_master_process_exit` calls this hook with the cycle in effect, which has this module, before it
+        // destroys the cycle's pool.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
         let Some(journal) = main.and_then(|main| main.journal.as_ref()) else { return };
         if phase::predecessor() != Predecessor::None {
             return;
         }
         if let Err(text) = journal.stop() {
-            // SAFETY: the cycle has a log.
+            // SAFETY: the log of a live cycle.
             unsafe { log::write((*cycle).log, NGX_LOG_WARN, &text, None) };
         }
     });
@@ -90,7 +94,7 @@ impl Pending {
     /// Records what the configuration publishes, and then makes the servers send it. Returns log lines about it.
     ///
     /// # Safety
-    /// `cycle` is about to take effect, and `main` is its configuration.
+    /// nginx calls `init_module` for `cycle`, of which `main` is this module's main configuration.
     unsafe fn take_effect(
         mut self,
         cycle: *const ngx_cycle_t,
@@ -146,8 +150,8 @@ impl Pending {
     ) -> Vec<LogLine> {
         let mut hosts = Vec::new();
         for (position, host) in guarded {
-            // SAFETY: the servers of the configuration that is about to take effect: different objects,
-            // and one thread has them.
+            // SAFETY: by the caller's promise the cycle, which has the objects in `servers`, is live. Only this thread
+            // uses them, and no reference to any of them is in use.
             unsafe {
                 let Some(values) = self.owner(position).and_then(|at| (*self.servers[at].0).given)
                 else {
@@ -162,7 +166,7 @@ impl Pending {
             return guard::give_up(&main.global);
         }
         let sight = main.sight.take().unwrap_or_else(|| Sight::new(&main.global.published));
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise; `zone` is null or the zone that `guard::add_zone` got for this cycle.
         let (worker, lines) = unsafe {
             let checked = (self.deployment, sight, before);
             Worker::new(cycle, (main.zone, &main.global), openssl, hosts, checked)
@@ -189,8 +193,8 @@ impl Pending {
             let (replaceable, withheld) = (replaceable.clone(), self.withheld(position));
             let response = Response::new(openssl, fields, own, names, replaceable, withheld);
             sends |= response.is_some();
-            // SAFETY: the servers of the configuration that is about to take effect: different
-            // objects, and one thread has them.
+            // SAFETY: `take_effect` calls this in `init_module`: the cycle that has the object is live, only this
+            // thread uses it, and no reference to the object is in use.
             unsafe { (**conf).response = response };
         }
         if sends {
@@ -226,8 +230,8 @@ impl Pending {
             let is_asked =
                 !(self.deployment.unguarded.is_empty() && self.deployment.guarded.is_empty());
             let chosen = is_asked.then(|| ChosenCertificates::new(trust.clone()));
-            // SAFETY: the context is of the configuration that is about to take effect, and one thread
-            // has it; the file of this module is linked to stay in memory.
+            // SAFETY: `take_effect` calls this in `init_module`: the context is live, and no connection uses it yet.
+            // The file of this module stays loaded as long as the process (see build.rs).
             unsafe {
                 let certificates = openssl.certificates_of(own);
                 let is_whole = certificates.len() == presents.len();

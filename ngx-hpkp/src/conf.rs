@@ -94,14 +94,14 @@ impl Keep {
         verdict: &Verdict,
         openssl: &OpenSsl,
     ) -> Vec<Finding> {
-        // SAFETY: the contexts belong to the configuration that is about to take effect, and one thread
-        // has it.
+        // SAFETY: nginx frees a context with the pool of its cycle, which is about to take effect. Only the master's
+        // thread, which runs this, uses the contexts now.
         let pairs = |context: usize| unsafe { openssl.pairs(self.contexts[context]) };
         self.keeping.keep(deployment, verdict, pairs)
     }
 }
 
-/// How many configurations use this module. They are made and dropped in one thread.
+/// How many configurations use this module. Each process makes and drops them in its main thread.
 static CONFIGURATIONS: AtomicUsize = AtomicUsize::new(0);
 
 impl MainConf {
@@ -131,8 +131,8 @@ impl Drop for MainConf {
     /// without the reset its modules would return with indexes of other modules, and nginx would exit.
     fn drop(&mut self) {
         if CONFIGURATIONS.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // SAFETY: no configuration has the modules, so nothing looks at their numbers; nginx
-            // reads and gives up configurations in one thread.
+            // SAFETY: nginx reads these numbers only for modules of a live cycle, and no live cycle has these modules
+            // any more. This runs in the thread that reads and gives up cycles.
             unsafe {
                 for module in [
                     &raw mut ngx_http_hpkp_module,
@@ -195,19 +195,19 @@ pub(crate) struct Guarded {
 pub(crate) unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
     boundary::reset();
     active::prepare();
-    // SAFETY: nginx hands every hook a live `cf`.
+    // SAFETY: `ngx_http_block` calls this hook with a live `cf`.
     unsafe { create("create_main_conf", cf, MainConf::new) }
 }
 
 pub(crate) unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: nginx hands every hook a live `cf`.
+    // SAFETY: `ngx_http_block` and `ngx_http_core_server` call this hook with a live `cf`.
     unsafe { create("create_srv_conf", cf, ServerConf::default) }
 }
 
 /// # Safety
 /// `cf` is live.
 unsafe fn create<T>(hook: &str, cf: *mut ngx_conf_t, new: fn() -> T) -> *mut c_void {
-    // SAFETY: by the caller's promise; the pool lives as long as the configuration.
+    // SAFETY: by the caller's promise; `cf->pool` is the pool of the cycle.
     let make = || unsafe { pool::alloc_in_pool((*cf).pool, new()) };
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ptr::null_mut(),
@@ -223,7 +223,8 @@ pub(crate) unsafe extern "C" fn merge_server(
 ) -> *mut c_char {
     let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook("merge_srv_conf", after, || {
-        // SAFETY: nginx hands over what `create_server` made, two different objects.
+        // SAFETY: `ngx_http_merge_servers` passes two objects that `create_server` made: that of `http` and that of one
+        // server. Nothing else refers to them during the call.
         let (outer, inner) =
             unsafe { (&*outer.cast::<ServerConf>(), &mut *inner.cast::<ServerConf>()) };
         inner.settings.inherit(&outer.settings);

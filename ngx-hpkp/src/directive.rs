@@ -97,7 +97,8 @@ const fn command(
 /// Runs the handler of a directive: `set` gets its words, and its errors are logged.
 ///
 /// # Safety
-/// `cf` and `conf` are what nginx hands to a directive's handler, and `conf` is a `C`.
+/// nginx calls the handler of a directive with `cf` and `conf` (`ngx_conf_handler`, or `ngx_conf_parse` with
+/// [`policy_directive`]), `conf` is a `C`, and nothing else refers to it.
 unsafe fn handle<C>(
     cf: *mut ngx_conf_t,
     conf: *mut c_void,
@@ -108,7 +109,8 @@ unsafe fn handle<C>(
         if phase::current().is_none() {
             return CONF_OK;
         }
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise. `set` calls nothing of nginx that calls another handler, so it has the only
+        // reference to the object.
         let (words, conf) = unsafe { (ngx::words(cf), &mut *conf.cast::<C>()) };
         let done = match words {
             Some(words) => set(conf, &words),
@@ -131,7 +133,8 @@ unsafe extern "C" fn in_server(
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx calls this with a live `cf` and, by the table above, a server configuration.
+    // SAFETY: only `ngx_conf_handler` calls this function. For a command with NGX_HTTP_SRV_CONF_OFFSET it passes this
+    // module's server configuration, which `create_server` made.
     unsafe {
         handle(cf, conf, |conf: &mut ServerConf, words| {
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
@@ -146,7 +149,8 @@ unsafe extern "C" fn in_http(
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as for `in_server`, with the main configuration.
+    // SAFETY: as in `in_server`; for NGX_HTTP_MAIN_CONF_OFFSET nginx passes the main configuration, which `create_main`
+    // made.
     unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
@@ -161,7 +165,8 @@ unsafe extern "C" fn keep_certificates(
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as for `in_server`; the main configuration is another object.
+    // SAFETY: as in `in_server`. `ngx_http_block` has stored its context in the cycle before it reads directives; the
+    // main configuration is another object than `conf`, and nothing else refers to it.
     unsafe {
         handle(cf, conf, |conf: &mut ServerConf, words| {
             let full_path = |path: &str| ngx::full_path((*cf).cycle, path);
@@ -180,7 +185,7 @@ unsafe extern "C" fn guard(
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as for `in_server`; the main configuration is another object.
+    // SAFETY: as in `keep_certificates`. The reference of `handle` has ended before the next one is made.
     unsafe {
         let read = handle(cf, conf, |conf: &mut ServerConf, words| {
             nginx::set_guard(&mut conf.settings, words, ngx::location(cf))
@@ -209,7 +214,7 @@ unsafe extern "C" fn policy_block(
     _: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: as for `in_server`, with the main configuration.
+    // SAFETY: as in `in_http`.
     let defined = unsafe {
         handle(cf, conf, |conf: &mut MainConf, words| {
             nginx::define(&mut conf.global, words, ngx::location(cf))
@@ -218,7 +223,9 @@ unsafe extern "C" fn policy_block(
     if defined != CONF_OK {
         return defined;
     }
-    // SAFETY: nginx parses the block with the handler and the object in `cf`, which are restored afterwards.
+    // SAFETY: nginx calls this with a live `cf`, which is a plain structure. `ngx_conf_parse` passes each directive of
+    // the block to `handler` with `handler_conf`. No reference to the object is in use here, and `cf` gets its former
+    // values afterwards, as nginx's own blocks do.
     unsafe {
         let saved = *cf;
         (*cf).handler = Some(policy_directive);
@@ -235,7 +242,9 @@ unsafe extern "C" fn policy_directive(
     command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
-    // SAFETY: nginx calls this with a live `cf`, and `conf` is what `policy_block` put there.
+    // SAFETY: `ngx_conf_parse` calls this with a live `cf`, and `conf` is the main configuration that `policy_block`
+    // stored in `handler_conf`. `ngx_conf_include` is nginx's handler for this directive, whose arguments nginx has
+    // passed.
     unsafe {
         let words: &[ngx_str_t] = ngx::elements((*cf).args);
         if words.len() == 2 && words[0].as_bytes() == b"include" {

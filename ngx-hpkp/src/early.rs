@@ -35,7 +35,8 @@ pub(crate) unsafe extern "C" fn init_main(cf: *mut ngx_conf_t, _: *mut c_void) -
     let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook("early", after, || {
         if let Some(phase) = phase::current().filter(|_| !boundary::has_failed()) {
-            // SAFETY: nginx calls this with the configuration whose block `http` it has just read.
+            // SAFETY: `ngx_http_block` calls this hook with a live `cf`, after it has read `http`. This module precedes
+            // `ngx_http_ssl_module` in the list, so the servers of that module have not been merged.
             unsafe { replace_broken((*cf).cycle, phase) };
         }
         CONF_OK
@@ -55,9 +56,9 @@ struct Trial {
 }
 
 /// # Safety
-/// `cycle` is the cycle whose block `http` has been read and not merged.
+/// `cycle` is the cycle for which `ngx_http_block` calls `init_main_conf` of this module.
 unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
-    // SAFETY: by the caller's promise; nothing else changes the configuration now.
+    // SAFETY: by the caller's promise; nothing else refers to this module's main configuration now.
     let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
     let Some(main) = main else { return };
     let Some(setting) = main.global.keep.clone() else { return };
@@ -68,7 +69,9 @@ unsafe fn replace_broken(cycle: *mut ngx_cycle_t, phase: Phase) {
     // The records are read only if a certificate cannot be loaded, and only once.
     let mut records: Option<Option<Records>> = None;
     let mut broken = Vec::new();
-    // SAFETY: as above; a server block has a configuration of every module, and so has `http`.
+    // SAFETY: by the caller's promise `http` exists. `http` and each server block have the configurations that this
+    // module and `ngx_http_ssl_module` make for each of them. `servers` is an array of `ngx_http_core_srv_conf_t *`.
+    // The objects of `ssl` and `around_ssl` are different ones, and the references to `*ssl` follow each other.
     unsafe {
         let around = &*ngx::http_conf::<ServerConf>(cycle, own_module());
         let around_ssl: *const ngx_http_ssl_srv_conf_t =
@@ -144,10 +147,10 @@ fn label_of(names: &[String]) -> &str {
 /// Logs at once that no kept certificate replaces one that nginx will fail to load.
 ///
 /// # Safety
-/// `cycle` has a log.
+/// `cycle` is live.
 unsafe fn not_used(cycle: *mut ngx_cycle_t, finding: &Finding) {
     for line in failure::lines_after(finding, Phase::Start) {
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise; a cycle has a log.
         unsafe { log::write_line((*cycle).log, &line) };
     }
 }
@@ -155,7 +158,8 @@ unsafe fn not_used(cycle: *mut ngx_cycle_t, finding: &Finding) {
 /// The first certificate of a server that nginx will fail to load, and why.
 ///
 /// # Safety
-/// `cycle` is the cycle being configured, and the two are what a server and `http` say in it.
+/// As for [`replace_broken`]; `own` and `around` are the configurations of `ngx_http_ssl_module` for a server and for
+/// `http`.
 unsafe fn broken_of(
     cycle: *mut ngx_cycle_t,
     own: &ngx_http_ssl_srv_conf_t,
@@ -164,7 +168,8 @@ unsafe fn broken_of(
 ) -> Option<(Files, PairError)> {
     let merged = |own: *mut ngx_array_t, around: *mut ngx_array_t| {
         let array = if own == UNSET { around } else { own };
-        // SAFETY: by the caller's promise; an array of strings.
+        // SAFETY: by the caller's promise. `certificates`, `certificate_keys` and `passwords` are NGX_CONF_UNSET_PTR,
+        // null, or arrays of `ngx_str_t` in the cycle's pool.
         unsafe { if array == UNSET { &[][..] } else { ngx::elements::<ngx_str_t>(array) } }
     };
     let certificates = merged(own.certificates, around.certificates);
@@ -178,7 +183,7 @@ unsafe fn broken_of(
     if keys.len() < certificates.len() || !certificates.iter().chain(keys).all(is_file) {
         return None;
     }
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise the cycle is live.
     let path = |name: &ngx_str_t| unsafe { PathBuf::from(ngx::full_path(cycle, &ngx::text(name))) };
     let phrases = merged(own.passwords, around.passwords);
     certificates.iter().zip(keys).find_map(|(certificate, key)| {
@@ -220,13 +225,14 @@ impl Trial {
 /// Makes nginx load the kept files. Returns false if nginx has no memory.
 ///
 /// # Safety
-/// `pool` lives as long as the configuration of the server.
+/// `pool` is the pool of the cycle to which `ssl` belongs.
 unsafe fn put(
     pool: *mut ngx_pool_t,
     ssl: &mut ngx_http_ssl_srv_conf_t,
     found: &Replacement,
 ) -> bool {
-    // SAFETY: by the caller's promise; each element that is pushed is written.
+    // SAFETY: by the caller's promise. `ngx_array_push` returns null or room for one `ngx_str_t`, which is written at
+    // once; an array for which memory is lacking is given up.
     let array = || unsafe {
         let array = ngx_array_create(pool, found.paths.len(), size_of::<ngx_str_t>());
         for path in &found.paths {
@@ -252,7 +258,7 @@ unsafe fn put(
 /// `pool` is live.
 unsafe fn terminated(pool: *mut ngx_pool_t, path: &Path) -> ngx_str_t {
     let bytes = path.as_os_str().as_bytes();
-    // SAFETY: by the caller's promise; the copy has room for the bytes and the null byte.
+    // SAFETY: by the caller's promise. `ngx_palloc` returns null or room for the bytes and the null byte.
     unsafe {
         let data: *mut u8 = ngx_palloc(pool, bytes.len() + 1).cast();
         if !data.is_null() {

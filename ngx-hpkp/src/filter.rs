@@ -21,7 +21,8 @@ use crate::response::{Prepared, Response, Usual};
 /// The next filter in the chain.
 struct Next<T>(UnsafeCell<Option<T>>);
 
-// SAFETY: written while the configuration is read, by one thread; only read afterwards.
+// SAFETY: `install` writes the value while nginx reads a configuration, when the process handles no connection. Filters
+// read it in the same thread.
 unsafe impl<T> Sync for Next<T> {}
 
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
@@ -36,7 +37,8 @@ static NEXT_EARLY_HINTS: Next<HeaderFilter> = Next(UnsafeCell::new(None));
 pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook_late("postconfiguration", after, || {
-        // SAFETY: nginx builds the chain of filters in one thread, before it serves anything.
+        // SAFETY: nginx's own filters change these variables in the same way, in `postconfiguration`, which
+        // `ngx_http_block` calls in the only thread, while no filter runs.
         unsafe {
             *NEXT.0.get() = ngx_http_top_header_filter;
             ngx_http_top_header_filter = Some(filter);
@@ -53,7 +55,8 @@ pub(crate) unsafe extern "C" fn install(_cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx hands over a live request. A request without a policy costs only these two tests.
+    // A request without a policy costs only these two tests.
+    // SAFETY: nginx calls a header filter with a live request (`ngx_http_send_header`).
     unsafe {
         match response(r) {
             Some(response) if r == (*r).main => filter_with(r, response),
@@ -69,7 +72,7 @@ unsafe extern "C" fn filter(r: *mut ngx_http_request_t) -> ngx_int_t {
 /// `r` is a live request whose header has not been sent.
 #[inline(never)]
 unsafe extern "C" fn filter_with(r: *mut ngx_http_request_t, response: &Response) -> ngx_int_t {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; `response` is in the configuration of the request.
     unsafe {
         boundary::catch_request_hook("header_filter", (), || set_fields(r, response));
         next(r)
@@ -79,7 +82,7 @@ unsafe extern "C" fn filter_with(r: *mut ngx_http_request_t, response: &Response
 /// # Safety
 /// As for [`filter`].
 unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: written before anything is served; the other filters have the same promise.
+    // SAFETY: see `Next`. The next filter expects the same argument as `filter`.
     unsafe {
         match *NEXT.0.get() {
             Some(next) => next(r),
@@ -91,8 +94,8 @@ unsafe fn next(r: *mut ngx_http_request_t) -> ngx_int_t {
 /// The filter of interim responses: this server's fields belong in the final response, and fields of others in neither.
 #[cfg(ngx_early_hints)]
 unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t {
-    // SAFETY: nginx hands over a live request, whose header list holds the interim response; the next
-    // filter was written before anything is served.
+    // SAFETY: nginx calls a filter of early hints with a live request (`ngx_http_send_early_hints`), whose list of
+    // headers has the fields of the interim response. For the next filter see `Next`.
     unsafe {
         boundary::catch_request_hook("early_hints_filter", (), || {
             if let Some(response) = response(r) {
@@ -109,7 +112,9 @@ unsafe extern "C" fn early_hints_filter(r: *mut ngx_http_request_t) -> ngx_int_t
 /// Removes the fields from trailers, which come from an upstream or from `add_trailer`. They are complete when the end
 /// of the body reaches this filter.
 unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_chain_t) -> ngx_int_t {
-    // SAFETY: nginx hands over a live request. A request without trailers costs only this test.
+    // A request without trailers costs only this test.
+    // SAFETY: nginx calls a body filter with a live request and a chain (`ngx_http_output_filter`). For the next filter
+    // see `Next`.
     unsafe {
         if (*r).headers_out.trailers.part.nelts != 0 {
             remove_from_trailers(r);
@@ -125,7 +130,7 @@ unsafe extern "C" fn body_filter(r: *mut ngx_http_request_t, chain: *mut ngx_cha
 /// `r` is a live request.
 #[inline(never)]
 unsafe extern "C" fn remove_from_trailers(r: *mut ngx_http_request_t) {
-    // SAFETY: by the caller's promise; the list grows in the request's pool.
+    // SAFETY: by the caller's promise; only this thread uses the list of trailers.
     boundary::catch_request_hook("body_filter", (), || unsafe {
         if let Some(response) = response(r) {
             take_out_all(&raw mut (*r).headers_out.trailers, response);
@@ -152,8 +157,9 @@ unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
     if !active::is_active() {
         return None;
     }
-    // SAFETY: by the caller's promise; the slot holds what `create_server` made, and it lives as
-    // long as the configuration, which lives as long as its requests.
+    // SAFETY: by the caller's promise. The configuration of the request has this module (`is_active`), so the slot has
+    // the object that `create_server` made. nginx keeps the cycle until no connection uses it (`ngx_clean_old_cycles`,
+    // and the end of a worker).
     unsafe {
         let conf = *(*r).srv_conf.add(ngx_http_hpkp_module.ctx_index);
         (*conf.cast::<ServerConf>()).response.as_ref()
@@ -163,7 +169,7 @@ unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
 /// # Safety
 /// `r` is a live request whose header has not been sent.
 unsafe fn set_fields(r: *mut ngx_http_request_t, response: &Response) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; `ssl` is that of the connection of `r`.
     unsafe {
         let ssl = ssl(r);
         if let Some(prepared) = &response.enforced {
@@ -184,7 +190,8 @@ unsafe fn set_field(
     prepared: &Prepared,
     response: &Response,
 ) {
-    // SAFETY: by the caller's promise; the list grows in the request's pool.
+    // SAFETY: by the caller's promise. Only this thread uses the list of headers. `ngx_list_push` returns null or room
+    // for one `ngx_table_elt_t`. The strings of `prepared` are in the configuration, which outlives the request.
     unsafe {
         let list = &raw mut (*r).headers_out.headers;
         let (part, name) = (&raw mut (*list).part, &prepared.element.key);
@@ -206,10 +213,11 @@ unsafe fn set_field(
 /// Whether a connection is one of the usual ones, on which the field is sent most often.
 ///
 /// # Safety
-/// `ssl` is live.
+/// `ssl` is the live `SSL` of a connection, used only by this thread.
 #[inline(always)]
 unsafe fn is_usual(ssl: *const Ssl, prepared: &Prepared, response: &Response) -> bool {
-    // SAFETY: by the caller's promise; the session does not change while a request is served.
+    // SAFETY: by the caller's promise. OpenSSL changes the session only in its functions for this connection, none of
+    // which is called while `data` is used.
     unsafe {
         match prepared.usual {
             Usual::None => false,
@@ -227,9 +235,10 @@ unsafe fn is_usual(ssl: *const Ssl, prepared: &Prepared, response: &Response) ->
 /// `part` is the first part of a live list of fields, which nothing else refers to meanwhile.
 #[inline(never)]
 unsafe fn take_out(part: *mut ngx_list_part_t, name: &ngx_str_t) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; the list itself does not change here.
     for element in unsafe { elements(part) } {
-        // SAFETY: the list holds initialised elements.
+        // SAFETY: whoever pushes an element fills it in before it calls a filter; nginx's own header filter reads every
+        // element as well. Nothing else refers to the element meanwhile.
         let element = unsafe { &mut *element };
         if element.key.len == name.len
             && element.key.as_bytes().eq_ignore_ascii_case(name.as_bytes())
@@ -245,7 +254,8 @@ unsafe fn take_out(part: *mut ngx_list_part_t, name: &ngx_str_t) {
 /// # Safety
 /// `r` is a live request.
 unsafe fn ssl(r: *const ngx_http_request_t) -> *const Ssl {
-    // SAFETY: by the caller's promise; a connection with `ssl` has an `SSL` until it is closed.
+    // SAFETY: by the caller's promise. A request has a connection. `ngx_ssl_create_connection` sets `ssl` only together
+    // with its `SSL`, and `ngx_ssl_shutdown` frees the `SSL` when nginx closes the connection, after its requests.
     unsafe {
         let tls = (*(*r).connection).ssl;
         if tls.is_null() { std::ptr::null() } else { (*tls).connection.cast() }
@@ -265,12 +275,13 @@ unsafe fn is_sent(
 ) -> bool {
     let is_enforced = prepared.field.kind() == Kind::Enforced;
     let names = response.names.as_deref().filter(|_| is_enforced);
-    // SAFETY: by the caller's promise; nginx keeps the host in lower case, without its port.
+    // SAFETY: by the caller's promise. `headers_in.server` is the host, in lower case and without its port
+    // (`ngx_http_validate_host`), in the memory of the request.
     let host = unsafe { (*r).headers_in.server.as_bytes() };
     if names.is_some_and(|names| !names.has(host)) {
         return false;
     }
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; for the session see `is_usual`.
     unsafe {
         let data = response.openssl.presented(ssl);
         let is_sent = match data {
@@ -290,7 +301,7 @@ unsafe fn is_sent(
 /// loaded. The context of the connection decides.
 ///
 /// # Safety
-/// `ssl` is live.
+/// As for [`is_usual`].
 unsafe fn is_sent_on_context(ssl: *const Ssl, prepared: &Prepared, response: &Response) -> bool {
     // SAFETY: by the caller's promise.
     let context = ContextAddress::from(unsafe { response.openssl.context_of(ssl) });
@@ -313,7 +324,8 @@ unsafe fn is_sent_on_context(ssl: *const Ssl, prepared: &Prepared, response: &Re
 unsafe fn elements(mut part: *mut ngx_list_part_t) -> impl Iterator<Item = *mut ngx_table_elt_t> {
     let mut index = 0;
     std::iter::from_fn(move || {
-        // SAFETY: by the caller's promise: parts are linked, and each holds `nelts` elements.
+        // SAFETY: by the caller's promise. Each part of an `ngx_list_t` has `nelts` elements at `elts`; `next` is null
+        // in the last part.
         unsafe {
             while !part.is_null() && index == (*part).nelts {
                 part = (*part).next;
@@ -378,10 +390,11 @@ unsafe fn is_in_header(r: *mut ngx_http_request_t, ours: &ngx_table_elt_t) -> bo
     if unsafe { (*r).http_version } == NGX_HTTP_VERSION_9 as usize {
         return false;
     }
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise. `main` is the request itself, or the request of a subrequest, which lives
+    // longer.
     let mut elements = unsafe { elements(&raw mut (*(*r).main).headers_out.headers.part) };
     elements.any(|element| {
-        // SAFETY: the list holds initialised elements.
+        // SAFETY: as in `take_out`.
         let element = unsafe { &*element };
         element.hash != 0
             && element.key.len == ours.key.len

@@ -50,7 +50,7 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
         if boundary::has_failed() {
             return OK;
         }
-        // SAFETY: nginx calls this with the configuration that it has just read.
+        // SAFETY: `ngx_http_block` calls this hook with a live `cf`, after it has read `http` and merged its servers.
         unsafe {
             let cycle = (*cf).cycle;
             let accepted = if rehearsal::is_needed(cf) {
@@ -66,17 +66,19 @@ pub(crate) unsafe extern "C" fn postconfiguration(cf: *mut ngx_conf_t) -> ngx_in
 /// Checks the configuration of `cycle`. Returns whether it is accepted.
 ///
 /// # Safety
-/// `cycle` is the cycle whose configuration has just been read.
+/// nginx calls `postconfiguration` or `late::init_conf` for `cycle`, and nothing else refers to this module's main
+/// configuration.
 pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
-    // SAFETY: by the caller's promise; nothing else changes the configuration now.
+    // SAFETY: by the caller's promise.
     let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
     let Some(main) = main else { return true };
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise nginx has read and merged `http`.
     let servers = unsafe { server::servers_of(cycle, &main.global.public_ports) };
     let has_records = !main.global.published.is_empty();
     let is_checked = |all: &Servers| all.any_policy() || all.any_guard() || has_records;
     let Some(servers) = servers.filter(is_checked) else { return true };
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise nginx is not inside a block of `stream` or `mail`: each is read to its end or not
+    // met.
     let outside = if has_records { unsafe { outside::read(cycle) } } else { Outside::default() };
     // SAFETY: by the caller's promise.
     unsafe { check_loaded(cycle, phase, main, servers, outside) }
@@ -85,7 +87,7 @@ pub(crate) unsafe fn pass(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
 /// [`pass`] for a configuration with something to check.
 ///
 /// # Safety
-/// As [`pass`]; the others are those of `cycle`.
+/// As for [`pass`]; `main`, `servers` and `outside` are those of `cycle`.
 unsafe fn check_loaded(
     cycle: *mut ngx_cycle_t,
     phase: Phase,
@@ -93,9 +95,10 @@ unsafe fn check_loaded(
     mut servers: Servers,
     outside: Outside,
 ) -> bool {
-    // SAFETY: the cycle has a log from the beginning.
+    // SAFETY: by the caller's promise the cycle is live; `ngx_init_cycle` sets its log before it reads the
+    // configuration.
     let log = unsafe { (*cycle).log };
-    // SAFETY: as above.
+    // SAFETY: `main` exists, so the cycle has an `http` block, for which `create_server` has made an object.
     let around = unsafe { &*ngx::http_conf::<ServerConf>(cycle, own_module()) };
     let mut check = around.settings.check.unwrap_or_default();
     // A test before a start must check the certificates that the start would present.
@@ -103,7 +106,7 @@ unsafe fn check_loaded(
     if is_overridden() {
         servers.all.iter_mut().for_each(|server| server.check = Check::Warn);
         check = Check::Warn;
-        // SAFETY: as above.
+        // SAFETY: the log of a live cycle.
         unsafe { log::write(log, NGX_LOG_WARN, OVERRIDDEN, None) };
     }
     let openssl = OpenSsl::used_by((&raw const ngx_http_ssl_module).cast());
@@ -116,7 +119,7 @@ unsafe fn check_loaded(
         outside: &outside,
         unseen_choosers: &main.unseen_choosers,
     };
-    // SAFETY: as above.
+    // SAFETY: by the caller's promise.
     let Checked { deployment, journal, concern, addresses, contexts, keys, mut verdict, keeping } =
         unsafe { checked(&configuration, openssl.as_ref(), is_start) };
     main.sight = main.sight.take().map(|sight| sight.of(concern));
@@ -128,7 +131,7 @@ unsafe fn check_loaded(
             let claimant = || journal.as_ref().and_then(Journal::claimant);
             living::master_at(&wanted).or_else(claimant)
         });
-    // SAFETY: as above.
+    // SAFETY: the log of a live cycle.
     unsafe { write(log, &judgement) };
     if judgement.refused {
         return false;
@@ -212,7 +215,7 @@ fn replaceable(main: &MainConf, servers: &[Server], openssl: Option<&OpenSsl>) -
     of.filter_map(|server| server.handle.own)
         .map(|own| Replaceable {
             context: ContextAddress::from(own.context.cast_const()),
-            // SAFETY: the context belongs to the configuration, and one thread reads it.
+            // SAFETY: the context is in the cycle that is being checked; only this thread uses it.
             loaded: unsafe { openssl.certificates_of(own.context) },
             unseen,
         })
@@ -238,7 +241,7 @@ struct Checked {
 /// Checks the configuration and the certificates that it has loaded. For `is_start` see [`Keeping`].
 ///
 /// # Safety
-/// The servers are those of the cycle whose configuration has just been read.
+/// The servers are those of the live cycle for which nginx calls a hook, and only this thread uses their contexts.
 unsafe fn checked(
     configuration: &Configuration<'_, Handle>,
     openssl: Result<&OpenSsl, &OpenSslError>,
@@ -248,13 +251,13 @@ unsafe fn checked(
     let outside = configuration.outside.servers.iter().map(|server| &server.handle);
     let contexts = inside.chain(outside).filter_map(|handle| handle.own);
     let mut loader = Loader::new(openssl).with_names(Names {
-        // SAFETY: nginx sets it when it starts.
+        // SAFETY: `ngx_ssl_init` sets this number when nginx starts and nothing changes it later.
         index: unsafe { ngx_ssl_certificate_name_index },
         // SAFETY: by the caller's promise.
         files: contexts.flat_map(|own| unsafe { own.named_files() }).collect(),
     });
     let loaded = |loader: &mut Loader<'_>, handle: &Handle| match handle.own {
-        // SAFETY: the context belongs to the configuration, and one thread reads it.
+        // SAFETY: by the caller's promise.
         Some(own) => unsafe { loader.loaded(own.context) },
         // A server without a context presents no certificate.
         None => Certificates::Loaded(Vec::new()),
@@ -268,7 +271,7 @@ unsafe fn checked(
     let addresses = contexts.iter().filter_map(|handle| handle.context()).collect();
     let contexts: Vec<*mut SslCtx> =
         contexts.iter().filter_map(|handle| Some(handle.own?.context)).collect();
-    // SAFETY: the reference does not leave this function, in which nginx does nothing.
+    // SAFETY: `compare` keeps no reference, and nginx, which has called this hook, gives no configuration up meanwhile.
     compare(unsafe { running() }, &keys, &mut deployment);
     // SAFETY: by the caller's promise.
     let put = |context: usize, found: &Replacement| unsafe {
@@ -282,7 +285,7 @@ unsafe fn checked(
 /// Makes a context present kept certificates.
 ///
 /// # Safety
-/// The context belongs to the configuration that has just been read, and one thread reads it.
+/// The context is in the live cycle for which nginx calls a hook, and only this thread uses it.
 unsafe fn put(openssl: &OpenSsl, context: *mut SslCtx, found: &Replacement) -> Result<(), String> {
     found.try_files(openssl)?;
     // SAFETY: by the caller's promise.
@@ -343,11 +346,11 @@ fn presented(host: &Host, deployment: &Deployment, policies: &HashMap<&str, &Pol
 /// This module's part of the running configuration, if there is one.
 ///
 /// # Safety
-/// The reference is given up before nginx gives that configuration up: it does so once the one that
-/// is being read has taken its place.
+/// The reference is used only in a hook that nginx calls while it reads the next configuration: nginx gives the running
+/// one up later, when the next one has taken its place.
 unsafe fn running<'a>() -> Option<&'a MainConf> {
-    // SAFETY: nginx's own current cycle lives as long as the caller promises. It has an object of this module only if
-    // this module, at this address, was loaded in it: after an update of the file, objects may have another layout.
+    // SAFETY: by the caller's promise `ngx_cycle` stays live. The cycle has an object of this type only if this module,
+    // at this address, is loaded in it: another build of the module, before an upgrade, may have another layout.
     unsafe {
         if !ngx::is_loaded_in(ngx_cycle, own_module()) {
             return None;

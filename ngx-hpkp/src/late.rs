@@ -17,14 +17,16 @@ use crate::{gate, outside, phase};
 /// `init_conf` of a core module: the whole file has been read, and nothing has taken effect.
 pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_void) -> *mut c_char {
     if phase::is_rehearsal() {
-        // SAFETY: nginx calls this with the cycle whose configuration it has just read; it has a log.
+        // SAFETY: `ngx_init_cycle` calls this hook with the new cycle, whose configuration it has read and which has a
+        // log.
         unsafe { rehearsal::end_silence(cycle) };
     }
     let after = |on_panic| match on_panic {
         OnPanic::Reject => CONF_ERROR,
         OnPanic::Continue => {
             // The verdict of the first gate is discarded, so that no header is sent because of it.
-            // SAFETY: as above.
+            // SAFETY: `ngx_init_cycle` calls this hook with the new cycle, which has this module. The hook that
+            // panicked has no reference to the object any more.
             let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() };
             if let Some(main) = main {
                 main.pending = None;
@@ -34,7 +36,8 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
     };
     let mut ending = UNKNOWN;
     let answer = boundary::catch_config_hook_late("late gate", after, || {
-        // SAFETY: nginx calls this with the cycle whose configuration it has just read.
+        // SAFETY: `ngx_init_cycle` calls this hook with the new cycle, which has this module, in the only thread.
+        // `main` is not used any more when `gate::pass` makes its own reference.
         unsafe {
             let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref();
             // A block followed that was not found when `http` ended.
@@ -60,9 +63,10 @@ pub(crate) unsafe extern "C" fn init_conf(cycle: *mut ngx_cycle_t, _: *mut c_voi
 /// workers would crash, so nothing is refused.
 ///
 /// # Safety
-/// `cycle` is live and has its modules.
+/// `cycle` is live, and its `modules` are complete.
 unsafe fn bearable(cycle: *const ngx_cycle_t, phase: Phase) -> Phase {
-    // SAFETY: by the caller's promise; nginx's own cycle is live.
+    // SAFETY: by the caller's promise. If a configuration is in effect (`is_serving`, asked before), `ngx_cycle` is a
+    // live cycle with modules.
     let is_alike = || unsafe { ngx::same_modules(ngx_cycle.cast_const(), cycle) };
     match phase {
         Phase::Reload if is_serving() && !phase::is_rehearsal() && !is_alike() => Phase::Restart,

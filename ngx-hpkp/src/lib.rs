@@ -133,7 +133,7 @@ static EARLY_CONTEXT: ngx_http_module_t = ngx_http_module_t {
 #[repr(transparent)]
 pub struct Table<T>(T);
 
-// SAFETY: nginx only reads the tables, and what they point to is static.
+// SAFETY: nginx only reads these tables, which point to static strings, functions and modules.
 unsafe impl<T> Sync for Table<T> {}
 
 /// The modules in this file.

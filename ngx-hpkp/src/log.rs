@@ -10,7 +10,7 @@ use nginx_sys::{
 /// Writes `text`, followed by the place of the directive in parentheses.
 ///
 /// # Safety
-/// `log` is a live log.
+/// `log` is null or a live log.
 pub(crate) unsafe fn write(log: *mut ngx_log_t, level: u32, text: &str, at: Option<&Location>) {
     let level = level as ngx_uint_t;
     // SAFETY: by the caller's promise.
@@ -21,7 +21,7 @@ pub(crate) unsafe fn write(log: *mut ngx_log_t, level: u32, text: &str, at: Opti
         Some(at) => format!("{text} (configured at {at})"),
         None => text.to_owned(),
     };
-    // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many bytes.
+    // SAFETY: by the caller's promise. `%*s` of `ngx_vslprintf` takes a `size_t` and a pointer to that many bytes.
     unsafe {
         ngx_log_error_core(level, log, 0, c"%*s".as_ptr(), line.len(), line.as_ptr());
     }
@@ -30,7 +30,7 @@ pub(crate) unsafe fn write(log: *mut ngx_log_t, level: u32, text: &str, at: Opti
 /// Writes a line of a judgement at the level that fits.
 ///
 /// # Safety
-/// `log` is a live log.
+/// As for [`write`].
 pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
     let level = match line.answer {
         Answer::Refuse => NGX_LOG_EMERG,
@@ -46,9 +46,9 @@ pub(crate) unsafe fn write_line(log: *mut ngx_log_t, line: &LogLine) {
 /// Writes an error about the directive being read; nginx adds its place.
 ///
 /// # Safety
-/// `cf` is what nginx hands to a directive's handler.
+/// `cf` is the `cf` with which nginx calls the handler of a directive.
 pub(crate) unsafe fn directive_error(cf: *mut ngx_conf_t, text: &str) {
-    // SAFETY: by the caller's promise; `%*s` takes a length and a pointer to as many bytes.
+    // SAFETY: as in `write`; `cf` has a log.
     unsafe {
         ngx_conf_log_error(
             NGX_LOG_EMERG as ngx_uint_t,

@@ -27,11 +27,11 @@ const BLOCKS: [&CStr; 2] = [c"ngx_stream_module", c"ngx_mail_module"];
 /// How many blocks with such servers have not been read yet, and may still follow in the file.
 ///
 /// # Safety
-/// `cycle` is the cycle whose configuration is being read.
+/// `cycle` is the live cycle that nginx is reading or has just read.
 pub(crate) unsafe fn blocks_to_come(cycle: *const ngx_cycle_t) -> usize {
     let is_to_come = |name: &&&CStr| {
-        // SAFETY: by the caller's promise; there is a slot for each module, null until its block
-        // has been met.
+        // SAFETY: by the caller's promise. `conf_ctx` has a slot for each module; that of `stream` or `mail` is null
+        // until nginx reads the block.
         unsafe {
             module(cycle, name, NGX_CORE_MODULE as usize)
                 .is_some_and(|module| (*(*cycle).conf_ctx.add(module.index)).is_null())
@@ -41,7 +41,8 @@ pub(crate) unsafe fn blocks_to_come(cycle: *const ngx_cycle_t) -> usize {
 }
 
 /// # Safety
-/// The blocks that `cycle` has so far have been read to their ends.
+/// `cycle` is the live cycle that nginx is reading or has just read. nginx has read each block of `stream` and `mail`
+/// to its end or not begun it.
 pub(crate) unsafe fn read(cycle: *const ngx_cycle_t) -> Outside {
     let mut outside = Outside::default();
     // SAFETY: by the caller's promise.
@@ -56,7 +57,7 @@ pub(crate) unsafe fn read(cycle: *const ngx_cycle_t) -> Outside {
 /// The first module of each kind that is not known here.
 ///
 /// # Safety
-/// As for [`modules`].
+/// `cycle` is live, and its list of modules is complete.
 unsafe fn strangers(cycle: *const ngx_cycle_t) -> Vec<String> {
     let known = [
         NGX_CORE_MODULE as usize,
@@ -68,7 +69,8 @@ unsafe fn strangers(cycle: *const ngx_cycle_t) -> Vec<String> {
     ];
     let mut kinds = Vec::new();
     let mut names = Vec::new();
-    // SAFETY: by the caller's promise; a module of a cycle has a name.
+    // SAFETY: by the caller's promise. nginx sets the name of a module, a static string, before it adds the module to a
+    // cycle (`ngx_preinit_modules`, `ngx_load_module`).
     unsafe {
         for module in modules(cycle).filter(|module| !known.contains(&module.type_)) {
             if !kinds.contains(&module.type_) {

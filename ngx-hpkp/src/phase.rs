@@ -17,7 +17,7 @@ static REHEARSING: AtomicBool = AtomicBool::new(false);
 /// The phase in which the configuration is being read. `None` in a process that only sends a signal to stop a server
 /// or to reopen logs: the configuration does not matter there, and this module must not prevent the stop.
 pub(crate) fn current() -> Option<Phase> {
-    // SAFETY: nginx sets these before it reads any configuration, and one thread reads it.
+    // SAFETY: `main` sets these variables before it reads a configuration; only the main thread changes them.
     let (process, testing, cycle) = unsafe { (ngx_process, ngx_test_config, ngx_cycle) };
     if process == NGX_PROCESS_SIGNALLER as usize {
         // `-s reload` sends its signal only if this configuration is accepted, so this is a test.
@@ -27,7 +27,7 @@ pub(crate) fn current() -> Option<Phase> {
         return Some(Phase::Test);
     }
     // nginx's own `ngx_is_init_cycle`: the cycle before the first has no configuration.
-    // SAFETY: `ngx_cycle` is null or points to a live cycle.
+    // SAFETY: `ngx_cycle` is null, or points to the initial cycle of `main` or to the cycle in effect.
     let first = unsafe { cycle.is_null() || (*cycle).conf_ctx.is_null() };
     // A new master that takes over from one that still serves may be refused like a reload.
     Some(if first && !is_successor() { Phase::Start } else { Phase::Reload })
@@ -40,10 +40,10 @@ fn is_successor() -> bool {
 
 /// The process of that other master.
 fn upgraded_from() -> Option<libc::pid_t> {
-    // SAFETY: nginx sets these when it starts.
+    // SAFETY: `main` (`ngx_add_inherited_sockets` for the first) sets both variables before it reads a configuration.
     let (inherited, parent) = unsafe { (ngx_inherited, ngx_parent) };
     // A supervisor may hand over sockets as well, and if a parent ends, the process gets another parent.
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: getppid takes no argument and always succeeds.
     let is_its_child = inherited != 0 && unsafe { libc::getppid() } == parent;
     (is_its_child && is_nginx(parent)).then_some(parent)
 }
@@ -57,7 +57,7 @@ fn is_nginx(process: libc::pid_t) -> bool {
 
 /// Another master that serves the same sockets, started before or after this one (USR2).
 pub(crate) fn predecessor() -> Predecessor {
-    // SAFETY: nginx changes it in the one thread of its master.
+    // SAFETY: only the main thread, which runs this, changes this variable (`ngx_exec_new_binary`).
     let new = unsafe { ngx_new_binary };
     let other = upgraded_from().or((new != 0).then_some(new));
     other.map_or(Predecessor::None, Predecessor::Runs)
@@ -65,21 +65,22 @@ pub(crate) fn predecessor() -> Predecessor {
 
 /// Whether this process is a worker of a master that still runs.
 pub(crate) fn has_master() -> bool {
-    // SAFETY: nginx sets it before it calls any hook of a process.
+    // SAFETY: `main`, `ngx_worker_process_cycle` and `ngx_cache_manager_process_cycle` set this variable before a hook
+    // of the process runs; only the main thread changes it.
     let process = unsafe { ngx_process };
     process == NGX_PROCESS_WORKER as usize || process == NGX_PROCESS_HELPER as usize
 }
 
 /// Whether this process serves alone, without a master.
 pub(crate) fn is_single() -> bool {
-    // SAFETY: as above.
+    // SAFETY: as in `has_master`.
     let process = unsafe { ngx_process };
     process == NGX_PROCESS_SINGLE as usize
 }
 
 /// Whether this is `nginx -t`, and not a process that tests before it sends a signal.
 pub(crate) fn is_test() -> bool {
-    // SAFETY: nginx sets it from the command line, before it reads any configuration.
+    // SAFETY: `ngx_get_options` sets this variable from the command line before nginx reads a configuration.
     unsafe { ngx_test_config != 0 }
 }
 
@@ -106,10 +107,10 @@ fn is_reload_signal() -> bool {
 }
 
 fn arguments() -> impl Iterator<Item = &'static [u8]> {
-    // SAFETY: nginx copied `argc` and `argv` here before it did anything else.
+    // SAFETY: `ngx_save_argv` sets both variables before nginx reads a configuration.
     let (count, arguments) = unsafe { (ngx_argc, ngx_argv) };
     (0..usize::try_from(count).unwrap_or(0)).map(move |index| {
-        // SAFETY: the index is below `argc`, and the strings live as long as the process.
+        // SAFETY: the index is below `ngx_argc`. `ngx_save_argv` has allocated the strings, which are never freed.
         unsafe { CStr::from_ptr(*arguments.add(index)).to_bytes() }
     })
 }

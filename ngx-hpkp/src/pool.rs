@@ -11,11 +11,12 @@ use crate::boundary;
 /// memory.
 ///
 /// # Safety
-/// `pool` is a live pool.
+/// `pool` is a live pool. The file of this module, which has `drop_box`, stays loaded as long as the process (see
+/// build.rs).
 pub(crate) unsafe fn alloc_in_pool<T>(pool: *mut ngx_pool_t, value: T) -> *mut T {
     extern "C" fn drop_box<T>(data: *mut c_void) {
         boundary::catch_request_hook("cleanup", (), || {
-            // SAFETY: `alloc_in_pool` made the pointer from a box, and a pool runs each cleanup once.
+            // SAFETY: `alloc_in_pool` made the pointer from a box. `ngx_destroy_pool` runs each cleanup once.
             drop(unsafe { Box::from_raw(data.cast::<T>()) });
         });
     }
@@ -25,7 +26,7 @@ pub(crate) unsafe fn alloc_in_pool<T>(pool: *mut ngx_pool_t, value: T) -> *mut T
         return ptr::null_mut();
     }
     let kept = Box::into_raw(Box::new(value));
-    // SAFETY: nginx just made this entry for us.
+    // SAFETY: `ngx_pool_cleanup_add` has just allocated this entry in the pool; nothing else has a pointer to it.
     unsafe {
         (*cleanup).handler = Some(drop_box::<T>);
         (*cleanup).data = kept.cast();

@@ -35,9 +35,9 @@ static LEVEL: AtomicUsize = AtomicUsize::new(0);
 /// Whether the check must wait for blocks that have not been read yet.
 ///
 /// # Safety
-/// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
+/// `cf` is the `cf` with which nginx calls the `postconfiguration` of an HTTP module.
 pub(crate) unsafe fn is_needed(cf: *const ngx_conf_t) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; nothing else refers to this module's main configuration now.
     unsafe {
         let cycle = (*cf).cycle;
         let main = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut();
@@ -52,9 +52,9 @@ pub(crate) unsafe fn is_needed(cf: *const ngx_conf_t) -> bool {
 /// Defers the check until the whole file has been read. Returns whether nginx may continue to read.
 ///
 /// # Safety
-/// `cycle` is the cycle whose block `http` has just been read.
+/// `cycle` is the cycle for which nginx calls the `postconfiguration` of an HTTP module.
 pub(crate) unsafe fn defer(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; nothing else refers to this module's main configuration now.
     unsafe {
         if let Some(main) = ngx::http_main_conf::<MainConf>(cycle, own_module()).as_mut() {
             main.is_deferred = true;
@@ -69,16 +69,16 @@ pub(crate) unsafe fn defer(cycle: *mut ngx_cycle_t, phase: Phase) -> bool {
 
 /// Whether a configuration is in effect in this process.
 pub(crate) fn is_serving() -> bool {
-    // SAFETY: `ngx_cycle` is null or points to a live cycle.
+    // SAFETY: `ngx_cycle` is null, or points to the initial cycle of `main` or to the cycle in effect.
     unsafe { !ngx_cycle.is_null() && !(*ngx_cycle).conf_ctx.is_null() }
 }
 
 /// Enables the child's log again, for the check.
 ///
 /// # Safety
-/// `cycle` is live and has a log.
+/// `cycle` is live.
 pub(crate) unsafe fn end_silence(cycle: *mut ngx_cycle_t) {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise; a cycle has a log.
     unsafe { (*(*cycle).log).log_level = LEVEL.load(Ordering::Relaxed) };
 }
 
@@ -86,9 +86,11 @@ pub(crate) unsafe fn end_silence(cycle: *mut ngx_cycle_t) {
 /// returns from here as well, with `None`.
 ///
 /// # Safety
-/// As for [`is_needed`].
+/// As for [`defer`].
 unsafe fn rehearse(cycle: *mut ngx_cycle_t) -> Option<c_int> {
-    // SAFETY: an empty set of signals is a valid one; the calls fill it in.
+    // SAFETY: by the caller's promise. A `sigset_t` is plain data, which sigemptyset and sigprocmask fill in. fork is
+    // safe in nginx's master, which has one thread. If a module has started a thread that holds a lock now, the child
+    // may wait for ever; `wait_for` ends it after `PATIENCE`.
     unsafe {
         // Otherwise nginx's own signal handler would collect the child's status.
         let mut children: libc::sigset_t = mem::zeroed();
@@ -97,8 +99,6 @@ unsafe fn rehearse(cycle: *mut ngx_cycle_t) -> Option<c_int> {
         libc::sigaddset(&raw mut children, libc::SIGCHLD);
         libc::sigprocmask(libc::SIG_BLOCK, &raw const children, &raw mut before);
         let master = libc::getpid();
-        // SAFETY: nginx's master has one thread. Where a module has started another that holds a
-        // lock now, the child may wait for ever, and it is ended after a while.
         let child = libc::fork();
         if child == 0 {
             become_child(cycle, master);
@@ -125,8 +125,9 @@ unsafe fn become_child(cycle: *mut ngx_cycle_t, master: libc::pid_t) {
         end(UNKNOWN);
     }
     phase::begin_rehearsal();
-    // SAFETY: by the caller's promise. nginx destroys the pool of a configuration that it gives up,
-    // which runs the cleanup; one that it does not give up comes to `init_conf`.
+    // SAFETY: by the caller's promise the cycle, with its pool and its log, is live, and this process has one thread.
+    // If nginx rejects the cycle, it destroys the pool and so runs `give_up`; otherwise it calls `late::init_conf`.
+    // Both end the process.
     unsafe {
         #[cfg(target_os = "linux")]
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -144,7 +145,7 @@ unsafe fn become_child(cycle: *mut ngx_cycle_t, master: libc::pid_t) {
 
 /// Ends the child without running the exit handlers that the master has registered.
 pub(crate) fn end(status: c_int) -> ! {
-    // SAFETY: ends the process at once; the child has nothing to keep.
+    // SAFETY: _exit takes no pointer. It ends the child at once and leaves the master's files and buffers alone.
     unsafe { libc::_exit(status) }
 }
 
@@ -154,7 +155,8 @@ fn wait_for(child: libc::pid_t) -> Option<c_int> {
     let mut pause = Duration::from_millis(1);
     let mut status = 0;
     loop {
-        // SAFETY: our own child, which nobody else waits for while its signal is blocked.
+        // SAFETY: `child` is a child of this process. nginx waits for children only in its handler of SIGCHLD, which
+        // `rehearse` blocks, so the number still belongs to this child. waitpid writes to `status`.
         let done = unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) };
         if done == child {
             break;
@@ -163,7 +165,7 @@ fn wait_for(child: libc::pid_t) -> Option<c_int> {
             return None;
         }
         if begun.elapsed() > PATIENCE {
-            // SAFETY: as above; it has not been waited for, so the number is still its own.
+            // SAFETY: as above; waitpid has not returned this child yet.
             unsafe {
                 libc::kill(child, libc::SIGKILL);
                 libc::waitpid(child, &raw mut status, 0);

@@ -17,16 +17,17 @@ const WORDS: [&[u8]; 3] = [b"stream", b"mail", b"include"];
 /// not in the main file.
 ///
 /// # Safety
-/// `cf` is what nginx hands to the `postconfiguration` of an HTTP module.
+/// `cf` is the `cf` with which nginx calls the `postconfiguration` of an HTTP module.
 pub(crate) unsafe fn may_have_servers(cf: *const ngx_conf_t) -> bool {
-    // SAFETY: by the caller's promise; the file is null for directives of the command line.
+    // SAFETY: by the caller's promise nginx is parsing `conf_file`, whose block `http` it has just read. For directives
+    // of the command line (-g) the file has no name.
     let Some(file) = (unsafe { (*cf).conf_file.as_ref() }) else { return true };
-    // SAFETY: by the caller's promise, the cycle is live.
+    // SAFETY: by the caller's promise; `conf_file` of a cycle is a string in the cycle's pool.
     let main = unsafe { &(*(*cf).cycle).conf_file };
     if file.file.name.as_bytes() != main.as_bytes() {
         return true;
     }
-    // SAFETY: as above; nginx is reading the file.
+    // SAFETY: as above, nginx is parsing the file.
     let Some(rest) = (unsafe { rest(file) }) else { return true };
     let is_comment = |line: &[u8]| line.trim_ascii_start().starts_with(b"#");
     let has = |line: &[u8], word: &[u8]| line.windows(word.len()).any(|part| part == word);
@@ -38,9 +39,10 @@ pub(crate) unsafe fn may_have_servers(cf: *const ngx_conf_t) -> bool {
 /// The part of a file that nginx has not read yet; none if it is too long or cannot be read.
 ///
 /// # Safety
-/// nginx is reading `file`.
+/// nginx is parsing `file`, which is a file on the disk.
 unsafe fn rest(file: &ngx_conf_file_t) -> Option<Vec<u8>> {
-    // SAFETY: by the caller's promise; the buffer holds what has been read of the file and not parsed.
+    // SAFETY: by the caller's promise. The buffer of `ngx_conf_parse` has, from `pos` to `last`, the bytes that have
+    // been read from the file and not parsed; both point into it.
     let mut rest = unsafe {
         let buffer: &ngx_buf_t = file.buffer.as_ref()?;
         let length = buffer.last.offset_from(buffer.pos);
@@ -50,7 +52,8 @@ unsafe fn rest(file: &ngx_conf_file_t) -> Option<Vec<u8>> {
     let mut at = file.file.offset;
     let mut part = [0; 1 << 12];
     while rest.len() < LIMIT {
-        // SAFETY: the descriptor is open, and the part has room for what is asked for.
+        // SAFETY: `ngx_conf_parse` closes the descriptor only at the end of the file, and pread writes at most
+        // `part.len()` bytes.
         let read = unsafe { libc::pread(file.file.fd, part.as_mut_ptr().cast(), part.len(), at) };
         if read == 0 {
             return Some(rest);

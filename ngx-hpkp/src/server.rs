@@ -58,13 +58,14 @@ pub(crate) struct OwnContext {
     pub(crate) variables: bool,
     /// Whether the server refuses all handshakes, so that the certificates are never sent.
     pub(crate) rejects: bool,
-    /// The names of the files with the certificates and with their keys; both may be null.
+    /// The names of the files with the certificates and with their keys: arrays of `ngx_str_t` in the configuration
+    /// that nginx is reading or has just read, or null.
     pub(crate) files: [*const ngx_array_t; 2],
 }
 
 impl From<OwnContext> for Own {
     fn from(own: OwnContext) -> Self {
-        // SAFETY: both are arrays of strings of a configuration that has been read, or null.
+        // SAFETY: see `OwnContext::files`; both arrays live as long as the context, which the hook that runs now uses.
         let [certificates, keys] = own.files.map(|array| unsafe { ngx::texts(array) });
         let guard = GuardUse::of(&certificates, &keys);
         Self { variables: own.variables, rejects: own.rejects, guard }
@@ -76,12 +77,12 @@ impl OwnContext {
     /// certificate.
     ///
     /// # Safety
-    /// The context belongs to a configuration that has been read.
+    /// The context belongs to the live cycle for which nginx calls a hook now.
     pub(crate) unsafe fn named_files(&self) -> Vec<(NameAddress, Arc<CertificateFile>)> {
         if self.variables {
             return Vec::new();
         }
-        // SAFETY: by the caller's promise; both are arrays of strings, or null.
+        // SAFETY: by the caller's promise both arrays are live; see `OwnContext::files`.
         let [certificates, keys] = self.files.map(|array| unsafe {
             if array.is_null() { &[] } else { ngx::elements::<ngx_str_t>(array) }
         });
@@ -98,10 +99,10 @@ impl OwnContext {
     /// file.
     ///
     /// # Safety
-    /// The context belongs to a configuration that has been read.
+    /// As for [`OwnContext::named_files`].
     pub(crate) unsafe fn keys(&self) -> Vec<String> {
         let [_, keys] = self.files;
-        // SAFETY: by the caller's promise; an array of strings, or null.
+        // SAFETY: by the caller's promise the array is live; see `OwnContext::files`.
         unsafe { ngx::texts(keys) }
     }
 }
@@ -109,12 +110,14 @@ impl OwnContext {
 /// The server blocks of a configuration; none if it has no `http` block.
 ///
 /// # Safety
-/// `cycle` is the cycle whose configuration has just been read.
+/// `cycle` is the cycle for which nginx calls a hook after it has read and merged `http`, while `cf->temp_pool`, which
+/// has the ports, is live: until `ngx_init_cycle` returns.
 pub(crate) unsafe fn servers_of(
     cycle: *mut ngx_cycle_t,
     public_ports: &PublicPorts,
 ) -> Option<Servers> {
-    // SAFETY: by the caller's promise; an array of servers holds pointers to them.
+    // SAFETY: by the caller's promise. `servers` is an array of `ngx_http_core_srv_conf_t *`, `ports` one of
+    // `ngx_http_conf_port_t`, and `addrs` one of `ngx_http_conf_addr_t` (http/ngx_http_core_module.h).
     unsafe {
         let core = &raw const ngx_http_core_module;
         let http: *mut ngx_http_core_main_conf_t = ngx::http_main_conf(cycle, core);
@@ -135,20 +138,20 @@ pub(crate) unsafe fn servers_of(
 }
 
 /// # Safety
-/// `address` is one of the configuration just read.
+/// As for [`servers_of`]; `address` is of that cycle.
 unsafe fn address(
     port: u16,
     address: &ngx_http_conf_addr_t,
     positions: &HashMap<*mut ngx_http_core_srv_conf_t, usize>,
 ) -> Option<Address> {
     let default = *positions.get(&address.default_server)?;
-    // SAFETY: by the caller's promise; the array holds pointers to server blocks.
+    // SAFETY: by the caller's promise; `servers` of an address is an array of `ngx_http_core_srv_conf_t *`.
     let blocks: &[*mut ngx_http_core_srv_conf_t] =
         unsafe { ngx::elements(&raw const address.servers) };
     Some(Address {
         text: ngx::text(&address.opt.addr_text),
         port,
-        // SAFETY: the default server is one of the blocks.
+        // SAFETY: by the caller's promise.
         tls: unsafe { is_tls(address) },
         quic: is_quic(address),
         servers: blocks.iter().filter_map(|block| positions.get(block)).copied().collect(),
@@ -160,10 +163,11 @@ unsafe fn address(
 /// servers cannot listen on the same one.
 ///
 /// # Safety
-/// `cycle` is the cycle whose configuration has just been read.
+/// `cycle` is the cycle for which nginx calls a hook after it has read `http`.
 pub(crate) unsafe fn addresses(servers: &Servers, cycle: *const ngx_cycle_t) -> Vec<SocketAddr> {
     let own = servers.all.iter().flat_map(|server| &server.addresses).cloned();
-    // The addresses of blocks before `http`. SAFETY: by the caller's promise.
+    // The addresses of blocks before `http`.
+    // SAFETY: by the caller's promise; `listening` is an array of `ngx_listening_t`.
     let others: &[ngx_listening_t] = unsafe { ngx::elements(&raw const (*cycle).listening) };
     own.chain(others.iter().map(|other| ngx::text(&other.addr_text)))
         .filter_map(|text| text.parse().ok())
@@ -182,19 +186,19 @@ fn is_quic(address: &ngx_http_conf_addr_t) -> bool {
 }
 
 /// # Safety
-/// `address` is one of the configuration just read.
+/// As for [`address`](self::address).
 unsafe fn is_tls(address: &ngx_http_conf_addr_t) -> bool {
     if is_quic(address) {
         return true;
     }
     #[cfg(ngx_ssl_on)]
     {
-        // SAFETY: by the caller's promise; a server block has a configuration of every module.
+        // SAFETY: by the caller's promise; the default server is a live server block, with a context.
         let ssl: *const ngx_http_ssl_srv_conf_t = unsafe {
             let module = &raw const ngx_http_ssl_module;
             ngx::http_server_conf((*address.default_server).ctx, module)
         };
-        // SAFETY: as above.
+        // SAFETY: `ngx_http_ssl_module` makes a configuration for every server block.
         if unsafe { (*ssl).enable } == 1 {
             return true;
         }
@@ -203,9 +207,10 @@ unsafe fn is_tls(address: &ngx_http_conf_addr_t) -> bool {
 }
 
 /// # Safety
-/// `block` is a server block of the configuration just read.
+/// `block` is a server block of the cycle for which nginx calls a hook after it has read and merged `http`.
 unsafe fn server(block: *mut ngx_http_core_srv_conf_t) -> Server {
-    // SAFETY: by the caller's promise; a server block has a configuration of every module.
+    // SAFETY: by the caller's promise. A server block has a context, and in it the configurations that this module and
+    // `ngx_http_ssl_module` make for every server block. `server_names` is an array of `ngx_http_server_name_t`.
     unsafe {
         let conf: *mut ServerConf = ngx::http_server_conf((*block).ctx, own_module());
         let ssl: *const ngx_http_ssl_srv_conf_t =
@@ -233,7 +238,8 @@ fn begin(block: &ngx_http_core_srv_conf_t) -> Location {
     let file = if block.file_name.is_null() {
         "command line".into()
     } else {
-        // SAFETY: nginx keeps the name of the file, terminated, in the configuration's own memory.
+        // SAFETY: `ngx_http_core_create_srv_conf` stores the name of the file that nginx parses: a terminated string in
+        // the cycle's pool. The cycle of a block that nginx has passed to a hook is live.
         unsafe { CStr::from_ptr(block.file_name.cast()) }.to_string_lossy().into()
     };
     Location { file, line: block.line }
@@ -249,8 +255,8 @@ impl NamePattern for Regex {
     fn fits(&self, name: &str) -> bool {
         let mut name = ngx::string(name);
         let mut captures = [0; 3];
-        // SAFETY: the expression lives as long as the configuration being checked. nginx only reads
-        // the name, and has room for one match.
+        // SAFETY: the expression lives as long as its cycle, and values of this type are kept only in that cycle.
+        // `ngx_regex_exec` only reads the name, and writes at most `size` numbers; three are enough for one match.
         unsafe {
             let (captures, size) = (captures.as_mut_ptr(), captures.len());
             nginx_sys::ngx_regex_exec(self.0, &raw mut name, captures, size) >= 0
@@ -261,7 +267,7 @@ impl NamePattern for Regex {
 /// The regular expressions among the names of a server.
 #[cfg(ngx_pcre)]
 fn patterns(names: &[ngx_http_server_name_t]) -> Vec<Rc<dyn NamePattern>> {
-    // SAFETY: a name has no expression or a live one.
+    // SAFETY: `regex` of a name is null or an `ngx_http_regex_t` in the same cycle.
     let expressions = names.iter().filter_map(|name| unsafe { name.regex.as_ref() });
     expressions.map(|regex| Rc::new(Regex(regex.regex)) as Rc<dyn NamePattern>).collect()
 }

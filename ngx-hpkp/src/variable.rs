@@ -12,7 +12,7 @@ use crate::ngx::{ERROR, OK, c_string};
 
 /// `preconfiguration`: makes the variables known.
 pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
-    // SAFETY: nginx hands every hook a live `cf`.
+    // SAFETY: `ngx_http_block` calls this hook with a live `cf`.
     let make = || unsafe { add_all(cf) };
     // Without the variables nginx would refuse a log format that uses them.
     let after = |on_panic| match on_panic {
@@ -23,7 +23,7 @@ pub(crate) unsafe extern "C" fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
 }
 
 /// # Safety
-/// `cf` is live.
+/// `cf` is the `cf` with which nginx calls `preconfiguration`.
 unsafe fn add_all(cf: *mut ngx_conf_t) -> ngx_int_t {
     let variables: [(ngx_str_t, ngx_http_get_variable_pt); 3] = [
         (c_string(c"hpkp_header"), Some(hpkp_header)),
@@ -33,12 +33,13 @@ unsafe fn add_all(cf: *mut ngx_conf_t) -> ngx_int_t {
     for (mut name, handler) in variables {
         // The value is known only after the header filter has run, so nginx must not cache an earlier one.
         let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
-        // SAFETY: by the caller's promise; the name is static, nginx copies it.
+        // SAFETY: by the caller's promise. `ngx_http_add_variable` copies the name into the pool.
         let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
         if variable.is_null() {
             return ERROR;
         }
-        // SAFETY: nginx just made the variable for us.
+        // SAFETY: the variable that `ngx_http_add_variable` returns lives as long as the configuration, and only this
+        // thread uses it.
         unsafe { (*variable).get_handler = handler };
     }
     // SAFETY: by the caller's promise.
@@ -51,7 +52,8 @@ unsafe extern "C" fn hpkp_header(
     _data: usize,
 ) -> ngx_int_t {
     boundary::catch_request_hook("variable", ERROR, || {
-        // SAFETY: nginx hands over a live request and a value to fill in.
+        // SAFETY: nginx calls a `get_handler` with a live request and a value that only this call uses. The header's
+        // value is in the configuration, which outlives the request.
         unsafe {
             match filter::header_status(r) {
                 HeaderStatus::Sent(header) => set(value, header),
@@ -68,7 +70,7 @@ unsafe extern "C" fn hpkp_status(
     _data: usize,
 ) -> ngx_int_t {
     boundary::catch_request_hook("variable", ERROR, || {
-        // SAFETY: nginx hands over a live request and a value to fill in.
+        // SAFETY: as in `hpkp_header`; the texts are static.
         unsafe {
             let status = match filter::header_status(r) {
                 HeaderStatus::Off => "off",
@@ -87,8 +89,8 @@ unsafe extern "C" fn hpkp_withheld(
     _data: usize,
 ) -> ngx_int_t {
     boundary::catch_request_hook("variable", ERROR, || {
-        // SAFETY: nginx hands over a live request, whose pool lives as long as the text is used, and a
-        // value to fill in.
+        // SAFETY: as in `hpkp_header`. `copy` has room for the text, and lives in the pool of the request as long as
+        // nginx uses the value.
         unsafe {
             let Some(count) = filter::withheld(r) else {
                 (*value).set_not_found(1);
@@ -108,9 +110,10 @@ unsafe extern "C" fn hpkp_withheld(
 }
 
 /// # Safety
-/// `value` is a variable's value to fill in, and `text` lives as long as the request.
+/// `value` is the live value with which nginx calls a `get_handler`, and `text` lives as long as the request, or the
+/// caller replaces `data`.
 unsafe fn set(value: *mut ngx_http_variable_value_t, text: &str) {
-    // SAFETY: by the caller's promise; nginx only reads a variable's text.
+    // SAFETY: by the caller's promise. nginx only reads the text of a variable.
     unsafe {
         (*value).set_len(text.len() as u32);
         (*value).set_valid(1);

@@ -61,7 +61,8 @@ impl Withheld {
         if first.is_null() {
             return None;
         }
-        // SAFETY: `prepare` mapped so many slots, which are never unmapped; the index is in range.
+        // SAFETY: `prepare` has mapped `SLOTS` slots and nothing unmaps them; the index is below `SLOTS`. Other
+        // processes change only atomic fields.
         unsafe { first.add(self.slot).as_ref() }
     }
 
@@ -72,7 +73,7 @@ impl Withheld {
     pub(crate) unsafe fn note(&self, r: *const ngx_http_request_t, data: Option<SessionData<'_>>) {
         let Some(slot) = self.slot() else { return };
         let count = slot.count.fetch_add(1, Ordering::Relaxed) + 1;
-        // SAFETY: nginx keeps its time there from the start on.
+        // SAFETY: `ngx_time_init` points `ngx_cached_time` to a static array before nginx reads a configuration.
         let now = unsafe { (*ngx_cached_time).sec };
         let logged_at = slot.logged_at.load(Ordering::Relaxed);
         // If the clock was set back, the line is logged, not suppressed for longer.
@@ -85,7 +86,7 @@ impl Withheld {
             .is_ok();
         if is_ours {
             let text = self.text(count, data);
-            // SAFETY: by the caller's promise, a request has a connection, which has a log.
+            // SAFETY: by the caller's promise; a live request has a connection with a log.
             unsafe { log::write((*(*r).connection).log, NGX_LOG_ERR, &text, None) };
         }
     }
@@ -120,7 +121,8 @@ fn prepare() {
     let length = SLOTS * size_of::<Slot>();
     let access = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-    // SAFETY: asks for new memory, of which zeros are slots that have counted nothing.
+    // SAFETY: mmap without an address returns new memory or MAP_FAILED. Anonymous memory is zero, and a slot of zeros
+    // is valid: it has counted nothing.
     let mapped = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, -1, 0) };
     if mapped != libc::MAP_FAILED {
         SHARED.store(mapped.cast(), Ordering::Relaxed);

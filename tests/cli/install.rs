@@ -723,7 +723,7 @@ fn a_signal_puts_the_old_pair_back() {
 }
 
 fn signal(pid: u32, signal: libc::c_int) {
-    // SAFETY: the pid is that of a child that has not been waited for.
+    // SAFETY: kill takes only numbers; `pid` is a child of this test that has not been waited for.
     assert_eq!(unsafe { libc::kill(libc::pid_t::try_from(pid).expect("a pid"), signal) }, 0);
 }
 

@@ -214,7 +214,7 @@ fn left(
 }
 
 fn is_root() -> bool {
-    // SAFETY: the call has no conditions.
+    // SAFETY: geteuid takes no argument and always succeeds.
     let is_root = unsafe { libc::geteuid() } == 0;
     if !is_root {
         eprintln!("skipped: only root reads the memory of the command");

@@ -82,6 +82,6 @@ impl Drop for Machine {
 }
 
 fn is_root() -> bool {
-    // SAFETY: the call has no preconditions.
+    // SAFETY: geteuid takes no argument and always succeeds.
     unsafe { libc::geteuid() == 0 }
 }

@@ -112,7 +112,7 @@ fn no_descriptor_of_ours_outlives_the_start_in_any_child() {
         let records = fs::canonicalize(httpd.path("records")).expect("a directory");
         let kept = kept_in_children(&httpd, server, &records, is_up);
         let claims = descriptors(server).iter().filter(|file| file.starts_with(&records)).count();
-        // SAFETY: takes numbers alone; the number is that of the server just started.
+        // SAFETY: kill takes only numbers; `server` is the process of the server that this test has started.
         unsafe { libc::kill(server, libc::SIGTERM) };
         assert!(wait(|| !lives(server)), "the server did not end");
 

@@ -286,7 +286,7 @@ fn a_new_guard_keeps_the_certificate_loaded_before_it() {
 /// The workers run as another user than the master, and cannot reach the directory by its path.
 #[test]
 fn workers_of_another_user_can_keep_certificates() {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: geteuid takes no argument and always succeeds.
     if unsafe { libc::geteuid() } != 0 {
         eprintln!("not tested: only root can have workers of another user");
         return;
@@ -654,7 +654,8 @@ fn mount_disk(at: &Path, options: &str, flags: libc::c_ulong) -> bool {
     let text = |text: &str| std::ffi::CString::new(text).expect("no NUL");
     let (at, options) = (text(&at.display().to_string()), text(options));
     let none = std::ptr::null();
-    // SAFETY: strings that live as long as the calls; a thread may leave what it shares with others.
+    // SAFETY: the strings end with a null byte and outlive the calls. unshare gives only this thread a mount namespace
+    // of its own.
     unsafe {
         if flags & libc::MS_REMOUNT == 0 {
             if libc::unshare(libc::CLONE_NEWNS) != 0 {

@@ -536,7 +536,7 @@ fn a_full_disk_keeps_the_earlier_certificate() {
     let limit = largest.max(site.nginx.log().len() as u64) + 24_000;
     assert!(fs::metadata(site.nginx.path("large.pem")).expect("a file").len() > limit);
     let limits = libc::rlimit { rlim_cur: limit, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: our own child, and limits that are valid for the call.
+    // SAFETY: prlimit only reads `limits`, and accepts null for the former ones; the server is a child of this test.
     let done = unsafe {
         libc::prlimit(site.nginx.pid(), libc::RLIMIT_FSIZE, &raw const limits, std::ptr::null_mut())
     };

@@ -68,7 +68,7 @@ fn read_only(at: &std::path::Path) {
     let at = std::ffi::CString::new(at.display().to_string()).expect("no NUL");
     let (none, data) = (std::ptr::null(), std::ptr::null());
     let (bind, again) = (libc::MS_BIND, libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY);
-    // SAFETY: a string that lives as long as the calls.
+    // SAFETY: the string ends with a null byte and outlives the calls; the other pointers may be null.
     unsafe {
         assert_eq!(libc::mount(at.as_ptr(), at.as_ptr(), none, bind, data), 0);
         assert_eq!(libc::mount(none, at.as_ptr(), none, again, data), 0);
@@ -78,7 +78,8 @@ fn read_only(at: &std::path::Path) {
 /// Neither the records nor the reserve can be written: only the running server's memory has what it serves.
 #[test]
 fn a_file_system_that_is_read_only_for_a_time() {
-    // SAFETY: a thread may leave what it shares with others; strings without an end inside.
+    // SAFETY: unshare gives only this thread a mount namespace of its own. The string ends with a null byte, and the
+    // other pointers may be null.
     let is_allowed = unsafe {
         let private = libc::MS_REC | libc::MS_PRIVATE;
         let none = std::ptr::null();
@@ -117,7 +118,7 @@ fn a_file_system_that_is_read_only_for_a_time() {
     for is_writable in [false, true] {
         if is_writable {
             let at = std::ffi::CString::new(records.display().to_string()).expect("no NUL");
-            // SAFETY: a string that lives as long as the call.
+            // SAFETY: the string ends with a null byte and outlives the call.
             assert_eq!(unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) }, 0);
         }
         configure(&nginx, "old");

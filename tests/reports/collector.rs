@@ -106,7 +106,7 @@ impl Collector {
 
     /// Sends a signal to it.
     pub fn signal(&self, signal: libc::c_int) {
-        // SAFETY: the process is a child of this one and has not been waited for, so the id is its own.
+        // SAFETY: kill takes only numbers; the process is a child of this test that has not been waited for.
         let done = unsafe { libc::kill(self.pid() as libc::pid_t, signal) };
         assert_eq!(done, 0);
     }

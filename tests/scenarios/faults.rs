@@ -27,7 +27,7 @@ const UNREADABLE: &str = "records-unreadable";
 const NOT_RECORDED: &str = "published-pins-write-failed";
 
 pub fn is_root() -> bool {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: geteuid takes no argument and always succeeds.
     unsafe { libc::geteuid() == 0 }
 }
 
@@ -260,7 +260,7 @@ fn new_pins_are_withheld_while_the_directory_is_read_only() {
 /// Limits the size of the files that a running server writes.
 fn limit_files<S: Site>(pinned: &PinnedSite<S>, bytes: libc::rlim_t) {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: our own child, and limits that are valid for the calls.
+    // SAFETY: prlimit reads one `rlimit` and fills in the other; `pid` is a child of this test.
     unsafe {
         let pid = pinned.site.pid();
         assert_eq!(libc::prlimit(pid, libc::RLIMIT_FSIZE, std::ptr::null(), &raw mut limits), 0);

@@ -143,7 +143,7 @@ impl Daemon<'_> {
     }
 
     pub fn signal(&self, pid: libc::pid_t, signal: libc::c_int) {
-        // SAFETY: the pid is that of a server of this test, which lives.
+        // SAFETY: kill takes only numbers; `pid` is a process of the server of this test, and that process is running.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
     }
 
@@ -167,7 +167,8 @@ impl Drop for Daemon<'_> {
         for file in ["nginx.pid", "nginx.pid.oldbin"] {
             let pid = fs::read_to_string(self.pinned.site.path(file)).ok();
             if let Some(pid) = pid.and_then(|pid| pid.trim().parse().ok()) {
-                // SAFETY: a master of this test removes its file when it ends.
+                // SAFETY: kill takes only numbers. A master of this test removes its pid file when it ends, so the
+                // number is that of a running master.
                 unsafe { libc::kill(pid, libc::SIGTERM) };
             }
         }

@@ -57,7 +57,7 @@ fn has_read(from: u16, to: u16) -> bool {
 }
 
 fn kill(pid: libc::pid_t, signal: libc::c_int) {
-    // SAFETY: the pid is that of a process of this test, which has not been waited for.
+    // SAFETY: kill takes only numbers; `pid` is a child of this test that has not been waited for.
     assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
 }
 

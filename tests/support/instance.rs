@@ -123,14 +123,14 @@ impl Instance {
     /// A command in the environment of this server.
     pub(crate) fn in_environment(&self, mut command: Command) -> Command {
         command.env_remove("HPKP_CHECK").envs(self.environment.iter().map(|(n, v)| (n, v)));
-        // SAFETY: takes nothing and cannot fail.
+        // SAFETY: geteuid takes no argument and always succeeds.
         if self.heeds_permissions && unsafe { libc::geteuid() } == 0 {
-            // SAFETY: between the fork and the program, one system call, which allocates nothing.
+            // SAFETY: the child calls only prctl between fork and exec, which allocates nothing and takes no lock.
             unsafe { command.pre_exec(give_up_override) };
         }
         // AddressSanitizer reserves more memory than any limit allows.
         if let Some((bytes, seconds)) = self.limits.filter(|_| without_leaks().is_none()) {
-            // SAFETY: between the fork and the program, two system calls, which allocate nothing.
+            // SAFETY: the child calls only setrlimit between fork and exec, which allocates nothing and takes no lock.
             unsafe { command.pre_exec(move || set_limits(bytes, seconds)) };
         }
         command
@@ -279,7 +279,7 @@ impl Instance {
 /// Drops CAP_DAC_OVERRIDE: without this capability, file permissions apply to root.
 fn give_up_override() -> std::io::Result<()> {
     const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
-    // SAFETY: takes numbers alone.
+    // SAFETY: prctl with PR_CAPBSET_DROP takes only numbers.
     match unsafe { libc::prctl(libc::PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
@@ -289,7 +289,7 @@ fn give_up_override() -> std::io::Result<()> {
 fn set_limits(bytes: libc::rlim_t, seconds: libc::rlim_t) -> std::io::Result<()> {
     for (resource, limit) in [(libc::RLIMIT_DATA, bytes), (libc::RLIMIT_CPU, seconds)] {
         let limits = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-        // SAFETY: the limits are valid for the call.
+        // SAFETY: setrlimit only reads `limits`.
         if unsafe { libc::setrlimit(resource, &raw const limits) } != 0 {
             return Err(std::io::Error::last_os_error());
         }

@@ -111,7 +111,7 @@ pub fn bound(port: u16) -> Option<std::os::fd::OwnedFd> {
 /// Keeps a port for this process as long as it lives.
 fn reserve(port: u16) -> bool {
     use std::os::fd::{AsRawFd as _, IntoRawFd as _};
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: geteuid takes no argument and always succeeds.
     let user = unsafe { libc::geteuid() };
     let directory = std::env::temp_dir().join(format!("hpkp-test-ports-{user}"));
     std::fs::create_dir_all(&directory).expect("a directory");

@@ -67,7 +67,7 @@ impl Nginx {
 
     fn write_configuration(&self, load: &str, main: &str, http: &str, behind: &str) {
         // Without `user root`, workers of a server started by root could not read the test's files.
-        // SAFETY: takes nothing and cannot fail.
+        // SAFETY: geteuid takes no argument and always succeeds.
         let user = if unsafe { libc::geteuid() } == 0 { "user root;" } else { "" };
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()

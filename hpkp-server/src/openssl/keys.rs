@@ -74,7 +74,8 @@ unsafe extern "C" fn pass_phrase(
     _: c_int,
     phrase: *mut c_void,
 ) -> c_int {
-    // SAFETY: `try_pair_with` has OpenSSL hand it over, and OpenSSL has that much room.
+    // SAFETY: OpenSSL calls a pem_password_cb with a buffer of `room` bytes and the pointer that `try_pair_with` has
+    // set as userdata: to a `&[u8]` that lives until the context is freed.
     unsafe {
         let phrase = *phrase.cast::<&[u8]>();
         let length = phrase.len().min(usize::try_from(room).unwrap_or(0));
@@ -95,7 +96,7 @@ impl OpenSsl {
     #[must_use]
     pub unsafe fn pairs(&self, context: *mut SslCtx) -> Vec<LoadedPair> {
         let mut pairs = Vec::new();
-        // SAFETY: by the caller's promise; the leaf's key is the current one of the context.
+        // SAFETY: by the caller's promise; `each_key` has made the leaf and its key the current ones of the context.
         unsafe {
             self.each_key(context, |leaf| {
                 let chain = self.sent_with(context, leaf);
@@ -108,8 +109,9 @@ impl OpenSsl {
     /// # Safety
     /// As for [`OpenSsl::chains`].
     unsafe fn current_key(&self, context: *mut SslCtx) -> Option<Zeroizing<Vec<u8>>> {
-        // SAFETY: by the caller's promise; the key belongs to the context. The object that is made of it
-        // is ours until it is given up below, where OpenSSL overwrites the key in it.
+        // SAFETY: by the caller's promise. The context owns the key. EVP_PKEY2PKCS8 returns null or a new object, which
+        // is freed below; OpenSSL overwrites the key in it then. i2d_PKCS8_PRIV_KEY_INFO returns the length for null,
+        // and otherwise writes as many bytes.
         unsafe {
             let key = (self.SSL_CTX_get0_privatekey)(context);
             if key.is_null() {
@@ -152,8 +154,9 @@ impl OpenSsl {
         let (Some(certificate), Some(key)) = (c_path(certificate), c_path(key)) else {
             return Err(PairError::Certificate);
         };
-        // SAFETY: the context is ours until it is given up below; the strings are terminated. The
-        // callback has the signature that OpenSSL documents.
+        // SAFETY: SSL_CTX_new returns null or a new context, which only this function has and which it frees below. The
+        // paths end with a null byte. The callbacks have the signature of pem_password_cb, and `phrase` outlives the
+        // context.
         unsafe {
             let context = (self.SSL_CTX_new)((self.TLS_server_method)());
             if context.is_null() {
@@ -197,8 +200,9 @@ impl OpenSsl {
         let _errors = ErrorMark::set(self);
         let leaf = self.parse_der(leaf).ok_or(PairError::Certificate)?;
         let length = c_int::try_from(key.len()).map_err(|_| PairError::Key)?;
-        // SAFETY: the text lives longer than the object that reads it, and both objects are ours until
-        // they are given up below. The callback has the signature that OpenSSL documents.
+        // SAFETY: BIO_new_mem_buf and PEM_read_bio_PrivateKey return null or new objects, which only this function has
+        // and which it frees below. `key` has `length` bytes and outlives the BIO, which only reads them. The callback
+        // has the signature of pem_password_cb.
         unsafe {
             let bio = (self.BIO_new_mem_buf)(key.as_ptr().cast(), length);
             if bio.is_null() {
@@ -220,7 +224,8 @@ impl OpenSsl {
 
     /// Whether OpenSSL can read the key in a file, regardless of a certificate.
     fn has_key(&self, key: &CString) -> bool {
-        // SAFETY: as for `try_pair`; without a certificate every key fits.
+        // A context without a certificate takes every key.
+        // SAFETY: as in `try_pair_with`.
         unsafe {
             let context = (self.SSL_CTX_new)((self.TLS_server_method)());
             if context.is_null() {
@@ -237,7 +242,7 @@ impl OpenSsl {
     /// key. Returns whether that succeeded.
     ///
     /// # Safety
-    /// As for [`OpenSsl::chains`].
+    /// As for [`OpenSsl::chains`], and no connection uses the context yet.
     pub unsafe fn present_alone(
         &self,
         context: *mut SslCtx,
@@ -248,7 +253,7 @@ impl OpenSsl {
         for file in files {
             let Some(file) = c_path(file) else { return false };
             // The certificate must come first: OpenSSL then drops an earlier key that does not fit it.
-            // SAFETY: by the caller's promise; the string is terminated.
+            // SAFETY: by the caller's promise; the path ends with a null byte.
             let is_loaded = unsafe {
                 (self.SSL_CTX_use_certificate_chain_file)(context, file.as_ptr()) == 1
                     && (self.SSL_CTX_use_PrivateKey_file)(context, file.as_ptr(), PEM) == 1
@@ -266,7 +271,7 @@ impl OpenSsl {
     /// presents a certificate without a key.
     ///
     /// # Safety
-    /// As for [`OpenSsl::chains`].
+    /// As for [`OpenSsl::present_alone`].
     unsafe fn silence_others(&self, context: *mut SslCtx, leaves: &[&[u8]]) -> bool {
         // SAFETY: by the caller's promise.
         let presented = || unsafe {
@@ -283,7 +288,8 @@ impl OpenSsl {
             let Some(silent) = SILENT.iter().find(kind).and_then(|der| self.parse_der(der)) else {
                 return false;
             };
-            // SAFETY: by the caller's promise; the context takes a reference of its own.
+            // SAFETY: by the caller's promise. SSL_CTX_use_certificate takes a reference of its own, so `silent` may be
+            // dropped.
             unsafe { (self.SSL_CTX_use_certificate)(context, silent.x509) };
         }
         let now = presented();

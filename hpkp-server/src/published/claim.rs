@@ -187,12 +187,12 @@ pub(crate) fn rival(
 /// # Safety
 /// The child claims nothing, records nothing, and does not call this again.
 pub unsafe fn close_in_child() {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise, which is the same for `held`.
     unsafe { held::close_in_child() };
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
     if descriptor >= 0 {
-        // SAFETY: `claim` opened the descriptor. Its owner is a static that is never dropped, and by the caller's
-        // promise nothing uses it any more.
+        // SAFETY: `claim` opened the descriptor, whose owner is a static that is never dropped. By the caller's promise
+        // nothing in this process uses the descriptor any more.
         unsafe { libc::close(descriptor) };
     }
 }
@@ -207,7 +207,8 @@ pub fn leave_to_parent_for_all_builds() {
     let Ok(wanted) = identity(&file) else { return };
     drop(file);
     for number in own_descriptors(&name, wanted) {
-        // SAFETY: the owner of the descriptor is in a build of the module that never runs in this process again.
+        // SAFETY: the descriptor is of the file of claims (`own_descriptors` compares its identity). The copy of this
+        // build is closed already, and another build, which owns this one, never runs in this process again.
         unsafe { libc::close(number) };
     }
 }

@@ -106,8 +106,8 @@ pub fn release() {
 pub(super) unsafe fn close_in_child() {
     let descriptor = DESCRIPTOR.swap(-1, Ordering::Relaxed);
     if descriptor >= 0 {
-        // SAFETY: `hold` opened the descriptor. Its owner is a static that is never dropped, and by the caller's
-        // promise nothing uses it any more.
+        // SAFETY: `hold` opened the descriptor, whose owner is a static that is never dropped. By the caller's promise
+        // nothing in this process uses the descriptor any more.
         unsafe { libc::close(descriptor) };
     }
 }

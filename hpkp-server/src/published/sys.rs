@@ -78,7 +78,7 @@ pub(super) const CLAIMS: libc::off_t = 64;
 pub(super) fn claim(file: &File, first: libc::off_t) -> io::Result<bool> {
     for claim in 0..CLAIMS {
         let range = claims(first, claim, 1);
-        // SAFETY: the descriptor is open as long as `file`, and the structure as long as the call.
+        // SAFETY: `file` keeps the descriptor open, and F_OFD_SETLK only reads the `flock`.
         if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } == 0 {
             return Ok(true);
         }
@@ -109,7 +109,7 @@ pub(super) fn next_lock(
         return Ok(None);
     }
     let mut range = claims(first, 0, count);
-    // SAFETY: the descriptor is open as long as `file`; the call changes the structure.
+    // SAFETY: `file` keeps the descriptor open; F_OFD_GETLK reads and writes the `flock`.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut range) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -122,7 +122,7 @@ pub(super) fn next_lock(
 pub(super) fn share(file: &File, at: libc::off_t) -> io::Result<()> {
     let mut range = claims(at, 0, 1);
     range.l_type = libc::F_RDLCK as libc::c_short;
-    // SAFETY: as for `claim`.
+    // SAFETY: as in `claim`.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const range) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -141,7 +141,7 @@ pub(super) fn claim_in(line: &str, first: libc::off_t) -> Option<libc::off_t> {
 
 /// The structure for locks of `count` claims.
 fn claims(first: libc::off_t, claim: libc::off_t, count: libc::off_t) -> libc::flock {
-    // SAFETY: a plain structure, whose other fields must be zero.
+    // SAFETY: `flock` has only numbers, for which zeros are valid. F_OFD_SETLK requires `l_pid` to be 0.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = libc::F_WRLCK as libc::c_short;
     range.l_whence = libc::SEEK_SET as libc::c_short;

@@ -458,7 +458,8 @@ fn child() {
     if let Ok(limit) = std::env::var(LIMIT) {
         let limit = limit.parse().unwrap();
         let limits = libc::rlimit { rlim_cur: limit, rlim_max: limit };
-        // SAFETY: the limits are valid for the call; without the signal, a write fails instead.
+        // Without the signal, a write beyond the limit fails and does not end the process.
+        // SAFETY: setrlimit only reads the limits; SIG_IGN is a valid handler.
         unsafe {
             assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limits), 0);
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);

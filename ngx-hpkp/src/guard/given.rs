@@ -20,9 +20,9 @@ pub(crate) struct GivenValues {
 /// have no certificate.
 ///
 /// # Safety
-/// `cf` is what nginx hands to a directive's handler.
+/// `cf` is the `cf` with which nginx calls the handler of a directive.
 pub(crate) unsafe fn read(cf: *mut ngx_conf_t) -> Result<GivenValues, String> {
-    // SAFETY: by the caller's promise; the words are strings that live as long as the configuration.
+    // SAFETY: by the caller's promise `args` is an array of `ngx_str_t`, whose texts are in the cycle's pool.
     unsafe {
         let [_, certificate, key] = ngx::elements::<ngx_str_t>((*cf).args) else {
             return Err("invalid number of arguments in \"hpkp_guard\" directive".to_owned());
@@ -32,13 +32,14 @@ pub(crate) unsafe fn read(cf: *mut ngx_conf_t) -> Result<GivenValues, String> {
 }
 
 /// # Safety
-/// As for [`read`].
+/// As for [`read`]; `word` is one of the arguments.
 unsafe fn compiled(
     cf: *mut ngx_conf_t,
     word: &ngx_str_t,
 ) -> Result<ngx_http_complex_value_t, String> {
     let mut word = *word;
-    // SAFETY: by the caller's promise; zeros are empty values of both, which nginx fills in.
+    // SAFETY: by the caller's promise. Both structures are plain data; nginx's own callers also fill them with zeros
+    // before they call `ngx_http_compile_complex_value`.
     unsafe {
         let mut value: ngx_http_complex_value_t = mem::zeroed();
         let mut compile: ngx_http_compile_complex_value_t = mem::zeroed();
@@ -57,7 +58,8 @@ impl GivenValues {
     /// # Safety
     /// `r` is a live request.
     pub(super) unsafe fn of(&self, r: *mut ngx_http_request_t) -> Option<[ngx_str_t; 2]> {
-        // SAFETY: by the caller's promise; nginx only reads what it has compiled.
+        // SAFETY: by the caller's promise. `ngx_http_complex_value` only reads the compiled value, which is in the
+        // configuration of the request, and writes to `value`.
         let value = |of: &ngx_http_complex_value_t| unsafe {
             let mut value = ngx_str_t::default();
             let of = (&raw const *of).cast_mut();

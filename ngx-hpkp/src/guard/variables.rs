@@ -31,7 +31,8 @@ impl Drop for Presented {
     fn drop(&mut self) {
         let [_, key] = self.given;
         if self.is_copied && key.len != 0 {
-            // SAFETY: nginx frees the request's memory after its cleanups.
+            // SAFETY: `ngx_http_complex_value` has allocated this copy of the key in the request's pool for this value
+            // alone. This runs as a cleanup of that pool, before `ngx_destroy_pool` frees its memory.
             unsafe { wipe(std::slice::from_raw_parts_mut(key.data, key.len)) };
         }
     }
@@ -40,17 +41,18 @@ impl Drop for Presented {
 /// `preconfiguration`: makes the variables known.
 ///
 /// # Safety
-/// `cf` is live.
+/// `cf` is the `cf` with which nginx calls `preconfiguration`.
 pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> ngx_int_t {
     for (index, name) in [CERTIFICATE, KEY].into_iter().enumerate() {
         let mut name = string(name);
         let flags = NGX_HTTP_VAR_NOCACHEABLE as ngx_uint_t;
-        // SAFETY: by the caller's promise; the name is static, nginx copies it.
+        // SAFETY: by the caller's promise. `ngx_http_add_variable` copies the name into the pool.
         let variable = unsafe { ngx_http_add_variable(cf, &raw mut name, flags) };
         if variable.is_null() {
             return ERROR;
         }
-        // SAFETY: nginx just made the variable for us.
+        // SAFETY: the variable that `ngx_http_add_variable` returns lives as long as the configuration, and only this
+        // thread uses it.
         unsafe {
             (*variable).get_handler = Some(value);
             (*variable).data = index;
@@ -64,7 +66,8 @@ unsafe extern "C" fn value(
     value: *mut ngx_http_variable_value_t,
     index: usize,
 ) -> ngx_int_t {
-    // SAFETY: nginx hands over a live request and a value to fill in.
+    // SAFETY: nginx calls a `get_handler` with a live request and a value that only this call uses. The texts are in
+    // the request's pool, in the configuration, or in the `Pair` that `Presented` keeps as long as the request.
     unsafe {
         let text = in_handshake(r).and_then(|conf| presented(r, conf)).and_then(|presented| {
             let pair = (*presented).pair.as_ref();
@@ -95,8 +98,8 @@ unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a ServerCon
     if !active::is_active() {
         return None;
     }
-    // SAFETY: by the caller's promise; the slot holds what `create_server` made, which lives as long as
-    // the configuration of the request.
+    // SAFETY: by the caller's promise; a request has a connection. The configuration of the request has this module
+    // (`is_active`), so the slot has the object that `create_server` made.
     unsafe {
         let tls = (*(*r).connection).ssl;
         if tls.is_null() || (*tls).handshaked() != 0 {
@@ -110,9 +113,11 @@ unsafe fn in_handshake<'a>(r: *const ngx_http_request_t) -> Option<&'a ServerCon
 /// The certificate and key for the handshake of a request, chosen once.
 ///
 /// # Safety
-/// `r` is a live request that nginx has made for a handshake.
+/// `r` is a live request that nginx has made for a handshake (`ngx_http_ssl_certificate`), and `conf` is this module's
+/// configuration for the server of `r`.
 unsafe fn presented(r: *mut ngx_http_request_t, conf: &ServerConf) -> Option<*const Presented> {
-    // SAFETY: by the caller's promise; a request has a place for each module, which is ours alone.
+    // SAFETY: by the caller's promise. `ctx` of a request has a slot for each HTTP module, null at first, which only
+    // that module uses. The object in it is in the request's pool.
     unsafe {
         let place = (*r).ctx.add((*own_module()).ctx_index);
         if (*place).is_null() {
@@ -137,8 +142,9 @@ unsafe fn choose(
     host: usize,
     [certificate, key]: [ngx_str_t; 2],
 ) -> Option<Rc<Pair>> {
-    // SAFETY: by the caller's promise; the connection lives as long as the request, and the main
-    // configuration as long as the server's.
+    // SAFETY: by the caller's promise the connection has an `SSL`, which is in its handshake; the name that the client
+    // has sent does not change while this runs. The slot has the object that `create_main` made. For `ngx_cached_time`
+    // see `Worker::report_files`.
     unsafe {
         let main: *const MainConf = (*(*r).main_conf.add((*own_module()).ctx_index)).cast();
         let worker: &Worker = (*main).worker.as_ref()?;
@@ -158,6 +164,6 @@ fn full_path(path: &str) -> String {
     if path.starts_with('/') {
         return path.to_owned();
     }
-    // SAFETY: a worker has a cycle, whose prefix does not change.
+    // SAFETY: a process that serves clients has a cycle in effect, and nginx does not change its `conf_prefix`.
     format!("{}{path}", ngx::text(unsafe { &(*ngx_cycle).conf_prefix }))
 }

@@ -65,7 +65,7 @@ impl Worker {
     /// The guard for workers of `cycle`, and log lines about it.
     ///
     /// # Safety
-    /// `cycle` is about to take effect, and `zone` is that of its configuration.
+    /// nginx calls `init_module` for `cycle`, and `zone` is null or the zone of that cycle.
     pub(crate) unsafe fn new(
         cycle: *const ngx_cycle_t,
         (zone, global): (*mut ngx_shm_zone_t, &GlobalSettings),
@@ -76,7 +76,7 @@ impl Worker {
         // SAFETY: by the caller's promise.
         let Some(zone) = (unsafe { Zone::new(zone) }) else { return (None, Vec::new()) };
         let is_kept = hosts.iter().any(|host| host.is_kept);
-        // SAFETY: as above; the core module always has a configuration.
+        // SAFETY: by the caller's promise the cycle is live.
         let owner = unsafe { owner(cycle) };
         let files = is_kept.then(|| prepare(global, owner, before)).flatten();
         let (files, lines) = match files {
@@ -105,12 +105,12 @@ impl Worker {
         if !self.zone.is_due(&notice.about, notice.tag, notice.interval, now) {
             return;
         }
-        // SAFETY: a worker has a cycle with a log.
+        // SAFETY: a process that serves clients has a cycle in effect, with a log.
         let log: *mut ngx_log_t = unsafe { (*ngx_cycle).log };
         match &notice.finding {
             Some(finding) => {
                 for line in failure::lines_of_alarm(finding) {
-                    // SAFETY: as above.
+                    // SAFETY: the log of a live cycle.
                     unsafe { log::write_line(log, &line) };
                 }
             }
@@ -120,7 +120,7 @@ impl Worker {
                     "hpkp: {name}: the certificate that hpkp_guard is given is presented again: clients \
                      accept it"
                 );
-                // SAFETY: as above.
+                // SAFETY: the log of a live cycle.
                 unsafe { log::write(log, NGX_LOG_WARN, &text, None) };
             }
         }
@@ -135,7 +135,7 @@ impl Worker {
     }
 
     fn report_files(&self, why: &str) {
-        // SAFETY: nginx keeps its time there from the start on.
+        // SAFETY: `ngx_time_init` points `ngx_cached_time` to a static array before nginx reads a configuration.
         let now = unsafe { (*ngx_cached_time).sec };
         if let Some(notice) = self.guard.borrow().not_written(why) {
             self.log_if_due(&notice, now);
@@ -208,11 +208,11 @@ pub(crate) fn give_up(global: &GlobalSettings) -> Vec<LogLine> {
 /// # Safety
 /// `cycle` is live.
 unsafe fn owner(cycle: *const ngx_cycle_t) -> Option<(u32, u32)> {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: geteuid takes no argument and always succeeds.
     if unsafe { libc::geteuid() } != 0 {
         return None;
     }
-    // SAFETY: by the caller's promise; the core module always has a configuration.
+    // SAFETY: by the caller's promise; `ngx_core_module` has a `create_conf`, so its slot has an `ngx_core_conf_t`.
     let core: &ngx_core_conf_t =
         unsafe { &*(*(*cycle).conf_ctx.add(ngx_core_module.index)).cast() };
     // Without a master process there is one process, which keeps its user.

@@ -1,6 +1,7 @@
 //! The last good certificates in shared memory of all workers, which survives reloads. nginx releases the lock if the
 //! worker that holds it is killed, so each change is made by writing one pointer last.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -32,7 +33,9 @@ const PAUSE: i64 = 10;
 /// The head of the shared memory.
 #[repr(C)]
 struct Head {
-    first: *mut Node,
+    /// The first entry. A process reads and writes it while it holds the lock of the slab pool. The cell lets `&Head`
+    /// exist in a process without the lock, while another process writes the pointer.
+    first: UnsafeCell<*mut Node>,
     generation: AtomicU64,
     alarms: [Alarm; ALARMS],
 }
@@ -56,10 +59,11 @@ struct Node {
 /// Asks nginx for the shared memory, which is the same for every directive.
 ///
 /// # Safety
-/// `cf` is what nginx hands to a directive's handler.
+/// `cf` is the `cf` with which nginx calls the handler of a directive.
 pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, String> {
     let mut name = string("hpkp_guard");
-    // SAFETY: by the caller's promise; nginx keeps the static name, and finds a zone of before by it.
+    // SAFETY: by the caller's promise. `ngx_shared_memory_add` keeps the pointer to the static name and returns null or
+    // a zone in the cycle. The tag is the address of this module, so no other module or build gets the same zone.
     unsafe {
         let zone = ngx_shared_memory_add(cf, &raw mut name, SIZE, own_module().cast_mut().cast());
         if zone.is_null() {
@@ -73,8 +77,9 @@ pub(crate) unsafe fn add(cf: *mut ngx_conf_t) -> Result<*mut ngx_shm_zone_t, Str
 /// Called when nginx has mapped the memory, or reuses that of the earlier configuration.
 unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx_int_t {
     boundary::catch_request_hook("guard_zone", OK, || {
-        // SAFETY: nginx hands over the zone that `add` asked for, with a slab pool at its start, and what
-        // `data` was in the configuration before, if the memory is the same.
+        // SAFETY: `ngx_init_cycle` calls this with the zone that `add` got, whose memory is mapped and begins with a
+        // slab pool (`ngx_init_zone_pool`). `before` is null for new memory, and otherwise the `data` of the same
+        // memory, which this function set. New memory is used by this process alone, so it needs no lock.
         unsafe {
             if !before.is_null() {
                 (*zone).data = before;
@@ -95,7 +100,12 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, before: *mut c_void) -> ngx
     })
 }
 
-/// The shared memory of a configuration that is in effect.
+/// The shared memory of a configuration that is in effect. Only `Worker` uses it, during handshakes of that
+/// configuration. A process of nginx keeps the memory mapped until a configuration without this zone takes effect in
+/// the same process (`ngx_init_cycle`). The master, which reads configurations, performs no handshakes, and a worker
+/// never reads another configuration. Only a process without a master (`master_process off`) does both: there nginx
+/// unmaps the memory while handshakes of the old configuration may still follow, as it does with its own zones, such as
+/// a shared cache of sessions.
 #[derive(Clone, Copy)]
 pub(crate) struct Zone {
     pool: *mut ngx_slab_pool_t,
@@ -107,7 +117,7 @@ struct Locked(Zone);
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // SAFETY: the memory stays mapped, and `lock` took the lock.
+        // SAFETY: `lock` took the lock, and the memory is still mapped (see `Zone`).
         unsafe { ngx_shmtx_unlock(&raw mut (*self.0.pool).mutex) };
     }
 }
@@ -116,9 +126,9 @@ impl Zone {
     /// None if nginx has not mapped the memory.
     ///
     /// # Safety
-    /// `zone` is null or one that [`add`] gave, of a configuration that takes effect.
+    /// `zone` is null, or a zone from [`add`] in a cycle for which nginx calls `init_module`.
     pub(super) unsafe fn new(zone: *mut ngx_shm_zone_t) -> Option<Self> {
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise the zone is live; nginx has called `init` for it.
         let (pool, head) = unsafe {
             let zone = zone.as_ref()?;
             (zone.shm.addr.cast::<ngx_slab_pool_t>(), zone.data.cast::<Head>())
@@ -127,13 +137,14 @@ impl Zone {
     }
 
     fn lock(self) -> Locked {
-        // SAFETY: the memory stays mapped as long as the configuration is in effect.
+        // SAFETY: the memory is mapped (see `Zone`) and begins with the slab pool, whose mutex nginx has initialised.
         unsafe { ngx_shmtx_lock(&raw mut (*self.pool).mutex) };
         Locked(self)
     }
 
     fn head(&self) -> &Head {
-        // SAFETY: as above; what changes without the lock is atomic.
+        // SAFETY: the memory is mapped (see `Zone`), and `init` has filled in the head. Other processes change only
+        // atomic fields and the cell.
         unsafe { &*self.head }
     }
 
@@ -187,24 +198,25 @@ impl Zone {
 impl Locked {
     /// The address of the pointer to the first node. While the lock is held, no other process changes it.
     fn first(&self) -> *mut *mut Node {
-        // SAFETY: the memory stays mapped; only an address is computed.
-        unsafe { &raw mut (*self.0.head).first }
+        self.0.head().first.get()
     }
 
     fn nodes(&self) -> Vec<*mut Node> {
         let mut nodes = Vec::new();
-        // SAFETY: the lock is held, so nobody changes it.
+        // SAFETY: this process holds the lock, so no other one changes the pointer.
         let mut node = unsafe { *self.first() };
         while !node.is_null() {
             nodes.push(node);
-            // SAFETY: the list has live nodes, of which the last has none behind it.
+            // SAFETY: this process holds the lock. `insert` has written each node of the list, and `remove` frees a
+            // node only after it has taken it out; `next` is null in the last one.
             node = unsafe { (*node).next };
         }
         nodes
     }
 
     fn bytes(&self, node: *mut Node) -> &[u8] {
-        // SAFETY: a node of the list, with so many bytes behind it.
+        // SAFETY: callers pass a node of the list, behind which `insert` has written `length` bytes. The lock, which
+        // `self` holds, keeps other processes from changing them.
         unsafe { std::slice::from_raw_parts(node.add(1).cast(), (*node).length) }
     }
 
@@ -218,7 +230,8 @@ impl Locked {
     }
 
     fn insert(&self, text: &[u8]) -> Result<(), NoRoom> {
-        // SAFETY: the lock is held; the new memory has room for a node and the bytes behind it.
+        // SAFETY: this process holds the lock, which `ngx_slab_alloc_locked` requires. It returns null or memory of the
+        // size asked for, aligned for a node (at least 8 bytes).
         unsafe {
             let size = size_of::<Node>() + text.len();
             let node: *mut Node = ngx_slab_alloc_locked(self.0.pool, size).cast();
@@ -235,7 +248,8 @@ impl Locked {
     }
 
     fn remove(&self, node: *mut Node) {
-        // SAFETY: the lock is held; the node is taken out of the list before it is freed.
+        // SAFETY: this process holds the lock, which `ngx_slab_free_locked` requires. The node, which `insert` has
+        // allocated with `length` bytes behind it, is out of the list before it is overwritten and freed.
         unsafe {
             let mut link = self.first();
             while !(*link).is_null() && *link != node {

@@ -32,19 +32,19 @@ fn own_module() -> *const ngx_module_t {
 }
 
 unsafe extern "C" fn create_main(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: nginx hands every hook a live `cf`.
+    // SAFETY: `ngx_stream_block` calls this hook with a live `cf`.
     unsafe { create::<Found>(cf) }
 }
 
 unsafe extern "C" fn create_server(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: nginx hands every hook a live `cf`.
+    // SAFETY: `ngx_stream_block` and `ngx_stream_core_server` call this hook with a live `cf`.
     unsafe { create::<Choosers>(cf) }
 }
 
 /// # Safety
 /// `cf` is live.
 unsafe fn create<T: Default>(cf: *mut ngx_conf_t) -> *mut c_void {
-    // SAFETY: by the caller's promise; the pool lives as long as the configuration.
+    // SAFETY: by the caller's promise; `cf->pool` is the pool of the cycle.
     let make = || unsafe { pool::alloc_in_pool((*cf).pool, T::default()) };
     let after = |on_panic| match on_panic {
         OnPanic::Reject => ptr::null_mut(),
@@ -60,7 +60,8 @@ unsafe extern "C" fn merge_server(
 ) -> *mut c_char {
     let after = |on_panic: OnPanic| on_panic.either(CONF_ERROR, CONF_OK);
     boundary::catch_config_hook_late("merge_stream_conf", after, || {
-        // SAFETY: nginx hands over what `create_server` made, two different objects.
+        // SAFETY: nginx's code for `stream` passes two objects that `create_server` made: that of `stream` and that of
+        // one server. Nothing else refers to them during the call.
         let (outer, inner) =
             unsafe { (&*outer.cast::<Choosers>(), &mut *inner.cast::<Choosers>()) };
         inner.inherit(outer);
@@ -72,7 +73,8 @@ unsafe extern "C" fn merge_server(
 unsafe extern "C" fn watch(cf: *mut ngx_conf_t) -> ngx_int_t {
     let after = |on_panic: OnPanic| on_panic.either(ERROR, OK);
     boundary::catch_config_hook_late("watch_stream", after, || {
-        // SAFETY: nginx hands over a live `cf`, whose context is that of `stream`.
+        // SAFETY: `ngx_stream_block` calls this hook with a live `cf`, whose context is that of `stream`, after all
+        // `create_main_conf` hooks.
         unsafe {
             let cycle = (*cf).cycle;
             // The `stream` module is loaded, since it has called this.
@@ -94,11 +96,13 @@ unsafe extern "C" fn directive(
     conf: *mut c_void,
 ) -> *mut c_char {
     let after = |on_panic: OnPanic| on_panic.either(Err(()), Ok(None));
-    // SAFETY: nginx hands over a live `cf` and the command that `watch` put there.
+    // SAFETY: `ngx_conf_handler` calls this handler with a live `cf` and the command in whose copy `watch_all` has put
+    // it.
     let note = || unsafe { chosen::note(cf, command) };
     let noted = boundary::catch_config_hook_late("watched_directive", after, note);
-    // SAFETY: as above; the slots hold what `create_main` and `create_server` made, and the list does
-    // not change while directives are read.
+    // SAFETY: as above; `cf->ctx` is a context of `stream`, whose slots have the objects that `create_main` and
+    // `create_server` made. `watched` does not change after `watch`, and no reference to it or to the server's object
+    // is in use while the original handler runs.
     unsafe {
         let context: *const ngx_stream_conf_ctx_t = (*cf).ctx.cast();
         let slot = (*context).srv_conf.add((*own_module()).ctx_index);
@@ -117,9 +121,9 @@ unsafe extern "C" fn directive(
 /// The modules that were found at the beginning of the block.
 ///
 /// # Safety
-/// `cf` is live, and its context is that of `stream`.
+/// `cf` is live, and its context is one of `stream`.
 unsafe fn main_conf(cf: *const ngx_conf_t) -> *mut Found {
-    // SAFETY: by the caller's promise; the slot holds what `create_main` made.
+    // SAFETY: by the caller's promise; the slot has the object that `create_main` made.
     unsafe {
         let context: *const ngx_stream_conf_ctx_t = (*cf).ctx.cast();
         (*(*context).main_conf.add((*own_module()).ctx_index)).cast()

@@ -13,10 +13,11 @@ use crate::ngx::{self, elements};
 use crate::server::OwnContext;
 
 /// # Safety
-/// `cycle` is live; its block `mail` has been read to its end, if it has been met.
+/// `cycle` is live, and nginx has read its block `mail` to the end or not begun it.
 pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
-    // SAFETY: by the caller's promise; the modules of these names have these configurations, in the
-    // headers of the version that nginx loads modules for.
+    // SAFETY: by the caller's promise. nginx's modules of these names have configurations of these types: those in the
+    // headers of the version for which this module was built, and nginx loads no module that was built for another one
+    // (`ngx_add_module`). `listen` is an array of `ngx_mail_listen_t`.
     unsafe {
         let Some(mail) = block::<ngx_mail_conf_ctx_t>(cycle, c"ngx_mail_module") else { return };
         let find = |name| module(cycle, name, NGX_MAIL_MODULE as usize);

@@ -25,10 +25,11 @@ struct Modules<'a> {
 }
 
 /// # Safety
-/// `cycle` is live; its block `stream` has been read to its end, if it has been met.
+/// `cycle` is live, and nginx has read its block `stream` to the end or not begun it.
 pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
-    // SAFETY: by the caller's promise; the modules of these names have these configurations, in the
-    // headers of the version that nginx loads modules for.
+    // SAFETY: by the caller's promise. nginx's modules of these names have configurations of these types: those in the
+    // headers of the version for which this module was built, and nginx loads no module that was built for another one
+    // (`ngx_add_module`). `servers` is an array of `ngx_stream_core_srv_conf_t *`.
     unsafe {
         let stream = block::<ngx_stream_conf_ctx_t>(cycle, c"ngx_stream_module");
         let Some(stream) = stream else { return };
@@ -56,9 +57,10 @@ pub(super) unsafe fn read(cycle: *const ngx_cycle_t, outside: &mut Outside) {
 }
 
 /// # Safety
-/// `block` is a server of a configuration that has been read, and the modules are those of `stream`.
+/// As for [`read`]; `block` is a server of the cycle, and `modules` are those of its `stream`.
 unsafe fn server(block: &ngx_stream_core_srv_conf_t, modules: &Modules<'_>) -> Option<Server> {
-    // SAFETY: by the caller's promise.
+    // SAFETY: by the caller's promise. The types are those in `read`; the name of the file is a terminated string in
+    // the cycle's pool.
     unsafe {
         let context = block.ctx.as_ref()?;
         let ssl = within::<hpkp_stream_ssl_conf_t>(context.srv_conf, modules.ssl);
@@ -103,12 +105,12 @@ mod layout {
         positions: &Positions,
         outside: &mut Outside,
     ) {
-        // SAFETY: by the caller's promise.
+        // SAFETY: by the caller's promise; `listen` is an array of `ngx_stream_listen_t`.
         for listen in unsafe { elements::<ngx_stream_listen_t>(&raw const main.listen) } {
             let Some(&server) = positions.get(&listen.ctx) else { continue };
             outside.addresses.push(Address {
                 text: ngx::text(&listen.addr_text),
-                // SAFETY: as above; an address has its socket address.
+                // SAFETY: by the caller's promise; `ngx_stream_core_listen` sets the `sockaddr` of every address.
                 port: unsafe { ngx_inet_get_port(listen.sockaddr.cast()) },
                 tls: listen.ssl() != 0,
                 quic: false,
@@ -149,8 +151,9 @@ mod layout {
         positions: &Positions,
         outside: &mut Outside,
     ) {
-        // SAFETY: by the caller's promise; nginx keeps the list of ports until all blocks have been
-        // read and initialised. Servers have a context.
+        // SAFETY: by the caller's promise. `ports` is an array of `ngx_stream_conf_port_t` in `cf->temp_pool`, which
+        // `ngx_init_cycle` destroys after it has called all hooks for the new configuration; `addrs` is one of
+        // `ngx_stream_conf_addr_t`, and `servers` one of `ngx_stream_core_srv_conf_t *`. Every server has a context.
         unsafe {
             for port in elements::<ngx_stream_conf_port_t>(main.ports) {
                 for address in elements::<ngx_stream_conf_addr_t>(&raw const port.addrs) {
@@ -174,7 +177,7 @@ mod layout {
     }
 
     fn all(block: &ngx_stream_core_srv_conf_t) -> &[ngx_stream_server_name_t] {
-        // SAFETY: the array of a server's names holds these.
+        // SAFETY: `block` is in a live cycle, and `server_names` is an array of `ngx_stream_server_name_t`.
         unsafe { elements(&raw const block.server_names) }
     }
 
@@ -193,7 +196,7 @@ mod layout {
         #[cfg(ngx_pcre)]
         return all(block)
             .iter()
-            // SAFETY: a name has no expression or a live one.
+            // SAFETY: `regex` of a name is null or an `ngx_stream_regex_t` in the same cycle.
             .filter_map(|name| unsafe { name.regex.as_ref() })
             .map(|regex| Rc::new(Regex(regex.regex.cast())) as Rc<dyn NamePattern>)
             .collect();
