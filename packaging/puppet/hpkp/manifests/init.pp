@@ -1,26 +1,29 @@
-# @summary Policies of pinned keys, tested by the server itself before they are installed
+# @summary Installs pinning policies for nginx or Apache httpd if the config test of the server accepts them
 #
 # @param policies
-#   Policies by name, each with `pins`, `max_age` and perhaps `include_subdomains`.
+#   Policies by name, each with `pins`, `max_age` and optionally `include_subdomains`. A policy has no effect until a
+#   server block or virtual host uses it, which this class does not configure.
 # @param new_installation
-#   Set this to true once, for a new installation. If a directory that had records is missing, mount or
-#   restore it instead: a new one knows nothing of the pins that clients hold.
+#   Whether to create the directory with records. Set this to true once, for a new installation. If an existing
+#   directory with records is missing, mount or restore it instead: with an empty directory, hpkp does not know which
+#   pins clients hold, and accepts certificates that lock them out.
 # @param records
-#   The directory with records.
+#   The directory with the records of pins that clients hold.
 # @param writer
-#   The name under which this server records.
+#   The writer name of this server: its own records are in files that begin with this name.
 # @param server
-#   Which server it is.
+#   The web server.
 # @param configuration
-#   Where the policies go.
+#   The configuration file that this class writes. It contains the policies and names the directory with records.
 # @param test
-#   The server's own config test, which asks hpkp.
+#   The config test of the web server, in which the hpkp module checks the policies.
 # @param reload
-#   How the server is reloaded.
+#   The command that reloads the web server.
 # @param try_command
-#   Where the helper of the config test is (packaging/scripts/hpkp-try).
+#   Where hpkp-try is installed, the script that tests a candidate file with the config test of the web server. Install
+#   packaging/scripts/hpkp-try there yourself.
 # @param path
-#   Where commands are looked for.
+#   The directories in which Puppet looks for commands.
 class hpkp (
   Hash[String, Struct[{
     pins                         => Array[String, 1],
@@ -38,15 +41,15 @@ class hpkp (
   Array[String]             $path             = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'],
 ) {
   if $new_installation {
-    exec { 'hpkp: make the directory with records':
+    exec { 'hpkp: create the directory with records':
       command => ['hpkp', 'published', 'init', $records],
       creates => "${records}/hpkp-records",
       path    => $path,
       before  => File[$configuration],
     }
   } else {
-    # Fails where they are missing, and with it all that needs them.
-    exec { 'hpkp: look for the directory with records':
+    # If the directory is missing, this resource fails, and Puppet skips the policies and the reload, which require it.
+    exec { 'hpkp: check that the directory with records exists':
       command => ['test', '-e', "${records}/hpkp-records"],
       unless  => [['test', '-e', "${records}/hpkp-records"]],
       path    => $path,
@@ -54,7 +57,8 @@ class hpkp (
     }
   }
 
-  # A policy that would lock clients out is refused here; the old file stays, and nothing is reloaded.
+  # The config test fails if a policy would lock clients out. Then this resource fails: the old file stays in place, and
+  # the server is not reloaded.
   file { $configuration:
     ensure       => file,
     mode         => '0644',
@@ -64,10 +68,10 @@ class hpkp (
       'policies' => $policies,
     }),
     validate_cmd => "${try_command} ${configuration} % ${test}",
-    notify       => Exec['hpkp: reload the server'],
+    notify       => Exec['hpkp: reload the web server'],
   }
 
-  exec { 'hpkp: reload the server':
+  exec { 'hpkp: reload the web server':
     command     => $reload,
     path        => $path,
     refreshonly => true,
