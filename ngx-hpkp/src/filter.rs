@@ -21,8 +21,8 @@ use crate::response::{Prepared, Response, Usual};
 /// The next filter in the chain.
 struct Next<T>(UnsafeCell<Option<T>>);
 
-// SAFETY: `install` writes the value while nginx reads a configuration, when the process handles no connection. Filters
-// read it in the same thread.
+// SAFETY: `install` writes the value while nginx reads a configuration, when no filter runs. Filters read it in the
+// same thread.
 unsafe impl<T> Sync for Next<T> {}
 
 type HeaderFilter = unsafe extern "C" fn(*mut ngx_http_request_t) -> ngx_int_t;
@@ -159,7 +159,8 @@ unsafe fn response<'a>(r: *const ngx_http_request_t) -> Option<&'a Response> {
     }
     // SAFETY: by the caller's promise. The configuration of the request has this module (`is_active`), so the slot has
     // the object that `create_server` made. nginx keeps the cycle until no connection uses it (`ngx_clean_old_cycles`,
-    // and the end of a worker).
+    // and the end of a worker). Only without a master can one process serve requests of two configurations, of which
+    // the older may lack the module; nginx then calls the new filters of any module for them.
     unsafe {
         let conf = *(*r).srv_conf.add(ngx_http_hpkp_module.ctx_index);
         (*conf.cast::<ServerConf>()).response.as_ref()
