@@ -276,7 +276,7 @@ unsafe extern "C" fn add_files(
                     fill(keys, &names, count);
                 }
             } else if let Some((certificate_files, key_files)) = configured {
-                // SAFETY: as above.
+                // SAFETY: as above, mod_ssl has passed two live arrays of strings and `pconf`.
                 unsafe {
                     put_back(certificates, certificate_files, pool);
                     put_back(keys, key_files, pool);
