@@ -357,7 +357,8 @@ impl Tls {
         let Some(first) = words.first() else { return };
         let path = || full_path(first);
         match name {
-            "sslengine" => self.engine = Some(!first.eq_ignore_ascii_case("off")),
+            // `optional` waits for an HTTP upgrade before TLS; from 2.4.64 on it means `off`.
+            "sslengine" => self.engine = Some(first.eq_ignore_ascii_case("on")),
             "sslcertificatefile" if first.starts_with("pkcs11:") => {
                 self.certificates.push(first.clone());
             }
