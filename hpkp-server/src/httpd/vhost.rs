@@ -90,6 +90,11 @@ impl<H> Server<H> {
         Self { handle, label, names, patterns, addresses, check, settings, is_asked: true }
     }
 
+    /// Whether it is the main server, which alone has no addresses: httpd chooses it where no virtual host listens.
+    pub(super) fn is_main(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
     /// Whether `name` leads to this server.
     #[must_use]
     pub fn answers_to(&self, name: &str) -> bool {
@@ -131,8 +136,7 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
         }
     }
     for (server, asked) in all.iter_mut().zip(asked) {
-        // The main server has no addresses: httpd chooses it wherever no virtual host listens.
-        server.is_asked = asked || server.addresses.is_empty();
+        server.is_asked = asked || server.is_main();
     }
 }
 
