@@ -1,6 +1,7 @@
 //! End to end with Debian's Apache httpd.
 
 mod certificates;
+mod choice;
 mod contexts;
 mod directives;
 mod interim;

@@ -256,6 +256,68 @@ fn with_files_of_its_own(block: &str) {
     httpd.stop();
 }
 
+/// A test finds the certificate of a domain where mod_md adds it to a server, and only there. A server without it
+/// presents its own.
+#[test]
+fn a_domain_is_that_of_the_servers_to_which_mod_md_adds_it() {
+    let host = "<VirtualHost 127.0.0.1:PORT>\nServerName www.site.localhost\nServerAlias alias.localhost\n";
+    let main = "ServerName www.site.localhost\n";
+    for (settings, domain, server, is_added) in [
+        ("", "alias.localhost", host, true),
+        ("", "*.site.localhost", host, true),
+        ("", "*.localhost", host, false),
+        ("MDMatchNames servernames", "alias.localhost", host, false),
+        ("MDMatchNames servernames", "*.site.localhost", host, true),
+        ("MDBaseServer on", "www.site.localhost", main, true),
+        ("", "www.site.localhost", main, false),
+    ] {
+        let (mut httpd, port) = managed(Module::Shipped);
+        httpd.expect_in_log(&["AH10085", "AH10164", "AH01909", "AH02292", "md:warn", "md:error"]);
+        let end = if server == host { "</VirtualHost>\n" } else { "" };
+        let with = |pin: &str| {
+            format!(
+                "{}MDStoreDir md\n{settings}\n<MDomainSet {domain}>\nMDRenewMode manual\n\
+                 MDCertificateFile next.pem\nMDCertificateKeyFile next.key\n</MDomainSet>\n{}{}\
+                 SSLEngine on\nSSLCertificateFile live.pem\nSSLCertificateKeyFile live.key\nHPKPUse site\n{end}",
+                listen(&[port]),
+                policy("site", &[pin, B]),
+                server.replace("PORT", &port.to_string()),
+            )
+        };
+        let (added, other) = if is_added { ("next", "live") } else { ("live", "next") };
+        let pin = |name: &str| httpd.pki().pin(&format!("{name}.pem"));
+        let case = format!("{settings} {domain}");
+        httpd.configure(&with(&pin(other)));
+        let outcome = httpd.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(1), vec!["no-pin-in-chain"]), "{case}");
+        httpd.configure(&with(&pin(added)));
+        let outcome = httpd.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![]), "{case}: {}", outcome.text);
+        httpd.start();
+        assert_eq!(presents(&httpd, port, added), (true, 1), "{case}");
+        httpd.stop();
+    }
+}
+
+/// The folder of a domain has its name in lower case.
+#[test]
+fn a_domain_in_capitals() {
+    let (mut httpd, port) = managed(Module::Shipped);
+    let (live, other) = (httpd.pki().pin("live.pem"), httpd.pki().pin("other.pem"));
+    let with = |pin: &str| {
+        let configuration = configuration(port, &[pin, B], "HPKPUse site");
+        configuration.replace("MDomain localhost", "MDomain LocalHost")
+    };
+    put(&httpd, "live", "domains");
+    httpd.configure(&with(&other));
+    httpd.test().refused("no-pin-in-chain", httpd.line("HPKPUse site"));
+    httpd.configure(&with(&live));
+    httpd.test().accepted(&[]);
+    httpd.start();
+    assert_eq!(presents(&httpd, port, "live"), (true, 1));
+    httpd.stop();
+}
+
 /// A bare signal activates the staged certificate. At a start without a certificate, mod_md presents a fallback of its
 /// own.
 #[test]

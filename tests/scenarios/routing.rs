@@ -35,8 +35,8 @@ const ADDRESSES: [&str; 4] = ["127.0.0.1", "127.0.0.2", "127.0.0.3", "::1"];
 const BLOCKS: usize = 5;
 
 /// What is not about the certificates: names that two blocks have, and a certificate without the name of its block.
-const HARMLESS: [&str; 6] =
-    ["hpkp: [", "conflicting server name", "AH01909", "AH00548", "AH00549", "AH02292"];
+const HARMLESS: [&str; 7] =
+    ["hpkp: [", "conflicting server name", "AH01909", "AH00548", "AH00549", "AH02292", "AH10510"];
 
 /// A server whose blocks chance puts together.
 trait Routed: Site {
@@ -144,6 +144,8 @@ fn httpd_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
         format!("_default_:{p}"),
         "_default_:*".to_owned(),
         format!("[::1]:{p}"),
+        format!("0.0.0.0:{p}"),
+        format!("[::]:{q}"),
     ];
     for block in 0..=random.below(BLOCKS) {
         let chosen: BTreeSet<&str> =
@@ -171,9 +173,10 @@ fn httpd_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
         if !aliases.is_empty() {
             let _ = writeln!(text, "ServerAlias {aliases}");
         }
-        match random.below(12) {
+        match random.below(14) {
             0 => text.push_str("SSLEngine off\n"),
             1 => {}
+            2 => text.push_str(&on(block).replace("SSLEngine on", "SSLEngine optional")),
             _ => text.push_str(&on(block)),
         }
         text.push_str("</VirtualHost>\n");

@@ -12,13 +12,17 @@ pub struct ManagedDomains {
     /// Whether mod_md is loaded.
     is_loaded: bool,
     store: String,
+    /// Whether a domain is that of a server by its `ServerName` alone (`MDMatchNames servernames`).
+    by_server_name: bool,
+    /// Whether a domain can be that of the main server (`MDBaseServer on`).
+    has_main: bool,
     all: Vec<ManagedDomain>,
 }
 
 /// A domain of `MDomain` or `<MDomainSet>`.
 #[derive(Debug)]
 struct ManagedDomain {
-    /// The names; mod_md's directories have the first one.
+    /// The names in lower case; mod_md's directories have the first one.
     domains: Vec<String>,
     /// The files of `MDCertificateFile`, which replace mod_md's own.
     files: Vec<String>,
@@ -30,7 +34,8 @@ impl ManagedDomains {
     /// No domains yet. If mod_md is not loaded, its directives have no effect.
     #[must_use]
     pub fn new(is_loaded: bool, full_path: &dyn Fn(&str) -> String) -> Self {
-        Self { is_loaded, store: full_path("md"), all: Vec::new() }
+        let (by_server_name, has_main) = (false, false);
+        Self { is_loaded, store: full_path("md"), by_server_name, has_main, all: Vec::new() }
     }
 
     /// Reads a directive, and for a block those within it; all names are in lower case.
@@ -47,6 +52,8 @@ impl ManagedDomains {
                     self.store = full_path(path);
                 }
             }
+            "mdmatchnames" => self.by_server_name = is_word(&words, "servernames"),
+            "mdbaseserver" => self.has_main = is_word(&words, "on"),
             "mdomain" => self.add(words, Vec::new(), Vec::new()),
             "<mdomainset" | "<mdomain" => {
                 let mut domains = words;
@@ -79,16 +86,26 @@ impl ManagedDomains {
                 && !domain.eq_ignore_ascii_case("auto")
                 && !domain.eq_ignore_ascii_case("manual")
         };
-        let domains: Vec<String> = domains.into_iter().filter(is_name).collect();
+        let domains = domains.into_iter().filter(is_name);
+        let domains: Vec<String> = domains.map(|domain| domain.to_ascii_lowercase()).collect();
         if !domains.is_empty() {
             self.all.push(ManagedDomain { domains, files, keys });
         }
     }
 
     fn of<H>(&self, server: &Server<H>) -> Option<&ManagedDomain> {
-        let is_its = |domain: &String| server.answers_to(domain);
-        let mut all = self.all.iter().filter(|_| self.is_loaded);
-        all.find(|managed| managed.domains.iter().any(is_its))
+        if !self.is_loaded || server.is_main() && !self.has_main {
+            return None;
+        }
+        let name = server.names.first();
+        let is_its = |domain: &String| {
+            // mod_md takes no pattern for a whole top-level domain.
+            let is_pattern = domain.strip_prefix("*.").is_some_and(|parent| parent.contains('.'));
+            !self.by_server_name && server.answers_to(domain)
+                || (self.by_server_name || is_pattern)
+                    && name.is_some_and(|name| is_for(domain, name))
+        };
+        self.all.iter().find(|managed| managed.domains.iter().any(is_its))
     }
 
     /// The keys that the configuration names for a server.
@@ -128,6 +145,16 @@ impl ManagedDomains {
             false => Ok(staged),
         }))
     }
+}
+
+fn is_word(words: &[String], word: &str) -> bool {
+    words.first().is_some_and(|first| first.eq_ignore_ascii_case(word))
+}
+
+/// Whether a domain, in which `*.` stands for one label, is for a name.
+fn is_for(domain: &str, name: &str) -> bool {
+    let parent = || Some(name.split_once('.')?.1.eq_ignore_ascii_case(domain.strip_prefix("*.")?));
+    domain.eq_ignore_ascii_case(name) || parent() == Some(true)
 }
 
 /// The files of certificates in a directory of mod_md: one for each type of key.

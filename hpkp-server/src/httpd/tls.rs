@@ -125,10 +125,7 @@ impl<P: Eq + Hash> TlsDirectives<P> {
     #[must_use]
     pub fn kept<H>(&self, server: &Server<H>, place: &P) -> KeptContext {
         let tls = self.of(place);
-        let is_commanded =
-            |command: &Command| matches!(command, Command::Certificate(_) | Command::Key);
-        let is_commanded = tls.commands.iter().any(is_commanded);
-        let obstacle = is_commanded.then(|| {
+        let obstacle = tls.is_commanded().then(|| {
             "SSLOpenSSLConfCmd Certificate and PrivateKey are loaded after all others, so that nothing can \
              take their place; use SSLCertificateFile and SSLCertificateKeyFile"
                 .to_owned()
@@ -222,6 +219,10 @@ impl<P: Eq + Hash> TlsDirectives<P> {
                     return Some(Certificates::Unusable(Code::UnreadableCertificate, text));
                 }
             }
+        }
+        // mod_ssl does not start then, unless a module that is not known here has a certificate.
+        if files.is_empty() && !tls.is_commanded() {
+            return Some(Certificates::Later("no file has its certificate".to_owned()));
         }
         if let Some(token) = files.iter().find(|file| file.starts_with("pkcs11:")) {
             let what = format!("certificate \"{}\" is not in a file", Excerpt::new(token));
@@ -340,6 +341,12 @@ pub const NOT_YET: Certificates = Certificates::NotKnown {
 };
 
 impl Tls {
+    /// Whether an `SSLOpenSSLConfCmd` loads a certificate or a key.
+    fn is_commanded(&self) -> bool {
+        let loads = |command: &Command| matches!(command, Command::Certificate(_) | Command::Key);
+        self.commands.iter().any(loads)
+    }
+
     /// The files of certificates and of their keys.
     fn pairs(&self) -> impl Iterator<Item = (&String, &String)> {
         let all = self.certificates.iter().enumerate();
@@ -357,7 +364,8 @@ impl Tls {
         let Some(first) = words.first() else { return };
         let path = || full_path(first);
         match name {
-            "sslengine" => self.engine = Some(!first.eq_ignore_ascii_case("off")),
+            // `optional` waits for an HTTP upgrade before TLS; from 2.4.64 on it means `off`.
+            "sslengine" => self.engine = Some(first.eq_ignore_ascii_case("on")),
             "sslcertificatefile" if first.starts_with("pkcs11:") => {
                 self.certificates.push(first.clone());
             }

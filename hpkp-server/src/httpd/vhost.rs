@@ -29,6 +29,9 @@ pub struct Server<H> {
     pub is_asked: bool,
 }
 
+/// The wildcard address that stands for all of them.
+const ANY: &str = "0.0.0.0";
+
 /// An address and port of `<VirtualHost>`. httpd chooses among the virtual hosts with the same address and port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
@@ -42,6 +45,11 @@ impl Address {
     /// Whether it is a wildcard address.
     fn is_any(&self) -> bool {
         matches!(self.ip.as_str(), "0.0.0.0" | "::" | "255.255.255.255")
+    }
+
+    /// The address by which httpd chooses: it makes no difference between wildcard addresses.
+    fn chosen(self) -> Self {
+        if self.is_any() { Self { ip: ANY.to_owned(), ..self } } else { self }
     }
 
     /// The address in text form, with this port.
@@ -78,7 +86,13 @@ impl<H> Server<H> {
             )
         });
         let check = settings.check.unwrap_or_default();
+        let addresses = distinct(addresses.into_iter().map(Address::chosen));
         Self { handle, label, names, patterns, addresses, check, settings, is_asked: true }
+    }
+
+    /// Whether it is the main server, which alone has no addresses: httpd chooses it where no virtual host listens.
+    pub(super) fn is_main(&self) -> bool {
+        self.addresses.is_empty()
     }
 
     /// Whether `name` leads to this server.
@@ -122,8 +136,7 @@ pub fn mark_asked<H>(all: &mut [Server<H>]) {
         }
     }
     for (server, asked) in all.iter_mut().zip(asked) {
-        // The main server has no addresses: httpd chooses it wherever no virtual host listens.
-        server.is_asked = asked || server.addresses.is_empty();
+        server.is_asked = asked || server.is_main();
     }
 }
 
@@ -193,10 +206,7 @@ pub fn listeners<H>(
             0 => ports
                 .iter()
                 .filter(|port| {
-                    !on_address.keys().any(|other| {
-                        let is_there = other.ip == address.ip || other.is_any() && address.is_any();
-                        is_there && other.port == **port
-                    })
+                    !on_address.keys().any(|other| other.ip == address.ip && other.port == **port)
                 })
                 .filter(|port| !(address.is_any() && is_hidden(**port)))
                 .for_each(|port| add(address, *port, positions)),
@@ -209,7 +219,7 @@ pub fn listeners<H>(
             |address: &&Address| address.is_any() && (address.port == 0 || address.port == *port);
         is_hidden(*port) || on_address.keys().any(covers)
     };
-    let any = Address { ip: "0.0.0.0".to_owned(), port: 0 };
+    let any = Address { ip: ANY.to_owned(), port: 0 };
     ports.iter().filter(|port| !is_covered(port)).for_each(|port| add(&any, *port, &[0]));
     listeners
 }
