@@ -119,20 +119,9 @@ fn nginx_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
     text
 }
 
-fn httpd_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
-    let mut text = match random.below(3) {
-        0 => format!("Listen {p}\nListen {q}\n"),
-        1 => format!("Listen 127.0.0.1:{p}\nListen 127.0.0.2:{p}\nListen 127.0.0.1:{q}\n"),
-        _ => format!("Listen 127.0.0.1:{p}\nListen {q}\n"),
-    };
-    text.push_str("HPKPPublishedPins records writer=web-1\nHPKPCheck warn\n");
-    let on = |key: usize| {
-        format!("SSLEngine on\nSSLCertificateFile k{key}.pem\nSSLCertificateKeyFile k{key}.key\n")
-    };
-    if random.chance(20) {
-        text.push_str(&on(BLOCKS));
-    }
-    let places = [
+/// The addresses of virtual hosts, the first one twice, so that hosts meet there.
+fn httpd_places([p, q]: [u16; 2]) -> [String; 13] {
+    [
         format!("127.0.0.1:{p}"),
         format!("127.0.0.1:{p}"),
         format!("*:{p}"),
@@ -146,7 +135,23 @@ fn httpd_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
         format!("[::1]:{p}"),
         format!("0.0.0.0:{p}"),
         format!("[::]:{q}"),
-    ];
+    ]
+}
+
+fn httpd_blocks(random: &mut Random, [p, q]: [u16; 2]) -> String {
+    let mut text = match random.below(3) {
+        0 => format!("Listen {p}\nListen {q}\n"),
+        1 => format!("Listen 127.0.0.1:{p}\nListen 127.0.0.2:{p}\nListen 127.0.0.1:{q}\n"),
+        _ => format!("Listen 127.0.0.1:{p}\nListen {q}\n"),
+    };
+    text.push_str("HPKPPublishedPins records writer=web-1\nHPKPCheck warn\n");
+    let on = |key: usize| {
+        format!("SSLEngine on\nSSLCertificateFile k{key}.pem\nSSLCertificateKeyFile k{key}.key\n")
+    };
+    if random.chance(20) {
+        text.push_str(&on(BLOCKS));
+    }
+    let places = httpd_places([p, q]);
     for block in 0..=random.below(BLOCKS) {
         let chosen: BTreeSet<&str> =
             (0..=random.below(2)).map(|_| places[random.below(places.len())].as_str()).collect();
