@@ -295,3 +295,39 @@ fn a_block_that_nginx_never_asks_is_not_compared() {
     ));
     nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
 }
+
+/// nginx ignores `.a.example` where a block before it has `a.example`, but leaves the wildcard to a block behind it. If
+/// the block before has `*.a.example`, no block behind it gets `a.example`.
+#[test]
+fn a_block_behind_an_ignored_name_is_compared_if_nginx_asks_it() {
+    for ([first, third], host, other, is_asked) in [
+        (["a.example", "*.a.example"], "www.a.example", "b", true),
+        (["*.a.example", "a.example"], "a.example", "a", false),
+    ] {
+        let mut nginx = prepared();
+        let (pki, port) = (nginx.pki(), free_port());
+        for name in ["a", "b", "new"] {
+            pki.leaf(name, host, "ca");
+        }
+        pki.records("records");
+        held_by_an_app(&nginx.path("records/apps.jsonl"), host, &pki.pin(&format!("{other}.pem")));
+        let text = |certificate: &str| {
+            format!(
+                "hpkp_published_pins records writer=web-1;\n{}{}{}",
+                tls_server(port, first, "a", "add_header block 1; return 200;"),
+                tls_server(port, ".a.example", "live", "add_header block 2; return 200;"),
+                tls_server(port, third, certificate, "add_header block 3; return 200;"),
+            )
+        };
+        nginx.configure(&text("b"));
+        nginx.start();
+        let response = ask(&nginx, port, host, host, "--http1.1");
+        assert_eq!(response.all("block"), [if is_asked { "3" } else { "1" }]);
+        nginx.configure(&text("new"));
+        match is_asked {
+            true => nginx.test().refused("published-pins-unmet", Nginx::FIRST_LINE),
+            false => nginx.test().accepted(&[]),
+        }
+        nginx.stop();
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Alarm;
 use super::records::{Published, names_of};
 use super::route::{Place, Route};
 use super::routing::HostSet;
@@ -59,6 +60,32 @@ impl Published<'_> {
         };
         let mut before = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         before.any(|records| records.iter().any(is_there))
+    }
+}
+
+impl Alarm {
+    /// Whether the alarm is one of those with which the running configuration serves the host: the same finding, for
+    /// clients who reached the host before.
+    pub(super) fn is_among(&self, accepted: &[Self]) -> bool {
+        accepted.iter().any(|before| {
+            before.code == self.code
+                && before.name == self.name
+                && self.addresses.iter().all(|(address, is_here)| {
+                    let is_gone = |one: &&String| !self.addresses.contains_key(*one);
+                    let absorbed = before.addresses.keys().filter(is_gone);
+                    let mut all = absorbed.filter(|one| stands_for(address, one)).chain([address]);
+                    !is_here || all.all(|one| before.is_at(one))
+                })
+        })
+    }
+
+    /// Whether clients who connect to an address reach the host.
+    fn is_at(&self, address: &str) -> bool {
+        let is_any = |(all, is_here): (&String, &bool)| *is_here && stands_for(all, address);
+        match self.addresses.get(address) {
+            Some(is_here) => *is_here,
+            None => self.addresses.iter().any(is_any),
+        }
     }
 }
 
