@@ -1,11 +1,14 @@
 //! nginx sends the header only if the certificates of the connection satisfy the policy of the host that answers
 //! the request.
 
+use std::fs;
+use std::process::Command;
+
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, tls_server, with_http2};
 
-use hpkp_tests::recorded::held_by_an_app;
+use hpkp_tests::recorded::{held_by_an_app, held_on_port};
 use hpkp_tests::site::{A, B, prepared};
 
 /// A server with certificates `a` and `b` for hosts of these names, besides `live`.
@@ -329,5 +332,50 @@ fn a_block_behind_an_ignored_name_is_compared_if_nginx_asks_it() {
             false => nginx.test().accepted(&[]),
         }
         nginx.stop();
+    }
+}
+
+/// nginx compares names only with the blocks of the address on which a connection came in. A block that takes an address
+/// from the others, or leaves it to them, gets its clients; those who ignore names in certificates notice the key alone.
+#[test]
+fn clients_who_ignore_names_of_an_address_that_another_block_gets() {
+    let mut nginx = two_hosts();
+    let (pki, port) = (nginx.pki(), free_port());
+    pki.records("records");
+    held_on_port(&nginx.path("records/curl.jsonl"), "a.example", port, &pki.pin("a.pem"));
+    let block = |listen: &str, name: &str| {
+        let listen = format!("{listen}:");
+        tls_server(port, &format!("{name}.example"), name, "return 200;")
+            .replace("127.0.0.1:", &listen)
+    };
+    let [a, b] = ["a", "b"].map(|name| block("*", name));
+    let own = |address: &str| block(address, "a");
+    let text = |http: &str| format!("hpkp_published_pins records writer=web-1;\n{http}");
+    for (before, after) in [
+        (a.clone(), format!("{a}{}", block("127.0.0.1", "b"))),
+        (
+            format!("{b}{}{}", own("127.0.0.1"), own("127.0.0.2")),
+            format!("{b}{}", own("127.0.0.2")),
+        ),
+    ] {
+        nginx.configure(&text(&before));
+        nginx.start();
+        nginx.configure(&text(&after));
+        nginx.test().refused("published-pins-unmet", Nginx::FIRST_LINE);
+        nginx.stop();
+        fs::remove_file(nginx.path("records/web-1.jsonl")).expect("the server's records");
+        // The pin of curl says who is right.
+        let pin = format!("sha256//{}", pki.pin("a.pem").trim_start_matches("sha256/"));
+        for (http, code) in [(&before, Some(0)), (&after, Some(90))] {
+            nginx.configure_without_module(http);
+            nginx.start();
+            let mut curl = Command::new("curl");
+            curl.args(["-sk", "--pinnedpubkey", &pin, "--resolve"]);
+            curl.arg(format!("a.example:{port}:127.0.0.1"));
+            let status =
+                curl.arg(format!("https://a.example:{port}/")).output().expect("curl").status;
+            assert_eq!(status.code(), code, "{http}");
+            nginx.stop();
+        }
     }
 }

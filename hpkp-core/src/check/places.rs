@@ -45,10 +45,16 @@ impl Published<'_> {
     /// Whether the last accepted configuration presented something for `host_set`, by its name or a
     /// pattern, at an address of a port.
     pub(super) fn was_at(&self, host_set: &HostSet, port: u16, address: Option<&str>) -> bool {
-        let is_it =
-            |one: &str| address.is_none_or(|address| one == address || stands_for(one, address));
-        // No client came to an address on which nothing listened.
-        let is_new = || address.is_some() && !self.addresses_last.iter().any(|one| is_it(one));
+        let known = address.map(|address| self.known_addresses(address).collect::<Vec<_>>());
+        let is_it = |one: &str| known.as_ref().is_none_or(|known| known.contains(&one));
+        // No client came to an address on which nothing listened. If no addresses are on record, a wildcard address
+        // that still listens was probably there before.
+        let is_new = || {
+            address.is_some_and(|address| match self.addresses_last.is_empty() {
+                true => !self.routing.all_listening().any(|all| stands_for(all, address)),
+                false => known.as_ref().is_some_and(Vec::is_empty),
+            })
+        };
         let is_there = |record: &&Record<Presents>| {
             let addresses = &record.body.addresses;
             !record.body.aside

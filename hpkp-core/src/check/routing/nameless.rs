@@ -143,9 +143,14 @@ impl Routing<'_> {
         })
     }
 
+    /// The addresses on which a server listens.
+    pub(in crate::check) fn all_listening(&self) -> impl Iterator<Item = &str> {
+        self.tables.iter().filter_map(|table| table.listener.address.as_deref())
+    }
+
     /// Whether a server listens on an address.
     pub(in crate::check) fn listens_on(&self, address: &str) -> bool {
-        self.tables.iter().any(|table| table.listener.address.as_deref() == Some(address))
+        self.all_listening().any(|one| one == address)
     }
 }
 
