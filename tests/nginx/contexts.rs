@@ -1,7 +1,6 @@
 //! nginx sends the header only if the certificates of the connection satisfy the policy of the host that answers
 //! the request.
 
-use std::fs;
 use std::process::Command;
 
 use hpkp_tests::client::{Curl, Response};
@@ -341,8 +340,6 @@ fn a_block_behind_an_ignored_name_is_compared_if_nginx_asks_it() {
 fn clients_who_ignore_names_of_an_address_that_another_block_gets() {
     let mut nginx = two_hosts();
     let (pki, port) = (nginx.pki(), free_port());
-    pki.records("records");
-    held_on_port(&nginx.path("records/curl.jsonl"), "a.example", port, &pki.pin("a.pem"));
     let block = |listen: &str, name: &str| {
         let listen = format!("{listen}:");
         tls_server(port, &format!("{name}.example"), name, "return 200;")
@@ -350,20 +347,23 @@ fn clients_who_ignore_names_of_an_address_that_another_block_gets() {
     };
     let [a, b] = ["a", "b"].map(|name| block("*", name));
     let own = |address: &str| block(address, "a");
-    let text = |http: &str| format!("hpkp_published_pins records writer=web-1;\n{http}");
-    for (before, after) in [
-        (a.clone(), format!("{a}{}", block("127.0.0.1", "b"))),
+    for (records, before, after) in [
+        ("taken", a.clone(), format!("{a}{}", block("127.0.0.1", "b"))),
         (
+            "left",
             format!("{b}{}{}", own("127.0.0.1"), own("127.0.0.2")),
             format!("{b}{}", own("127.0.0.2")),
         ),
     ] {
+        pki.records(records);
+        let curl = nginx.path(records).join("curl.jsonl");
+        held_on_port(&curl, "a.example", port, &pki.pin("a.pem"));
+        let text = |http: &str| format!("hpkp_published_pins {records} writer=web-1;\n{http}");
         nginx.configure(&text(&before));
         nginx.start();
         nginx.configure(&text(&after));
         nginx.test().refused("published-pins-unmet", Nginx::FIRST_LINE);
         nginx.stop();
-        fs::remove_file(nginx.path("records/web-1.jsonl")).expect("the server's records");
         // The pin of curl says who is right.
         let pin = format!("sha256//{}", pki.pin("a.pem").trim_start_matches("sha256/"));
         for (http, code) in [(&before, Some(0)), (&after, Some(90))] {
