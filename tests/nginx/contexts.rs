@@ -1,11 +1,13 @@
 //! nginx sends the header only if the certificates of the connection satisfy the policy of the host that answers
 //! the request.
 
+use std::process::Command;
+
 use hpkp_tests::client::{Curl, Response};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Nginx, Reload, tls_server, with_http2};
 
-use hpkp_tests::recorded::held_by_an_app;
+use hpkp_tests::recorded::{held_by_an_app, held_on_port};
 use hpkp_tests::site::{A, B, prepared};
 
 /// A server with certificates `a` and `b` for hosts of these names, besides `live`.
@@ -294,4 +296,86 @@ fn a_block_that_nginx_never_asks_is_not_compared() {
         tls_server(port, "a.example b.example", "b", "hpkp site; return 200 b;"),
     ));
     nginx.test().refused("no-pin-in-chain", Nginx::FIRST_LINE + 2);
+}
+
+/// nginx ignores `.a.example` where a block before it has `a.example`, but leaves the wildcard to a block behind it. If
+/// the block before has `*.a.example`, no block behind it gets `a.example`.
+#[test]
+fn a_block_behind_an_ignored_name_is_compared_if_nginx_asks_it() {
+    for ([first, third], host, other, is_asked) in [
+        (["a.example", "*.a.example"], "www.a.example", "b", true),
+        (["*.a.example", "a.example"], "a.example", "a", false),
+    ] {
+        let mut nginx = prepared();
+        let (pki, port) = (nginx.pki(), free_port());
+        for name in ["a", "b", "new"] {
+            pki.leaf(name, host, "ca");
+        }
+        pki.records("records");
+        held_by_an_app(&nginx.path("records/apps.jsonl"), host, &pki.pin(&format!("{other}.pem")));
+        let text = |certificate: &str| {
+            format!(
+                "hpkp_published_pins records writer=web-1;\n{}{}{}",
+                tls_server(port, first, "a", "add_header block 1; return 200;"),
+                tls_server(port, ".a.example", "live", "add_header block 2; return 200;"),
+                tls_server(port, third, certificate, "add_header block 3; return 200;"),
+            )
+        };
+        nginx.configure(&text("b"));
+        nginx.start();
+        let response = ask(&nginx, port, host, host, "--http1.1");
+        assert_eq!(response.all("block"), [if is_asked { "3" } else { "1" }]);
+        nginx.configure(&text("new"));
+        match is_asked {
+            true => nginx.test().refused("published-pins-unmet", Nginx::FIRST_LINE),
+            false => nginx.test().accepted(&[]),
+        }
+        nginx.stop();
+    }
+}
+
+/// nginx compares names only with the blocks of the address on which a connection came in. A block that takes an address
+/// from the others, or leaves it to them, gets its clients; those who ignore names in certificates notice the key alone.
+#[test]
+fn clients_who_ignore_names_of_an_address_that_another_block_gets() {
+    let mut nginx = two_hosts();
+    let (pki, port) = (nginx.pki(), free_port());
+    let block = |listen: &str, name: &str| {
+        let listen = format!("{listen}:");
+        tls_server(port, &format!("{name}.example"), name, "return 200;")
+            .replace("127.0.0.1:", &listen)
+    };
+    let [a, b] = ["a", "b"].map(|name| block("*", name));
+    let own = |address: &str| block(address, "a");
+    for (records, before, after) in [
+        ("taken", a.clone(), format!("{a}{}", block("127.0.0.1", "b"))),
+        (
+            "left",
+            format!("{b}{}{}", own("127.0.0.1"), own("127.0.0.2")),
+            format!("{b}{}", own("127.0.0.2")),
+        ),
+    ] {
+        pki.records(records);
+        let curl = nginx.path(records).join("curl.jsonl");
+        held_on_port(&curl, "a.example", port, &pki.pin("a.pem"));
+        let text = |http: &str| format!("hpkp_published_pins {records} writer=web-1;\n{http}");
+        nginx.configure(&text(&before));
+        nginx.start();
+        nginx.configure(&text(&after));
+        nginx.test().refused("published-pins-unmet", Nginx::FIRST_LINE);
+        nginx.stop();
+        // The pin of curl says who is right.
+        let pin = format!("sha256//{}", pki.pin("a.pem").trim_start_matches("sha256/"));
+        for (http, code) in [(&before, Some(0)), (&after, Some(90))] {
+            nginx.configure_without_module(http);
+            nginx.start();
+            let mut curl = Command::new("curl");
+            curl.args(["-sk", "--pinnedpubkey", &pin, "--resolve"]);
+            curl.arg(format!("a.example:{port}:127.0.0.1"));
+            let status =
+                curl.arg(format!("https://a.example:{port}/")).output().expect("curl").status;
+            assert_eq!(status.code(), code, "{http}");
+            nginx.stop();
+        }
+    }
 }

@@ -6,6 +6,7 @@ use hpkp_tests::client::{Curl, Wget2};
 use hpkp_tests::free_port;
 use hpkp_tests::nginx::{Module, Nginx, Reload, codes, tls_server, wait};
 
+use hpkp_tests::recorded::held_by_an_app;
 use hpkp_tests::site::{A, B, prepared};
 
 /// One TLS server with a policy of these pins.
@@ -156,6 +157,38 @@ fn a_mismatch_that_started_does_not_refuse_the_next_reload() {
     assert_eq!(nginx.reload(), Reload::Accepted);
     assert_eq!(curl.get(&url).pins().len(), 1);
     nginx.stop();
+}
+
+/// A server that runs in spite of a mismatch locks out only the clients who reach it. Clients of another block on the
+/// same port get in, and a reload that leads them to the first block is refused.
+#[test]
+fn a_mismatch_that_started_does_not_let_in_the_clients_of_another_block() {
+    let mut nginx = prepared();
+    let (pki, port) = (nginx.pki(), free_port());
+    pki.leaf("pinned", "localhost", "ca");
+    pki.records("records");
+    held_by_an_app(&nginx.path("records/apps.jsonl"), "localhost", &pki.pin("pinned.pem"));
+    let block = |listen: &str, certificate: &str| {
+        tls_server(port, "localhost", certificate, "return 200;")
+            .replace("127.0.0.1:", &format!("{listen}:"))
+    };
+    let both = |listen: &str| format!("{}{}", block("*", "live"), block(listen, "pinned"));
+    for more in ["writer=web-1", "read_only"] {
+        let text = |http: &str| format!("hpkp_published_pins records {more};\n{http}");
+        nginx.configure(&text(&both("127.0.0.2")));
+        nginx.expect_in_log(&["[alert] ", "[published-pins-unmet]", "[published-pins-no-writer]"]);
+        nginx.start();
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        // One block fewer, and one address of the pinned certificate fewer.
+        for http in [block("*", "live"), both("127.0.0.3")] {
+            nginx.configure(&text(&http));
+            assert!(matches!(nginx.reload(), Reload::Refused(_)), "{more}: {http}");
+        }
+        let more_blocks = format!("{}{}", both("127.0.0.2"), block("127.0.0.3", "pinned"));
+        nginx.configure(&text(&more_blocks));
+        assert_eq!(nginx.reload(), Reload::Accepted);
+        nginx.stop();
+    }
 }
 
 #[test]

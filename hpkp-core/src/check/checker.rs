@@ -73,7 +73,7 @@ impl<'a> Checker<'a> {
         (code, class): (Code, Class),
         summary: impl FnOnce() -> T,
     ) {
-        let alarm = Alarm { code, name: None };
+        let alarm = Alarm::new(code, None);
         self.find_for(scope, kind, host, (code, class), vec![alarm], summary);
     }
 
@@ -88,7 +88,7 @@ impl<'a> Checker<'a> {
         summary: impl FnOnce() -> T,
     ) {
         let accepted = &self.deployment.hosts[host].accepted;
-        let is_accepted = !alarms.is_empty() && alarms.iter().all(|alarm| accepted.contains(alarm));
+        let is_accepted = !alarms.is_empty() && alarms.iter().all(|alarm| alarm.is_among(accepted));
         if class != Class::Warning {
             self.withheld.insert((host, kind));
         }

@@ -119,7 +119,7 @@ impl<'a> Checker<'a> {
         let key = text::group(&silent, &changes);
         let scope =
             Scope { policy: &key, kind: Kind::Enforced, at: &freshness.at, each_place: true };
-        let alarm = Alarm { code, name: None };
+        let alarm = Alarm::new(code, None);
         self.find_for(scope, Kind::Enforced, host, (code, class), vec![alarm], || {
             text::silent(records, &silent, &changes, (class, now))
         });

@@ -256,9 +256,9 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(host);
             let deployment = self.deployment;
-            let alarm = |((host, matching), port): &(HostSet, u16)| Alarm {
-                code,
-                name: Some((host.clone(), *matching, Some(*port))),
+            let alarm = |(host_set, port): &(HostSet, u16)| Alarm {
+                addresses: published.routing.all_addresses(host_set, host, *port),
+                ..Alarm::new(code, Some((host_set.0.clone(), host_set.1, Some(*port))))
             };
             let alarms = unmet.names.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {

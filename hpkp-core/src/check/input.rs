@@ -223,6 +223,17 @@ pub struct Alarm {
     /// The name concerned, if the finding is about one name; the same finding for another name is another alarm. A
     /// finding about a policy has no port, because its pins apply to all ports.
     pub name: Option<(HostName, Matching, Option<u16>)>,
+    /// The addresses of the port, with whether clients of the name reach the host there. The same finding is another
+    /// alarm for clients who reached another host before.
+    pub addresses: BTreeMap<String, bool>,
+}
+
+impl Alarm {
+    /// An alarm that is not about the clients of certain addresses.
+    #[must_use]
+    pub fn new(code: Code, name: Option<(HostName, Matching, Option<u16>)>) -> Self {
+        Self { code, name, addresses: BTreeMap::new() }
+    }
 }
 
 /// A leaf that is being served.

@@ -176,7 +176,7 @@ impl<'a> Checker<'a> {
         };
         let chains = self.chains(other);
         let label = self.deployment.hosts[other].label.as_str();
-        let alarm = Alarm { code, name: Some((visited.0.clone(), visited.1, None)) };
+        let alarm = Alarm::new(code, Some((visited.0.clone(), visited.1, None)));
         self.find_for(scope, Kind::Enforced, one.host, (code, class), vec![alarm], || {
             text::other_block(one.policy, noted, visited, label, &chains)
         });
@@ -262,10 +262,8 @@ impl<'a> Checker<'a> {
                 each_place: false,
             };
             let code = Code::PeerServerPinMismatch;
-            let alarm = |host_set: &HostSet| Alarm {
-                code,
-                name: Some((host_set.0.clone(), host_set.1, None)),
-            };
+            let alarm =
+                |host_set: &HostSet| Alarm::new(code, Some((host_set.0.clone(), host_set.1, None)));
             let alarms = noted.iter().map(alarm).collect();
             self.find_for(scope, Kind::Enforced, one.host, (code, class), alarms, || {
                 let found = all.get(&(one.policy.name(), *before));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Alarm;
 use super::records::{Published, names_of};
 use super::route::{Place, Route};
 use super::routing::HostSet;
@@ -44,10 +45,16 @@ impl Published<'_> {
     /// Whether the last accepted configuration presented something for `host_set`, by its name or a
     /// pattern, at an address of a port.
     pub(super) fn was_at(&self, host_set: &HostSet, port: u16, address: Option<&str>) -> bool {
-        let is_it =
-            |one: &str| address.is_none_or(|address| one == address || stands_for(one, address));
-        // No client came to an address on which nothing listened.
-        let is_new = || address.is_some() && !self.addresses_last.iter().any(|one| is_it(one));
+        let known = address.map(|address| self.known_addresses(address).collect::<Vec<_>>());
+        let is_it = |one: &str| known.as_ref().is_none_or(|known| known.contains(&one));
+        // No client came to an address on which nothing listened. If no addresses are on record, a wildcard address
+        // that still listens was probably there before.
+        let is_new = || {
+            address.is_some_and(|address| match self.addresses_last.is_empty() {
+                true => !self.routing.all_listening().any(|all| stands_for(all, address)),
+                false => known.as_ref().is_some_and(Vec::is_empty),
+            })
+        };
         let is_there = |record: &&Record<Presents>| {
             let addresses = &record.body.addresses;
             !record.body.aside
@@ -59,6 +66,32 @@ impl Published<'_> {
         };
         let mut before = names_of(host_set).filter_map(|name| self.presented_last.get(&name));
         before.any(|records| records.iter().any(is_there))
+    }
+}
+
+impl Alarm {
+    /// Whether the alarm is one of those with which the running configuration serves the host: the same finding, for
+    /// clients who reached the host before.
+    pub(super) fn is_among(&self, accepted: &[Self]) -> bool {
+        accepted.iter().any(|before| {
+            before.code == self.code
+                && before.name == self.name
+                && self.addresses.iter().all(|(address, is_here)| {
+                    let is_gone = |one: &&String| !self.addresses.contains_key(*one);
+                    let absorbed = before.addresses.keys().filter(is_gone);
+                    let mut all = absorbed.filter(|one| stands_for(address, one)).chain([address]);
+                    !is_here || all.all(|one| before.is_at(one))
+                })
+        })
+    }
+
+    /// Whether clients who connect to an address reach the host.
+    fn is_at(&self, address: &str) -> bool {
+        let is_any = |(all, is_here): (&String, &bool)| *is_here && stands_for(all, address);
+        match self.addresses.get(address) {
+            Some(is_here) => *is_here,
+            None => self.addresses.iter().any(is_any),
+        }
     }
 }
 

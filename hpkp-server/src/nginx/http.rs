@@ -256,9 +256,9 @@ impl<H> Servers<H> {
 /// Whether nginx gives a block this name; `claimed` are those that the address has given before.
 fn claim(claimed: &mut HashSet<String>, name: &str) -> bool {
     let Some(domain) = name.strip_prefix('.') else { return claimed.insert(name.to_owned()) };
-    // `.example.com` is two names, and nginx ignores both where a block before has either.
-    let is_new = claimed.insert(domain.to_owned());
-    is_new & claimed.insert(format!("*.{domain}"))
+    // `.example.com` is two names, and nginx ignores both where a block before has either. It first compares the domain:
+    // if a block before has it, the wildcard stays free for later blocks. Otherwise no later block gets the domain.
+    claimed.insert(domain.to_owned()) && claimed.insert(format!("*.{domain}"))
 }
 
 impl<H> Server<H> {

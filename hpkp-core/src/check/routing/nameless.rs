@@ -1,6 +1,6 @@
 //! Routing of clients who ignore the names in a certificate.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Claim, HostSet, Routing, Table, any_of, is_certificate_for, is_pattern};
 use crate::check::listener::Choice;
@@ -113,19 +113,44 @@ impl Routing<'_> {
         host: usize,
         port: u16,
     ) -> BTreeSet<&str> {
-        let name = any_of(host_set);
-        let mut addresses = BTreeSet::new();
-        for table in self.tables.iter().filter(|table| table.listener.port == port) {
+        let all = self.led_at(host_set, host, port);
+        all.filter(|(_, is_led)| *is_led).map(|(address, _)| address).collect()
+    }
+
+    /// All addresses of a port, with whether a block answers there for a set of hosts.
+    pub(in crate::check) fn all_addresses(
+        &self,
+        host_set: &HostSet,
+        host: usize,
+        port: u16,
+    ) -> BTreeMap<String, bool> {
+        let all = self.led_at(host_set, host, port);
+        all.map(|(address, is_led)| (address.to_owned(), is_led)).collect()
+    }
+
+    fn led_at(
+        &self,
+        host_set: &HostSet,
+        host: usize,
+        port: u16,
+    ) -> impl Iterator<Item = (&str, bool)> {
+        let name = any_of(host_set).into_owned();
+        let there = self.tables.iter().filter(move |table| table.listener.port == port);
+        there.filter_map(move |table| {
             let is_led =
                 table.listener.hosts.contains(&host) && table.led(name.as_str()).host == host;
-            addresses.extend(table.listener.address.as_deref().filter(|_| is_led));
-        }
-        addresses
+            Some((table.listener.address.as_deref()?, is_led))
+        })
+    }
+
+    /// The addresses on which a server listens.
+    pub(in crate::check) fn all_listening(&self) -> impl Iterator<Item = &str> {
+        self.tables.iter().filter_map(|table| table.listener.address.as_deref())
     }
 
     /// Whether a server listens on an address.
     pub(in crate::check) fn listens_on(&self, address: &str) -> bool {
-        self.tables.iter().any(|table| table.listener.address.as_deref() == Some(address))
+        self.all_listening().any(|one| one == address)
     }
 }
 
