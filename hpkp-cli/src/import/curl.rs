@@ -274,6 +274,35 @@ const FOLLOWS: &str =
 const READS: &str =
     "curl holds the hosts of URLs in this file to the same pins; it is not read here";
 
+/// What a command says about hosts that it does not name.
+#[derive(Default)]
+struct Others {
+    /// The line of `--location`.
+    follows: Option<usize>,
+    /// The lines that name files with URLs.
+    reads: Vec<usize>,
+}
+
+impl Others {
+    fn note(self, imported: &mut Imported) {
+        if let Some(line) = self.follows {
+            imported.note(line, FOLLOWS);
+        }
+        for line in self.reads {
+            imported.note(line, READS);
+        }
+    }
+
+    /// Reads short options, and says whether the next word is the value of the last one.
+    fn short(&mut self, letters: &str, line: usize, transfer: &mut Transfer) -> bool {
+        let letters = Letters::of(letters);
+        self.follows = Some(line).filter(|_| letters.follows).or(self.follows);
+        self.reads.extend(Some(line).filter(|_| letters.reads));
+        transfer.is_literal |= letters.is_literal;
+        letters.wants_value
+    }
+}
+
 /// Reads the options of one command, and says whether it pins.
 fn options(
     words: &[Word],
@@ -281,8 +310,7 @@ fn options(
     imported: &mut Imported,
 ) -> Result<bool, ImportError> {
     let mut pinned = false;
-    let mut transfer = Transfer::default();
-    let (mut follows, mut reads) = (None, Vec::new());
+    let (mut transfer, mut others) = (Transfer::default(), Others::default());
     // `--proto-default` applies to the whole command, wherever it is.
     let mut scheme = None;
     let mut words = words.iter();
@@ -304,29 +332,22 @@ fn options(
             }
             "--proxy-pinnedpubkey" => {
                 pass_over_proxy(&value(), line, certificates)?;
-                imported.note(
-                    line,
-                    "--proxy-pinnedpubkey applies to a proxy, not to a server; ignored",
-                );
+                let text = "--proxy-pinnedpubkey applies to a proxy, not to a server; ignored";
+                imported.note(line, text);
             }
             "--url" => {
                 let url = value();
-                if url.starts_with('@') {
-                    reads.push(line);
-                }
+                others.reads.extend(Some(line).filter(|_| url.starts_with('@')));
                 transfer.add(line, &url);
             }
-            "--config" => {
-                value();
-                reads.push(line);
-            }
+            "--config" => others.reads.extend(Some(line).filter(|_| !value().is_empty())),
             "--connect-to" => transfer.detours.push(value()),
             "--proto-default" => scheme = Some(value()),
             "--next" | "-:" => {
                 let done = std::mem::take(&mut transfer);
                 pinned |= done.finish(scheme.as_deref(), imported)?;
             }
-            "--location" | "--location-trusted" => follows = Some(line),
+            "--location" | "--location-trusted" => others.follows = Some(line),
             "--globoff" => transfer.is_literal = true,
             long if long.starts_with("--") => {
                 if WITH_VALUE.contains(&format!(" {} ", &long[2..])) {
@@ -334,15 +355,7 @@ fn options(
                 }
             }
             short if short.starts_with('-') && short.len() > 1 => {
-                let letters = Letters::of(&short[1..]);
-                if letters.follows {
-                    follows = Some(line);
-                }
-                if letters.reads {
-                    reads.push(line);
-                }
-                transfer.is_literal |= letters.is_literal;
-                if letters.wants_value {
+                if others.short(&short[1..], line, &mut transfer) {
                     value();
                 }
             }
@@ -350,11 +363,8 @@ fn options(
         }
     }
     pinned |= transfer.finish(scheme.as_deref(), imported)?;
-    if let Some(line) = follows.filter(|_| pinned) {
-        imported.note(line, FOLLOWS);
-    }
-    for line in reads.into_iter().filter(|_| pinned) {
-        imported.note(line, READS);
+    if pinned {
+        others.note(imported);
     }
     Ok(pinned)
 }
