@@ -293,7 +293,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         let reach = &bytes[start.saturating_sub(REACH)..start];
         let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
         let this_line = reach.rsplit('\n').next().unwrap_or_default();
-        let marked = is_marked(this_line) || is_in_list(&reach);
+        let marked = is_marked(this_line) || is_in_list(&reach) || is_of_host(&reach);
         let directly = reach.ends_with("sha256/") || reach.ends_with("sha256//");
         if !(directly || digits && upper || padded && upper) {
             continue;
@@ -329,6 +329,23 @@ fn is_in_list(before: &str) -> bool {
         inside.contains(['"', '\'', '`'])
             && words.all(|word| word.len() >= DIGITS || word.starts_with("sha256"))
     })
+}
+
+/// Whether a host in quotation marks and a colon precede, with no other text in quotation marks in between:
+/// `"a.example": [`.
+fn is_of_host(before: &str) -> bool {
+    let Some(end) = before.rfind(['"', '\'']).filter(|end| before[end + 1..].trim().is_empty())
+    else {
+        return false;
+    };
+    let Some((key, rest)) = before[..end].rsplit_once(['"', '\'']) else { return false };
+    let name = key.rsplit(['"', '\'']).next().unwrap_or_default();
+    let tld = name.rsplit('.').next().unwrap_or_default();
+    rest.trim_start().starts_with([':', '='])
+        && name.contains('.')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.*_".contains(c))
+        && tld.len() >= 2
+        && tld.chars().all(|c| c.is_ascii_alphabetic())
 }
 
 /// The comments of a text, in the syntax of most formats.
@@ -506,6 +523,22 @@ mod tests {
         // A second occurrence that was not read does not belong to the name.
         let more = format!("{text}{far}curl --pinnedpubkey sha256//{A}");
         assert_eq!(found(&more, &uses).0.unwrap_err().line, 22);
+    }
+
+    #[test]
+    fn a_pin_behind_a_host_is_no_note() {
+        for (before, is_error) in [
+            ("\"b.example\": \"", true),
+            ("'b.example' => [ '", true),
+            ("\"*.b.example\": []string{\"", true),
+            ("\"backup\": \"", false),
+            ("\"1.2.3\": \"", false),
+            ("\"b.example\", \"", false),
+            ("\"b.example\": {\"id\": \"", false),
+        ] {
+            let text = format!("sha256/{A}\n\n{before}{B}\"");
+            assert_eq!(found(&text, &[(1, a())]).0.is_err(), is_error, "{before}");
+        }
     }
 
     #[test]
