@@ -17,7 +17,7 @@ use roxmltree::Node;
 
 use super::{
     Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, has_final_dot,
-    host, note_address, shown, text, xml,
+    host, is_pattern, note_address, shown, text, xml,
 };
 
 /// Reads a Network Security Configuration.
@@ -62,8 +62,32 @@ struct Pins {
 struct Domain {
     line: usize,
     host: HostName,
+    /// Whether Android compares the name with this host. It does not convert a name of other letters, so
+    /// such an entry may be none for this host, and the pins of the parent domain apply.
+    is_ascii: bool,
     include_subdomains: bool,
     pins: Option<Pins>,
+}
+
+/// An attribute. Android asks for names without a namespace, so `android:includeSubdomains` is another one.
+fn attribute<'a>(node: Node<'a, '_>, name: &str) -> Option<&'a str> {
+    let mut all = node.attributes().filter(|one| one.namespace().is_none() && one.name() == name);
+    all.next().map(|attribute| attribute.value())
+}
+
+/// The day at the beginning of a text, which Android's parser reads without leading zeros too, whatever
+/// follows.
+fn first_day(text: &str) -> Option<i64> {
+    let mut rest = text;
+    let mut numbers = [0_u16; 3];
+    for (at, number) in numbers.iter_mut().enumerate() {
+        rest = if at == 0 { rest } else { rest.strip_prefix('-')? };
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        *number = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+    }
+    let [year, month, date] = numbers;
+    day(&format!("{year:04}-{month:02}-{date:02}"))
 }
 
 struct Reader<'c> {
@@ -102,9 +126,9 @@ impl Reader<'_> {
     }
 
     fn pin_set(&mut self, node: Node<'_, '_>) -> Result<Pins, ImportError> {
-        let expires_at = match node.attribute("expiration") {
+        let expires_at = match attribute(node, "expiration") {
             None => None,
-            Some(text) => Some(day(text).ok_or_else(|| {
+            Some(text) => Some(first_day(text).ok_or_else(|| {
                 Problem::unexpected(text, "a day (yyyy-MM-dd)").at(xml::line(node))
             })?),
         };
@@ -114,7 +138,7 @@ impl Reader<'_> {
             if pin.tag_name().name() != "pin" {
                 return Err(Problem::unexpected(pin.tag_name().name(), "a pin").at(line));
             }
-            let digest = pin.attribute("digest").unwrap_or_default();
+            let digest = attribute(pin, "digest").unwrap_or_default();
             if !digest.eq_ignore_ascii_case("SHA-256") {
                 return Err(Problem::unexpected(digest, "SHA-256 as digest").at(line));
             }
@@ -127,12 +151,15 @@ impl Reader<'_> {
 
     fn domain(&mut self, node: Node<'_, '_>, pins: Option<&Pins>) -> Result<(), ImportError> {
         let line = xml::line(node);
-        let include_subdomains = match node.attribute("includeSubdomains") {
-            None | Some("false") => false,
-            Some("true") => true,
+        let include_subdomains = match attribute(node, "includeSubdomains") {
+            None | Some("false" | "False" | "FALSE") => false,
+            Some("true" | "True" | "TRUE") => true,
             Some(other) => return Err(Problem::unexpected(other, "true or false").at(line)),
         };
         let name = xml::text(node)?;
+        if is_pattern(&mut self.imported, line, &name) {
+            return Ok(());
+        }
         if pins.is_none_or(|pins| pins.pins.is_empty()) && host(&name, line).is_err() {
             let name = shown::shown(&name);
             self.imported
@@ -152,7 +179,8 @@ impl Reader<'_> {
         if self.domains.len() == MAX_SETS {
             return Err(Problem::TooManySets.at(line));
         }
-        self.domains.push(Domain { line, host, include_subdomains, pins: pins.cloned() });
+        let (is_ascii, pins) = (name.is_ascii(), pins.cloned());
+        self.domains.push(Domain { line, host, is_ascii, include_subdomains, pins });
         Ok(())
     }
 
@@ -173,9 +201,9 @@ impl Reader<'_> {
 
     fn note_overrides(&mut self, node: Node<'_, '_>) {
         let anchors = xml::elements(node).filter(|e| e.tag_name().name() == "trust-anchors");
-        let overriding = anchors
-            .flat_map(xml::elements)
-            .find(|element| element.attribute("overridePins") == Some("true"));
+        let overriding = anchors.flat_map(xml::elements).find(|element| {
+            attribute(*element, "overridePins").is_some_and(|text| text != "false")
+        });
         if let Some(element) = overriding {
             self.imported.note(
                 xml::line(element),
@@ -186,9 +214,10 @@ impl Reader<'_> {
     }
 
     fn finish(mut self) -> Result<Imported, ImportError> {
+        let certain = self.domains.iter().filter(|domain| domain.is_ascii);
         let names: Vec<(HostName, bool)> =
-            self.domains.iter().map(|d| (d.host.clone(), d.include_subdomains)).collect();
-        for Domain { line, host, include_subdomains, pins } in self.domains {
+            certain.map(|d| (d.host.clone(), d.include_subdomains)).collect();
+        for Domain { line, host, include_subdomains, pins, .. } in self.domains {
             let Some(Pins { pins, expires_at }) = pins.filter(|pins| !pins.pins.is_empty()) else {
                 continue;
             };
@@ -356,6 +385,43 @@ mod tests {
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].starts_with("line 4: \"www.a.example.\" ends with a dot"), "{notes:?}");
         assert!(notes[0].ends_with("NOT recorded"), "{notes:?}");
+    }
+
+    /// Android does not find this entry for the host, so the pins of the parent apply as well.
+    #[test]
+    fn a_name_of_other_letters_exempts_no_host() {
+        let text = format!(
+            "<domain-config><domain includeSubdomains=\"true\">a.example</domain><pin-set>{}</pin-set>\
+             </domain-config><domain-config><domain>m\u{fc}ller.a.example</domain><pin-set>{}</pin-set>\
+             </domain-config>",
+            pin(A),
+            pin(B)
+        );
+        assert_eq!(
+            sets(&imported(&text)),
+            [
+                PinSet { include_subdomains: true, ..set("a.example", &[a()]) },
+                set("xn--mller-kva.a.example", &[b()]),
+            ]
+        );
+    }
+
+    #[test]
+    fn days_are_read_as_android_reads_them() {
+        for (text, wanted) in [
+            ("2027-01-02", Some("2027-01-02")),
+            ("2027-1-2", Some("2027-01-02")),
+            ("2027-01-02T23:59:59Z", Some("2027-01-02")),
+            ("2027-13-01", None),
+            ("2027-02-30", None),
+            ("2027/01/01", None),
+            ("2027--1-01", None),
+            ("2027-01-", None),
+            ("+2027-01-01", None),
+            ("", None),
+        ] {
+            assert_eq!(first_day(text), wanted.and_then(day), "{text}");
+        }
     }
 
     #[test]

@@ -95,9 +95,44 @@ fn script(
             false => word.clone(),
         });
         let arguments: Vec<Word> = arguments.collect();
-        pinned |= options(&arguments, certificates, imported)?;
+        let pins = options(&arguments, certificates, imported)?;
+        if pins && command[at].text.contains("wget") {
+            note_wget(command[at].line, &arguments, imported);
+        }
+        pinned |= pins;
     }
     Ok(pinned)
+}
+
+/// Notes the hosts that wget holds to the pins of a command and that the command does not name. Unlike curl,
+/// wget follows redirects without being told to.
+fn note_wget(line: usize, arguments: &[Word], imported: &mut Imported) {
+    let has = |names: &[&str]| {
+        arguments
+            .iter()
+            .any(|word| names.contains(&word.text.split('=').next().unwrap_or_default()))
+    };
+    if !arguments.iter().any(|word| word.text == "--max-redirect=0") {
+        imported.note(
+            line,
+            "wget holds the hosts of redirects to the same pins; they are not known here",
+        );
+    }
+    if has(&[
+        "-i",
+        "--input-file",
+        "-r",
+        "--recursive",
+        "-p",
+        "--page-requisites",
+        "-m",
+        "--mirror",
+    ]) {
+        imported.note(
+            line,
+            "wget holds the hosts of all URLs that it reads to the same pins; they are not known here",
+        );
+    }
 }
 
 /// Splits a script into commands. A list over several lines is one command: after `["curl",` and `- curl`,
@@ -174,7 +209,7 @@ fn unquoted(text: &str) -> String {
 
 /// Long options with a value that do not affect the pins (curl(1), version 8).
 const WITH_VALUE: &str = " abstract-unix-socket alt-svc aws-sigv4 cacert capath cert cert-type ciphers \
-    config connect-timeout connect-to continue-at cookie cookie-jar create-file-mode crlfile curves \
+    connect-timeout continue-at cookie cookie-jar create-file-mode crlfile curves \
     data data-ascii data-binary data-raw data-urlencode delegation dns-interface dns-ipv4-addr \
     dns-ipv6-addr dns-servers doh-url dump-header ech egd-file engine etag-compare etag-save \
     expect100-timeout form form-string ftp-account ftp-alternative-to-user ftp-method ftp-port \
@@ -199,6 +234,8 @@ const SHORT_WITH_VALUE: &str = "AbcCdDeEFHKmoPQrtTuUwxXyYz";
 struct Letters {
     follows: bool,
     is_literal: bool,
+    /// Whether options are read from a file (`-K`).
+    reads: bool,
     wants_value: bool,
 }
 
@@ -210,6 +247,7 @@ impl Letters {
         Self {
             follows: before.contains('L'),
             is_literal: before.contains('g'),
+            reads: with_value.is_some_and(|at| letters[at..].starts_with('K')),
             wants_value: with_value.is_some_and(|at| at + 1 == letters.len()),
         }
     }
@@ -224,11 +262,46 @@ struct Transfer {
     urls: Vec<(usize, String)>,
     /// URLs without a scheme.
     bare: Vec<(usize, String)>,
+    /// The values of `--connect-to`.
+    detours: Vec<String>,
 }
 
 /// The note about `--location`.
 const FOLLOWS: &str =
     "with --location curl holds the hosts of redirects to the same pins; they are not known here";
+
+/// The note about URLs in other files.
+const READS: &str =
+    "curl holds the hosts of URLs in this file to the same pins; it is not read here";
+
+/// What a command says about hosts that it does not name.
+#[derive(Default)]
+struct Others {
+    /// The line of `--location`.
+    follows: Option<usize>,
+    /// The lines that name files with URLs.
+    reads: Vec<usize>,
+}
+
+impl Others {
+    fn note(self, imported: &mut Imported) {
+        if let Some(line) = self.follows {
+            imported.note(line, FOLLOWS);
+        }
+        for line in self.reads {
+            imported.note(line, READS);
+        }
+    }
+
+    /// Reads short options, and says whether the next word is the value of the last one.
+    fn short(&mut self, letters: &str, line: usize, transfer: &mut Transfer) -> bool {
+        let letters = Letters::of(letters);
+        self.follows = Some(line).filter(|_| letters.follows).or(self.follows);
+        self.reads.extend(Some(line).filter(|_| letters.reads));
+        transfer.is_literal |= letters.is_literal;
+        letters.wants_value
+    }
+}
 
 /// Reads the options of one command, and says whether it pins.
 fn options(
@@ -237,8 +310,7 @@ fn options(
     imported: &mut Imported,
 ) -> Result<bool, ImportError> {
     let mut pinned = false;
-    let mut transfer = Transfer::default();
-    let mut follows = None;
+    let (mut transfer, mut others) = (Transfer::default(), Others::default());
     // `--proto-default` applies to the whole command, wherever it is.
     let mut scheme = None;
     let mut words = words.iter();
@@ -260,18 +332,22 @@ fn options(
             }
             "--proxy-pinnedpubkey" => {
                 pass_over_proxy(&value(), line, certificates)?;
-                imported.note(
-                    line,
-                    "--proxy-pinnedpubkey applies to a proxy, not to a server; ignored",
-                );
+                let text = "--proxy-pinnedpubkey applies to a proxy, not to a server; ignored";
+                imported.note(line, text);
             }
-            "--url" => transfer.add(line, &value()),
+            "--url" => {
+                let url = value();
+                others.reads.extend(Some(line).filter(|_| url.starts_with('@')));
+                transfer.add(line, &url);
+            }
+            "--config" => others.reads.extend(Some(line).filter(|_| !value().is_empty())),
+            "--connect-to" => transfer.detours.push(value()),
             "--proto-default" => scheme = Some(value()),
             "--next" | "-:" => {
                 let done = std::mem::take(&mut transfer);
                 pinned |= done.finish(scheme.as_deref(), imported)?;
             }
-            "--location" | "--location-trusted" => follows = Some(line),
+            "--location" | "--location-trusted" => others.follows = Some(line),
             "--globoff" => transfer.is_literal = true,
             long if long.starts_with("--") => {
                 if WITH_VALUE.contains(&format!(" {} ", &long[2..])) {
@@ -279,12 +355,7 @@ fn options(
                 }
             }
             short if short.starts_with('-') && short.len() > 1 => {
-                let letters = Letters::of(&short[1..]);
-                if letters.follows {
-                    follows = Some(line);
-                }
-                transfer.is_literal |= letters.is_literal;
-                if letters.wants_value {
+                if others.short(&short[1..], line, &mut transfer) {
                     value();
                 }
             }
@@ -292,8 +363,8 @@ fn options(
         }
     }
     pinned |= transfer.finish(scheme.as_deref(), imported)?;
-    if let Some(line) = follows.filter(|_| pinned) {
-        imported.note(line, FOLLOWS);
+    if pinned {
+        others.note(imported);
     }
     Ok(pinned)
 }
@@ -454,7 +525,7 @@ impl Transfer {
                 false => glob::expanded(&url),
             };
             for url in urls.ok_or_else(|| Problem::TooManySets.at(line))? {
-                self::url(&url, line, &pins, imported)?;
+                self::url(&url, line, &pins, &self.detours, imported)?;
             }
         }
         Ok(true)
@@ -462,7 +533,13 @@ impl Transfer {
 }
 
 /// Adds the set of one URL.
-fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<(), ImportError> {
+fn url(
+    url: &str,
+    line: usize,
+    pins: &[Pin],
+    detours: &[String],
+    imported: &mut Imported,
+) -> Result<(), ImportError> {
     let wanted = "a URL (https://HOST)";
     let (scheme, rest) =
         url.split_once("://").ok_or_else(|| Problem::unexpected(url, wanted).at(line))?;
@@ -487,9 +564,22 @@ fn url(url: &str, line: usize, pins: &[Pin], imported: &mut Imported) -> Result<
         note_address(imported, line, name);
         return Ok(());
     };
+    let port = detours.iter().find_map(|detour| port_behind(detour, name, port)).unwrap_or(port);
     let origin = format!("curl, line {line}");
     let set = PinSet::of_one(host, pins.to_vec(), origin, (Client::Curl, 0));
     imported.push(line, PinSet { scope: Scope::Leaf, port: Some(port), ..set })
+}
+
+/// The port to which `--connect-to HOST1:PORT1:HOST2:PORT2` leads a connection to `name` and `port`, if it
+/// does. Each part may be empty: the first two then mean any, the last two the same.
+fn port_behind(detour: &str, name: &str, port: u16) -> Option<u16> {
+    let end_of_host = detour.find(']').map_or(0, |at| if detour.starts_with('[') { at } else { 0 });
+    let (host, rest) = detour.split_at(end_of_host + detour[end_of_host..].find(':')?);
+    let (from, rest) = rest[1..].split_once(':')?;
+    let is_for = (host.is_empty() || host.eq_ignore_ascii_case(name))
+        && (from.is_empty() || from.parse() == Ok(port));
+    let (_, to) = rest.rsplit_once(':').filter(|(_, to)| !to.ends_with(']'))?;
+    is_for.then(|| to.parse().unwrap_or(port))
 }
 
 /// The default port of a scheme that uses TLS or can switch to it (`--ssl-reqd`).
@@ -498,9 +588,11 @@ fn default_port(scheme: &str) -> Option<u16> {
         "https" | "wss" => 443,
         "ftp" => 21,
         "ftps" => 990,
+        "gophers" => 70,
         "imap" => 143,
         "imaps" => 993,
         "ldaps" => 636,
+        "mqtts" => 8883,
         "pop3" => 110,
         "pop3s" => 995,
         "smtp" => 25,
@@ -548,6 +640,47 @@ mod tests {
         assert!(notes[0].starts_with("line 6: http://plain.example has no TLS"));
         assert!(notes[1].starts_with("line 6: 127.0.0.1 is an IP address"));
         assert!(notes[2].starts_with("line 6: with --location"));
+    }
+
+    #[test]
+    fn a_connection_that_is_led_elsewhere_has_the_port_of_its_end() {
+        for (to, port) in [
+            ("::backend.internal:8443", 8443),
+            ("a.example:443:[2001:db8::1]:8443", 8443),
+            ("A.example::127.0.0.1:8443", 8443),
+            ("[::1]:443:127.0.0.1:8443", 443),
+            ("b.example:443:127.0.0.1:8443", 443),
+            ("a.example:444:127.0.0.1:8443", 443),
+            ("::backend.internal:", 443),
+            ("::[2001:db8::1]", 443),
+        ] {
+            for option in [format!("--connect-to {to}"), format!("--connect-to={to}")] {
+                let text = format!("curl {option} --pinnedpubkey sha256//{A} https://a.example");
+                assert_eq!(sets(&imported(&text)), [leaf("a.example", port, &[a()])], "{option}");
+            }
+        }
+    }
+
+    #[test]
+    fn urls_that_are_in_other_files_are_noted() {
+        for (command, notes) in [
+            ("curl -sK urls.conf", 1),
+            ("curl --config urls.conf", 1),
+            ("curl -Kurls.conf", 1),
+            ("curl --url @urls.txt", 1),
+            ("curl -s", 0),
+            ("wget", 1),
+            ("wget --max-redirect=0", 0),
+            ("wget --max-redirect=0 -i urls.txt", 1),
+            ("wget --input-file=urls.txt", 2),
+        ] {
+            let text = format!("{command} --pinnedpubkey sha256//{A} https://a.example");
+            let imported = imported(&text);
+            assert_eq!(sets(&imported), [leaf("a.example", 443, &[a()])], "{command}");
+            let read: Vec<&Note> =
+                imported.notes.iter().filter(|n| !n.text.contains("scheme")).collect();
+            assert_eq!(read.len(), notes, "{command}: {read:?}");
+        }
     }
 
     #[test]

@@ -25,10 +25,21 @@ const OF_HEADERS: &str = "record it with: hpkp published add HOST --header VALUE
 const OF_CODE: &str = "the text does not show for certain which host the pins are for; record them with: hpkp published add \
     HOST --pin PIN --origin TEXT";
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 11] = [
     Kind {
         marks: &["allowedshafingerprints", "httpcertificatepinning"],
         what: "fingerprints of whole certificates (Flutter's http_certificate_pinning)",
+        advice: OF_CERTIFICATES,
+        is_hidden: true,
+    },
+    Kind {
+        marks: &[
+            "assert_fingerprint",
+            "convert(cert.der",
+            "convert(cert!.der",
+            "convert(certificate.der",
+        ],
+        what: "fingerprints of whole certificates (urllib3's assert_fingerprint, Dart's certificate.der)",
         advice: OF_CERTIFICATES,
         is_hidden: true,
     },
@@ -142,7 +153,9 @@ pub(super) fn check(text: &str, imported: &mut Imported) -> Result<(), ImportErr
         Some(error) if imported.sets.is_empty() && imported.notes.is_empty() => Err(error),
         Some(error) => {
             let column = error.column.unwrap_or(1);
-            imported.note(error.line, format!("column {column}: {}; NOT recorded", error.problem));
+            let text =
+                format!("column {column}: {}; NOT recorded unless it is listed", error.problem);
+            imported.note(error.line, text);
             Ok(())
         }
     }

@@ -52,8 +52,8 @@ impl Format {
         Some(match () {
             () if has("\"hpkp_pins\"") => Self::Json,
             () if has("<network-security-config") => Self::Android,
-            () if has("TSKPinnedDomains") || has("TSKPublicKeyHashes") => Self::Trustkit,
-            () if has("NSPinnedDomains") => Self::Ios,
+            () if OF_TRUSTKIT.iter().any(|mark| has(mark)) => Self::Trustkit,
+            () if has(OF_IOS) => Self::Ios,
             () if has("tls_pubkey_pinset") => Self::Stubby,
             () if has("pinnedpubkey") => Self::Curl,
             () if word("TLSA") || word("TYPE52") || tlsa::is_elsewhere(&text) => Self::Tlsa,
@@ -74,6 +74,7 @@ impl Format {
             Self::Android => android::read,
             Self::Curl => curl::read,
             Self::Hosts => hosts::read,
+            Self::Ios | Self::Trustkit if has_both(bytes) => of_both,
             Self::Ios => ios::read,
             Self::Json => json::read,
             Self::Lines | Self::Okhttp => okhttp::read,
@@ -106,6 +107,28 @@ impl Format {
     }
 }
 
+const OF_TRUSTKIT: [&str; 2] = ["TSKPinnedDomains", "TSKPublicKeyHashes"];
+
+const OF_IOS: &str = "NSPinnedDomains";
+
+/// Whether a text names the pins of TrustKit and those of iOS, as an Info.plist may. An app that has both
+/// refuses what either of them refuses.
+fn has_both(bytes: &[u8]) -> bool {
+    let bytes = utf8(bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    text.contains(OF_IOS) && OF_TRUSTKIT.iter().any(|mark| text.contains(mark))
+}
+
+/// Reads the pins of TrustKit and those of iOS. One of the names may be in a comment only.
+fn of_both(bytes: &[u8], certificates: &Certificates) -> Result<Imported, ImportError> {
+    let is_nothing = |error: &ImportError| matches!(error.problem, Problem::Nothing { .. });
+    match (trustkit::read(bytes, certificates), ios::read(bytes, certificates)) {
+        (Ok(imported), Err(nothing)) if is_nothing(&nothing) => Ok(imported),
+        (Err(nothing), other) if is_nothing(&nothing) => other,
+        (imported, other) => imported?.and(other?),
+    }
+}
+
 /// The method of pinning that the text probably uses, if `error` does not already name one.
 #[must_use]
 pub fn looks_like(bytes: &[u8], error: &ImportError) -> Option<String> {
@@ -129,7 +152,36 @@ fn is_lines(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::samples::A;
+    use crate::import::{Scope, samples::A};
+
+    #[test]
+    fn both_methods_of_an_app_are_read() {
+        let trustkit = format!(
+            "<key>TSKConfiguration</key><dict><key>TSKPinnedDomains</key><dict>\n<key>a.example</key>\
+             <dict><key>TSKPublicKeyHashes</key><array><string>{A}</string></array></dict></dict></dict>"
+        );
+        let system = format!(
+            "<key>NSAppTransportSecurity</key><dict><key>NSPinnedDomains</key><dict><key>a.example</key>\n\
+             <dict><key>NSPinnedLeafIdentities</key><array><dict><key>SPKI-SHA256-BASE64</key>\n\
+             <string>{A}</string></dict></array></dict></dict></dict>"
+        );
+        let list = |inside: &str| format!("<plist><dict>{inside}</dict></plist>");
+        let scopes = |text: &str, format: Format| {
+            let imported = format.read(text.as_bytes(), &Certificates::default()).unwrap();
+            let groups: std::collections::HashSet<usize> =
+                imported.sets.iter().map(|set| set.group).collect();
+            assert_eq!(groups.len(), imported.sets.len());
+            imported.sets.iter().map(|set| set.scope).collect::<Vec<_>>()
+        };
+        for format in [Format::Ios, Format::Trustkit] {
+            let text = list(&format!("{system}{trustkit}"));
+            assert_eq!(scopes(&text, format), [Scope::Chain, Scope::Leaf], "{format}");
+            let text = list(&format!("{system}<!-- {trustkit} -->"));
+            assert_eq!(scopes(&text, format), [Scope::Leaf], "{format}");
+            let text = list(&format!("<!-- {system} -->{trustkit}"));
+            assert_eq!(scopes(&text, format), [Scope::Chain], "{format}");
+        }
+    }
 
     #[test]
     fn a_format_is_recognised_by_its_content() {

@@ -239,7 +239,9 @@ fn settings(
     if let Some(value) = next.filter(|_| key == "includesubdomains") {
         *include_subdomains |= truth(value)?;
     }
-    if let Some(text) = next.and_then(|node| node.text()).filter(|_| key.contains("expir")) {
+    // The pins outlive a certificate.
+    let is_expiry = key.contains("expir") && !key.contains("cert");
+    if let Some(text) = next.and_then(|node| node.text()).filter(|_| is_expiry) {
         let text = text.trim().get(..10).unwrap_or_default();
         *expires_at = day(text).or(*expires_at);
     }

@@ -11,7 +11,7 @@ use roxmltree::Node;
 use super::plist::{self, Dictionary};
 use super::{
     Certificates, ImportError, Imported, Note, PinSet, Problem, Scope, distinct, has_final_dot,
-    host, note_address, xml,
+    host, is_pattern, note_address, xml,
 };
 
 /// Reads an `Info.plist`, a property list with the value of its `NSAppTransportSecurity`, a fragment of
@@ -31,7 +31,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
             .dictionary("NSPinnedDomains")?
             .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
         for (name, node) in domains.iter() {
-            domain(name, node, group, certificates, &mut imported)?;
+            domain(name, node, (group, lists.len()), certificates, &mut imported)?;
         }
     }
     if lists.is_empty() {
@@ -40,10 +40,12 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     Ok(imported)
 }
 
+/// Reads an entry of the configuration number `group`; no configuration has the number `free` or a higher
+/// one.
 fn domain(
     name: &str,
     node: Node<'_, '_>,
-    group: usize,
+    (group, free): (usize, usize),
     certificates: &Certificates,
     imported: &mut Imported,
 ) -> Result<(), ImportError> {
@@ -72,6 +74,9 @@ fn domain(
     if !found {
         return Err(Problem::unexpected(name, "a domain with pinned identities").at(line));
     }
+    if is_pattern(imported, line, name) {
+        return Ok(());
+    }
     let Some(host) = host(name, line)? else {
         note_address(imported, line, name);
         return Ok(());
@@ -79,6 +84,9 @@ fn domain(
     if has_final_dot(imported, line, name, Client::Apple) {
         return Ok(());
     }
+    // Apple does not convert a name of other letters, so it may be none for the host that is meant. Its pins
+    // are recorded, and not in one set with those of other entries, where each would do.
+    let group = if name.is_ascii() { group } else { free + imported.sets.len() };
     for (key, scope, pins) in sets {
         let origin = format!("NSPinnedDomains, {key}");
         let set = PinSet::of_one(host.clone(), pins, origin, (Client::Apple, group));
@@ -122,6 +130,24 @@ mod tests {
             crate::import::read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
         assert_eq!(sets(&read), [PinSet { scope: Scope::Leaf, ..set("a.example", &[b()]) }]);
         assert_eq!(read.notes.len(), 1);
+    }
+
+    /// Apple's clients unite the pins of all entries for a host. They may not find this one for it.
+    #[test]
+    fn a_name_of_other_letters_is_united_with_no_other() {
+        let entry = |name: &str, pin: &str| {
+            format!(
+                "<key>{name}</key><dict><key>NSIncludesSubdomains</key><true/>\
+                 <key>NSPinnedLeafIdentities</key><array>{}</array></dict>",
+                identity(pin)
+            )
+        };
+        let text = info(
+            &(entry("example", A) + &entry("m\u{fc}ller.example", B) + &entry("b.example", B)),
+        );
+        let read = read(text.as_bytes(), &Certificates::default()).unwrap();
+        let groups: Vec<usize> = read.sets.iter().map(|set| set.group).collect();
+        assert!(groups[0] == groups[2] && groups[0] != groups[1], "{groups:?}");
     }
 
     fn info(domains: &str) -> String {

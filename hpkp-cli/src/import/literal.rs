@@ -38,7 +38,8 @@ pub(super) fn property_lists_of(
     while at < tokens.len() {
         let key = tokens[at].name().filter(|name| is_root(name));
         let opened = key.and_then(|_| typed(&tokens, at + 1).or_else(|| value_of(&tokens, at + 1)));
-        let Some((key, value)) = key.zip(opened).filter(|(_, value)| opens(&tokens, *value)) else {
+        let is_list = |value: usize| opens(&tokens, value) || is_pair(&tokens, at, value);
+        let Some((key, value)) = key.zip(opened).filter(|(_, value)| is_list(*value)) else {
             at += 1;
             continue;
         };
@@ -88,6 +89,13 @@ fn typed(tokens: &[Token<'_>], at: usize) -> Option<usize> {
 fn opens(tokens: &[Token<'_>], at: usize) -> bool {
     let at = if tokens.get(at).is_some_and(|token| token.is('@')) { at + 1 } else { at };
     tokens.get(at).is_some_and(|token| token.is('{') || token.is('['))
+}
+
+/// Whether a string literal has another one as its value that is as long as a pin.
+fn is_pair(tokens: &[Token<'_>], key: usize, value: usize) -> bool {
+    const PIN: usize = 43;
+    let text = |at: usize| tokens.get(at).and_then(Token::text);
+    text(key).is_some() && text(value).is_some_and(|text| text.len() >= PIN)
 }
 
 /// A token of the source.

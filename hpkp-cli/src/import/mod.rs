@@ -161,6 +161,16 @@ impl Imported {
         Ok(())
     }
 
+    /// Adds what another reader found in the text, with configurations of its own.
+    fn and(mut self, other: Self) -> Result<Self, ImportError> {
+        let groups = self.sets.iter().map(|set| set.group + 1).max().unwrap_or(0);
+        for (set, line) in other.sets.into_iter().zip(other.lines) {
+            self.push(line, PinSet { group: set.group.saturating_add(groups), ..set })?;
+        }
+        self.notes.extend(other.notes);
+        Ok(self)
+    }
+
     /// The result, or an error if the text contained nothing that was `wanted`.
     fn or_nothing(self, wanted: &'static str) -> Result<Self, ImportError> {
         match self.sets.is_empty() && self.notes.is_empty() {
@@ -519,6 +529,23 @@ fn has_final_dot(imported: &mut Imported, line: usize, name: &str, client: Clien
     };
     imported.note(line, format!("\"{shown}\" ends with a dot: {why}"));
     true
+}
+
+/// Whether the name of an entry begins with `*`. These clients know no patterns and compare the name
+/// literally, so the entry applies to no host.
+fn is_pattern(imported: &mut Imported, line: usize, name: &str) -> bool {
+    let is_pattern = name.starts_with('*');
+    if is_pattern {
+        let name = shown::shown(name);
+        imported.note(
+            line,
+            format!(
+                "\"{name}\" is a pattern: this client compares names as they are written, so that the entry \
+                 applies to no host; its pins are NOT recorded"
+            ),
+        );
+    }
+    is_pattern
 }
 
 /// Removes duplicate pins.

@@ -59,6 +59,8 @@ struct Pattern {
     host: HostName,
     matching: Matching,
     pins: Vec<Pin>,
+    /// The line of its first pin of SHA-1.
+    sha1: Option<usize>,
 }
 
 impl Pattern {
@@ -98,10 +100,7 @@ impl Pinner {
         for Add { line, texts, .. } in adds {
             let mut texts = texts.into_iter();
             let Some((_, pattern)) = texts.next() else { continue };
-            let mut pins = Vec::new();
-            for (line, text) in texts {
-                pins.extend(pin(&text, line, certificates, imported)?);
-            }
+            let pins = pins(texts, certificates, imported)?;
             if !has_final_dot(imported, line, &pattern, Client::OkHttp) {
                 pinner.add(line, &pattern, pins, imported)?;
             }
@@ -113,7 +112,7 @@ impl Pinner {
         &mut self,
         line: usize,
         pattern: &str,
-        pins: Vec<Pin>,
+        (pins, sha1): (Vec<Pin>, Option<usize>),
         imported: &mut Imported,
     ) -> Result<(), ImportError> {
         let (name, matching) = Matching::of_pattern(pattern);
@@ -121,9 +120,13 @@ impl Pinner {
             note_address(imported, line, name);
             return Ok(());
         };
-        let new = Pattern { line, host, matching, pins };
+        let new = Pattern { line, host, matching, pins, sha1 };
         match self.index.get(&(new.host.clone(), new.matching)) {
-            Some(known) => self.patterns[*known].pins.extend(new.pins),
+            Some(known) => {
+                let known = &mut self.patterns[*known];
+                known.pins.extend(new.pins);
+                known.sha1 = known.sha1.or(new.sha1);
+            }
             None if self.patterns.len() == MAX_SETS => return Err(Problem::TooManySets.at(line)),
             None => {
                 self.index.insert((new.host.clone(), new.matching), self.patterns.len());
@@ -143,8 +146,10 @@ impl Pinner {
         for pattern in &self.patterns {
             let covering = self.patterns.iter().filter(|other| other.covers(pattern));
             let pins = distinct(covering.flat_map(|other| other.pins.iter().copied()));
-            if pins.is_empty() {
-                continue;
+            match pattern.sha1 {
+                Some(line) if pins.is_empty() => return Err(Problem::Sha1.at(line)),
+                _ if pins.is_empty() => continue,
+                _ => {}
             }
             let origin = format!("OkHttp CertificatePinner, line {}", pattern.line);
             let set = PinSet {
@@ -190,20 +195,33 @@ fn lines(
         let content = content.split('#').next().unwrap_or_default();
         let mut words = content.split_ascii_whitespace();
         let Some(pattern) = words.next() else { continue };
-        let mut pins = Vec::new();
-        let mut has_pins = false;
-        for word in words {
-            has_pins = true;
-            pins.extend(pin(word, line, certificates, imported)?);
-        }
-        if !has_pins {
+        let mut texts = words.map(|word| (line, word.to_owned())).peekable();
+        if texts.peek().is_none() {
             return Err(Problem::unexpected(pattern, "a host and its pins").at(line));
         }
+        let pins = pins(texts, certificates, imported)?;
         pinner.add(line, pattern, pins, imported)?;
     }
     Ok(pinner)
 }
 
+const SHA1: &str = "sha1/";
+
+/// The pins of an entry, and the line of its first pin of SHA-1.
+fn pins(
+    texts: impl Iterator<Item = (usize, String)>,
+    certificates: &Certificates,
+    imported: &mut Imported,
+) -> Result<(Vec<Pin>, Option<usize>), ImportError> {
+    let (mut pins, mut sha1) = (Vec::new(), None);
+    for (line, text) in texts {
+        sha1 = sha1.or(Some(line).filter(|_| text.starts_with(SHA1)));
+        pins.extend(pin(&text, line, certificates, imported)?);
+    }
+    Ok((pins, sha1))
+}
+
+/// The pin in a text; `None`, with a note, if no key can be compared with it.
 fn pin(
     text: &str,
     line: usize,
@@ -212,7 +230,10 @@ fn pin(
 ) -> Result<Option<Pin>, ImportError> {
     match text.strip_prefix("sha256/") {
         Some(base64) => certificates.pin_of(Client::OkHttp, base64, line, &mut imported.notes),
-        None if text.starts_with("sha1/") => Err(Problem::Sha1.at(line)),
+        None if text.starts_with(SHA1) => {
+            imported.note(line, "a pin of SHA-1 is NOT recorded; those of SHA-256 are");
+            Ok(None)
+        }
         None => Err(Problem::unexpected(text, "a pin (sha256/...)").at(line)),
     }
 }

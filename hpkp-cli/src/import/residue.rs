@@ -60,23 +60,20 @@ pub(super) fn check(
     }
     let noted: BTreeSet<usize> = imported.notes.iter().map(|note| note.line).collect();
     let mut places = Places::of(text);
-    let mut left = Vec::new();
-    for candidate in candidates(text) {
+    let placed = candidates(text).into_iter().map(|candidate| {
         let (line, column) = places.find(candidate.at);
-        // Candidates and pins are in the order of their lines, so the first pin within reach is the right
-        // one.
-        if let Some(taken) = taken.get_mut(&candidate.pin) {
-            while taken.lines.front().is_some_and(|taken| taken + NEAR < line) {
-                taken.lines.pop_front();
-            }
-            if taken.lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR) {
-                taken.lines.pop_front();
-                taken.count -= 1;
-                continue;
-            }
-        }
-        left.push((line, column, candidate));
-    }
+        (line, column, candidate)
+    });
+    // A comment may show the same pin directly before the text that was read, so what is in comments comes
+    // last.
+    let (mut left, commented): (Vec<_>, Vec<_>) =
+        placed.partition(|(_, _, candidate)| !comments.contains(candidate.at));
+    left.retain(|(line, _, candidate)| !is_taken(&mut taken, candidate.pin, *line));
+    taken.values_mut().for_each(Taken::again);
+    left.extend(
+        commented.into_iter().filter(|(line, _, one)| !is_taken(&mut taken, one.pin, *line)),
+    );
+    left.sort_by_key(|(line, column, _)| (*line, *column));
     for (line, column, Candidate { at, pin, marked }) in left {
         if comments.contains(at) {
             let text =
@@ -99,6 +96,23 @@ pub(super) fn check(
     note_computed(text, &comments, &noted, &computed, imported);
     note_unrecorded(read, &noted, imported);
     Ok(())
+}
+
+/// Whether the reader has accounted for the pin on a line near `line`; a place counts once. Lines must be
+/// passed in ascending order.
+fn is_taken(taken: &mut HashMap<Pin, Taken>, pin: Pin, line: usize) -> bool {
+    let Some(taken) = taken.get_mut(&pin) else { return false };
+    // The first place within reach is the right one, since both are in the order of their lines.
+    while let Some(passed) = taken.lines.front().copied().filter(|taken| taken + NEAR < line) {
+        taken.lines.pop_front();
+        taken.passed.push_back(passed);
+    }
+    let is_near = taken.lines.front().is_some_and(|taken| taken.abs_diff(line) <= NEAR);
+    if is_near {
+        taken.lines.pop_front();
+        taken.count -= 1;
+    }
+    is_near
 }
 
 /// Fails if a SHA-1 pin has no note.
@@ -200,8 +214,19 @@ impl Places<'_> {
 #[derive(Default)]
 struct Taken {
     lines: VecDeque<usize>,
+    /// The lines that no text near by has matched yet.
+    passed: VecDeque<usize>,
     /// The number of places, without those that match a text near by.
     count: usize,
+}
+
+impl Taken {
+    /// Starts again from the first line, without the places that texts have matched.
+    fn again(&mut self) {
+        let rest = std::mem::take(&mut self.lines);
+        self.lines = std::mem::take(&mut self.passed);
+        self.lines.extend(rest);
+    }
 }
 
 /// A text that looks like a pin.
@@ -268,7 +293,7 @@ fn of_base64(view: &View, joined_only: bool, found: &mut Vec<Candidate>) {
         let reach = &bytes[start.saturating_sub(REACH)..start];
         let reach = String::from_utf8_lossy(reach).to_ascii_lowercase();
         let this_line = reach.rsplit('\n').next().unwrap_or_default();
-        let marked = is_marked(this_line) || is_in_list(&reach);
+        let marked = is_marked(this_line) || is_in_list(&reach) || is_of_host(&reach);
         let directly = reach.ends_with("sha256/") || reach.ends_with("sha256//");
         if !(directly || digits && upper || padded && upper) {
             continue;
@@ -304,6 +329,23 @@ fn is_in_list(before: &str) -> bool {
         inside.contains(['"', '\'', '`'])
             && words.all(|word| word.len() >= DIGITS || word.starts_with("sha256"))
     })
+}
+
+/// Whether a host in quotation marks and a colon precede, with no other text in quotation marks in between:
+/// `"a.example": [`.
+fn is_of_host(before: &str) -> bool {
+    let Some(end) = before.rfind(['"', '\'']).filter(|end| before[end + 1..].trim().is_empty())
+    else {
+        return false;
+    };
+    let Some((key, rest)) = before[..end].rsplit_once(['"', '\'']) else { return false };
+    let name = key.rsplit(['"', '\'']).next().unwrap_or_default();
+    let tld = name.rsplit('.').next().unwrap_or_default();
+    rest.trim_start().starts_with([':', '='])
+        && name.contains('.')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.*_".contains(c))
+        && tld.len() >= 2
+        && tld.chars().all(|c| c.is_ascii_alphabetic())
 }
 
 /// The comments of a text, in the syntax of most formats.
@@ -481,6 +523,37 @@ mod tests {
         // A second occurrence that was not read does not belong to the name.
         let more = format!("{text}{far}curl --pinnedpubkey sha256//{A}");
         assert_eq!(found(&more, &uses).0.unwrap_err().line, 22);
+    }
+
+    #[test]
+    fn a_pin_behind_a_host_is_no_note() {
+        for (before, is_error) in [
+            ("\"b.example\": \"", true),
+            ("'b.example' => [ '", true),
+            ("\"*.b.example\": []string{\"", true),
+            ("\"backup\": \"", false),
+            ("\"1.2.3\": \"", false),
+            ("\"b.example\", \"", false),
+            ("\"b.example\": {\"id\": \"", false),
+        ] {
+            let text = format!("sha256/{A}\n\n{before}{B}\"");
+            assert_eq!(found(&text, &[(1, a())]).0.is_err(), is_error, "{before}");
+        }
+    }
+
+    #[test]
+    fn a_comment_may_show_the_pin_of_the_next_line() {
+        for (before, mark) in
+            [("# ", "pinnedpubkey sha256//"), ("// ", "sha256/"), ("<!--", "<pin ")]
+        {
+            let after = if before == "<!--" { "-->" } else { "" };
+            let text = format!("{before}{mark}{A}{after}\n{mark}{A}\n\n{before}{mark}{A}{after}\n");
+            let (result, lines) = found(&text, &[(2, a())]);
+            assert_eq!((result, lines), (Ok(()), vec![1, 4]), "{text}");
+            // What was not read is an error all the same.
+            let (result, _) = found(&format!("{text}{mark}{A}\n"), &[(2, a())]);
+            assert!(result.is_err(), "{text}");
+        }
     }
 
     #[test]

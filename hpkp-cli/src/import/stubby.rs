@@ -80,7 +80,17 @@ impl Upstream {
             key @ ("address_data" | "tls_auth_name" | "tls_port") if self.has(key) => {
                 return Err(Problem::twice(key).at(line));
             }
+            // getdns takes more after the address: ports (@, ~), a scope (%), a name (#).
+            "address_data" if value.contains(['@', '~', '#', '^']) => {
+                let wanted =
+                    "an address alone, with tls_port and tls_auth_name as options of their own";
+                return Err(Problem::unexpected(value, wanted).at(line));
+            }
             "address_data" => self.has_address = true,
+            _ if value.starts_with('*') => {
+                let why = "it is an alias of YAML; write the pins in its place";
+                return Err(Problem::unsupported(value, why).at(line));
+            }
             "tls_auth_name" => value.clone_into(&mut self.name),
             "tls_port" => {
                 let port = value.parse().ok().filter(|port: &u16| *port != 0);
@@ -116,7 +126,7 @@ impl Upstream {
             imported.note(
                 self.line,
                 "the pins of an upstream without a tls_auth_name are NOT recorded, since records hold \
-                 names; record them with: hpkp published add HOST --port 853 --pin PIN",
+                 names; record them with: hpkp published add HOST --port 853 --pin PIN --origin TEXT",
             );
             return Ok(());
         };

@@ -5,6 +5,7 @@
 //! record that no client can use is noted and stays in its set. If a text has no other records, this is an
 //! error.
 
+mod aliases;
 mod elsewhere;
 mod octodns;
 pub(super) mod spelled;
@@ -35,7 +36,7 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
     let is_tlsa = |record: &&Record| matches!(record.kind.as_str(), "TLSA" | "TYPE52");
     let names: HashSet<String> =
         records.iter().filter(is_tlsa).map(|record| record.owner.to_ascii_lowercase()).collect();
-    let aliases = reader.aliases(&records, &names);
+    let aliases = reader.aliases(&records, &names)?;
     if aliases.is_none() && names.is_empty() {
         return Err(Problem::Nothing { wanted: "a TLSA record" }.at(1));
     }
@@ -81,44 +82,58 @@ struct Reader {
 impl Reader {
     /// The aliases of `names`, which have TLSA records. `None` if no alias has a name at which clients
     /// query TLSA records.
-    fn aliases<'a>(
+    fn aliases(
         &mut self,
-        records: &'a [Record],
+        records: &[Record],
         names: &HashSet<String>,
-    ) -> Option<HashMap<String, Vec<&'a Record>>> {
-        let mut aliases: HashMap<String, Vec<&Record>> = HashMap::new();
+    ) -> Result<Option<HashMap<String, Vec<Record>>>, ImportError> {
+        let mut aliases: HashMap<String, Vec<Record>> = HashMap::new();
         let mut found = false;
-        let is_alias = |record: &&Record| matches!(record.kind.as_str(), "CNAME" | "DNAME");
-        for alias in records.iter().filter(is_alias).filter(|one| is_for_tlsa(&one.owner)) {
-            found = true;
+        let mut lines = HashSet::new();
+        for alias in aliases::followed(records, names)? {
             let to = alias.target().unwrap_or_default();
-            if alias.kind == "CNAME" && names.contains(&to.to_ascii_lowercase()) {
-                aliases.entry(to.to_ascii_lowercase()).or_default().push(alias);
-                continue;
+            let is_here = names.contains(&to);
+            // Most aliases with a wildcard are those of hosts, and lead to no TLSA records.
+            let is_for_tlsa = is_for_tlsa(&alias.owner) || is_here && alias.owner.starts_with("*.");
+            if is_here && is_for_tlsa {
+                lines.insert(alias.line);
+                aliases.entry(to).or_default().push(alias);
+            } else if is_for_tlsa {
+                self.pass_over(&alias, &to);
             }
-            let problem = Problem::unsupported(
-                &alias.owner,
-                "this name is an alias, and the text does not contain the TLSA records of its target",
-            );
-            self.imported.note(
-                alias.line,
-                format!(
-                    "{} stands for {}, whose TLSA records are not here: its pins are NOT recorded; \
-                     import the records of both names together",
-                    Excerpt::new(&alias.owner),
-                    Excerpt::new(&to)
-                ),
-            );
+            found |= is_for_tlsa;
+        }
+        let dnames = records.iter().filter(|one| one.kind == "DNAME");
+        for dname in dnames.filter(|one| !lines.contains(&one.line)) {
+            found |= is_for_tlsa(&dname.owner);
+            self.pass_over(dname, &dname.target().unwrap_or_default());
+        }
+        Ok(found.then_some(aliases))
+    }
+
+    /// Notes an alias whose TLSA records are unknown.
+    fn pass_over(&mut self, alias: &Record, to: &str) {
+        let below = if alias.kind == "DNAME" { "what is below " } else { "" };
+        let (owner, end) = (Excerpt::new(&alias.owner), Excerpt::new(to));
+        self.imported.note(
+            alias.line,
+            format!(
+                "{below}{owner} stands for {below}{end}, whose TLSA records are not here: its pins are NOT \
+                 recorded; import the records of both names together"
+            ),
+        );
+        if is_for_tlsa(&alias.owner) {
+            let why = "this name is an alias, and the text does not contain the TLSA records of its target";
+            let problem = Problem::unsupported(&alias.owner, why);
             self.passed_over.get_or_insert(problem.at(alias.line));
         }
-        found.then_some(aliases)
     }
 
     /// Adds a record for its own name and for its aliases.
     fn record(
         &mut self,
         record: &Record,
-        aliases: &[&Record],
+        aliases: &[Record],
         certificates: &Certificates,
     ) -> Result<(), ImportError> {
         let own = match Owner::parse(record, &record.owner, &mut self.imported) {
@@ -454,6 +469,52 @@ mod tests {
         ] {
             assert_eq!(only(&text).1, ttl, "{text}");
         }
+    }
+
+    /// The hosts of the sets of a zone, and the lines of its notes.
+    fn hosts(zone: &str) -> (Vec<String>, Vec<usize>) {
+        let imported = imported(&format!("$ORIGIN example.com.\n{zone}"));
+        let hosts = imported.sets.iter().map(|set| set.host.as_str().replace(".example.com", ""));
+        let mut hosts: Vec<String> = hosts.collect();
+        hosts.sort_unstable();
+        (hosts, imported.notes.iter().map(|note| note.line).collect())
+    }
+
+    #[test]
+    fn aliases_are_followed_to_their_end() {
+        let record = format!("_443._tcp.z TLSA 3 1 1 {}\n", hex(a()));
+        for (aliases, found, notes) in [
+            ("_443._tcp.x CNAME _443._tcp.y\n_443._tcp.y CNAME _443._tcp.z\n", "x y z", 0),
+            ("_443._tcp.x CNAME _443._tcp.y\n_443._tcp.y CNAME _443._tcp.x\n", "z", 2),
+            ("_tcp.x DNAME _tcp.z\n", "x z", 0),
+            ("x DNAME z\n", "x z", 0),
+            ("x DNAME z\n_443._tcp.w CNAME _443._tcp.x\n", "w x z", 0),
+            ("_443._tcp.y CNAME _443._tcp.z\nx DNAME y\n", "x y z", 0),
+            ("*.x CNAME _443._tcp.z\n", "x z", 0),
+            // The alias of a host has the records of the host that it leads to.
+            ("x CNAME z\n*.y CNAME z\n", "z", 0),
+            ("x DNAME elsewhere.example.net.\n", "z", 1),
+        ] {
+            let (hosts, lines) = hosts(&format!("{record}{aliases}"));
+            assert_eq!((hosts.join(" ").as_str(), lines.len()), (found, notes), "{aliases}");
+        }
+    }
+
+    #[test]
+    fn the_time_to_live_is_that_of_the_longest_link() {
+        let text = format!(
+            "$ORIGIN example.com.\n_443._tcp.x 60 CNAME _443._tcp.y\n_443._tcp.y 7200 CNAME _dane\n\
+             _dane 300 TLSA 3 1 1 {}\n",
+            hex(a())
+        );
+        let imported = imported(&text);
+        assert_eq!(imported.tlsa.values().map(|set| set.ttl).collect::<Vec<_>>(), [Some(7200); 2]);
+    }
+
+    #[test]
+    fn the_type_may_be_written_by_its_number() {
+        let (records, _) = only(&format!("_443._tcp.a.example. TYPE52 3 1 1 {}", hex(a())));
+        assert_eq!(records, [format!("3 1 1 {}", hex(a()))]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - if `TSKEnforcePinning` is false, failures are reported and nothing is refused;
 //! - after `TSKExpirationDate` nothing is pinned. Versions differ in the time zone of that day.
 
+use hpkp_core::date;
 use hpkp_core::published::Client;
 use hpkp_core::ua::host::HostName;
 use roxmltree::Node;
@@ -15,7 +16,7 @@ use roxmltree::Node;
 use super::plist::{self, Dictionary};
 use super::{
     Certificates, ImportError, Imported, MAX_SETS, PinSet, Problem, day, distinct, has_final_dot,
-    host, note_address, xml,
+    host, is_pattern, note_address, xml,
 };
 
 /// Reads an `Info.plist` with a `TSKConfiguration`, a property list that is itself the configuration, or
@@ -53,27 +54,35 @@ fn read_list(
     let domains = value(&configuration, "TSKPinnedDomains")?
         .ok_or_else(|| Problem::Nothing { wanted: WANTED }.at(1))?;
     let mut names: Vec<(HostName, bool)> = Vec::new();
-    let mut read = Vec::new();
+    let mut read: Vec<(usize, HostName, bool, Dictionary<'_, '_>)> = Vec::new();
     for (name, node) in Dictionary::new(domains)?.iter() {
         let line = xml::line(node);
         plist::has_literal_key(node)?;
+        let settings = Dictionary::new(node)?;
+        if is_pattern(imported, line, name) {
+            pins(line, name, &settings, certificates, imported)?;
+            continue;
+        }
         let Some(host) = host(name, line)? else {
             note_address(imported, line, name);
             continue;
         };
-        let settings = Dictionary::new(node)?;
         if has_final_dot(imported, line, name, Client::TrustKit) {
             pins(line, host.as_str(), &settings, certificates, imported)?;
             continue;
         }
         let include_subdomains = truth(&settings, "TSKIncludeSubdomains", false)?;
-        if names.iter().any(|(known, _)| *known == host) {
+        if read.iter().any(|(_, known, ..)| *known == host) {
             return Err(Problem::twice(host.as_str()).at(line));
         }
-        if names.len() == MAX_SETS {
+        if read.len() == MAX_SETS {
             return Err(Problem::TooManySets.at(line));
         }
-        names.push((host.clone(), include_subdomains));
+        // TrustKit compares names as they are written, so a name in capitals or of other letters may be none
+        // for this host. Then the pins of the parent domain apply.
+        if name.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
+            names.push((host.clone(), include_subdomains));
+        }
         read.push((line, host, include_subdomains, settings));
     }
     for (line, host, include_subdomains, settings) in read {
@@ -130,11 +139,14 @@ fn pins(
         None => None,
         Some(node) => {
             // A property list has a separate type for dates: 2030-01-01T00:00:00Z.
-            let text = match node.tag_name().name() {
-                "date" => xml::text(node)?.get(..10).unwrap_or_default().to_owned(),
-                _ => plist::string(node)?,
+            let (text, time) = match node.tag_name().name() {
+                "date" => {
+                    let text = xml::text(node)?;
+                    (text.get(..10).unwrap_or_default().to_owned(), date::parse(&text))
+                }
+                _ => (plist::string(node)?, None),
             };
-            let day = day(&text);
+            let day = day(&text).max(time);
             Some(day.ok_or_else(|| {
                 Problem::unexpected(&text, "a day (yyyy-MM-dd)").at(xml::line(node))
             })?)
@@ -242,6 +254,38 @@ mod tests {
         assert_eq!(sets(&read), [set("a.example", &[a(), b()])]);
         let notes: Vec<String> = read.notes.iter().map(ToString::to_string).collect();
         assert!(notes[0].contains("\"a.example.\" ends with a dot"), "{notes:?}");
+    }
+
+    /// TrustKit compares names as they are written, so the pins of the parent apply as well.
+    #[test]
+    fn a_name_in_capitals_exempts_no_host() {
+        let text = configuration(
+            &[
+                domain("example.com", &(hashes(&[A, B]) + BELOW)),
+                domain("API.example.com", &hashes(&[B, A])),
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            sets(&read(text.as_bytes(), &Certificates::default()).unwrap()),
+            [
+                PinSet { include_subdomains: true, ..set("example.com", &[a(), b()]) },
+                set("api.example.com", &[b(), a()]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_time_in_a_date_counts() {
+        for (date, wanted) in [
+            ("2027-03-01T23:00:00Z", "2027-03-01T23:00:00Z"),
+            ("2027-03-01T00:00:00Z", "2027-03-01T12:00:00Z"),
+        ] {
+            let date = format!("<key>TSKExpirationDate</key><date>{date}</date>");
+            let text = configuration(&domain("a.example", &(hashes(&[A, B]) + &date)));
+            let imported = read(text.as_bytes(), &Certificates::default()).unwrap();
+            assert_eq!(imported.sets[0].expires_at, date::parse(wanted), "{wanted}");
+        }
     }
 
     #[test]

@@ -67,7 +67,8 @@ impl Record {
                     _ => Err(wrong(length)),
                 };
             }
-            [usage, selector, matching, digits @ ..] if self.kind == "TLSA" => {
+            // A known type may be written by its number (RFC 3597 section 5).
+            [usage, selector, matching, digits @ ..] => {
                 let mut parameters = [0; 3];
                 for (parameter, text) in parameters.iter_mut().zip([usage, selector, matching]) {
                     *parameter = text.parse().map_err(|_| wrong(text))?;
