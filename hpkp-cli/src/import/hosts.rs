@@ -4,7 +4,10 @@
 //! A key that is a host name has a list of pins as its value, or an object with such a list. A key such as
 //! `host` or `domain` has the name as its value, and the pins are in the same object. Libraries differ in
 //! whether the entry of a parent domain applies as well. All of them accept a certificate that matches the
-//! most specific entry, so this entry alone counts.
+//! most specific entry, so this entry alone counts. An entry of another object (of another environment, such as
+//! `staging`) is not compared: it may be that of another app.
+
+use std::collections::HashMap;
 
 use hpkp_core::pin::Pin;
 use hpkp_core::published::Client;
@@ -45,15 +48,18 @@ pub fn read(bytes: &[u8], certificates: &Certificates) -> Result<Imported, Impor
         }
     }
     let Reader { entries, mut imported, .. } = reader;
-    let names: Vec<(HostName, bool)> =
-        entries.iter().map(|entry| (entry.host.clone(), entry.include_subdomains)).collect();
+    let mut names: HashMap<usize, Vec<(HostName, bool)>> = HashMap::new();
+    for entry in &entries {
+        let name = (entry.host.clone(), entry.include_subdomains);
+        names.entry(entry.object).or_default().push(name);
+    }
     for entry in entries {
         let set = PinSet::of_host(
             (entry.host, entry.include_subdomains),
-            &names,
+            &names[&entry.object],
             (entry.pins, entry.expires_at),
             format!("object, line {}", entry.line),
-            (Client::TrustKit, 0),
+            (Client::TrustKit, entry.object),
         );
         imported.push(entry.line, PinSet { matching: entry.matching, ..set })?;
     }
@@ -71,11 +77,19 @@ struct Reader<'c> {
     certificates: &'c Certificates,
     imported: Imported,
     entries: Vec<Entry>,
+    /// The number of objects and lists so far.
+    objects: usize,
 }
 
 impl<'c> Reader<'c> {
     fn new(certificates: &'c Certificates) -> Self {
-        Self { certificates, imported: Imported::default(), entries: Vec::new() }
+        Self { certificates, imported: Imported::default(), entries: Vec::new(), objects: 0 }
+    }
+
+    /// The number of a new object or list.
+    fn object(&mut self) -> usize {
+        self.objects += 1;
+        self.objects - 1
     }
 
     fn is_empty(&self) -> bool {
@@ -83,20 +97,22 @@ impl<'c> Reader<'c> {
     }
 
     fn text(&mut self, text: &str, is_root: &dyn Fn(&str) -> bool) -> Result<(), ImportError> {
-        for list in literal::property_lists_of(text, is_root)? {
+        let mut objects = HashMap::new();
+        for (place, list) in literal::property_lists_of(text, is_root)? {
             let document = xml::document(&list)?;
             let Some(dictionary) = xml::elements(document.root_element()).next() else { continue };
-            self.dictionary(dictionary)?;
+            let object = *objects.entry(place).or_insert_with(|| self.object());
+            self.dictionary(dictionary, object)?;
         }
         Ok(())
     }
 
     /// Reads the entries of a dictionary: keys that are a host, and objects that contain their host.
-    fn dictionary(&mut self, node: Node<'_, '_>) -> Result<(), ImportError> {
+    fn dictionary(&mut self, node: Node<'_, '_>, object: usize) -> Result<(), ImportError> {
         let mut elements = xml::elements(node);
         while let Some(key) = elements.next() {
             if key.tag_name().name() == "dict" || key.tag_name().name() == "array" {
-                self.value(key)?;
+                self.value(key, object)?;
                 continue;
             }
             if key.tag_name().name() != "key" {
@@ -105,26 +121,38 @@ impl<'c> Reader<'c> {
             let Some(value) = elements.next() else { break };
             let name = xml::text(key)?;
             if is_host(&name) {
-                self.entry(&name, xml::line(key), value)?;
+                self.entry((&name, object), xml::line(key), value)?;
             } else {
-                self.value(value)?;
+                self.value(value, object)?;
             }
         }
         Ok(())
     }
 
-    fn value(&mut self, node: Node<'_, '_>) -> Result<(), ImportError> {
+    /// Reads a value in the object or list with this number.
+    fn value(&mut self, node: Node<'_, '_>, object: usize) -> Result<(), ImportError> {
         match node.tag_name().name() {
             "dict" => match named(node)? {
-                Some((line, name)) => self.entry(&name, line, node),
-                None => self.dictionary(node),
+                Some((line, name)) => self.entry((&name, object), line, node),
+                None => {
+                    let object = self.object();
+                    self.dictionary(node, object)
+                }
             },
-            "array" => xml::elements(node).try_for_each(|element| self.value(element)),
+            "array" => {
+                let object = self.object();
+                xml::elements(node).try_for_each(|element| self.value(element, object))
+            }
             _ => Ok(()),
         }
     }
 
-    fn entry(&mut self, name: &str, line: usize, value: Node<'_, '_>) -> Result<(), ImportError> {
+    fn entry(
+        &mut self,
+        (name, object): (&str, usize),
+        line: usize,
+        value: Node<'_, '_>,
+    ) -> Result<(), ImportError> {
         let (bare, matching) = Matching::of_pattern(name);
         plist::has_literal_key(value)?;
         let mut pins = Vec::new();
@@ -177,13 +205,16 @@ impl<'c> Reader<'c> {
             return Err(Problem::TooManySets.at(line));
         }
         let pins = distinct(pins);
-        self.entries.push(Entry { line, host, matching, include_subdomains, pins, expires_at });
+        let entry = Entry { line, object, host, matching, include_subdomains, pins, expires_at };
+        self.entries.push(entry);
         Ok(())
     }
 }
 
 struct Entry {
     line: usize,
+    /// The number of the object or list that has the entry.
+    object: usize,
     host: HostName,
     matching: Matching,
     include_subdomains: bool,
@@ -311,6 +342,39 @@ mod tests {
         ] {
             let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
             assert_eq!(sets(&read), wanted(below), "{text}");
+        }
+    }
+
+    /// Which object an app uses is not known, so the entry of one object takes no host out of another one.
+    #[test]
+    fn objects_beside_each_other_are_configurations_of_their_own() {
+        let host =
+            |name: &str, pin: &str| format!("{{\"host\": \"{name}\", \"pins\": [\"{pin}\"]}}");
+        let (all, api) = ("*.example.com", "api.example.com");
+        for (text, is_one) in [
+            (format!("{{\"{all}\": [\"{A}\"], \"{api}\": [\"{B}\"]}}"), true),
+            (format!("{{\"one\": {{\"{all}\": [\"{A}\"], \"{api}\": [\"{B}\"]}}}}"), true),
+            (format!("{{\"pins\": [{}, {}]}}", host(all, A), host(api, B)), true),
+            (
+                format!(
+                    "{{\"prod\": {{\"{all}\": [\"{A}\"]}}, \"test\": {{\"{api}\": [\"{B}\"]}}}}"
+                ),
+                false,
+            ),
+            (
+                format!(
+                    "{{\"pins\": {{\"prod\": [{}], \"test\": [{}]}}}}",
+                    host(all, A),
+                    host(api, B)
+                ),
+                false,
+            ),
+            (format!("const a = {{'{all}': ['{A}']}};\nconst b = {{'{api}': ['{B}']}};"), false),
+        ] {
+            let read = read_with(read, text.as_bytes(), &Certificates::default()).unwrap();
+            let objects: Vec<usize> = read.sets.iter().map(|set| set.group).collect();
+            assert_eq!(objects.len(), 2, "{text}");
+            assert_eq!(objects[0] == objects[1], is_one, "{text}");
         }
     }
 

@@ -18,20 +18,22 @@ const MAX_BYTES: usize = 16 * MAX_TEXT;
 /// # Errors
 /// A literal is nested too deeply or not closed.
 pub(super) fn property_lists(source: &str, roots: &[&str]) -> Result<Vec<String>, ImportError> {
-    property_lists_of(source, &|name| roots.contains(&name))
+    let lists = property_lists_of(source, &|name| roots.contains(&name))?;
+    Ok(lists.into_iter().map(|(_, list)| list).collect())
 }
 
-/// The same as [`property_lists`] for the keys that `is_root` accepts.
+/// The same as [`property_lists`] for the keys that `is_root` accepts. Each list comes with the position of the literal
+/// that has its key, if there is one: keys with the same position are those of one literal.
 ///
 /// # Errors
 /// As for [`property_lists`].
 pub(super) fn property_lists_of(
     source: &str,
     is_root: &dyn Fn(&str) -> bool,
-) -> Result<Vec<String>, ImportError> {
+) -> Result<Vec<(Option<usize>, String)>, ImportError> {
     let tokens = tokens(source);
     let constants = constants(&tokens);
-    let mut lists = Vec::new();
+    let (mut lists, mut around) = (Vec::new(), Vec::new());
     // Each list is preceded by empty lines, which keep the line numbers of the source.
     let mut bytes = 0;
     let mut at = 0;
@@ -40,6 +42,11 @@ pub(super) fn property_lists_of(
         let opened = key.and_then(|_| typed(&tokens, at + 1).or_else(|| value_of(&tokens, at + 1)));
         let is_list = |value: usize| opens(&tokens, value) || is_pair(&tokens, at, value);
         let Some((key, value)) = key.zip(opened).filter(|(_, value)| is_list(*value)) else {
+            match tokens[at].kind {
+                Kind::Mark('{' | '[' | '(') => around.push(at),
+                Kind::Mark('}' | ']' | ')') => drop(around.pop()),
+                _ => {}
+            }
             at += 1;
             continue;
         };
@@ -52,7 +59,7 @@ pub(super) fn property_lists_of(
         if lists.len() == MAX_SETS || bytes > MAX_BYTES {
             return Err(Problem::TooManySets.at(tokens[at.min(tokens.len()) - 1].line));
         }
-        lists.push(writer.text);
+        lists.push((around.last().copied(), writer.text));
     }
     Ok(lists)
 }
