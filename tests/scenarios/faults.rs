@@ -402,12 +402,15 @@ fn one_name_for_two_kinds<S: Site, T: Site>() {
     let block = |certificates| [Block { port, certificates, policy: None, ..BLOCK }];
     let (own, others) = (block(&["live"]), block(&["first"]));
     let layout = Layout { published: &directories, blocks: &own, ..LAYOUT };
+    let changed = Layout { blocks: &others, ..layout.clone() };
+    let refused = ["published-pins-unmet", "records-not-writable"];
+    // By the records this is unchanged, but the first server accepted it.
+    let said = other.refuses_all(&changed, &refused);
+    says(&said, &[&format!("in use by another running server, process {};", first.site.pid())]);
     other.expect(&["configuration-not-recorded"]);
     other.up_with(&layout, &["records-not-writable"]);
     other.takes_all(&layout, &["records-not-writable"]);
-    let changed = Layout { blocks: &others, ..layout.clone() };
-    let said = other.refuses_all(&changed, &["published-pins-unmet", "records-not-writable"]);
-    says(&said, &[&format!("in use by another running server, process {};", first.site.pid())]);
+    other.refuses_all(&changed, &refused);
     // Now the name is free.
     first.site.down();
     other.takes_all(&layout, &[]);
