@@ -398,14 +398,14 @@ fn one_name_for_two_kinds<S: Site, T: Site>() {
 
     let directory = format!("{} writer=web-1", first.site.path("records").display());
     let directories = [directory.as_str()];
-    let port = other.port;
-    let block = |certificates| [Block { port, certificates, policy: None, ..BLOCK }];
-    let (own, others) = (block(&["live"]), block(&["first"]));
+    let block = |port, certificates| [Block { port, certificates, policy: None, ..BLOCK }];
+    let (own, others) = (block(other.port, &["live"]), block(other.port, &["first"]));
+    let taken = block(first.port, &["first"]);
     let layout = Layout { published: &directories, blocks: &own, ..LAYOUT };
     let changed = Layout { blocks: &others, ..layout.clone() };
     let refused = ["published-pins-unmet", "records-not-writable"];
     // By the records this is unchanged, but the first server accepted it.
-    let said = other.refuses_all(&changed, &refused);
+    let said = other.refuses_all(&Layout { blocks: &taken, ..layout.clone() }, &refused);
     says(&said, &[&format!("in use by another running server, process {};", first.site.pid())]);
     other.expect(&["configuration-not-recorded"]);
     other.up_with(&layout, &["records-not-writable"]);
