@@ -85,7 +85,7 @@ pub(crate) fn describe(file: &[u8]) -> Result<Vec<Described>, SpkiError> {
 }
 
 /// The certificates in a file, in order: one in DER, or those of all PEM blocks; text between the blocks is
-/// ignored. An invalid certificate gives the reason.
+/// ignored. An invalid certificate gives the reason, and so do bytes after the one in DER.
 pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certificate, String>> {
     let (der, pem) = if file.first() == Some(&0x30) { (Some(file), &[][..]) } else { (None, file) };
     let blocks = pem::blocks(pem).filter_map(|block| match block {
@@ -93,12 +93,23 @@ pub(crate) fn certificates(file: &[u8]) -> impl Iterator<Item = Result<Certifica
         Ok(block) => Some(block.decode()),
         Err(error) => Some(Err(error)),
     });
-    let ders = der.map(|der| Ok(der.to_vec())).into_iter().chain(blocks);
-    ders.map(|der| match der {
-        Ok(der) => Certificate::from_der(&der).map_err(|error| error.to_string()),
+    let parsed = |der: &[u8]| Certificate::from_der(der).map_err(|error| error.to_string());
+    let der = der.into_iter().flat_map(move |der| {
+        let one = parsed(der);
+        let length = one.as_ref().map_or(der.len(), |one| one.der().len());
+        let rest = (length < der.len()).then(|| {
+            Err(format!(
+                "{} bytes follow the first one; a file in DER has only one",
+                der.len() - length
+            ))
+        });
+        std::iter::once(one).chain(rest)
+    });
+    der.chain(blocks.map(move |block| match block {
+        Ok(der) => parsed(&der),
         Err(PemError::NoEnd) => Err("truncated PEM block (no END line)".to_owned()),
         Err(PemError::NotBase64) => Err("invalid base64".to_owned()),
-    })
+    }))
 }
 
 /// Whether `hash` is the hash of the whole certificate, and thus not the pin of its key.

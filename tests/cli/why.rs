@@ -311,10 +311,14 @@ fn files_without_certificates_are_errors() {
     let (records, pki) = site();
     pki.sign_as("twin", "old", "/CN=x", "ca", &leaf_extensions(HOST));
     pki.write("cut", &pki.read("old.pem")[..300]);
+    let old = pki.path("old.pem");
+    let der = openssl(&["x509", "-in", old.to_str().expect("a path"), "-outform", "der"]);
+    pki.write("two.der", [&der[..], &[0; 4]].concat());
     for (arguments, code, text) in [
         (&["--cert", "missing"][..], 3, "missing: no such file"),
         (&["--cert", "old.key"], 1, "old.key: contains no certificate"),
         (&["--cert", "cut"], 1, "cut: certificate 1: truncated PEM block"),
+        (&["--cert", "two.der"], 1, "two.der: certificate 2: 4 bytes follow the first one"),
         (&["--cert", "old.pem", "--chain", "old.csr"], 1, "old.csr: contains no certificate"),
         (&["--chain", "ca.pem"], 2, "--cert"),
     ] {
