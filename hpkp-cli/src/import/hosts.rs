@@ -4,8 +4,8 @@
 //! A key that is a host name has a list of pins as its value, or an object with such a list. A key such as
 //! `host` or `domain` has the name as its value, and the pins are in the same object. Libraries differ in
 //! whether the entry of a parent domain applies as well. All of them accept a certificate that matches the
-//! most specific entry, so this entry alone counts. An entry of another object (of another environment, such as
-//! `staging`) is not compared: it may be that of another app.
+//! most specific entry, so this entry alone counts. An entry in another object (of another environment, such as
+//! `staging`) takes no host out of this one, since another app may use it.
 
 use std::collections::HashMap;
 

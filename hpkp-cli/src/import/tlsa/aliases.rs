@@ -13,8 +13,11 @@ const MAX_LINKS: usize = 16;
 const MAX_DNAMES: usize = 1_000;
 
 /// The CNAMEs of a zone, and those that its DNAMEs make of the names in `names` and of other aliases. Each has
-/// the end of its chain as target: the first name that is in `names`, or that has no alias here. Names are in
-/// small letters.
+/// the end of its chain as target: the first name that is in `names`, or that has no alias here. All of `names` are
+/// in lower case.
+///
+/// # Errors
+/// [`Problem::TooManySets`] if the zone has too many DNAMEs, or if these make too many aliases.
 pub(super) fn followed(
     records: &[Record],
     names: &HashSet<String>,
