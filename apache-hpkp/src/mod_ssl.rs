@@ -41,22 +41,26 @@ pub(crate) unsafe fn read(pool: *mut apr_pool_t) -> TlsDirectives {
             if cstr::text(directive.directive).eq_ignore_ascii_case("<VirtualHost") {
                 let place = (directive.filename, directive.line_num as u32);
                 let tls = read.hosts.entry(place).or_default();
+                let (managed, others) = (&mut read.managed, &mut read.others);
                 for inner in httpd::siblings(directive.first_child) {
-                    read_one(inner, tls, &mut read.managed, &mut read.others, pool);
+                    read_one(inner, (tls, true), managed, others, pool);
                 }
             } else {
-                read_one(directive, &mut read.main, &mut read.managed, &mut read.others, pool);
+                let main = (&mut read.main, false);
+                read_one(directive, main, &mut read.managed, &mut read.others, pool);
             }
         }
     }
     read
 }
 
+/// Reads a directive of a server, of which `in_host` says whether it is a virtual host.
+///
 /// # Safety
 /// As for [`read`]; `directive` is in the tree.
 unsafe fn read_one(
     directive: &ap_directive_t,
-    tls: &mut Tls,
+    (tls, in_host): (&mut Tls, bool),
     managed: &mut ManagedDomains,
     others: &mut OtherTls,
     pool: *mut apr_pool_t,
@@ -78,7 +82,7 @@ unsafe fn read_one(
         // SAFETY: by the caller's promise; `first_child` is in the same tree, or null.
         let inner = unsafe { httpd::siblings(directive.first_child) };
         let inner = inner.map(|inner| (name(inner), words(inner)));
-        managed.read(&own, words(directive), inner, &full_path);
+        managed.read(&own, words(directive), inner, in_host, &full_path);
     } else {
         // SAFETY: by the caller's promise.
         others.read(&own, || (words(directive), unsafe { httpd::location(directive) }));

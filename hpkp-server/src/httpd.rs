@@ -4,6 +4,7 @@
 
 mod directives;
 mod managed;
+mod managed_store;
 mod other_tls;
 mod tls;
 mod vhost;

@@ -262,7 +262,10 @@ fn with_files_of_its_own(block: &str) {
 fn a_domain_is_that_of_the_servers_to_which_mod_md_adds_it() {
     let host = "<VirtualHost 127.0.0.1:PORT>\nServerName www.site.localhost\nServerAlias alias.localhost\n";
     let main = "ServerName www.site.localhost\n";
+    let pattern_before_name = "MDMatchNames servernames\n<MDomainSet *.site.localhost>\nMDRenewMode manual\n\
+                               MDCertificateFile other.pem\nMDCertificateKeyFile other.key\n</MDomainSet>";
     for (settings, domain, server, is_added) in [
+        (pattern_before_name, "www.site.localhost", host, true),
         ("", "alias.localhost", host, true),
         ("", "*.site.localhost", host, true),
         ("", "*.localhost", host, false),
@@ -295,6 +298,152 @@ fn a_domain_is_that_of_the_servers_to_which_mod_md_adds_it() {
         assert_eq!((outcome.code, outcome.codes()), (Some(0), vec![]), "{case}: {}", outcome.text);
         httpd.start();
         assert_eq!(presents(&httpd, port, added), (true, 1), "{case}");
+        httpd.stop();
+    }
+}
+
+/// The types of keys of a domain in mod_md's description of it.
+const RSA_AND_P256: &str = r#"[{"type":"RSA"},{"type":"EC","curve":"P-256"}]"#;
+
+/// Puts certificates into a folder of the store, each in the files of a type of key.
+fn put_all(httpd: &Httpd, folder: &str, certificates: &[(&str, &str)], description: Option<&str>) {
+    let folder = httpd.path("md").join(folder);
+    fs::create_dir_all(&folder).expect("a directory");
+    for (name, kind) in certificates {
+        for (from, to) in [("pem", "pubcert"), ("key", "privkey")] {
+            let to = folder.join(format!("{to}{kind}.pem"));
+            fs::copy(httpd.path(&format!("{name}.{from}")), to).expect("a copy");
+        }
+    }
+    if let Some(keys) = description {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let names = r#"["www.localhost","localhost"]"#;
+        let ca = r#"{"proto":"ACME","url":"https://acme.invalid/directory"}"#;
+        let text = format!(
+            r#"{{"name":"{name}","domains":{names},"ca":{ca},"privkey":{keys},"state":2}}"#
+        );
+        fs::write(folder.join("md.json"), text).expect("a file");
+    }
+}
+
+/// A store of mod_md, and what it makes of it.
+struct Store {
+    settings: &'static str,
+    domain: &'static str,
+    fill: fn(&Httpd),
+    /// The certificates that mod_md loads.
+    loaded: &'static [&'static str],
+    /// One that it does not load.
+    not_loaded: &'static str,
+}
+
+fn rsa_and_p256(httpd: &Httpd) {
+    put_all(httpd, "domains/localhost", &[("rsa", ""), ("next", ".p-256")], None);
+}
+
+fn stores() -> [Store; 7] {
+    const RSA: &str = r#"{"type":"RSA"}"#;
+    const STAGED: &str = "staging/localhost";
+    let store = |settings, domain, fill, loaded, not_loaded| Store {
+        settings,
+        domain,
+        fill,
+        loaded,
+        not_loaded,
+    };
+    let renamed = "localhost www.localhost";
+    [
+        // A type of key that is not configured any more.
+        store("MDPrivateKeys P-256", "localhost", rsa_and_p256, &["next"], "rsa"),
+        store("MDPrivateKeys rsa 3072", "localhost", rsa_and_p256, &["rsa"], "next"),
+        // mod_md still waits for the second certificate.
+        store(
+            "MDPrivateKeys RSA2048 P-256",
+            "localhost",
+            |httpd| {
+                rsa_and_p256(httpd);
+                put_all(httpd, STAGED, &[("other", "")], Some(RSA_AND_P256));
+            },
+            &["rsa", "next"],
+            "other",
+        ),
+        // A certificate that mod_md has not staged itself.
+        store(
+            "",
+            "localhost",
+            |httpd| {
+                put_all(httpd, "domains/localhost", &[("live", "")], None);
+                put_all(httpd, STAGED, &[("other", "")], None);
+            },
+            &["live"],
+            "other",
+        ),
+        // The staged set replaces all certificates.
+        store(
+            "MDPrivateKeys RSA P-256",
+            "localhost",
+            |httpd| {
+                rsa_and_p256(httpd);
+                put_all(httpd, STAGED, &[("other", "")], Some(RSA));
+            },
+            &["other"],
+            "next",
+        ),
+        // Another name is the first one now.
+        store(
+            "",
+            renamed,
+            |httpd| put_all(httpd, "domains/www.localhost", &[("live", "")], Some(RSA)),
+            &["live"],
+            "other",
+        ),
+        store(
+            "",
+            renamed,
+            |httpd| {
+                put_all(httpd, "domains/www.localhost", &[("live", "")], Some(RSA));
+                put_all(httpd, "staging/www.localhost", &[("other", "")], Some(RSA));
+            },
+            &["other"],
+            "live",
+        ),
+    ]
+}
+
+/// A test compares the certificates that mod_md loads next: those of the configured types of keys, from a staged set
+/// that is complete, in the directory of a domain that had another first name.
+#[test]
+fn a_test_looks_at_what_mod_md_will_load() {
+    for (number, store) in stores().into_iter().enumerate() {
+        let (mut httpd, port) = managed(Module::Shipped);
+        httpd.expect_in_log(&["md:error", "md:warn"]);
+        let pki = httpd.pki();
+        pki.key("rsa", hpkp_tests::pki::RSA);
+        pki.sign("rsa", "/CN=localhost", "ca", &hpkp_tests::pki::leaf_extensions("localhost"));
+        let with = |names: &[&str]| {
+            let pins = names.iter().map(|name| httpd.pki().pin(&format!("{name}.pem")));
+            let pins: Vec<String> = pins.chain([B.to_owned()]).collect();
+            let pins: Vec<&str> = pins.iter().map(String::as_str).collect();
+            let domain = format!("{}\nMDomain {}\n", store.settings, store.domain);
+            configuration(port, &pins, "HPKPUse site").replace("MDomain localhost\n", &domain)
+        };
+        (store.fill)(&httpd);
+        httpd.configure(&with(&[store.not_loaded]));
+        let outcome = httpd.test();
+        assert_eq!(outcome.codes(), ["no-pin-in-chain"], "{number}: {}", outcome.text);
+        assert_eq!(outcome.code, Some(1), "{number}");
+        httpd.configure(&with(store.loaded));
+        let outcome = httpd.test();
+        assert_eq!(
+            (outcome.code, outcome.codes()),
+            (Some(0), vec![]),
+            "{number}: {}",
+            outcome.text
+        );
+        httpd.start();
+        let served = store.loaded.iter().filter(|name| presents(&httpd, port, name) == (true, 1));
+        assert_ne!(served.count(), 0, "{number}");
+        assert_eq!(presents(&httpd, port, store.not_loaded), (false, 0), "{number}");
         httpd.stop();
     }
 }

@@ -1,26 +1,25 @@
 //! The domains for which mod_md manages certificates, and the files that the next start or reload will load.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
 use super::Server;
-use crate::file;
+use super::managed_store::{ManagedStore, types_of};
 
 /// All managed domains.
 #[derive(Debug)]
 pub struct ManagedDomains {
     /// Whether mod_md is loaded.
     is_loaded: bool,
-    store: String,
+    store: ManagedStore,
     /// Whether a domain is that of a server by its `ServerName` alone (`MDMatchNames servernames`).
     by_server_name: bool,
     /// Whether a domain can be that of the main server (`MDBaseServer on`).
     has_main: bool,
+    /// The types of keys in `MDPrivateKeys` outside all domains.
+    types: Option<Vec<String>>,
     all: Vec<ManagedDomain>,
 }
 
 /// A domain of `MDomain` or `<MDomainSet>`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct ManagedDomain {
     /// The names in lower case; mod_md's directories have the first one.
     domains: Vec<String>,
@@ -28,6 +27,8 @@ struct ManagedDomain {
     files: Vec<String>,
     /// The files of `MDCertificateKeyFile`, in the same order.
     keys: Vec<String>,
+    /// The types of keys in its own `MDPrivateKeys`.
+    types: Option<Vec<String>>,
 }
 
 impl ManagedDomains {
@@ -35,77 +36,109 @@ impl ManagedDomains {
     #[must_use]
     pub fn new(is_loaded: bool, full_path: &dyn Fn(&str) -> String) -> Self {
         let (by_server_name, has_main) = (false, false);
-        Self { is_loaded, store: full_path("md"), by_server_name, has_main, all: Vec::new() }
+        let store = ManagedStore::new(full_path("md"));
+        Self { is_loaded, store, by_server_name, has_main, types: None, all: Vec::new() }
     }
 
-    /// Reads a directive, and for a block those within it; all names are in lower case.
+    /// Reads a directive, and for a block those within it; all names are in lower case. `in_host` says whether it is in
+    /// a virtual host.
     pub fn read(
         &mut self,
         name: &str,
         words: Vec<String>,
         inner: impl IntoIterator<Item = (String, Vec<String>)>,
+        in_host: bool,
         full_path: &dyn Fn(&str) -> String,
     ) {
         match name {
             "mdstoredir" => {
                 if let Some(path) = words.first() {
-                    self.store = full_path(path);
+                    self.store = ManagedStore::new(full_path(path));
                 }
             }
             "mdmatchnames" => self.by_server_name = is_word(&words, "servernames"),
             "mdbaseserver" => self.has_main = is_word(&words, "on"),
-            "mdomain" => self.add(words, Vec::new(), Vec::new()),
+            // In a virtual host the directive has no effect, neither on a domain that is configured there.
+            "mdprivatekeys" if !in_host => self.types = Some(types_of(&words)),
+            "mdomain" => self.add(ManagedDomain { domains: words, ..ManagedDomain::default() }),
             "<mdomainset" | "<mdomain" => {
-                let mut domains = words;
-                if let Some(last) = domains.last_mut() {
+                let mut managed = ManagedDomain { domains: words, ..ManagedDomain::default() };
+                if let Some(last) = managed.domains.last_mut() {
                     *last = last.trim_end_matches('>').to_owned();
                 }
-                let (mut files, mut keys) = (Vec::new(), Vec::new());
                 for (name, words) in inner {
+                    let path = || words.first().map(|path| full_path(path));
                     match name.as_str() {
-                        "mdmember" | "mdmembers" => domains.extend(words),
-                        "mdcertificatefile" => {
-                            files.extend(words.first().map(|path| full_path(path)));
-                        }
-                        "mdcertificatekeyfile" => {
-                            keys.extend(words.first().map(|path| full_path(path)));
-                        }
+                        "mdmember" | "mdmembers" => managed.domains.extend(words),
+                        "mdcertificatefile" => managed.files.extend(path()),
+                        "mdcertificatekeyfile" => managed.keys.extend(path()),
+                        "mdprivatekeys" => managed.types = Some(types_of(&words)),
                         _ => {}
                     }
                 }
-                self.add(domains, files, keys);
+                self.add(managed);
             }
             _ => {}
         }
     }
 
-    fn add(&mut self, domains: Vec<String>, files: Vec<String>, keys: Vec<String>) {
+    fn add(&mut self, mut managed: ManagedDomain) {
         // These two words are options, not names.
-        let is_name = |domain: &String| {
+        managed.domains.retain(|domain| {
             !domain.is_empty()
                 && !domain.eq_ignore_ascii_case("auto")
                 && !domain.eq_ignore_ascii_case("manual")
-        };
-        let domains = domains.into_iter().filter(is_name);
-        let domains: Vec<String> = domains.map(|domain| domain.to_ascii_lowercase()).collect();
-        if !domains.is_empty() {
-            self.all.push(ManagedDomain { domains, files, keys });
+        });
+        managed.domains.iter_mut().for_each(|domain| domain.make_ascii_lowercase());
+        if !managed.domains.is_empty() {
+            self.all.push(managed);
         }
     }
 
+    /// The domain that mod_md assigns to a server. If there are several, mod_md gives the server none of their
+    /// certificates.
     fn of<H>(&self, server: &Server<H>) -> Option<&ManagedDomain> {
         if !self.is_loaded || server.is_main() && !self.has_main {
             return None;
         }
-        let name = server.names.first();
-        let is_its = |domain: &String| {
-            // mod_md takes no pattern for a whole top-level domain.
-            let is_pattern = domain.strip_prefix("*.").is_some_and(|parent| parent.contains('.'));
-            !self.by_server_name && server.answers_to(domain)
-                || (self.by_server_name || is_pattern)
-                    && name.is_some_and(|name| is_for(domain, name))
-        };
-        self.all.iter().find(|managed| managed.domains.iter().any(is_its))
+        let mut assigned = Vec::new();
+        for managed in &self.all {
+            let mut its = managed.domains.iter().filter(|domain| self.is_for(domain, server));
+            if !self.by_server_name {
+                assigned.extend(its.next().map(|_| managed));
+                continue;
+            }
+            // By server names, a domain with the very name has priority over patterns.
+            let name = server.names.first();
+            let has_name = |managed: &ManagedDomain| {
+                managed
+                    .domains
+                    .iter()
+                    .any(|domain| name.is_some_and(|it| it.eq_ignore_ascii_case(domain)))
+            };
+            let is_taken = assigned.len() == 1;
+            match its.next() {
+                Some(_) if is_taken && has_name(assigned[0]) && !has_name(managed) => {}
+                Some(_) if is_taken && has_name(managed) && !has_name(assigned[0]) => {
+                    assigned = vec![managed];
+                }
+                Some(_) => assigned.push(managed),
+                None => {}
+            }
+        }
+        match assigned[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    /// Whether mod_md finds that a domain is for a server.
+    fn is_for<H>(&self, domain: &str, server: &Server<H>) -> bool {
+        // mod_md takes no pattern for a whole top-level domain.
+        let is_pattern = domain.strip_prefix("*.").is_some_and(|parent| parent.contains('.'));
+        !self.by_server_name && server.answers_to(domain)
+            || (self.by_server_name || is_pattern)
+                && server.names.first().is_some_and(|name| is_for(domain, name))
     }
 
     /// The keys that the configuration names for a server.
@@ -113,37 +146,28 @@ impl ManagedDomains {
         self.of(server).map_or(&[], |managed| &managed.keys)
     }
 
-    /// The files of certificates that mod_md will add for a server, each with its key file. A staged certificate
-    /// without a key is left out, because mod_md ignores it.
+    /// The files of certificates that mod_md will add for a server, each with its key file.
     pub(super) fn pairs<H>(&self, server: &Server<H>) -> Vec<(String, String)> {
-        let files = self.files(server).and_then(Result::ok).unwrap_or_default();
-        let keys = self.keys(server);
-        let pair = |(index, file): (usize, String)| {
-            let key = keys.get(index).cloned().or_else(|| {
-                let (directory, name) = file.rsplit_once('/')?;
-                Some(format!("{directory}/{}", name.replacen("pubcert", "privkey", 1)))
-            })?;
-            let is_staged = || Path::new(&file).iter().any(|part| part == "staging");
-            (Path::new(&key).exists() || !is_staged()).then_some((file, key))
-        };
-        files.into_iter().enumerate().filter_map(pair).collect()
+        self.found(server).and_then(Result::ok).unwrap_or_default()
     }
 
     /// The files of certificates that mod_md will add for a server; empty if it has no certificate yet, `None` if
     /// mod_md does not manage the server. The error says what could not be read.
     pub(super) fn files<H>(&self, server: &Server<H>) -> Option<Result<Vec<String>, String>> {
+        let found = self.found(server)?;
+        Some(found.map(|pairs| pairs.into_iter().map(|(certificate, _)| certificate).collect()))
+    }
+
+    fn found<H>(&self, server: &Server<H>) -> Option<Result<Vec<(String, String)>, String>> {
         let managed = self.of(server)?;
         if !managed.files.is_empty() {
-            return Some(Ok(managed.files.clone()));
+            let files = managed.files.iter().cloned();
+            return Some(Ok(files.zip(managed.keys.iter().cloned()).collect()));
         }
-        let of = |group: &str| {
-            [self.store.as_str(), group, &managed.domains[0]].iter().collect::<PathBuf>()
-        };
-        // At the next start or reload, a staged certificate replaces the present one.
-        Some(certificates_in(&of("staging")).and_then(|staged| match staged.is_empty() {
-            true => certificates_in(&of("domains")),
-            false => Ok(staged),
-        }))
+        let all = || self.all.iter().map(|managed| managed.domains.as_slice()).collect();
+        let types = managed.types.as_ref().or(self.types.as_ref());
+        let types = types.cloned().unwrap_or_else(|| types_of(&[]));
+        Some(self.store.pairs(&managed.domains[0], &types, all))
     }
 }
 
@@ -152,25 +176,7 @@ fn is_word(words: &[String], word: &str) -> bool {
 }
 
 /// Whether a domain, in which `*.` stands for one label, is for a name.
-fn is_for(domain: &str, name: &str) -> bool {
+pub(super) fn is_for(domain: &str, name: &str) -> bool {
     let parent = || Some(name.split_once('.')?.1.eq_ignore_ascii_case(domain.strip_prefix("*.")?));
     domain.eq_ignore_ascii_case(name) || parent() == Some(true)
-}
-
-/// The files of certificates in a directory of mod_md: one for each type of key.
-fn certificates_in(directory: &Path) -> Result<Vec<String>, String> {
-    let entries = file::if_there(fs::read_dir(directory)).map_err(|error| {
-        format!("cannot read \"{}\" of mod_md: {}", directory.display(), file::reason(&error))
-    })?;
-    let mut files: Vec<String> = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path().to_str()?.to_owned()))
-        .filter(|path| {
-            let name = path.rsplit('/').next().unwrap_or_default();
-            name.starts_with("pubcert") && name.ends_with(".pem")
-        })
-        .collect();
-    files.sort();
-    Ok(files)
 }

@@ -242,7 +242,7 @@ impl Everything {
             }
             _ if key.starts_with("md") || key.starts_with("<md") => {
                 let inner = directive.inner.iter().map(|inner| (inner.key(), inner.words()));
-                self.tls.managed.read(key, directive.words(), inner, &path);
+                self.tls.managed.read(key, directive.words(), inner, place != 0, &path);
                 look(directive, problems)?;
             }
             _ => {
