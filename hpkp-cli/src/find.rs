@@ -8,6 +8,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::pem;
 use hpkp_core::pin::Pin;
 use hpkp_core::spki::{self, Kind};
+use hpkp_core::text::ShellWord;
 use serde::Serialize;
 
 use crate::arguments::FindArguments;
@@ -124,7 +125,7 @@ struct Search {
     written: io::Result<()>,
     found: Vec<Found>,
     /// Files with a certificate whose hash equals the pin.
-    whole: Vec<String>,
+    whole: Vec<PathBuf>,
     not_searched: Vec<Closed>,
     skipped: Vec<String>,
 }
@@ -166,8 +167,10 @@ impl Search {
             .set(|| format!("{files} files searched, {found} found: {}", output::path(path)));
         let bytes = match input::found(path, spki::MAX_FILE) {
             Ok(bytes) => bytes,
-            // No file with a key is that large.
-            Err(InputError::TooLarge { .. } | InputError::NotAFile) => {
+            // Hardly any file with a key is that large, but one that the user named is not passed over in silence.
+            Err(InputError::TooLarge { .. } | InputError::NotAFile)
+                if path != self.directory.as_path() =>
+            {
                 return ControlFlow::Continue(());
             }
             Err(error) => {
@@ -179,7 +182,7 @@ impl Search {
         let keys = private_key::in_file(&bytes, self.passphrase.as_ref());
         look(path, &bytes, keys, self.pin, &mut self.found, &mut self.not_searched);
         if is_whole_certificate(&bytes, self.pin) {
-            self.whole.push(output::path(path));
+            self.whole.push(path.to_owned());
         }
         drop(bytes);
         if !self.json && self.found.len() > first {
@@ -218,8 +221,10 @@ impl Search {
         }
         for path in &self.whole {
             output::complain(&format!(
-                "{path}: the hash is that of the whole certificate in this file, not of its key, so no \
-                 client can match it as a pin; for the pin: hpkp pin {path}"
+                "{}: the hash is that of the whole certificate in this file, not of its key, so no client \
+                 can match it as a pin; for the pin: hpkp pin {}",
+                output::path(path),
+                ShellWord::new(path.as_os_str().as_encoded_bytes())
             ));
         }
         if exit != Exit::Fine && !self.json {
@@ -232,7 +237,7 @@ impl Search {
             v: JSON_VERSION,
             pin: format!("sha256/{}", self.pin),
             found: self.found,
-            certificate_hash_of: self.whole,
+            certificate_hash_of: self.whole.iter().map(|path| output::path(path)).collect(),
             not_looked_into: self.not_searched,
             skipped: self.skipped,
         };

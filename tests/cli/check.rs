@@ -725,6 +725,22 @@ fn a_certificate_for_no_name_of_the_configuration_is_an_error() {
     assert_eq!(run(directory.path(), &arguments).code, Some(1));
 }
 
+/// In a chain that begins with its CA the first certificate is for no host: it satisfies all pins of hosts.
+#[test]
+fn a_certificate_for_no_host_is_an_error() {
+    let (directory, pki) = site();
+    pki.records("records");
+    pki.bundle("reversed.pem", &["ca.pem", "live.pem"]);
+    let arguments = ["check", "--published", "records", "--cert", "reversed.pem"];
+    run(directory.path(), &arguments)
+        .failed(3, "reversed.pem: the first certificate is for no host");
+    // A certificate without alternative names is for its common name.
+    pki.key("common", P256);
+    pki.sign("common", &format!("/CN={HOST}"), "ca", "basicConstraints=critical,CA:FALSE");
+    let arguments = ["check", "--published", "records", "--cert", "common.pem"];
+    assert_eq!(run(directory.path(), &arguments).code, Some(0));
+}
+
 #[test]
 fn the_variable_hpkp_check_is_ignored() {
     let (directory, pki) = site();

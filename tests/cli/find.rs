@@ -197,6 +197,12 @@ fn the_hash_of_a_whole_certificate_is_no_pin() {
     let json = outcome.json();
     assert_eq!(json["certificate_hash_of"], serde_json::json!(["./ca.der", "./ca.pem"]));
     assert_eq!(json["found"], serde_json::json!([]));
+    std::fs::create_dir(pki.path("the ca")).expect("a directory");
+    std::fs::copy(pki.path("ca.pem"), pki.path("the ca/ca.pem")).expect("a copy");
+    let outcome = run(dir.path(), &["find", &hash, "the ca"]);
+    outcome.failed(1, "the ca/ca.pem: the hash is that");
+    let printed = outcome.err.split_once("for the pin: ").expect("a command").1;
+    assert_eq!(printed.lines().next(), Some("hpkp pin 'the ca/ca.pem'"));
 }
 
 #[test]
@@ -207,6 +213,13 @@ fn unreadable_files_leave_the_answer_open() {
     run(dir.path(), &["find", &pin, "missing"]).failed(3, "missing: no such file");
     // A file in place of a directory is searched alone.
     assert_eq!(run(dir.path(), &["find", &pin, "key.key"]).fine(), "private key: key.key\n");
+    let mut large = vec![b'#'; 1 << 20];
+    large.push(b'\n');
+    large.extend(pki.read("key.key"));
+    std::fs::create_dir(pki.path("large")).expect("a directory");
+    pki.write("large/key.pem", large);
+    run(dir.path(), &["find", &pin, "large/key.pem"]).failed(3, "larger than 1 MiB");
+    run(dir.path(), &["find", &pin, "large"]).failed(1, "no private key found");
     let mut deep = pki.path("deep");
     for _ in 0..130 {
         deep.push("d");

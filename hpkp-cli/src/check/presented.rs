@@ -35,9 +35,15 @@ impl Given {
         Ok(Self { file: file.to_owned(), chain, leaf, is_used: Cell::new(false) })
     }
 
-    /// The DNS names in the certificate.
+    /// The names in the certificate for which clients accept it.
     pub(super) fn names(&self) -> &[String] {
-        self.leaf.dns_names()
+        self.leaf.accepted_names()
+    }
+
+    /// Whether one of its names is that of a host. The common name of a CA is not.
+    pub(super) fn has_host(&self) -> bool {
+        let is_host = |name: &String| name.contains('.') || name == "localhost";
+        !self.leaf.dns_names().is_empty() || self.names().iter().any(is_host)
     }
 
     /// Whether a server presents the certificate.

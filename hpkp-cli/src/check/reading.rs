@@ -20,20 +20,28 @@ pub(super) fn own_openssl() -> Result<OpenSsl, OpenSslError> {
     OpenSsl::used_by((own_openssl as fn() -> _) as *const _)
 }
 
-/// Reports certificates of the command line that belong to no server. They were not checked, so the exit
-/// code must not be 0.
+/// Reports certificates of the command line that belong to no server or are for no host. They were not
+/// checked, so the exit code must not be 0.
 pub(super) fn unused(options: &Options, checked: &Checked) -> Exit {
     // If there is no server at all, the result already reports it.
     let has_servers = !checked.deployment.hosts.is_empty();
     let mut exit = Exit::Fine;
-    for given in options.given.0.iter().filter(|given| has_servers && !given.is_used()) {
-        let names = given.names().iter().take(3).cloned().collect::<Vec<_>>().join(", ");
-        let names = if names.is_empty() { "none" } else { &names };
-        output::complain(&output::printable(&format!(
-            "{}: no server of the configuration has a name of this certificate (DNS names: {names}), so \
-             it was not checked",
-            given.file
-        )));
+    for given in options.given.0.iter().filter(|_| has_servers) {
+        let why = if !given.is_used() {
+            let names = given.names().iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            let names = if names.is_empty() { "none" } else { &names };
+            format!(
+                "no server of the configuration has a name of this certificate (DNS names: {names}), so it \
+                 was not checked"
+            )
+        } else if !given.has_host() {
+            "the first certificate is for no host, so it was not compared with the pins that clients hold; \
+             a chain begins with the certificate of the server"
+                .to_owned()
+        } else {
+            continue;
+        };
+        output::complain(&output::printable(&format!("{}: {why}", given.file)));
         exit = Exit::Undetermined;
     }
     exit
