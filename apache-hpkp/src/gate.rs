@@ -23,9 +23,9 @@ use hpkp_server::openssl::{OpenSsl, OpenSslError, SslCtx};
 use hpkp_server::sending::{self, ContextAddress};
 
 use crate::bindings::{
-    APLOG_EMERG, APLOG_WARNING, APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR,
-    ap_get_server_description, ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config,
-    apr_optional_hook_add, apr_pool_t, server_rec,
+    APR_HOOK_MIDDLE, APR_HOOK_REALLY_LAST, HTTP_INTERNAL_SERVER_ERROR, ap_get_server_description,
+    ap_hook_check_config, ap_hook_post_config, ap_hook_pre_config, apr_optional_hook_add,
+    apr_pool_t, server_rec,
 };
 use crate::boundary::{self, OnPanic};
 use crate::conf;
@@ -142,7 +142,7 @@ unsafe extern "C" fn check_config(
                 let text = format!(
                     "hpkp: mod_hpkp requires Apache httpd 2.4.47 or later, this is {version}"
                 );
-                log::write_startup(APLOG_EMERG, &text);
+                log::write_startup(&text);
                 return refuse_if_possible();
             }
             match purpose {
@@ -221,7 +221,15 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
             server.check = Check::Warn;
         }
         let text = format!("hpkp: {why}, so this test accepts what a reload would refuse");
-        log::write_startup(APLOG_WARNING, &text);
+        log::write_startup(&text);
+    }
+    let difference = match purpose {
+        // SAFETY: by the caller's promise the pool is live.
+        Purpose::ReloadSignal => unsafe { phase::difference_to_running(pool) },
+        _ => None,
+    };
+    if let Some(difference) = difference {
+        log::write_startup(&format!("hpkp: {difference}: it may load another configuration"));
     }
     let openssl = httpd::openssl();
     // SAFETY: by the caller's promise httpd has just built the tree of directives.
@@ -249,7 +257,7 @@ unsafe fn test(pool: *mut apr_pool_t, main: *mut server_rec, purpose: Purpose) -
     judgement.lines.iter().for_each(log::line_of_test);
     // These are mod_ssl's errors about missing files, which `missing` has hidden from it.
     for (_, why) in &absent {
-        log::write_startup(APLOG_EMERG, why);
+        log::write_startup(why);
     }
     !judgement.refused && absent.is_empty()
 }

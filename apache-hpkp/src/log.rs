@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use hpkp_server::failure::{Answer, LogLine};
 
 use crate::bindings::{
-    APLOG_ALERT, APLOG_EMERG, APLOG_ERR, APLOG_STARTUP, APLOG_WARNING, ap_log_error_,
-    ap_server_conf, server_rec,
+    APLOG_ALERT, APLOG_EMERG, APLOG_ERR, APLOG_WARNING, ap_log_error_, ap_server_conf, server_rec,
 };
 use crate::cstr::c_string;
 use crate::hpkp_module;
@@ -57,15 +56,15 @@ pub(crate) unsafe fn write(server: *const server_rec, level: c_int, text: &str) 
     }
 }
 
-/// Writes to the terminal of a test, without time and process.
-pub(crate) fn write_startup(level: c_int, text: &str) {
-    // SAFETY: null is allowed.
-    unsafe { write(ptr::null(), level | APLOG_STARTUP, text) };
+/// Writes to the terminal of a test. httpd's own function would double the backslashes of a command that is printed.
+pub(crate) fn write_startup(text: &str) {
+    // An error is ignored, since the reader of the terminal may be gone.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Writes a line of a judgement to the terminal of a test.
 pub(crate) fn line_of_test(line: &LogLine) {
-    write_startup(level(line.answer), &text(line));
+    write_startup(&text(line));
 }
 
 /// Writes a line of a judgement to the main error log.

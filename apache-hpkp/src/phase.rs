@@ -3,6 +3,7 @@
 use std::ffi::c_int;
 use std::sync::OnceLock;
 
+use hpkp_core::text::ShellWord;
 use hpkp_server::failure::Phase;
 
 use crate::bindings::{
@@ -47,7 +48,7 @@ pub(crate) unsafe fn purpose(pool: *mut apr_pool_t) -> Purpose {
             if !is_restart()
                 && unsafe {
                     // SAFETY: by the caller's promise.
-                    is_running(pool)
+                    running(pool).is_some()
                 } =>
         {
             Purpose::ReloadSignal
@@ -88,17 +89,22 @@ pub(crate) fn is_ending() -> bool {
     query(AP_SQ_MAIN_STATE) == AP_SQ_MS_EXITING
 }
 
-/// The value of `-k`, which httpd removes from the arguments for modules. Options may be joined, and the value may
-/// follow `k` directly.
+/// The value of `-k`, which httpd removes from the arguments for modules.
 fn signal() -> Option<&'static [u8]> {
     static SIGNAL: OnceLock<Option<Vec<u8>>> = OnceLock::new();
-    SIGNAL.get_or_init(read_signal).as_deref()
+    let read = || {
+        let options = options_of("self")?;
+        options.into_iter().rfind(|(letter, _)| *letter == b'k').map(|(_, value)| value)
+    };
+    SIGNAL.get_or_init(read).as_deref()
 }
 
-fn read_signal() -> Option<Vec<u8>> {
-    let line = std::fs::read("/proc/self/cmdline").ok()?;
+/// The options of a process of httpd that have a value, with their letters. Options may be joined, and the value may
+/// follow the letter directly.
+fn options_of(process: &str) -> Option<Vec<(u8, Vec<u8>)>> {
+    let line = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
     let mut words = line.split(|byte| *byte == 0).skip(1);
-    let mut signal = None;
+    let mut options = Vec::new();
     while let Some(word) = words.next() {
         let Some(letters) = word.strip_prefix(b"-") else { continue };
         for (at, letter) in letters.iter().enumerate() {
@@ -106,26 +112,56 @@ fn read_signal() -> Option<Vec<u8>> {
             if b"DCcdfEek".contains(letter) {
                 let rest = &letters[at + 1..];
                 let value = if rest.is_empty() { words.next() } else { Some(rest) };
-                if *letter == b'k' {
-                    signal = value.map(<[u8]>::to_vec);
-                }
+                options.extend(value.map(|value| (*letter, value.to_vec())));
                 break;
             }
         }
     }
-    signal
+    Some(options)
 }
 
-/// Whether the process in the pid file runs. If not, `-k restart` is a start.
+/// How the running server's command line differs from that of this process, which tests a configuration before a
+/// signal, in what decides which directives are read. The server reads its configuration with the options with which
+/// it was started. None if they do not differ or are not known.
 ///
 /// # Safety
 /// `pool` is a live pool.
-unsafe fn is_running(pool: *mut apr_pool_t) -> bool {
+pub(crate) unsafe fn difference_to_running(pool: *mut apr_pool_t) -> Option<String> {
+    // SAFETY: by the caller's promise.
+    let pid = unsafe { running(pool) }?;
+    // httpd's own names concern the process alone.
+    let own = ["FOREGROUND", "NO_DETACH", "ONE_PROCESS", "DEBUG"].map(str::as_bytes);
+    let relevant = |process: &str| {
+        let mut options = options_of(process)?;
+        options.retain(|(letter, value)| {
+            b"CDc".contains(letter) && !(*letter == b'D' && own.contains(&value.as_slice()))
+        });
+        Some(options)
+    };
+    let (mine, its) = (relevant("self")?, relevant(&pid.to_string())?);
+    let lacks = |one: &[(u8, Vec<u8>)], other: &[(u8, Vec<u8>)]| {
+        let (letter, value) = one.iter().find(|option| !other.contains(option))?;
+        Some(format!("-{} {}", char::from(*letter), ShellWord::new(value)))
+    };
+    let what = match (lacks(&its, &mine), lacks(&mine, &its)) {
+        (Some(option), _) => format!("was started with {option}, which this command lacks"),
+        (None, Some(option)) => format!("was started without {option}, which this command has"),
+        (None, None) => return None,
+    };
+    Some(format!("the running server (process {pid}) {what}"))
+}
+
+/// The process in the pid file, if it runs. If not, `-k restart` is a start.
+///
+/// # Safety
+/// `pool` is a live pool.
+unsafe fn running(pool: *mut apr_pool_t) -> Option<libc::pid_t> {
     let mut pid = 0;
     // SAFETY: by the caller's promise. `ap_pid_fname` is a static string, a string in `pconf`, or null, which
     // `ap_read_pid` accepts: core's `pre_config`, the first of all, resets it, and `PidFile` sets it. kill with the
     // signal 0 sends none.
     unsafe {
-        ap_read_pid(pool, ap_pid_fname, &raw mut pid) == 0 && pid > 0 && libc::kill(pid, 0) == 0
+        let found = ap_read_pid(pool, ap_pid_fname, &raw mut pid) == 0 && pid > 0;
+        (found && libc::kill(pid, 0) == 0).then_some(pid)
     }
 }

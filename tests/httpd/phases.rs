@@ -309,6 +309,24 @@ fn the_environment_lets_a_test_pass_and_nothing_else() {
     httpd.expect_in_log(&["AH00016: Configuration Failed", "hpkp: [no-pin-in-chain]"]);
 }
 
+/// The running server reads its configuration with the options with which it was started.
+#[test]
+fn a_test_before_a_signal_with_other_options_says_so() {
+    let mut httpd = two_hosts();
+    let (port, live) = (free_port(), httpd.pki().pin("live.pem"));
+    httpd.configure(&configuration(&httpd, port, &[&live, B], "", ""));
+    httpd.start();
+    httpd.configure(&configuration(&httpd, port, &[A, B], "", ""));
+    let other = "was started without -D SITE, which this command has";
+    for (options, says) in [(&["-D", "SITE"][..], true), (&[], false)] {
+        let outcome = httpd.run(&[options, &["-k", "graceful"]].concat());
+        assert_eq!((outcome.code, outcome.codes()), (Some(1), vec!["no-pin-in-chain"]));
+        assert_eq!(outcome.text.contains(other), says, "{outcome:?}");
+        assert_eq!(outcome.text.contains("the running server"), says, "{outcome:?}");
+    }
+    httpd.stop();
+}
+
 #[test]
 fn another_value_in_the_environment_changes_nothing() {
     let mut httpd = two_hosts();

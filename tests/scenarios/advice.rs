@@ -159,16 +159,12 @@ fn the_printed_command_finds_the_key<S: Site>() {
 fn the_printed_end_covers_the_pins_of_the_app<S: Site>() {
     let mut fixture = Fixture::<S>::new();
     // The name of the directory needs quoting in a shell.
-    let directory = fixture.site.path("my records");
+    let directory = fixture.site.path("my cook's records");
     let directory = directory.to_str().expect("UTF-8");
     succeed(Command::new(env!("CARGO_BIN_EXE_hpkp")).args(["published", "init", directory]));
     let add = ["published", "-d", directory, "add", "localhost", "--origin", "app", "--pin", A];
     succeed(Command::new(env!("CARGO_BIN_EXE_hpkp")).args(add).args(["--writer", "apps"]));
-    let quoted = match S::KIND {
-        hpkp_tests::outcome::Kind::Nginx => &["'my records' writer=web-1"][..],
-        hpkp_tests::outcome::Kind::Httpd => &["\"my records\" writer=web-1"][..],
-    };
-    fixture.published = quoted;
+    fixture.published = &["\"my cook's records\" writer=web-1"];
     let outcome = fixture.refuses(&["live"], &[], &["published-pins-unmet"]);
     let all = commands(&outcome, "hpkp published -d ");
     assert_eq!(all.len(), 2, "{all:?}");

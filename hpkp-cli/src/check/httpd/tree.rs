@@ -419,10 +419,12 @@ impl<'a> Reader<'a> {
     fn included(&mut self, mask: &str, is_optional: bool, at: &Location) -> Read<Vec<String>> {
         let shown = Excerpt::new(mask).to_string();
         let failed = |why: String| invalid(at, format!("cannot include \"{shown}\": {why}"));
+        // The server may have permissions that the command lacks.
+        let unknown = |why: String| unreadable(at, format!("cannot include \"{shown}\": {why}"));
         let mut found = match is_mask(mask) {
             false => vec![mask.to_owned()],
             true => {
-                let found = self.files.matching(mask).map_err(&failed)?;
+                let found = self.files.matching(mask).map_err(&unknown)?;
                 if found.is_empty() && !is_optional {
                     return Err(failed("no file matches this pattern".to_owned()));
                 }
@@ -433,7 +435,7 @@ impl<'a> Reader<'a> {
         found.reverse();
         while let Some(path) = found.pop() {
             if self.files.is_directory(&path) {
-                let mut below = self.files.matching(&format!("{path}/*")).map_err(&failed)?;
+                let mut below = self.files.matching(&format!("{path}/*")).map_err(&unknown)?;
                 below.reverse();
                 found.extend(below);
             } else {
