@@ -322,7 +322,7 @@ fn a_test_before_a_signal_with_other_options_says_so() {
         let outcome = httpd.run(&[options, &["-k", "graceful"]].concat());
         assert_eq!((outcome.code, outcome.codes()), (Some(1), vec!["no-pin-in-chain"]));
         assert_eq!(outcome.text.contains(other), says, "{outcome:?}");
-        assert_eq!(outcome.text.contains("the running server"), says, "{outcome:?}");
+        assert_eq!(outcome.text.contains("the running server (process"), says, "{outcome:?}");
     }
     httpd.stop();
 }
