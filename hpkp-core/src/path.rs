@@ -325,7 +325,9 @@ impl Paths {
                 .pin()
                 .map_or_else(|| "key without a pin".to_owned(), |pin| format!("sha256/{pin}"));
             let role = match (&node.anchor, node.served) {
-                _ if self.unknown_ends[at] => "sent, leads to no root that is known here".to_owned(),
+                _ if self.unknown_ends[at] => {
+                    "sent, leads to no root that is known here".to_owned()
+                }
                 (Some(file), true) => format!("sent, trusted in {file}"),
                 (Some(file), false) => format!("not sent, trusted in {file}"),
                 (None, _) => "sent".to_owned(),
