@@ -89,8 +89,7 @@ fn waived_pins_that_are_still_sent<S: Site>() {
     let renewed = fixture.pki.pin("renewed.pem");
     fixture.up(&["live"], &[&live, B], &[]);
     published(&fixture, &["waive", "--host", "localhost", "--who", "ops", "--why", "old kiosks"]);
-    let outcome = fixture.passes(&["live"], &[&live, B], &["waived"]);
-    says(&outcome, &["were waived and are still sent"]);
+    fixture.passes(&["live"], &[&live, B], &["waived"]);
     fixture.takes(&["live"], &[&live, B], &["waived"]);
     fixture.passes(&["renewed"], &[&renewed, B], &["waived"]);
 
