@@ -41,6 +41,7 @@ mod routing;
 mod satisfying;
 mod silence;
 mod slots;
+mod still_sent;
 mod unchanged;
 mod verdict;
 

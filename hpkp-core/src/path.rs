@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::certificate::{Certificate, Issuance, Name};
 use crate::pin::Pin;
-use crate::published::keys::ends_of_all;
+use crate::published::keys::{ends_of_all, unknown_ends};
 use crate::published::{CertificateIdentity, KeyGraph, KeyNode, PinValidation};
 use crate::sorted::distinct;
 
@@ -222,6 +222,8 @@ pub struct Paths {
     nodes: Vec<Node>,
     /// Whether a path may end at each node.
     ends: Vec<bool>,
+    /// Whether a path may end at each node for clients with other trust anchors alone.
+    unknown_ends: Vec<bool>,
     /// Certificates that are served and lie on no path.
     superfluous: Vec<Arc<Certificate>>,
 }
@@ -266,8 +268,8 @@ impl Paths {
         PinValidation::of_paths(
             self.nodes.len(),
             |at| &self.nodes[at].issuers,
-            |at| self.nodes[at].on_path,
-            |at| self.ends[at],
+            |at| self.nodes[at].usable,
+            (|at| self.ends[at], &self.unknown_ends),
             |at| self.nodes[at].certificate.pin().is_some_and(&is_pinned),
         )
     }
@@ -316,12 +318,16 @@ impl Paths {
 
     /// The certificates on candidate paths, one line each.
     pub(crate) fn describe(&self) -> impl Iterator<Item = String> + '_ {
-        self.nodes.iter().filter(|node| node.on_path).map(|node| {
+        let is_shown = |(at, node): &(usize, &Node)| node.on_path || self.unknown_ends[*at];
+        self.nodes.iter().enumerate().filter(is_shown).map(|(at, node)| {
             let pin = node
                 .certificate
                 .pin()
                 .map_or_else(|| "key without a pin".to_owned(), |pin| format!("sha256/{pin}"));
             let role = match (&node.anchor, node.served) {
+                _ if self.unknown_ends[at] => {
+                    "sent, leads to no root that is known here".to_owned()
+                }
                 (Some(file), true) => format!("sent, trusted in {file}"),
                 (Some(file), false) => format!("not sent, trusted in {file}"),
                 (None, _) => "sent".to_owned(),
@@ -442,7 +448,8 @@ impl<'a> Graph<'a> {
             })
             .cloned()
             .collect();
-        Paths { nodes, ends, superfluous }
+        let unknown_ends = unknown_ends(&ends, |at| &nodes[at].issuers, |at| nodes[at].usable);
+        Paths { nodes, ends, unknown_ends, superfluous }
     }
 }
 

@@ -160,9 +160,9 @@ fn two_paths() {
     expect(&pki, &chain, &both, &["middle"], &[]);
     expect(&pki, &chain, &both, &["one"], &["partial-path-match", "root-only-match"]);
     expect(&pki, &chain, &both, &["one", "two"], &["root-only-match"]);
-    // Only a chain that ends at a trust anchor is a path.
+    // Only a chain that ends at a trust anchor makes a match.
     expect(&pki, &chain, &["two"], &["one"], &["no-pin-in-chain"]);
-    expect(&pki, &chain, &["two"], &["two"], &["root-only-match"]);
+    expect(&pki, &chain, &["two"], &["two"], &["partial-path-match", "root-only-match"]);
     // The order of the sent certificates does not matter.
     expect(&pki, &["leaf", "middle-two", "middle"], &["two"], &["one"], &["no-pin-in-chain"]);
 }
@@ -176,6 +176,27 @@ fn a_path_may_end_at_an_intermediate_that_is_trusted() {
     expect(&pki, &chain, &["one", "middle"], &["middle"], &[]);
     // The trust anchor is another certificate with the same subject and key.
     expect(&pki, &chain, &["one", "middle-two"], &["one"], &found);
+}
+
+/// A certificate is sent whose issuer this machine does not trust. Clients that do may take that path, so it can make a
+/// match uncertain; it never makes one.
+#[test]
+fn a_path_to_a_root_that_is_not_known_here() {
+    let (_dir, pki) = cross_signed();
+    let found = ["partial-path-match", "root-only-match"];
+    for chain in [&["leaf", "middle", "middle-two"][..], &["leaf", "middle-two", "two", "middle"]] {
+        expect(&pki, chain, &["one"], &["one"], &found);
+        expect(&pki, chain, &["one"], &["two"], &["no-pin-in-chain"]);
+        expect(&pki, chain, &["one"], &["leaf"], &[]);
+        expect(&pki, chain, &["one"], &["middle"], &[]);
+    }
+    expect(&pki, &["leaf", "middle"], &["one"], &["one"], &["root-only-match"]);
+    // The other certificate of the key of the root leads elsewhere as well, but every client passes that key.
+    pki.sign_as("one-two", "one", "/CN=one", "two", CA_EXTENSIONS);
+    expect(&pki, &["leaf", "middle", "one-two"], &["one"], &["one"], &[]);
+    // Another leaf's path says nothing.
+    pki.intermediate("beside", "two");
+    expect(&pki, &["leaf", "middle", "beside"], &["one"], &["one"], &["root-only-match"]);
 }
 
 /// An expired root is on no path if there is another path. If all certificates have expired, that is not an error of

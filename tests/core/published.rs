@@ -828,6 +828,30 @@ fn a_waived_record_refuses_nothing_and_is_reported() {
     assert_eq!(world.codes(&[block]), [(Code::Waived, Class::Warning)]);
 }
 
+/// Clients that visit after the waiver note the same pins, and nothing protects them. A test says so while that is so.
+#[test]
+fn waived_pins_that_are_still_sent_are_reported() {
+    let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);
+    let names: &[&str] = &["www.example.com"];
+    let block = |certificate, pins| Block { names, certificate, pins, ..BLOCK };
+    let events = world.accept(&[block("a", &["a", "backup"])]);
+    let is_published = |event: &&Event| matches!(event.body(), Body::Published(_));
+    let ids = events.iter().filter(is_published).map(Event::id).collect();
+    assert!(world.codes(&[block("a", &["a", "backup"])]).is_empty());
+    world.add("ops", Body::Waived(Waived { ids, who: "ops".into(), why: "no users".into() }));
+    let waived = [(Code::Waived, Class::Warning)];
+    assert_eq!(world.codes(&[block("a", &["a", "backup"])]), waived);
+    assert_eq!(world.codes(&[block("b", &["b", "backup"])]), waived);
+
+    // Other pins are recorded anew and protect whoever notes them.
+    world.accept(&[block("a", &["a", "b", "backup"])]);
+    assert!(world.codes(&[block("a", &["a", "b", "backup"])]).is_empty());
+    world.accept(&[block("a", &["a", "backup"])]);
+    assert!(world.codes(&[block("a", &["a", "backup"])]).is_empty());
+    let codes = world.codes(&[block("b", &["b", "backup"])]);
+    assert!(codes.contains(&(Code::PublishedPinsUnmet, LOCKOUT)), "{codes:?}");
+}
+
 #[test]
 fn a_clock_set_back_ends_nothing_early() {
     let mut world = World::new(&[("a", "www.example.com"), ("b", "www.example.com")]);

@@ -12,6 +12,7 @@ super::scenarios! {
     a_path_that_ends_below_the_pinned_root
     a_root_that_is_no_longer_trusted
     a_cross_sign_removed
+    a_cross_sign_of_a_root_that_is_not_known_here
 }
 
 const UNMET: &[&str] = &["no-pin-in-chain", "published-pins-unmet"];
@@ -143,4 +144,26 @@ fn a_cross_sign_removed<S: Site>() {
     fixture.forget();
     fixture.up(&["crossed"], &[&old, &new, B], &[]);
     fixture.takes(&["plain"], &[&old, &new, B], &["root-only-match"]);
+}
+
+/// A certificate is added whose root this machine does not trust and some clients do: they may leave the pinned path.
+fn a_cross_sign_of_a_root_that_is_not_known_here<S: Site>() {
+    let (mut fixture, pki, _) = below_an_intermediate::<S>();
+    pki.ca("unknown");
+    pki.sign_as("cross", "first", "/CN=first", "unknown", CA_EXTENSIONS);
+    fixture.chain("crossed", &["leaf", "cross", "first"]);
+    fixture.chain("rooted", &["leaf", "cross", "unknown", "first"]);
+    fixture.trusted = Some("ca.pem");
+    let root = pki.pin("ca.pem");
+    fixture.up(&["before"], &[&root, B], &["root-only-match"]);
+    let codes = ["published-pins-unmet", "partial-path-match", "root-only-match"];
+    for chain in ["crossed", "rooted"] {
+        fixture.refuses(&[chain], &[&root, B], &codes);
+    }
+
+    // The key that both certificates have is on every path.
+    fixture.forget();
+    let first = pki.pin("first.pem");
+    fixture.up(&["before"], &[&root, &first, B], &[]);
+    fixture.takes(&["crossed"], &[&root, &first, B], &[]);
 }

@@ -148,6 +148,7 @@ impl<'a> Checker<'a> {
             let binding = published.binding(&host_set);
             if !binding.is_empty() {
                 self.compare_name(records, published, &host_set, &binding, &mut found);
+                self.report_still_sent(records, published, &host_set, &binding);
             }
         }
         self.report_unknown(records, &found.unknown);

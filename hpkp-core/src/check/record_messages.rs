@@ -625,6 +625,14 @@ pub(super) fn earlier_format() -> Text {
     )
 }
 
+pub(super) fn still_sent(policy: &str) -> Text {
+    Text::new(format!(
+        "the pins of policy \"{policy}\" were waived and are still sent; the waiver covers clients that note \
+         them from now on as well, so a certificate that locks them out passes with a warning"
+    ))
+    .fix("to protect these clients, change the policy, for instance its backup pin: other pins are not waived")
+}
+
 pub(super) fn clock_behind(now: i64, newest: i64) -> Text {
     Text::new(format!(
         "the clock of this machine shows {}, before the newest record of this server ({}); until it is \

@@ -93,11 +93,14 @@ pub enum PinValidation {
 impl PinValidation {
     /// Pin validation on the paths from the first of `count` nodes to an end, through the issuers for which `may_pass`
     /// is true. `is_pinned` tells whether the key of a node is pinned.
+    ///
+    /// At an end of `unknown` a path ends for clients with other trust anchors. It makes a result uncertain, and none
+    /// better.
     pub(crate) fn of_paths<'n>(
         count: usize,
         issuers: impl Fn(usize) -> &'n [usize],
         may_pass: impl Fn(usize) -> bool,
-        is_end: impl Fn(usize) -> bool,
+        (is_end, unknown): (impl Fn(usize) -> bool, &[bool]),
         is_pinned: impl Fn(usize) -> bool,
     ) -> Self {
         // Every node is visited at most twice: once on a path without a pinned key, once on a path through one.
@@ -113,6 +116,7 @@ impl PinValidation {
                 met |= through;
                 missed |= !through;
             }
+            missed |= unknown[at] && !through;
             let above = issuers(at).iter().filter(|issuer| may_pass(**issuer));
             open.extend(above.map(|issuer| (*issuer, through)));
         }
@@ -167,13 +171,10 @@ impl KeyGraph {
     ) -> PinValidation {
         let may_pass = |at: usize| !served_only || self.0[at].served;
         let ends = self.ends(served_only);
-        PinValidation::of_paths(
-            self.0.len(),
-            |at| &self.0[at].issuers,
-            may_pass,
-            |at| ends[at],
-            counts,
-        )
+        let issuers = |at: usize| &self.0[at].issuers[..];
+        let unknown = unknown_ends(&ends, issuers, may_pass);
+        let ends = (|at: usize| ends[at], &unknown[..]);
+        PinValidation::of_paths(self.0.len(), issuers, may_pass, ends, counts)
     }
 
     /// Whether a path may end at each node. A client that uses only sent certificates needs no anchor: its path ends
@@ -203,7 +204,7 @@ pub(crate) fn ends_of_all<'n>(
     }
     let mut ends: Vec<bool> = (0..count).map(&may_pass).collect();
     if let Some(leaf) = ends.first_mut() {
-        *leaf = above(0).next().is_none();
+        *leaf &= above(0).next().is_none();
     }
     // A certificate below such an end is not an end itself.
     while let Some(at) = open.pop() {
@@ -212,6 +213,29 @@ pub(crate) fn ends_of_all<'n>(
         open.extend(led_here);
     }
     ends
+}
+
+/// The nodes at which paths end that lead to none of `ends`: certificates are sent whose issuer is neither sent nor
+/// trusted here. Some other client may trust it, which is why servers send a certificate by a root that not all trust
+/// stores have.
+pub(crate) fn unknown_ends<'n>(
+    ends: &[bool],
+    issuers: impl Fn(usize) -> &'n [usize],
+    may_pass: impl Fn(usize) -> bool,
+) -> Vec<bool> {
+    let count = ends.len();
+    let mut issued: Vec<Vec<usize>> = vec![Vec::new(); count];
+    for at in 0..count {
+        issuers(at).iter().for_each(|issuer| issued[*issuer].push(at));
+    }
+    let mut leads_to_end = vec![false; count];
+    let mut open: Vec<usize> = (0..count).filter(|at| ends[*at]).collect();
+    while let Some(at) = open.pop() {
+        if !std::mem::replace(&mut leads_to_end[at], true) {
+            open.extend(&issued[at]);
+        }
+    }
+    ends_of_all(count, issuers, |at| may_pass(at) && !leads_to_end[at])
 }
 
 #[cfg(test)]
@@ -226,8 +250,8 @@ mod tests {
         KeyNode { pin: Some(pin(number)), served, end, issuers: issuers.to_vec() }
     }
 
-    /// A leaf (1) below an intermediate (2) that two roots (3, 4) have certified; a fifth
-    /// certificate is sent and leads to no anchor.
+    /// A leaf (1) below an intermediate (2) that two roots (3, 4) have certified, and below a fifth certificate that is
+    /// sent and leads to no known anchor. It can make a result uncertain, but none better.
     fn cross_signed() -> KeyGraph {
         KeyGraph::new(vec![
             node(1, true, false, &[1, 4]),
@@ -245,15 +269,17 @@ mod tests {
         use Scope::{Chain, Leaf, PathCa, SentCa};
         for (scope, pins, expected) in [
             (Chain, &[1][..], Succeeds),
-            (Chain, &[2], Succeeds),
+            (Chain, &[2], DependsOnPath),
+            (Chain, &[2, 5], Succeeds),
             (Chain, &[3], DependsOnPath),
-            (Chain, &[3, 4], Succeeds),
+            (Chain, &[3, 4], DependsOnPath),
             (Chain, &[5], Fails),
             (Chain, &[9], Fails),
             (Leaf, &[1], Succeeds),
             (Leaf, &[2, 3, 4, 5], Fails),
             (PathCa, &[1], Fails),
-            (PathCa, &[2], Succeeds),
+            (PathCa, &[2], DependsOnPath),
+            (PathCa, &[2, 5], Succeeds),
             (PathCa, &[4], DependsOnPath),
             (PathCa, &[5], Fails),
             (SentCa, &[1], Fails),
