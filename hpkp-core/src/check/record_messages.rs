@@ -7,7 +7,7 @@ use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
 use super::{Names, NotServedHere, Records, Serving, dane_messages};
 use crate::date;
-use crate::finding::{Code, MAX_LINE, Text};
+use crate::finding::{Class, Code, MAX_LINE, Text};
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
@@ -623,6 +623,20 @@ pub(super) fn earlier_format() -> Text {
          until the next start or reload writes format 2, a certificate chain with the same keys counts \
          as unchanged even if it leads to another root",
     )
+}
+
+/// Why unusable records do not refuse a configuration, by the class of the finding.
+pub(super) const fn not_refused(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Warning => {
+            Some("not refused: the last accepted configuration presents and publishes the same")
+        }
+        Class::Withhold => Some(
+            "not refused: the last accepted configuration presents and publishes the same; the header is not sent \
+             until these records can be used",
+        ),
+        Class::Invalid | Class::Lockout | Class::Unsure => None,
+    }
 }
 
 pub(super) fn clock_behind(now: i64, newest: i64) -> Text {
