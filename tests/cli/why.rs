@@ -132,6 +132,23 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
     assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
 }
 
+/// In a fleet, the new pin must be published by each server.
+#[test]
+fn the_advice_names_the_servers_that_publish() {
+    let (records, pki) = site();
+    let old = pki.pin("old.pem");
+    let publishes = |writer: &str, backup: &str| {
+        let header = format!("pin-sha256=\"{old}\"; pin-sha256=\"{backup}\"; max-age=60");
+        records.recorded(&["add", HOST, "--header", &header, "--writer", writer]);
+    };
+    publishes("web-1", hpkp_tests::site::A);
+    let one = why(&records, &["--cert", "new.chain"]).out;
+    assert!(one.contains("publish the new pin now; "), "{one}");
+    publishes("web-2", hpkp_tests::site::B);
+    let two = why(&records, &["--cert", "new.chain"]).out;
+    assert!(two.contains("publish the new pin now on web-1, web-2; "), "{two}");
+}
+
 /// A certificate for several names, of which the question names one.
 #[test]
 fn the_other_names_of_a_certificate_are_judged_too() {
