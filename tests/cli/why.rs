@@ -132,6 +132,63 @@ fn the_advice_is_in_order_and_works_wherever_it_is_pasted() {
     assert_eq!(why(&records, &["--cert", "new.chain"]).code, Some(0));
 }
 
+/// In a fleet, the new pin must be published by each server.
+#[test]
+fn the_advice_names_the_servers_that_publish() {
+    let (records, pki) = site();
+    let old = pki.pin("old.pem");
+    let publishes = |writer: &str, backup: &str| {
+        let header = format!("pin-sha256=\"{old}\"; pin-sha256=\"{backup}\"; max-age=60");
+        records.recorded(&["add", HOST, "--header", &header, "--writer", writer]);
+    };
+    publishes("web-1", hpkp_tests::site::A);
+    let one = why(&records, &["--cert", "new.chain"]).out;
+    assert!(one.contains("publish the new pin now; "), "{one}");
+    publishes("web-2", hpkp_tests::site::B);
+    let two = why(&records, &["--cert", "new.chain"]).out;
+    assert!(two.contains("publish the new pin now on web-1, web-2; "), "{two}");
+}
+
+/// A certificate for several names, of which the question names one.
+#[test]
+fn the_other_names_of_a_certificate_are_judged_too() {
+    let (records, pki) = site();
+    let other = "api.example.com";
+    let names = "www.example.com,DNS:api.example.com,DNS:*.example.org";
+    pki.key("both", P256);
+    pki.sign("both", "/CN=www.example.com", "ca", &leaf_extensions(names));
+    pki.bundle("both.chain", &["both.pem", "ca.pem"]);
+    let (old, both) = (pin(&pki.pin("old.pem")), pin(&pki.pin("both.pem")));
+    app(&records, HOST, &[&both], &[]);
+    app(&records, other, &[&old], &[]);
+    app(&records, "a.example.org", &[&both], &[]);
+    let asked = why(&records, &["--cert", "both.chain"]);
+    // The exit code is the answer for the host that was asked about.
+    assert_eq!(asked.code, Some(0), "{asked:?}");
+    let lines: Vec<&str> = asked.out.lines().collect();
+    assert!(
+        lines[0].starts_with("yes: clients with recorded pins for www.example.com"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[2],
+        "another name: this certificate locks out clients of api.example.com; ask for that name:"
+    );
+    assert_eq!((lines.len(), pasted(lines[3])), (4, Some(1)), "{lines:?}");
+    let json = why(&records, &["--cert", "both.chain", "--json"]).json();
+    assert_eq!(json["other_hosts"], json!([{"host": other, "answer": "no"}]));
+    // The answer "no" has the other names before the advice.
+    let locked =
+        records.run(&["why", other, "--cert", "both.chain", "--trusted-certificate", "root.pem"]);
+    assert_eq!(locked.code, Some(1), "{locked:?}");
+    assert!(!locked.out.contains("another name"), "{locked:?}");
+    app(&records, "*.example.org", &[&old], &[]);
+    let pattern = why(&records, &["--cert", "both.chain"]).out;
+    assert!(pattern.contains("locks out clients of *.example.org; ask"), "{pattern}");
+    let line = pattern.lines().rfind(|line| line.starts_with("    hpkp "));
+    assert_eq!(pasted(line.expect("a command")), Some(1), "{pattern}");
+}
+
 /// As certbot has them: links in live/NAME to numbered files in archive/NAME.
 #[test]
 fn the_key_before_the_renewal_is_found_beside_the_links() {

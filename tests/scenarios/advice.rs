@@ -20,6 +20,7 @@ super::scenarios! {
     the_printed_end_covers_the_pins_of_the_app
     the_printed_commands_name_all_directories
     a_missing_directory_is_restored_or_made
+    a_new_key_waits_for_the_app_and_for_the_policy
     missing_records_name_the_file_of_the_command_too
     a_certificate_without_a_subject_is_named_by_its_san
     the_printed_chmod_makes_the_records_trusted
@@ -223,6 +224,21 @@ fn a_missing_directory_is_restored_or_made<S: Site>() {
     assert!(!outcome.contains(" verify"), "{outcome}");
     paste(&commands(&outcome, "hpkp published init ")[0]);
     fixture.passes(&["live"], &[&live, B], &[]);
+}
+
+/// A new key needs both: a release of the app, and the policy.
+fn a_new_key_waits_for_the_app_and_for_the_policy<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let renewed = fixture.pki.pin("renewed.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    let policy = [&renewed, B];
+    let header = fixture.refuses(&["renewed"], &policy, &["published-pins-unmet"]);
+    says(&header, &["for a new key: publish its pin"]);
+    published(&fixture, &["add", "localhost", "--origin", "app", "--pin", &live]);
+    let both = fixture.refuses(&["renewed"], &policy, &["published-pins-unmet"]);
+    says(&both, &["with the new pin, and publish it in the policy; when no old release"]);
 }
 
 fn missing_records_name_the_file_of_the_command_too<S: Site>() {

@@ -77,6 +77,9 @@ fn an_unchanged_configuration_passes_while_the_own_file_is_damaged<S: Site>() {
     fs::write(&own, [&records[..], b"\n"].concat()).expect("records");
     fixture.refuses(&["live"], &[&live, B, A], &["records-unreadable"]);
     fixture.passes(&["live"], &pins, &["records-unreadable"]);
+    let passed = fixture.site.test();
+    let why = "not refused: the last accepted configuration presents and publishes the same; the header is not sent";
+    assert!(passed.text.contains(why), "{}", passed.text);
     fixture.reload(&["records-unreadable", "configuration-not-recorded"]);
     assert_eq!(fixture.get().pins().len(), 0);
     fixture.passes(&["live"], &pins, &["records-unreadable"]);

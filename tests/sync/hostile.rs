@@ -438,6 +438,22 @@ fn a_persistent_ssh_connection_does_not_delay_a_pass() {
     assert!(elapsed < Duration::from_secs(30), "{elapsed:?}");
 }
 
+/// If ssh fails, git's own message has no reason; that of ssh has one.
+#[test]
+fn the_message_has_the_reason_of_ssh() {
+    let engine = git::Ssh::start();
+    let mut fleet = Machine::fleet(&engine, 1);
+    for (name, value) in &mut fleet[0].environment {
+        if name == "GIT_SSH_COMMAND" {
+            value.push_str(" -o GlobalKnownHostsFile=none");
+            *value = value.replace("/known ", "/unknown ");
+        }
+    }
+    let outcome = fleet[0].sync();
+    outcome.found("store-unavailable");
+    assert!(outcome.err.contains("Host key verification failed"), "{outcome:?}");
+}
+
 /// No part of a URL becomes an option of `git` or `ssh`; this needs no network.
 #[test]
 fn no_part_of_a_url_becomes_an_option() {

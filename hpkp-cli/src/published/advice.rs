@@ -7,7 +7,7 @@ use hpkp_core::date;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Record, Retention};
 use hpkp_core::published::{Lifetime, Origin, Published};
-use hpkp_core::text::{Excerpt, ShellWord};
+use hpkp_core::text::{Excerpt, ShellWord, listed};
 use hpkp_server::file;
 
 use super::store::{Store, absolute};
@@ -131,10 +131,14 @@ fn find_key(store: &Store, refusing: &[&Record<Published>], directory: &str) -> 
 /// The advice to change the key after clients know the new one.
 pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<String> {
     let (mut until, mut after, mut open, mut zone) = (None, None, Vec::new(), Vec::new());
+    let mut writers = BTreeSet::new();
     for record in refusing {
         match store.state.retention(record, &store.clock) {
             Some(Retention::Until(time)) => until = until.max(Some(time)),
-            Some(Retention::WhilePublished(seconds)) => after = after.max(Some(seconds)),
+            Some(Retention::WhilePublished(seconds)) => {
+                after = after.max(Some(seconds));
+                writers.insert(record.writer.as_str());
+            }
             Some(Retention::Indefinite) | None if record.body.tlsa.is_some() => {
                 zone.push(record.id.to_string());
             }
@@ -153,6 +157,11 @@ pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<Strin
         let end = format!("end {} --why REASON", ids.join(" "));
         lines.push(format!("    {}", store.command(&end)));
     }
+    // In a fleet, each server that sends pins must send the new one.
+    let place = match writers.len() {
+        0 | 1 => String::new(),
+        _ => format!(" on {}", listed(&writers)),
+    };
     // Pins that are still sent may expire earlier than pins that were sent before.
     let outlasts = |after: &i64| Some(store.now.saturating_add(*after)) >= until;
     match (after.filter(outlasts), until) {
@@ -162,11 +171,11 @@ pub(crate) fn later(store: &Store, refusing: &[&Record<Published>]) -> Vec<Strin
             date::format(time)
         )),
         (Some(after), _) => lines.push(format!(
-            "to change the key: publish the new pin now; the certificate may change {} after that",
+            "to change the key: publish the new pin now{place}; the certificate may change {} after that",
             duration(after)
         )),
         (None, Some(time)) => lines.push(format!(
-            "to change the key: publish the new pin now; the certificate may change on {}",
+            "to change the key: publish the new pin now{place}; the certificate may change on {}",
             date::format(time)
         )),
         (None, None) => {}

@@ -87,9 +87,7 @@ impl Judge {
     /// The hosts to check for certificates with these DNS names. `*.DOMAIN` stands for each matching host
     /// on record, and for one that represents all others.
     pub(crate) fn hosts<'a>(&self, names: impl Iterator<Item = &'a String>) -> Vec<HostName> {
-        let live = || self.store.state.live(self.store.now).map(|live| &live.record.body);
-        let exact = || live().filter(|body| body.matching != Matching::OneLabel);
-        hosts_of(names, || exact().map(|body| &body.host)).into_iter().collect()
+        hosts_on_record(&self.store, names).into_iter().collect()
     }
 
     /// Whether a record applies to `host`.
@@ -149,6 +147,16 @@ impl Judge {
             json: json.map_err(|error| Failure::undetermined(error.to_string()))?,
         })
     }
+}
+
+/// The hosts to check for certificates with these DNS names, with those on record for `*.DOMAIN`.
+pub(super) fn hosts_on_record<'a>(
+    store: &Store,
+    names: impl Iterator<Item = &'a String>,
+) -> BTreeSet<HostName> {
+    let live = || store.state.live(store.now).map(|live| &live.record.body);
+    let exact = || live().filter(|body| body.matching != Matching::OneLabel);
+    hosts_of(names, || exact().map(|body| &body.host))
 }
 
 /// The hosts to which certificates with these DNS names apply. `*.DOMAIN` stands for each matching host in

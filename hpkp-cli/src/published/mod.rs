@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod holders;
 mod import;
 mod judge;
+mod other_hosts;
 mod query;
 pub(crate) mod replay;
 pub(crate) mod store;

@@ -7,6 +7,7 @@ use hpkp_core::published::Published;
 use hpkp_core::published::state::{Record, Retention};
 use serde::Serialize;
 
+use super::other_hosts::{self, OtherHost};
 use super::replay::Replay;
 use super::store::{Store, shown};
 use super::view::{PresentsView, PublishedView};
@@ -39,6 +40,9 @@ struct Bound {
     published: Vec<PublishedView>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     replay: Option<Replay>,
+    /// The other names in the certificates whose clients do not certainly accept them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    other_hosts: Vec<OtherHost>,
 }
 
 /// The JSON output of `show`.
@@ -159,18 +163,24 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
             output::complain(&format!("this is the id of a record: {command}"));
         }
     }
-    let replay = match &arguments.cert[..] {
-        [] => None,
-        _ => Some(Replay::new(store, &host, arguments)?),
+    let (replay, other_hosts) = match &arguments.cert[..] {
+        [] => (None, Vec::new()),
+        _ => {
+            let replay = Replay::new(store, &host, arguments)?;
+            (Some(replay), other_hosts::of(store, &host, arguments)?)
+        }
     };
     let exit = replay.as_ref().map_or(Exit::Fine, |replay| replay.exit(arguments.deny_warnings));
     let written = if json {
-        output::json(&Bound { v: JSON_VERSION, published, replay })
+        output::json(&Bound { v: JSON_VERSION, published, replay, other_hosts })
     } else {
-        let lines = match &replay {
+        let mut lines = match &replay {
             Some(replay) => replay.lines(store, arguments, None),
             None => published.iter().flat_map(PublishedView::in_full).collect(),
         };
+        // After the answer and the certificates. The last lines are what locks clients out.
+        let place = lines.len().min(1 + arguments.cert.len());
+        lines.splice(place..place, other_hosts::lines(&other_hosts));
         lines.iter().try_for_each(|line| output::line(line))
     };
     Ok(output::ended(exit, written))

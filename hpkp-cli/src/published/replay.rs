@@ -35,7 +35,7 @@ const HTTPS: u16 = 443;
 /// Whether clients accept the certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Answer {
+pub(super) enum Answer {
     Yes,
     No,
     Unknown,
@@ -44,7 +44,7 @@ enum Answer {
 /// The result of the check.
 #[derive(Debug, Serialize)]
 pub(super) struct Replay {
-    answer: Answer,
+    pub(super) answer: Answer,
     /// The ids of the records that the certificates do not satisfy, including waived ones.
     pub(super) locks_out: Vec<String>,
     findings: Vec<FindingView>,

@@ -87,13 +87,18 @@ impl<'a> Checker<'a> {
             let scope = Place { policy: &text.what, kind: Kind::Enforced, at, each_place: true };
             for host in on_tls() {
                 // An unchanged host locks out nobody who was not locked out before.
-                let class = match code {
+                let (class, why) = match code {
                     Code::RecordsUnreadable
                     | Code::RecordsUnsafePermissions
-                    | Code::RecordsMissing => self.class_of_files(records, published, *code, host),
-                    _ => code.class(),
+                    | Code::RecordsMissing => {
+                        let class = self.class_of_files(records, published, *code, host);
+                        (class, text::not_refused(class))
+                    }
+                    _ => (code.class(), None),
                 };
-                self.find_as(scope, Kind::Enforced, host, (*code, class), || text.clone());
+                self.find_as(scope, Kind::Enforced, host, (*code, class), || {
+                    text.clone().details(why.map(str::to_owned))
+                });
             }
         }
         let newest = records.writer.as_ref().and_then(|writer| records.state.newest(writer));

@@ -7,7 +7,7 @@ use super::presented::PresentedKeys;
 use super::routing::{Claim, HostSet};
 use super::{Names, NotServedHere, Records, Serving, dane_messages};
 use crate::date;
-use crate::finding::{Code, MAX_LINE, Text};
+use crate::finding::{Class, Code, MAX_LINE, Text};
 use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
@@ -377,6 +377,7 @@ impl UnmetPins<'_> {
     /// How the key can be changed without locking these clients out.
     fn safe_date(&self) -> String {
         let (mut latest, mut served, mut elsewhere) = (self.now, None, BTreeSet::new());
+        let mut in_apps = false;
         for live in self.found {
             match live.retention {
                 Retention::Until(time) => latest = latest.max(time),
@@ -388,8 +389,18 @@ impl UnmetPins<'_> {
                 }
                 // The advice for TLSA records is a line of its own.
                 Retention::Indefinite if live.record.body.tlsa.is_some() => {}
-                Retention::Indefinite => return self.after_a_release(),
+                Retention::Indefinite => in_apps = true,
             }
+        }
+        if in_apps {
+            let publish = match (served, elsewhere.is_empty()) {
+                (None, _) => String::new(),
+                (Some(_), true) => ", and publish it in the policy".to_owned(),
+                (Some(_), false) => {
+                    format!(", and publish it in the policy on {} too", listed(&elsewhere))
+                }
+            };
+            return self.after_a_release(&publish);
         }
         let place = match elsewhere.is_empty() {
             true => ", beside that of the key in use".to_owned(),
@@ -420,14 +431,17 @@ impl UnmetPins<'_> {
     }
 
     /// The command that ends the pins of released apps, for all hosts of the finding. If there are many,
-    /// the command does not name their hosts: these may also have pins of releases that are still in use.
-    fn after_a_release(&self) -> String {
+    /// the command does not name their hosts: these may also have pins of releases that are still in use. `publish`
+    /// says where the pin is to be published besides.
+    fn after_a_release(&self, publish: &str) -> String {
         let of_an_app = |live: &&Live<'_>| {
             live.retention == Retention::Indefinite && live.record.body.tlsa.is_none()
         };
         let open: Vec<Live<'_>> = self.all.iter().filter(of_an_app).copied().collect();
-        let release = "for a new key: release the app (zone, script) with the new pin; when no old release is \
-                       in use any more";
+        let release = format!(
+            "for a new key: release the app (zone, script) with the new pin{publish}; when no old release is in use any \
+             more"
+        );
         match &commands("end", "--why REASON", self.records, &open)[..] {
             [end] if open.len() <= NAMED_IDS => format!("{release}, run: {end}"),
             _ => format!(
@@ -631,6 +645,20 @@ pub(super) fn still_sent(policy: &str) -> Text {
          them from now on as well, so a certificate that locks them out passes with a warning"
     ))
     .fix("to protect these clients, change the policy, for instance its backup pin: other pins are not waived")
+}
+
+/// Why unusable records do not refuse a configuration, by the class of the finding.
+pub(super) const fn not_refused(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Warning => {
+            Some("not refused: the last accepted configuration presents and publishes the same")
+        }
+        Class::Withhold => Some(
+            "not refused: the last accepted configuration presents and publishes the same; the header is not sent \
+             until these records can be used",
+        ),
+        Class::Invalid | Class::Lockout | Class::Unsure => None,
+    }
 }
 
 pub(super) fn clock_behind(now: i64, newest: i64) -> Text {

@@ -357,9 +357,13 @@ fn failure(errors: &str) -> StoreError {
     }
 }
 
+/// git says this if the program that it runs, such as ssh, has failed. That program has said why in the line before.
+const NO_REASON: &str = "fatal: Could not read from remote repository.";
+
 /// The main error in the output of git: its first error message, else the first line.
 fn main_error(errors: &str) -> String {
     let lines = || errors.lines().map(str::trim).filter(|line| !line.is_empty());
+    let reason = lines().zip(lines().skip(1)).find(|(_, next)| *next == NO_REASON);
     let fatal = lines().filter(|line| {
         ["fatal: ", "error: ", "! ", "ssh: ", "remote: "]
             .iter()
@@ -370,7 +374,10 @@ fn main_error(errors: &str) -> String {
         _ => lines().collect(),
     };
     // A URL with a secret in it must not reach a log.
-    let text = messages.first().map_or("git says nothing", |text| text);
+    let text = match (messages.first(), reason) {
+        (Some(&NO_REASON), Some((why, _))) => why,
+        (first, _) => first.map_or("git says nothing", |text| text),
+    };
     Excerpt::new(&without_credentials(text)).to_string()
 }
 
