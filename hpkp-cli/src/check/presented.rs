@@ -8,6 +8,7 @@ use hpkp_core::certificate::Certificate;
 use hpkp_core::check::Certificates;
 use hpkp_core::finding::{Code, Text};
 use hpkp_core::path::{CertificateFile, Chain};
+use hpkp_core::published::HostName;
 use hpkp_core::text::Excerpt;
 use hpkp_server::certificate_file::{certificates_in, certificates_of};
 use hpkp_server::file::directory_of_keys;
@@ -40,9 +41,12 @@ impl Given {
         self.leaf.accepted_names()
     }
 
-    /// Whether one of its names is that of a host. The common name of a CA is not.
+    /// Whether one of its names is that of a host. The common name of a CA is not, such as `Example CA 2.0`.
     pub(super) fn has_host(&self) -> bool {
-        let is_host = |name: &String| name.contains('.') || name == "localhost";
+        let is_host = |name: &String| {
+            name.parse::<HostName>()
+                .is_ok_and(|host| host.as_str().contains('.') || host.as_str() == "localhost")
+        };
         !self.leaf.dns_names().is_empty() || self.names().iter().any(is_host)
     }
 
