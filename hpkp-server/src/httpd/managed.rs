@@ -1,7 +1,7 @@
 //! The domains for which mod_md manages certificates, and the files that the next start or reload will load.
 
 use super::Server;
-use super::managed_store::{ManagedStore, types_of};
+use super::managed_store::{ManagedStore, is_for, types_of};
 
 /// All managed domains.
 #[derive(Debug)]
@@ -173,10 +173,4 @@ impl ManagedDomains {
 
 fn is_word(words: &[String], word: &str) -> bool {
     words.first().is_some_and(|first| first.eq_ignore_ascii_case(word))
-}
-
-/// Whether a domain, in which `*.` stands for one label, is for a name.
-pub(super) fn is_for(domain: &str, name: &str) -> bool {
-    let parent = || Some(name.split_once('.')?.1.eq_ignore_ascii_case(domain.strip_prefix("*.")?));
-    domain.eq_ignore_ascii_case(name) || parent() == Some(true)
 }

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use hpkp_core::text::Excerpt;
 use serde_json::Value;
 
-use super::managed::is_for;
 use crate::file::{self, FileError};
 
 /// The largest description of a domain (`md.json`), in bytes.
@@ -179,6 +178,12 @@ fn description(directory: &Path) -> Result<Option<Value>, String> {
         }
         Err(error) => Err(unreadable(&path, &error.to_string())),
     }
+}
+
+/// Whether a domain, in which `*.` stands for one label, is for a name.
+pub(super) fn is_for(domain: &str, name: &str) -> bool {
+    let parent = || Some(name.split_once('.')?.1.eq_ignore_ascii_case(domain.strip_prefix("*.")?));
+    domain.eq_ignore_ascii_case(name) || parent() == Some(true)
 }
 
 fn string<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
