@@ -5,12 +5,14 @@ use hpkp_core::published::Body;
 use hpkp_tests::layout::Site;
 use hpkp_tests::site::B;
 
+use crate::apps::published;
 use crate::fixture::{Fixture, OWN, says};
 use crate::history::{DAY, History, events, now};
 
 super::scenarios! {
     a_policy_switched_off_and_the_certificate_changed
     max_age_shortened_while_the_old_one_binds
+    waived_pins_that_are_still_sent
 }
 
 const UNMET: &[&str] = &["published-pins-unmet"];
@@ -76,4 +78,23 @@ fn max_age_shortened_while_the_old_one_binds<S: Site>() {
             says(&outcome, &[&format!("until {}", date::format(now + DAY))]);
         }
     }
+}
+
+/// The operator waives pins and does not change the certificate: whoever visits now notes them, and the waiver covers
+/// these clients too.
+fn waived_pins_that_are_still_sent<S: Site>() {
+    let mut fixture = Fixture::<S>::new();
+    let live = fixture.pki.pin("live.pem");
+    fixture.pki.leaf("renewed", "localhost", "ca");
+    let renewed = fixture.pki.pin("renewed.pem");
+    fixture.up(&["live"], &[&live, B], &[]);
+    published(&fixture, &["waive", "--host", "localhost", "--who", "ops", "--why", "old kiosks"]);
+    fixture.passes(&["live"], &[&live, B], &["waived"]);
+    fixture.takes(&["live"], &[&live, B], &["waived"]);
+    fixture.passes(&["renewed"], &[&renewed, B], &["waived"]);
+
+    // Another policy is recorded anew, and protects whoever notes it.
+    let other = fixture.pki.pin("backup.csr");
+    fixture.takes(&["live"], &[&live, &other], &[]);
+    fixture.refuses(&["renewed"], &[&renewed, B], &["published-pins-unmet", "waived"]);
 }
