@@ -439,8 +439,8 @@ impl UnmetPins<'_> {
         };
         let open: Vec<Live<'_>> = self.all.iter().filter(of_an_app).copied().collect();
         let release = format!(
-            "for a new key: release the app (zone, script) with the new pin{publish}; when no old release is in use any \
-             more"
+            "for a new key: release the app (zone, script) with the new pin{publish}; when no old release is in use \
+             any more"
         );
         match &commands("end", "--why REASON", self.records, &open)[..] {
             [end] if open.len() <= NAMED_IDS => format!("{release}, run: {end}"),
