@@ -25,6 +25,7 @@ super::scenarios! {
     records_that_others_may_write_refuse_a_change
     a_configuration_that_was_not_recorded_is_recorded_at_the_next_reload
     a_configuration_started_in_spite_of_a_lock_out_passes_again
+    a_header_withheld_for_a_lock_out_stays_withheld
     a_stop_and_a_start_write_one_line_each
     containers_that_leave_their_records_behind
 }
@@ -282,6 +283,36 @@ fn a_configuration_started_in_spite_of_a_lock_out_passes_again<S: Site>() {
     fixture.one(&["other"], &[&live, A], |layout| fixture.site.lay_out(layout));
     assert_eq!(fixture.site.test().code, Some(1));
     fixture.takes(&["other"], &[&other, B], UNMET);
+}
+
+/// A reload for another reason, such as a rotation of the logs, sends no header that was withheld: clients that note it
+/// would refuse the certificate that the others accept.
+fn a_header_withheld_for_a_lock_out_stays_withheld<S: Site>() {
+    let (mut fixture, live, other) = running::<S>();
+    fixture.site.down();
+    fixture.refuses(&["other"], &[&other, A], UNMET);
+    fixture.expect(UNMET);
+    fixture.site.up();
+    for _ in 0..3 {
+        assert_eq!(fixture.get().pins().len(), 0);
+        fixture.one(&["other"], &[&other, A], |layout| fixture.site.lay_out(layout));
+        let outcome = fixture.site.test();
+        assert_eq!((outcome.code, outcome.codes()), (Some(0), UNMET.to_vec()), "{}", outcome.text);
+        says(&outcome.text, &["the header was not sent and is not sent"]);
+        fixture.expect(UNMET);
+        assert_eq!(fixture.site.reload_tested(), Reload::Accepted);
+    }
+    assert_eq!(fixture.get().pins().len(), 0);
+    // So the way back is open.
+    fixture.takes(&["live"], &[&live, B], &[]);
+    assert_eq!(fixture.get().pins().len(), 1);
+    // Another policy is a decision.
+    fixture.site.down();
+    fixture.refuses(&["other"], &[&other, A], UNMET);
+    fixture.expect(UNMET);
+    fixture.site.up();
+    fixture.takes(&["other"], &[&other, B], UNMET);
+    assert_eq!(fixture.get().pins().len(), 1);
 }
 
 fn a_stop_and_a_start_write_one_line_each<S: Site>() {

@@ -74,16 +74,17 @@ impl<'a> Checker<'a> {
         summary: impl FnOnce() -> T,
     ) {
         let alarm = Alarm::new(code, None);
-        self.find_for(scope, kind, host, (code, class), vec![alarm], summary);
+        self.find_for(scope, kind, host, (code, class, false), vec![alarm], summary);
     }
 
-    /// The same, for a finding that is about some of the host's names: an alarm for each.
+    /// The same, for a finding that is about some of the host's names: an alarm for each. `is_kept` says that the
+    /// header was withheld before for the same reason, so that a refusal would protect nobody.
     pub(super) fn find_for<T: Into<Text>>(
         &mut self,
         scope: Scope<'_>,
         kind: Kind,
         host: usize,
-        (code, class): (Code, Class),
+        (code, class, is_kept): (Code, Class, bool),
         alarms: Vec<Alarm>,
         summary: impl FnOnce() -> T,
     ) {
@@ -98,16 +99,23 @@ impl<'a> Checker<'a> {
             |alarm: &Alarm| alarm.name.as_ref().is_none_or(|(_, _, port)| port.is_none());
         let is_withheld = class == Class::Lockout
             && alarms.iter().all(is_of_policy)
-            && (self.withheld_before.get(host).is_some_and(|before| *before)
+            && (self.is_withheld_before(host)
                 // No client reaches the block, and no record of it says whether it is unchanged.
                 || self.published.is_some_and(|published| published.routing.is_unreached(host)));
         if matches!(class, Class::Lockout | Class::Unsure) {
             self.alarms[host].extend(alarms);
         }
         let host = &self.deployment.hosts[host];
-        let check = if is_accepted || is_withheld { Check::Warn } else { host.check };
+        let is_passing = is_accepted || is_withheld || is_kept;
+        let check = if is_passing { Check::Warn } else { host.check };
         let has_header = host.enforced.is_some() || host.report_only.is_some();
         self.findings.add(scope, Found { code, class, check, has_header }, &host.label, summary);
+    }
+
+    /// Whether the last accepted configuration withheld the header of a host, which has the same policy and presents
+    /// the same.
+    pub(super) fn is_withheld_before(&self, host: usize) -> bool {
+        self.withheld_before.get(host).is_some_and(|before| *before)
     }
 
     pub(super) fn withheld_before(&self) -> Vec<bool> {

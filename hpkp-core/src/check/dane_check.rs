@@ -149,17 +149,12 @@ impl<'a> Checker<'a> {
             let scope =
                 Scope { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
             let chains = self.chains(host);
-            self.find_for(
-                scope,
-                Kind::Enforced,
-                host,
-                (code, code.class()),
-                vec![],
-                || match code {
+            self.find_for(scope, Kind::Enforced, host, (code, code.class(), false), vec![], || {
+                match code {
                     Code::TlsaNotUsable => text::not_usable(&live),
                     _ => text::combination_unmet(&live, &unmet, &chains),
-                },
-            );
+                }
+            });
         }
     }
 }

@@ -73,8 +73,7 @@ impl<'a> Checker<'a> {
     ) {
         let Some(published) = self.published else { return };
         // A server that already runs without its header, and is unchanged, continues without it.
-        let is_withheld = published.unrecorded == Some(true)
-            || self.withheld_before.get(host).is_some_and(|before| *before);
+        let is_withheld = published.unrecorded == Some(true) || self.is_withheld_before(host);
         let pins = if is_withheld { Change::PinsWithheld } else { Change::Pins };
         let here = || sent.iter().filter(|one| one.host == host && records.writer.is_some());
         let mut by_change: BTreeMap<Change, BTreeSet<&'a WriterName>> = BTreeMap::new();
@@ -120,7 +119,7 @@ impl<'a> Checker<'a> {
         let scope =
             Scope { policy: &key, kind: Kind::Enforced, at: &freshness.at, each_place: true };
         let alarm = Alarm::new(code, None);
-        self.find_for(scope, Kind::Enforced, host, (code, class), vec![alarm], || {
+        self.find_for(scope, Kind::Enforced, host, (code, class, false), vec![alarm], || {
             text::silent(records, &silent, &changes, (class, now))
         });
     }

@@ -258,6 +258,13 @@ impl<'a> Checker<'a> {
             let before = class != code.class();
             let group = group_of(&unmet, code, claim);
             let key = (code, class, group.clone());
+            // Clients that note the header now would refuse the certificate that the others accept, when it is put
+            // back. So a header that was withheld for them stays so until they are given up or the policy changes.
+            let is_kept = before
+                && code.class() == Class::Lockout
+                && published.unrecorded.is_none()
+                && self.is_withheld_before(host);
+            let class = if is_kept { Class::Lockout } else { class };
             let at = self.place(host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
             let chains = self.chains(host);
@@ -267,7 +274,7 @@ impl<'a> Checker<'a> {
                 ..Alarm::new(code, Some((host_set.0.clone(), host_set.1, Some(*port))))
             };
             let alarms = unmet.names.iter().map(alarm).collect();
-            self.find_for(scope, Kind::Enforced, host, (code, class), alarms, || {
+            self.find_for(scope, Kind::Enforced, host, (code, class, is_kept), alarms, || {
                 let unmet = text::UnmetPins {
                     records,
                     found: &unmet.found,
@@ -280,6 +287,7 @@ impl<'a> Checker<'a> {
                     presented: &published.presented[host],
                     serving: &deployment.hosts[host].serving,
                     before,
+                    is_kept,
                     now,
                 };
                 unmet.text(code)

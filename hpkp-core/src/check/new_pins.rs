@@ -177,7 +177,7 @@ impl<'a> Checker<'a> {
         let chains = self.chains(other);
         let label = self.deployment.hosts[other].label.as_str();
         let alarm = Alarm::new(code, Some((visited.0.clone(), visited.1, None)));
-        self.find_for(scope, Kind::Enforced, one.host, (code, class), vec![alarm], || {
+        self.find_for(scope, Kind::Enforced, one.host, (code, class, false), vec![alarm], || {
             text::other_block(one.policy, noted, visited, label, &chains)
         });
     }
@@ -265,7 +265,7 @@ impl<'a> Checker<'a> {
             let alarm =
                 |host_set: &HostSet| Alarm::new(code, Some((host_set.0.clone(), host_set.1, None)));
             let alarms = noted.iter().map(alarm).collect();
-            self.find_for(scope, Kind::Enforced, one.host, (code, class), alarms, || {
+            self.find_for(scope, Kind::Enforced, one.host, (code, class, false), alarms, || {
                 let found = all.get(&(one.policy.name(), *before));
                 let found: Vec<_> = found.into_iter().flat_map(BTreeMap::values).copied().collect();
                 text::elsewhere(one.policy, records, &found)

@@ -68,6 +68,8 @@ pub(super) struct UnmetPins<'a> {
     pub(super) serving: &'a [Serving],
     /// Whether the last accepted configuration presented the same.
     pub(super) before: bool,
+    /// Whether its header was withheld, and is so again.
+    pub(super) is_kept: bool,
     pub(super) now: i64,
 }
 
@@ -109,10 +111,15 @@ impl UnmetPins<'_> {
             text.details.extend(self.held(live));
         }
         if self.before {
-            text.details.push(
-                "not refused: the last accepted configuration presents the same to these clients"
-                    .to_owned(),
+            let mut line = String::from(
+                "not refused: the last accepted configuration presents the same to these clients",
             );
+            if self.is_kept {
+                line.push_str(
+                    "; the header was not sent and is not sent, until they are given up or the policy changes",
+                );
+            }
+            text.details.push(line);
         }
         if self.claim == Claim::Pattern || self.is_of_other_names(code) {
             text.details.push(format!("affects {}", self.hosts()));

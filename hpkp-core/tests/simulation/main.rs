@@ -27,7 +27,7 @@ use hpkp_core::check::{
     Verdict, check,
 };
 use hpkp_core::check::{Digest, digest};
-use hpkp_core::finding::{Class, Code, Location};
+use hpkp_core::finding::{Check, Class, Code, Finding, Location};
 use hpkp_core::max_age::MaxAge;
 use hpkp_core::path::{Chain, Trust, VerifySignature};
 use hpkp_core::pin::Pin;
@@ -464,8 +464,9 @@ fn found(verdict: &Verdict, codes: &[Code]) -> bool {
 }
 
 fn refused(verdict: &Verdict, codes: &[Code]) -> bool {
-    let is_refused = |class| class == Class::Lockout;
-    verdict.findings.iter().any(|f| codes.contains(&f.code) && is_refused(f.class))
+    // A lock-out that was accepted before is a warning.
+    let is_refused = |f: &&Finding| f.class == Class::Lockout && f.check == Check::Refuse;
+    verdict.findings.iter().filter(is_refused).any(|f| codes.contains(&f.code))
 }
 
 const ALL: [Code; 4] = [
@@ -687,7 +688,9 @@ impl<'w> Fleet<'w> {
             let recorded = recorded(world, &with_stops_taken_back(&machine.log));
             assert_eq!(recorded, published(&server), "what is on record: seed {seed}");
         }
-        self.serve(at, config, &events, (is_forced, drains));
+        // A header that is withheld once more is not on record either.
+        let is_withheld = verdict.findings.iter().any(|f| f.class == Class::Lockout);
+        self.serve(at, config, &events, (is_forced || is_withheld, drains));
         if self.machines[at].stopped {
             self.stop(at, &state);
         }
