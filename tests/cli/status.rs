@@ -270,7 +270,11 @@ fn the_records_of_a_module_give_the_state_of_its_server() {
         let arguments = [&["status", "-d", &directory, "--connect", &connect], more].concat();
         run(Path::new("/"), &arguments)
     };
+    // The key in use is no backup key.
+    let key = nginx.path("one.key");
+    run(Path::new("/"), &["key", "drill", "-d", &directory, key.to_str().expect("UTF-8")]).fine();
     let report = status(&["--json"]).json();
+    assert!(report.get("last_drill").is_none(), "{report}");
     let writer = &report["writers"][0];
     assert_eq!(
         (&writer["writer"], &writer["recorded"]),

@@ -64,11 +64,9 @@ pub fn read(directory: &Path) -> Result<Vec<Drill>, LedgerError> {
     ledger::read(&directory.join(FILE), "drill", drill)
 }
 
-/// The last drill in which the key matched; of the key with this pin, or of any key.
-#[must_use]
-pub fn last(drills: &[Drill], pin: Option<Pin>) -> Option<&Drill> {
-    let wanted =
-        drills.iter().filter(|drill| drill.matches && pin.is_none_or(|pin| pin == drill.pin));
+/// The last drill in which a key with a pin that `is_wanted` matched.
+pub fn last(drills: &[Drill], is_wanted: impl Fn(Pin) -> bool) -> Option<&Drill> {
+    let wanted = drills.iter().filter(|drill| drill.matches && is_wanted(drill.pin));
     wanted.max_by_key(|drill| drill.at)
 }
 

@@ -16,8 +16,8 @@ use hpkp_server::published::Reserved;
 
 use super::next_keys;
 use super::report::{
-    Answer, DirectoryReport, Expiry, Held, HostReport, Level, Next, NextStep, OnRecord, Problem,
-    Recorded, Report, StepKind, Time, WriterReport,
+    Answer, DirectoryReport, Expiry, Held, HostReport, LastDrill, Level, Next, NextStep, OnRecord,
+    Problem, Recorded, Report, StepKind, Time, WriterReport,
 };
 use super::target::Target;
 use crate::exit::Exit;
@@ -51,7 +51,7 @@ pub(super) fn report(survey: &Survey, paths: &[String], targets: &[Target]) -> R
         offline: false,
         directories,
         writers,
-        last_drill: drills::last(&drills, None).map(Into::into),
+        last_drill: last_drill(store, &drills),
         drills,
         hosts,
         next: Vec::new(),
@@ -70,6 +70,13 @@ fn all_drills(paths: &[String], problems: &mut Vec<Problem>) -> Vec<Drill> {
         }
     }
     all
+}
+
+/// The last drill with a backup key. A key in use is none.
+fn last_drill(store: &Store, drills: &[Drill]) -> Option<LastDrill> {
+    let hosts = store.state.presents().map(|record| &record.body.host).collect();
+    let in_use = store.state.presented_keys(&hosts);
+    drills::last(drills, |pin| !in_use.contains(&pin)).map(Into::into)
 }
 
 /// A problem if the clock is before the newest record: pins then seem to be held for a longer or shorter
@@ -388,7 +395,8 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         // A next key is stored on the server, so it is no backup.
         host.backup_pins.retain(|pin| host.next_keys.iter().all(|key| key.pin != *pin));
         let drilled = |pin: &String| {
-            let drill = drills::last(&report.drills, pin.parse().ok())?;
+            let pin_of: Pin = pin.parse().ok()?;
+            let drill = drills::last(&report.drills, |one| one == pin_of)?;
             Some((pin.clone(), Time(drill.at)))
         };
         host.backup_drills = host.backup_pins.iter().filter_map(drilled).collect();

@@ -23,7 +23,7 @@ pub(super) struct Report {
     pub(super) offline: bool,
     pub(super) directories: Vec<DirectoryReport>,
     pub(super) writers: Vec<WriterReport>,
-    /// The last recorded drill in which a key was restored that clients held.
+    /// The last recorded drill in which a backup key was restored that clients held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_drill: Option<LastDrill>,
     /// All drills on record.
