@@ -121,15 +121,15 @@ mod tests {
     #[test]
     fn the_last_drill_is_the_last_that_matched() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(last(&read(dir.path()).unwrap(), None), None);
+        assert_eq!(last(&read(dir.path()).unwrap(), |_| true), None);
         let drills = [drill(100, 1, true), drill(200, 2, true), drill(300, 1, false)];
         for one in &drills {
             record(dir.path(), one).unwrap();
         }
         assert_eq!(read(dir.path()).unwrap(), drills);
-        assert_eq!(last(&drills, None), Some(&drills[1]));
-        assert_eq!(last(&drills, Some(drills[0].pin)), Some(&drills[0]));
-        assert_eq!(last(&drills, Some(Pin::from_bytes([9; Pin::BYTES]))), None);
+        assert_eq!(last(&drills, |_| true), Some(&drills[1]));
+        assert_eq!(last(&drills, |pin| pin == drills[0].pin), Some(&drills[0]));
+        assert_eq!(last(&drills, |_| false), None);
     }
 
     #[test]
