@@ -4,10 +4,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use hpkp_core::published::{Body, Event};
 use hpkp_tests::client::Curl;
 use hpkp_tests::free_port;
 use hpkp_tests::httpd::{Httpd, Module, Mpm, Reload, Restart, codes, listen};
 use hpkp_tests::instance::without_leaks;
+use hpkp_tests::recorded;
 use hpkp_tests::site::B;
 
 use crate::policy;
@@ -127,6 +129,46 @@ fn the_first_certificate_comes_where_records_are_kept() {
     stage(&httpd, "live");
     assert_eq!(httpd.graceful(), Reload::Accepted);
     assert_eq!(presents(&httpd, port, "live"), (true, 1));
+    httpd.stop();
+}
+
+/// Without its certificate, mod_md presents one that it made itself, which locks out everybody. Where it never had
+/// another, a test refuses nothing.
+#[test]
+fn a_change_that_leaves_mod_md_without_its_certificate_is_refused() {
+    const UNKNOWN: &str = "certificate-not-known-at-load";
+    const UNMET: &str = "published-pins-unmet";
+    let (mut httpd, port) = managed(Module::Shipped);
+    let pki = httpd.pki();
+    pki.records("records");
+    let body =
+        Body::Published(recorded::held("localhost", vec![pki.pin("live.pem").parse().unwrap()]));
+    let event = Event::new(1_700_000_000, 1, "apps".parse().unwrap(), body);
+    pki.write("records/apps.jsonl", format!("{}\n", event.line()));
+    let site = format!("HPKPPublishedPins records writer=web-1\n{}", configuration(port, &[], ""));
+    httpd.configure(&site);
+    httpd.expect_in_log(&["hpkp: "]);
+    httpd.start();
+    assert_eq!((httpd.test().code, httpd.test().codes()), (Some(0), vec![UNKNOWN]));
+    put(&httpd, "live", "domains");
+    assert_eq!(httpd.graceful(), Reload::Accepted);
+    assert_eq!(presents(&httpd, port, "live"), (true, 0));
+    // Another store has no certificate.
+    httpd.configure(&site.replace("MDStoreDir md", "MDStoreDir md2"));
+    let outcome = httpd.test();
+    assert_eq!(outcome.code, Some(1), "{}", outcome.text);
+    assert!(outcome.codes().contains(&UNMET), "{}", outcome.text);
+    assert!(
+        outcome.text.contains("the server has no certificate for them any more"),
+        "{}",
+        outcome.text
+    );
+    assert!(matches!(httpd.graceful(), Reload::Refused(_)));
+    assert_eq!(presents(&httpd, port, "live"), (true, 0));
+    // Once it serves nevertheless, nothing is left to protect.
+    let Restart::Served(log) = httpd.restart(libc::SIGUSR1) else { panic!("ended") };
+    assert!(codes(&log).contains(&UNMET), "{log}");
+    assert_eq!((httpd.test().code, httpd.test().codes()), (Some(0), vec![UNKNOWN]));
     httpd.stop();
 }
 

@@ -53,6 +53,11 @@ impl<'a> Checker<'a> {
                             messages::not_known_at_load(policy, why, remedy)
                         });
                     }
+                    Certificates::Temporary { why, remedy } => {
+                        self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
+                            messages::not_known_at_load(policy, why, remedy)
+                        });
+                    }
                     Certificates::Later(why) => {
                         self.find(scope, kind, *position, Code::CertificateCheckedAtStart, || {
                             messages::checked_at_start(policy, why)

@@ -7,6 +7,7 @@ use super::dane_check::Notes;
 use super::messages::Scope as Place;
 use super::presented::enough;
 use super::records::{Published, Relation};
+use super::route::Route;
 use super::routing::{Claim, HostSet, any_of};
 use super::{Alarm, Certificates, Checker, Context, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
@@ -210,6 +211,12 @@ impl<'a> Checker<'a> {
                 }
                 if !published.presented[host].is_known {
                     found.unknown.insert(host);
+                    let route = Route { host_set, host, claim };
+                    if published.loses_all(route, &ports, live, &enough) {
+                        let code = relation.unmet();
+                        let key = (host, code, code.class(), claim);
+                        found.unmet.entry(key).or_default().add(live, host_set, &ports);
+                    }
                     continue;
                 }
                 let held = (live, relation, &enough[..]);
@@ -321,6 +328,12 @@ impl<'a> Checker<'a> {
                         });
                     }
                     Certificates::NotKnown { why, remedy } => {
+                        let code = Code::CertificateNotKnownAtLoad;
+                        self.find(scope, Kind::Enforced, host, code, || {
+                            text::not_known(why, remedy, records)
+                        });
+                    }
+                    Certificates::Temporary { why, remedy } => {
                         let code = Code::CertificateNotKnownAtLoad;
                         self.find(scope, Kind::Enforced, host, code, || {
                             text::not_known(why, remedy, records)

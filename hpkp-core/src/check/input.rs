@@ -145,6 +145,14 @@ pub enum Certificates {
         /// What can be done, as a clause.
         remedy: &'static str,
     },
+    /// The server has no certificate yet, and answers with one that it made itself, which no client accepts. The
+    /// clauses are those of `NotKnown`.
+    Temporary {
+        /// Why.
+        why: &'static str,
+        /// What can be done.
+        remedy: &'static str,
+    },
     /// This is a config test, and the certificates are known only at the start; the reason, as a clause.
     Later(String),
     /// A certificate cannot be used; the code and what is wrong.

@@ -12,8 +12,8 @@ use super::routing::{Claim, HostSet, Led, Target};
 use super::slots::Got;
 use super::unchanged::lets_in;
 use crate::finding::{Class, Code};
-use crate::published::state::Live;
-use crate::published::{self, Origin, PinValidation};
+use crate::published::state::{Live, Record};
+use crate::published::{self, Origin, PinValidation, Presents};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -168,8 +168,7 @@ impl<'a> Published<'a> {
             (PinValidation::DependsOnPath, _) if is_path_unchanged() && is_leaf_kept() => {
                 Code::PublishedPinsPartlyMet
             }
-            (_, Relation::Own) => Code::PublishedPinsUnmet,
-            (_, Relation::Above) => Code::SuperdomainPinsUnmet,
+            (_, relation) => relation.unmet(),
         };
         let code = match live.waiver {
             Some(_) if code.class() == Class::Lockout => Code::Waived,
@@ -192,6 +191,28 @@ impl<'a> Published<'a> {
         let is_unchanged =
             self.is_kept(of, ports, got, &lets_in(enough_before)) && is_leaf_unchanged();
         Some((code, if is_unchanged { Class::Warning } else { Class::Lockout }))
+    }
+
+    /// Whether a block that has only a temporary certificate let these clients in with the last accepted
+    /// configuration. No client accepts the temporary certificate, and a block that never had another one locks out
+    /// nobody new.
+    pub(super) fn loses_all(
+        &self,
+        route: Route<'_>,
+        ports: &BTreeSet<u16>,
+        live: Live<'_>,
+        enough: &[Enough],
+    ) -> bool {
+        let let_in = lets_in(enough);
+        let is_met = |record: &Record<Presents>| record.body.certificates.iter().any(&let_in);
+        self.presented[route.host].is_temporary
+            && self.unrecorded != Some(true)
+            && live.waiver.is_none()
+            && self
+                .places(route, ports)
+                .into_iter()
+                .flat_map(|place| self.presented_before(route, place))
+                .any(is_met)
     }
 
     /// The blocks and ports to which a name leads that this server has lost. Their certificates are not valid for the

@@ -24,6 +24,8 @@ pub(super) struct PresentedKeys<'a> {
     pub(super) chains: Vec<(usize, &'a Chain)>,
     /// Whether all certificates of the host are known.
     pub(super) is_known: bool,
+    /// Whether the host has only a certificate that the server made itself.
+    pub(super) is_temporary: bool,
     /// The chains for comparison with TLSA records; empty if there are no TLSA records.
     pub(super) evidence: Vec<Evidence>,
 }
@@ -42,6 +44,7 @@ impl<'a> PresentedKeys<'a> {
             let Context { certificates, trust } = &deployment.contexts[context];
             let Certificates::Loaded(chains) = certificates else {
                 presented.is_known = false;
+                presented.is_temporary |= matches!(certificates, Certificates::Temporary { .. });
                 continue;
             };
             presented.is_known &= trust.problem.is_none();

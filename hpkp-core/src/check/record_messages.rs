@@ -173,6 +173,10 @@ impl UnmetPins<'_> {
                 "no key in {chain} matches the waived pins that clients hold{above}; these clients \
                  refuse the certificate, {until}"
             ),
+            _ if self.presented.is_temporary => format!(
+                "clients hold pins{above}, and the server has no certificate for them any more; they would \
+                 refuse the temporary one that it presents instead, {until}"
+            ),
             _ if is_dane => dane_messages::unmet(self.found, chain, &until),
             _ if self.is_partly() => format!(
                 "some certificate paths that clients may build contain no key that matches the pins \

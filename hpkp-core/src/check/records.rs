@@ -12,6 +12,7 @@ use super::nameless::{Nameless, NamelessLast, nameless};
 use super::presented::{Fingerprints, PresentedKeys};
 use super::routing::{HostSet, Routing, any_of};
 use super::{Deployment, HostVerdict, NameSet, SeenName};
+use crate::finding::Code;
 use crate::path::{Paths, Verified};
 use crate::pin::Pin;
 use crate::published::state::{Live, Record, State};
@@ -25,6 +26,16 @@ pub(super) enum Relation {
     Own,
     /// The record is for a domain above the host, with `includeSubDomains`.
     Above,
+}
+
+impl Relation {
+    /// The code of a finding that the pins of such a record match nothing.
+    pub(super) const fn unmet(self) -> Code {
+        match self {
+            Self::Own => Code::PublishedPinsUnmet,
+            Self::Above => Code::SuperdomainPinsUnmet,
+        }
+    }
 }
 
 /// Records by the name and the matching.

@@ -243,7 +243,9 @@ impl Keeping {
             let is_awaited = self.is_awaited(context);
             let is_known = match deployment.contexts[context].certificates {
                 Certificates::Loaded(_) | Certificates::Unusable(..) => true,
-                Certificates::NotKnown { .. } | Certificates::Later(_) => is_awaited,
+                Certificates::NotKnown { .. }
+                | Certificates::Temporary { .. }
+                | Certificates::Later(_) => is_awaited,
             };
             if alarmed.is_empty() || !is_known || !self.is_kept(context) {
                 continue;
