@@ -134,7 +134,7 @@ boot_clean_root() {
             exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --log-target=journal"
     ' >"$clean_root.console" 2>&1 </dev/null &
     holder=$!
-    for _ in $(seq 300); do
+    for _ in $(seq 1500); do
         booted=$(tr -d ' ' <"/proc/$holder/task/$holder/children") || break
         # The process is bash at first. A unit that fails without hardware makes the state "degraded".
         if [ -n "$booted" ] && [ "$(cat "/proc/$booted/comm" 2>/dev/null)" = systemd ] &&
