@@ -187,6 +187,7 @@ fn the_other_names_of_a_certificate_are_judged_too() {
     assert!(pattern.contains("locks out clients of *.example.org; ask"), "{pattern}");
     let line = pattern.lines().rfind(|line| line.starts_with("    hpkp "));
     assert_eq!(pasted(line.expect("a command")), Some(1), "{pattern}");
+    assert!(!pattern.contains("hpkp-any"), "{pattern}");
 }
 
 /// As certbot has them: links in live/NAME to numbered files in archive/NAME.

@@ -5,10 +5,9 @@ use hpkp_core::text::ShellWord;
 use serde::Serialize;
 
 use super::judge::hosts_on_record;
-use super::replay::{Answer, Replay};
+use super::replay::{Answer, Files, Replay};
 use super::store::Store;
 use crate::arguments::WhyArguments;
-use crate::chains;
 use crate::failure::Failure;
 use crate::output;
 
@@ -24,19 +23,19 @@ pub(super) struct OtherHost {
     command: String,
 }
 
-/// The names in the certificates of `arguments`, without `host`, for which the answer is not yes.
+/// The names in the certificates of `files`, without `host`, for which the answer is not yes.
 pub(super) fn of(
     store: &Store,
     host: &HostName,
     arguments: &WhyArguments,
+    files: &Files,
 ) -> Result<Vec<OtherHost>, Failure> {
-    let files = chains::of_files(&arguments.cert)?;
-    let names = files.iter().filter_map(|chain| chain.first());
+    let names = files.own.iter().filter_map(|chain| chain.first());
     let names = names.flat_map(|leaf| leaf.accepted_names());
     let binds = |one: &HostName| store.state.live(store.now).any(|it| it.record.body.binds(one));
     let mut others = Vec::new();
     for one in hosts_on_record(store, names).into_iter().filter(|one| one != host && binds(one)) {
-        let answer = Replay::new(store, &one, arguments)?.answer;
+        let answer = Replay::new(store, &one, arguments, files)?.answer;
         if answer != Answer::Yes {
             let command = store.command(&question(&one, arguments));
             others.push(OtherHost { host: one.as_str().replace(ANY_LABEL, "*"), answer, command });
@@ -52,7 +51,8 @@ fn question(host: &HostName, arguments: &WhyArguments) -> String {
         let path = std::path::absolute(file).unwrap_or_else(|_| file.into());
         format!(" {option} {}", ShellWord::new(path.as_os_str().as_encoded_bytes()))
     };
-    let mut command = format!("why {host}");
+    // A reader puts a name in place of the word in capitals. It is a host name itself, so that the command works as it is.
+    let mut command = format!("why {}", host.as_str().replace(ANY_LABEL, "HOST"));
     command.extend(arguments.cert.iter().map(|one| file("--cert", one)));
     command.extend(arguments.chain.iter().map(|one| file("--chain", one)));
     command

@@ -8,7 +8,7 @@ use hpkp_core::published::state::{Record, Retention};
 use serde::Serialize;
 
 use super::other_hosts::{self, OtherHost};
-use super::replay::Replay;
+use super::replay::{Files, Replay};
 use super::store::{Store, shown};
 use super::view::{PresentsView, PublishedView};
 use crate::arguments::{ListArguments, ShowArguments, WhyArguments};
@@ -166,8 +166,9 @@ pub(super) fn why(store: &Store, arguments: &WhyArguments, json: bool) -> Result
     let (replay, other_hosts) = match &arguments.cert[..] {
         [] => (None, Vec::new()),
         _ => {
-            let replay = Replay::new(store, &host, arguments)?;
-            (Some(replay), other_hosts::of(store, &host, arguments)?)
+            let files = Files::read(arguments)?;
+            let replay = Replay::new(store, &host, arguments, &files)?;
+            (Some(replay), other_hosts::of(store, &host, arguments, &files)?)
         }
     };
     let exit = replay.as_ref().map_or(Exit::Fine, |replay| replay.exit(arguments.deny_warnings));

@@ -64,6 +64,25 @@ pub(super) struct Replay {
     host: HostName,
 }
 
+/// The files of `WhyArguments`, read.
+pub(super) struct Files {
+    /// The certificates in each file of `--cert`.
+    pub(super) own: Vec<Vec<Arc<Certificate>>>,
+    /// Those of all files of `--chain`.
+    behind: Vec<Arc<Certificate>>,
+    trust: Arc<TrustSetting>,
+}
+
+impl Files {
+    pub(super) fn read(arguments: &WhyArguments) -> Result<Self, Failure> {
+        Ok(Self {
+            own: chains::of_files(&arguments.cert)?,
+            behind: chains::of_files(&arguments.chain)?.concat(),
+            trust: Arc::new(trust(arguments.trusted_certificate.as_deref())?),
+        })
+    }
+}
+
 #[derive(Debug, Serialize)]
 pub(crate) struct FindingView {
     code: &'static str,
@@ -84,15 +103,15 @@ impl From<&Finding> for FindingView {
 }
 
 impl Replay {
+    /// The result for the files of `arguments`, which are in `files`.
     pub(super) fn new(
         store: &Store,
         host: &HostName,
         arguments: &WhyArguments,
+        files: &Files,
     ) -> Result<Self, Failure> {
-        let own = chains::of_files(&arguments.cert)?;
-        let behind = chains::of_files(&arguments.chain)?.concat();
-        let trust = Arc::new(trust(arguments.trusted_certificate.as_deref())?);
-        Self::of(store, host, (own, &behind), arguments, trust, &OpenSsl)
+        let certificates = (files.own.clone(), &files.behind[..]);
+        Self::of(store, host, certificates, arguments, Arc::clone(&files.trust), &OpenSsl)
     }
 
     /// The result for parsed certificates: those of each file in `arguments`, and the certificates that are

@@ -395,8 +395,8 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         // A next key is stored on the server, so it is no backup.
         host.backup_pins.retain(|pin| host.next_keys.iter().all(|key| key.pin != *pin));
         let drilled = |pin: &String| {
-            let pin_of: Pin = pin.parse().ok()?;
-            let drill = drills::last(&report.drills, |one| one == pin_of)?;
+            let of: Pin = pin.parse().ok()?;
+            let drill = drills::last(&report.drills, |one| one == of)?;
             Some((pin.clone(), Time(drill.at)))
         };
         host.backup_drills = host.backup_pins.iter().filter_map(drilled).collect();

@@ -48,12 +48,8 @@ impl<'a> Checker<'a> {
                             messages::not_guarded(policy, why)
                         });
                     }
-                    Certificates::NotKnown { why, remedy } => {
-                        self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
-                            messages::not_known_at_load(policy, why, remedy)
-                        });
-                    }
-                    Certificates::Temporary { why, remedy } => {
+                    Certificates::NotKnown { why, remedy }
+                    | Certificates::Temporary { why, remedy } => {
                         self.find(scope, kind, *position, Code::CertificateNotKnownAtLoad, || {
                             messages::not_known_at_load(policy, why, remedy)
                         });

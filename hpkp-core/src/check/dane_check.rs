@@ -50,9 +50,7 @@ impl Published<'_> {
             let of = (record.body.host.as_str(), record.body.matching);
             !record.body.nameless && names.any(|name| name == of)
         };
-        let places = self.places(route, ports).into_iter();
-        let mut before = places.flat_map(|place| self.presented_before(route, place));
-        match before.any(is_named) {
+        match self.presented_on(route, ports).any(is_named) {
             true => None,
             false => Some([Enough::Tlsa(Arc::new(set.without_names()?), host.clone())]),
         }

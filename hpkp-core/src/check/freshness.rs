@@ -15,7 +15,7 @@ use super::records::{Published, names_of};
 use super::route::Route;
 use super::routing::{Claim, HostSet, Target, any_of};
 use super::silence::{Change, Silent, silent};
-use super::{Alarm, Checker, HeardFile, Records, Sending};
+use super::{Checker, HeardFile, Records, Sending};
 use crate::finding::{Check, Class, Code};
 use crate::header::Kind;
 use crate::published::state::Record;
@@ -118,8 +118,7 @@ impl<'a> Checker<'a> {
         let key = text::group(&silent, &changes);
         let scope =
             Scope { policy: &key, kind: Kind::Enforced, at: &freshness.at, each_place: true };
-        let alarm = Alarm::new(code, None);
-        self.find_for(scope, Kind::Enforced, host, (code, class, false), vec![alarm], || {
+        self.find_as(scope, Kind::Enforced, host, (code, class), || {
             text::silent(records, &silent, &changes, (class, now))
         });
     }

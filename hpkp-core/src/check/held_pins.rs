@@ -266,7 +266,7 @@ impl<'a> Checker<'a> {
             let group = group_of(&unmet, code, claim);
             let key = (code, class, group.clone());
             // Clients that note the header now would refuse the certificate that the others accept, when it is put
-            // back. So a header that was withheld for them stays so until they are given up or the policy changes.
+            // back. So a header that was withheld for them stays so until their pins expire, they are given up, or the policy changes.
             let is_kept = before
                 && code.class() == Class::Lockout
                 && published.unrecorded.is_none()
@@ -327,13 +327,8 @@ impl<'a> Checker<'a> {
                             text::at_handshake(why, remedy)
                         });
                     }
-                    Certificates::NotKnown { why, remedy } => {
-                        let code = Code::CertificateNotKnownAtLoad;
-                        self.find(scope, Kind::Enforced, host, code, || {
-                            text::not_known(why, remedy, records)
-                        });
-                    }
-                    Certificates::Temporary { why, remedy } => {
+                    Certificates::NotKnown { why, remedy }
+                    | Certificates::Temporary { why, remedy } => {
                         let code = Code::CertificateNotKnownAtLoad;
                         self.find(scope, Kind::Enforced, host, code, || {
                             text::not_known(why, remedy, records)

@@ -149,7 +149,7 @@ pub enum Certificates {
     /// clauses are those of `NotKnown`.
     Temporary {
         /// Why.
-        why: &'static str,
+        why: Cow<'static, str>,
         /// What can be done.
         remedy: &'static str,
     },

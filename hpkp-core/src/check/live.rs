@@ -12,8 +12,8 @@ use super::routing::{Claim, HostSet, Led, Target};
 use super::slots::Got;
 use super::unchanged::lets_in;
 use crate::finding::{Class, Code};
-use crate::published::state::{Live, Record};
-use crate::published::{self, Origin, PinValidation, Presents};
+use crate::published::state::Live;
+use crate::published::{self, Origin, PinValidation};
 
 /// The port of HTTPS.
 const HTTPS: u16 = 443;
@@ -204,15 +204,10 @@ impl<'a> Published<'a> {
         enough: &[Enough],
     ) -> bool {
         let let_in = lets_in(enough);
-        let is_met = |record: &Record<Presents>| record.body.certificates.iter().any(&let_in);
         self.presented[route.host].is_temporary
             && self.unrecorded != Some(true)
             && live.waiver.is_none()
-            && self
-                .places(route, ports)
-                .into_iter()
-                .flat_map(|place| self.presented_before(route, place))
-                .any(is_met)
+            && self.presented_on(route, ports).any(|was| was.body.certificates.iter().any(let_in))
     }
 
     /// The blocks and ports to which a name leads that this server has lost. Their certificates are not valid for the

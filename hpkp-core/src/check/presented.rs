@@ -24,7 +24,7 @@ pub(super) struct PresentedKeys<'a> {
     pub(super) chains: Vec<(usize, &'a Chain)>,
     /// Whether all certificates of the host are known.
     pub(super) is_known: bool,
-    /// Whether the host has only a certificate that the server made itself.
+    /// Whether the host has a certificate that the server made itself.
     pub(super) is_temporary: bool,
     /// The chains for comparison with TLSA records; empty if there are no TLSA records.
     pub(super) evidence: Vec<Evidence>,

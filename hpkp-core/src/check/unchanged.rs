@@ -233,8 +233,17 @@ impl<'a> Published<'a> {
         let let_in = lets_in(enough);
         let is_met =
             |record: &Record<Presents>| got.predecessors(&record.body.certificates).any(let_in);
+        self.presented_on(route, ports).any(is_met)
+    }
+
+    /// What the last accepted configuration presented to clients of a name on any of `ports`.
+    pub(super) fn presented_on(
+        &self,
+        route: Route<'_>,
+        ports: &BTreeSet<u16>,
+    ) -> impl Iterator<Item = &'a Record<Presents>> {
         let places = self.places(route, ports).into_iter();
-        places.flat_map(|place| self.presented_before(route, place)).any(is_met)
+        places.flat_map(move |place| self.presented_before(route, place))
     }
 
     /// Whether a host presents what the last accepted configuration presented and published this

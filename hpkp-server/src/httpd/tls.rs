@@ -1,5 +1,6 @@
 //! The files that mod_ssl will load, according to its directives.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::hash::Hash;
@@ -335,7 +336,7 @@ fn completed(
 
 /// The certificates of a host for which mod_md has no certificate yet, at a test and at a start.
 pub const NOT_YET: Certificates = Certificates::Temporary {
-    why: "mod_md has no certificate for this host yet",
+    why: Cow::Borrowed("mod_md has no certificate for this host yet"),
     remedy: "reload once it has one; the certificate is checked then",
 };
 
