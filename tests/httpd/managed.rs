@@ -159,7 +159,7 @@ fn a_change_that_leaves_mod_md_without_its_certificate_is_refused() {
     assert_eq!(outcome.code, Some(1), "{}", outcome.text);
     assert!(outcome.codes().contains(&UNMET), "{}", outcome.text);
     assert!(
-        outcome.text.contains("the server has no certificate for them any more"),
+        outcome.text.contains("the server has no certificate for this host any more"),
         "{}",
         outcome.text
     );

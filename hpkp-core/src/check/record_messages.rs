@@ -116,7 +116,8 @@ impl UnmetPins<'_> {
             );
             if self.is_kept {
                 line.push_str(
-                    "; the header was not sent and is not sent, until they are given up or the policy changes",
+                    "; the header was not sent and is not sent, until these pins expire, their clients are given \
+                     up, or the policy changes",
                 );
             }
             text.details.push(line);
@@ -174,7 +175,7 @@ impl UnmetPins<'_> {
                  refuse the certificate, {until}"
             ),
             _ if self.presented.is_temporary => format!(
-                "clients hold pins{above}, and the server has no certificate for them any more; they would \
+                "clients hold pins{above}, and the server has no certificate for this host any more; they would \
                  refuse the temporary one that it presents instead, {until}"
             ),
             _ if is_dane => dane_messages::unmet(self.found, chain, &until),
