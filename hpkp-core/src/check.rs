@@ -72,12 +72,10 @@ pub fn check(deployment: &Deployment, now: i64, verify: &dyn VerifySignature) ->
     let paths: Vec<Vec<Paths>> = deployment
         .contexts
         .iter()
-        .map(|context| match &context.certificates {
-            Certificates::Loaded(chains) => chains
-                .iter()
-                .map(|chain| Paths::build(chain, &context.trust.trust, &verified, now))
-                .collect(),
-            _ => Vec::new(),
+        .map(|context| {
+            let chains = context.certificates.loaded().iter();
+            let build = |chain| Paths::build(chain, &context.trust.trust, &verified, now);
+            chains.map(build).collect()
         })
         .collect();
     let is_asked = !deployment.listeners.is_empty() || deployment.records.is_some();

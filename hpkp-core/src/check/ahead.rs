@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use super::PolicyUse;
 use super::ahead_messages::{self as messages, NextKey};
 use super::checker::Checker;
 use super::messages::Scope;
 use super::renewal::Renewals;
-use super::{Certificates, PolicyUse};
 use crate::ca_table::{self, CaKey};
 use crate::certificate::Certificate;
 use crate::finding::Code;
@@ -53,10 +53,7 @@ impl<'a> Checker<'a> {
     fn chains_of(&self, host: usize) -> Vec<(&'a Chain, &'a Paths)> {
         let contexts = &self.deployment.hosts[host].contexts;
         let loaded = contexts.iter().flat_map(|context| {
-            let chains = match &self.deployment.contexts[*context].certificates {
-                Certificates::Loaded(chains) => chains.as_slice(),
-                _ => &[],
-            };
+            let chains = self.deployment.contexts[*context].certificates.loaded();
             chains.iter().zip(&self.paths[*context])
         });
         loaded.collect()

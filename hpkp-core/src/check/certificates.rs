@@ -170,10 +170,9 @@ impl<'a> Checker<'a> {
         let mut loaded: HashSet<Pin> = HashSet::new();
         for &context in &contexts {
             loaded.extend(self.paths[context].iter().flat_map(Paths::pins));
-            if let Certificates::Loaded(chains) = &self.deployment.contexts[context].certificates {
-                let served = chains.iter().flat_map(Chain::certificates);
-                loaded.extend(served.filter_map(|certificate| certificate.pin()));
-            }
+            let chains = self.deployment.contexts[context].certificates.loaded();
+            let served = chains.iter().flat_map(Chain::certificates);
+            loaded.extend(served.filter_map(|certificate| certificate.pin()));
         }
         self.check_compromised_pins(policy, uses, &loaded);
         // A pin that is the hash of something else has no key, and a thief may have a compromised key.

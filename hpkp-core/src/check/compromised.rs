@@ -38,7 +38,7 @@ impl<'a> Checker<'a> {
     /// The compromised keys in the certificates that a host sends, and above them on the paths of clients.
     fn compromised(&self, records: &'a Records, host: usize) -> BTreeMap<Pin, Compromised<'a>> {
         let mut found = BTreeMap::new();
-        for chain in self.chains(host) {
+        for chain in self.deployment.chains(host) {
             for (depth, certificate) in chain.certificates().iter().enumerate() {
                 let Some(pin) = certificate.pin() else { continue };
                 let Some(why) = records.state.compromised(pin) else { continue };

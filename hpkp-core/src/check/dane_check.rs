@@ -14,6 +14,7 @@ use super::slots::Got;
 use super::{Checker, Records, dane_messages as text};
 use crate::finding::{Class, Code};
 use crate::header::Kind;
+use crate::path::Chain;
 use crate::published::state::{Live, Record};
 use crate::published::tlsa::Combination;
 use crate::published::{EventId, PinValidation, Presented, Presents};
@@ -146,7 +147,7 @@ impl<'a> Checker<'a> {
             let group = format!("{} {unmet:?}", live.record.id);
             let scope =
                 Scope { policy: &group, kind: Kind::Enforced, at: &records.at, each_place: false };
-            let chains = self.chains(host);
+            let chains: Vec<&Chain> = self.deployment.chains(host).collect();
             self.find_for(scope, Kind::Enforced, host, (code, code.class(), false), vec![], || {
                 match code {
                     Code::TlsaNotUsable => text::not_usable(&live),

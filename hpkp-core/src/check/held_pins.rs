@@ -12,6 +12,7 @@ use super::routing::{Claim, HostSet, any_of};
 use super::{Alarm, Certificates, Checker, Context, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
+use crate::path::Chain;
 use crate::published::state::Live;
 use crate::published::{Configuration, EventId, WriterName};
 
@@ -274,7 +275,7 @@ impl<'a> Checker<'a> {
             let class = if is_kept { Class::Lockout } else { class };
             let at = self.place(host, records);
             let scope = Place { policy: &group, kind: Kind::Enforced, at, each_place: false };
-            let chains = self.chains(host);
+            let chains: Vec<&Chain> = self.deployment.chains(host).collect();
             let deployment = self.deployment;
             let alarm = |(host_set, port): &(HostSet, u16)| Alarm {
                 addresses: published.routing.all_addresses(host_set, host, *port),
@@ -353,17 +354,6 @@ impl<'a> Checker<'a> {
     {
         let host = &self.deployment.hosts[host];
         host.enforced.as_ref().map_or(&records.at, |policy_use| &policy_use.at)
-    }
-
-    pub(super) fn chains(&self, host: usize) -> Vec<&'a crate::path::Chain> {
-        let contexts = self.deployment.hosts[host].contexts.iter();
-        contexts
-            .filter_map(|context| match &self.deployment.contexts[*context].certificates {
-                Certificates::Loaded(chains) => Some(chains),
-                _ => None,
-            })
-            .flatten()
-            .collect()
     }
 }
 

@@ -51,6 +51,12 @@ impl Deployment {
     pub fn policies_by_name(&self) -> HashMap<&str, &Policy> {
         self.policies.iter().map(|policy| (policy.name(), policy)).collect()
     }
+
+    /// The chains that are loaded for the host at this position.
+    pub fn chains(&self, host: usize) -> impl Iterator<Item = &Chain> + '_ {
+        let contexts = self.hosts[host].contexts.iter();
+        contexts.flat_map(|context| self.contexts[*context].certificates.loaded())
+    }
 }
 
 /// Whether a host's ACME client keeps the key when it renews the certificate.
@@ -157,6 +163,17 @@ pub enum Certificates {
     Later(String),
     /// A certificate cannot be used; the code and what is wrong.
     Unusable(Code, Text),
+}
+
+impl Certificates {
+    /// The chains that are loaded; none in all other cases.
+    #[must_use]
+    pub fn loaded(&self) -> &[Chain] {
+        match self {
+            Self::Loaded(chains) => chains,
+            _ => &[],
+        }
+    }
 }
 
 /// The trust anchors in force for a server, and the problems in reading them.

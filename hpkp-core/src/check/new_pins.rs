@@ -13,6 +13,7 @@ use super::unchanged::lets_in;
 use super::{Alarm, Checker, Records, Sending, record_messages as text};
 use crate::finding::{Class, Code, Location};
 use crate::header::Kind;
+use crate::path::Chain;
 use crate::pin::Pin;
 use crate::policy::Policy;
 use crate::published::state::Record;
@@ -174,7 +175,7 @@ impl<'a> Checker<'a> {
             at: one.at,
             each_place: false,
         };
-        let chains = self.chains(other);
+        let chains: Vec<&Chain> = self.deployment.chains(other).collect();
         let label = self.deployment.hosts[other].label.as_str();
         let alarm = Alarm::new(code, Some((visited.0.clone(), visited.1, None)));
         self.find_for(scope, Kind::Enforced, one.host, (code, class, false), vec![alarm], || {

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{Certificates, Checker, Deployment, Uses};
+use super::{Checker, Deployment, Uses};
 use crate::certificate::Certificate;
 use crate::finding::Code;
 use crate::header::Kind;
@@ -31,13 +31,12 @@ pub(super) fn mistaken(deployment: &Deployment) -> HashMap<Pin, Mistaken> {
         }
     }
     for context in &deployment.contexts {
-        if let Certificates::Loaded(chains) = &context.certificates {
-            for certificate in chains.iter().flat_map(Chain::certificates) {
-                search.certificate(certificate, "loaded");
-            }
-            for chain in chains {
-                search.chain(chain);
-            }
+        let chains = context.certificates.loaded();
+        for certificate in chains.iter().flat_map(Chain::certificates) {
+            search.certificate(certificate, "loaded");
+        }
+        for chain in chains {
+            search.chain(chain);
         }
     }
     let mut stores = HashSet::new();

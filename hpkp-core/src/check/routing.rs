@@ -676,22 +676,12 @@ fn fitting(choice: Choice, name: &str, domain: &HostName) -> Option<HostSet> {
     (is_one_label || domain.ends_with(tail)).then(some)
 }
 
-/// The leaves that a host presents.
-fn leaves(deployment: &Deployment, host: usize) -> impl Iterator<Item = &Chain> + '_ {
-    let contexts = deployment.hosts[host].contexts.iter();
-    let loaded = contexts.filter_map(|context| match &deployment.contexts[*context].certificates {
-        Certificates::Loaded(chains) => Some(chains),
-        _ => None,
-    });
-    loaded.flatten()
-}
-
 /// The names in the certificates that a host presents.
 pub(super) fn certified_host_sets(
     deployment: &Deployment,
     host: usize,
 ) -> impl Iterator<Item = HostSet> + '_ {
-    let names = leaves(deployment, host).flat_map(|chain| {
+    let names = deployment.chains(host).flat_map(|chain| {
         let leaf = chain.leaf();
         // A common name without a dot is seldom a host name.
         let is_meant = |name: &&String| !leaf.dns_names().is_empty() || name.contains('.');
@@ -711,7 +701,7 @@ fn is_certificate_for(deployment: &Deployment, host: usize, host_set: &HostSet) 
     if deployment.hosts[host].contexts.iter().any(is_unknown) {
         return true;
     }
-    leaves(deployment, host).any(|chain| is_leaf_for(chain, host_set))
+    deployment.chains(host).any(|chain| is_leaf_for(chain, host_set))
 }
 
 /// Whether a certificate is valid for `host_set`.
