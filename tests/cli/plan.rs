@@ -339,6 +339,19 @@ fn a_plan_names_waived_clients() {
 }
 
 #[test]
+fn a_plan_names_a_certificate_that_expires_before_its_step() {
+    let site = Site::new();
+    site.serve(&[(("a", Some((site.pins(&["a", "b", "d"]), 40 * 86_400, false))), DAY)]);
+    // The certificates of the site are valid for 20 days.
+    let plan = |key: &str| site.plan(&["new-key", "--pin", key, "--cert", "a.chain"]).fine();
+    let late = plan("c.pem");
+    let renew = format!("the certificate with the key {} expires ", site.pins["a"]);
+    assert!(late.contains(&renew) && late.contains("renew it with the same key"), "{late}");
+    let at_once = plan("b.pem");
+    assert!(!at_once.contains("expires"), "{at_once}");
+}
+
+#[test]
 fn max_age_is_raised_after_a_rotation() {
     let site = Site::new();
     let pins = site.pins(&["a", "b", "c"]);

@@ -92,7 +92,7 @@ fn same_keys(one: &Server, other: &Server) -> bool {
 fn of_presented(presented: &Presented) -> Option<InUse> {
     let pin = presented.keys.nodes().first()?.pin?;
     let kind = presented.identity.as_ref().and_then(|identity| identity.slot);
-    Some(InUse { leaf: Key { pin, kind }, keys: presented.keys.clone() })
+    Some(InUse { leaf: Key { pin, kind }, keys: presented.keys.clone(), not_after: None })
 }
 
 fn the_only(servers: Vec<Server>, host: &HostName, source: &str) -> Result<Server, Failure> {
@@ -163,7 +163,8 @@ fn of_chains(arguments: &PlanArguments, chains: Chains, now: i64) -> Result<Serv
                 "{shown}: a second certificate of the same kind of key; a server has one of each kind"
             )));
         }
-        server.push(InUse { leaf: Key { pin, kind }, keys });
+        let not_after = Some(chain.leaf().not_after());
+        server.push(InUse { leaf: Key { pin, kind }, keys, not_after });
     }
     Ok(server)
 }

@@ -4,6 +4,7 @@
 use hpkp_core::accepted::accepted;
 use hpkp_core::check::SeenName;
 use hpkp_core::finding::{Class, Code};
+use hpkp_core::path::Chain;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::{HostName, Matching, State, WriterName};
 use hpkp_core::sorted;
@@ -81,7 +82,13 @@ pub(super) fn read(
     let policies = blocks.iter().filter_map(|block| deployment.hosts[*block].enforced.as_ref());
     let policy_name = policies.map(|policy| policy.policy.clone()).next();
     let presented = blocks.iter().filter_map(|block| verdict.hosts[*block].presented.as_deref());
-    let presented = Some(distinct(presented));
+    let mut presented = distinct(presented);
+    for one in presented.iter_mut().flatten() {
+        let leaves = blocks.iter().flat_map(|block| deployment.chains(*block)).map(Chain::leaf);
+        let of_key = leaves.filter(|leaf| leaf.pin() == Some(one.leaf.pin));
+        one.not_after = of_key.map(|leaf| leaf.not_after()).min();
+    }
+    let presented = Some(presented);
     let now = time::now();
     let records = deployment.records.as_ref();
     let state = records.map(|records| records.state.clone()).unwrap_or_default();

@@ -50,6 +50,7 @@ pub(super) fn plan(site: &Site, goal: Goal) -> Result<Plan, Failure> {
         // This goal is planned by `enforce` and needs no records.
         Goal::Enforce => Ok(()),
     }?;
+    planner.name_expiring();
     Ok(planner.plan)
 }
 
@@ -117,6 +118,24 @@ impl Planner<'_> {
                     "records of {} that {writer} has read are missing: the plan does not know what their clients hold, \
                      and the servers refuse each step until the file is in peers/ again",
                     sight.writer
+                ));
+            }
+        }
+    }
+
+    /// Notes the certificates that expire before the plan replaces their keys.
+    fn name_expiring(&mut self) {
+        for one in &self.site.certificates {
+            let pin = one.leaf.pin;
+            let replaces =
+                |step: &&Step| !step.keys.is_empty() && step.keys.iter().all(|key| key.pin != pin);
+            let replaced = self.plan.steps.iter().find(replaces);
+            let (Some(step), Some(end)) = (replaced, one.not_after) else { continue };
+            if end < step.from {
+                self.plan.notes.push(format!(
+                    "the certificate with the key sha256/{pin} expires {}, before its key may be replaced: renew it \
+                     with the same key",
+                    date::format(end)
                 ));
             }
         }

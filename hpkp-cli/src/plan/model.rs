@@ -52,6 +52,8 @@ pub(super) struct InUse {
     pub(super) leaf: Key,
     /// The keys on its paths.
     pub(super) keys: KeyGraph,
+    /// When it expires, in seconds since 1970 UTC. `None` if it is known by its record only.
+    pub(super) not_after: Option<i64>,
 }
 
 /// The common name of a kind of key.
