@@ -127,6 +127,10 @@ fn presented_keys_are_compared_with_the_pins_of_clients() {
     let waive = ["waive", id(&record), "--who", "me", "--why", "test"];
     site.records.run(&waive).fine();
     assert_eq!(site.status(&[]).code, Some(0));
+
+    // A backup key need not suit clients that were given up.
+    let found = site.json(&[]);
+    assert_eq!(host(&found, HOST)["backup_pins"], json!([pin(A)]));
 }
 
 #[test]

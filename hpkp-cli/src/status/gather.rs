@@ -8,7 +8,7 @@ use hpkp_core::date;
 use hpkp_core::pin::Pin;
 use hpkp_core::published::state::{Live, Record, Retention};
 use hpkp_core::published::{
-    EventId, HostName, Lifetime, Matching, Origin, Presents, Published, Scope, WriterName,
+    HostName, Lifetime, Matching, Origin, Presents, Published, Scope, WriterName,
     binding as entries,
 };
 use hpkp_core::text::Excerpt;
@@ -389,8 +389,9 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
     for host in &mut report.hosts {
         host.answer = host.served.iter().fold(Answer::NotAsked, |all, one| all.and(one.answer));
         report.answer = report.answer.and(host.answer);
+        let held = host.held.iter().filter(|held| !held.waived);
         let records: Vec<&Record<Published>> =
-            host.held.iter().filter_map(|held| store.state.published_by(held.id)).collect();
+            held.filter_map(|held| store.state.published_by(held.id)).collect();
         host.backup_pins = backup_pins(store, host, &records);
         // A next key is stored on the server, so it is no backup.
         host.backup_pins.retain(|pin| host.next_keys.iter().all(|key| key.pin != *pin));
@@ -420,8 +421,8 @@ pub(super) fn conclude(store: &Store, report: &mut Report) {
         next.map(|((at, of), (host, what))| Next { at: Time(at), host, what, of }).collect();
 }
 
-/// The pins of keys that are not presented and that every client of the host accepts: a certificate with
-/// such a key may be installed today.
+/// The pins of keys that are not presented and that every client of the host accepts, except those that were given up:
+/// a certificate with such a key may be installed today.
 fn backup_pins(store: &Store, host: &HostReport, records: &[&Record<Published>]) -> Vec<String> {
     let presented: BTreeSet<&str> = presented_pins(host).collect();
     let suffices = |record: &Record<Published>, pin: Pin| {
@@ -454,9 +455,6 @@ pub(super) fn presented_pins(host: &HostReport) -> impl Iterator<Item = &str> {
 
 fn next_step(store: &Store, host: &HostReport, records: &[&Record<Published>]) -> NextStep {
     let locks_out: BTreeSet<&String> = host.served.iter().flat_map(|one| &one.locks_out).collect();
-    let held: Vec<EventId> = host.held.iter().filter(|one| !one.waived).map(|one| one.id).collect();
-    let records: Vec<&Record<Published>> =
-        records.iter().filter(|record| held.contains(&record.id)).copied().collect();
     if host.answer == Answer::No {
         let mut advice =
             vec!["load a certificate for a key of which each client holds a pin".to_owned()];
