@@ -39,6 +39,9 @@ pub struct Journal {
     /// Whether the server's file could be read. If not, nothing is appended to it, and the configuration in use is
     /// noted in the reserve.
     is_read: bool,
+    /// How many events the server's file lacks, because somebody has replaced it by an earlier copy. What the server
+    /// appends does not bring them back.
+    lacking: u64,
 }
 
 /// Which records concern a configuration.
@@ -103,7 +106,7 @@ pub fn read(
                     errors.iter().all(|error| error.file().is_some_and(is_other))
                 });
                 let path = setting.path.clone();
-                journal = Some(Journal { path, writer, is_read });
+                journal = Some(Journal { path, writer, is_read, lacking: 0 });
             }
             Some(Err(text)) => {
                 reading.find(Code::RecordsUnreadable, Text::new(text), &setting.at);
@@ -113,9 +116,9 @@ pub fn read(
     }
     let setting = settings.iter().zip(&opened).find(|(setting, _)| setting.writer.is_some());
     let mut unrecorded = None;
-    if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &journal) {
+    if let (Some((setting, Ok(directory))), Some(journal)) = (setting, &mut journal) {
         unrecorded = match journal.is_read {
-            true => reading.own(setting, directory, (&journal.writer, rivals), noted),
+            true => reading.own(setting, directory, (journal, rivals), noted),
             false => last_accepted(directory, &journal.writer),
         };
     }
@@ -264,10 +267,10 @@ impl Reading {
         &mut self,
         setting: &RecordsSetting,
         directory: &Directory,
-        (writer, rivals): (&WriterName, &[&str]),
+        (journal, rivals): (&mut Journal, &[&str]),
         noted: Option<u64>,
     ) -> Option<Digest> {
-        let at = &setting.at;
+        let (at, writer) = (&setting.at, &journal.writer);
         let path = directory.own_path(writer);
         let can_append = || published::can_append(directory, writer);
         let (is_rival, can_append) = match published::rival(directory, writer, rivals) {
@@ -294,14 +297,19 @@ impl Reading {
         }
         let own = Excerpt::new(&path).to_string();
         let reserve = format!("{}/{RESERVE}", directory.path());
-        let last = self.contents.state.last_seq(writer);
-        let back = noted.filter(|noted| self.contents.state.knows(writer) && last < *noted);
-        let last_known = (noted, back.is_some());
+        journal.lacking =
+            noted.unwrap_or_default().saturating_sub(self.contents.state.last_seq(writer));
+        let is_back = journal.lacking > 0 && self.contents.state.knows(writer);
+        let last_known = (noted, is_back);
         let unrecorded = self.reserved(setting, directory, writer, (&own, &reserve), last_known);
-        if let Some(noted) = back {
+        if is_back {
+            let events = match journal.lacking {
+                1 => "1 event".to_owned(),
+                lacking => format!("{lacking} events"),
+            };
             let text = Text::new(format!(
-                "\"{own}\" has gone back to an earlier state: it ends with event {last}, and event \
-                 {noted} was written, so it is not known which pins clients hold"
+                "\"{own}\" has gone back to an earlier state: it lacks {events} that this server wrote, so \
+                 it is not known which pins clients hold"
             ))
             .fix("restore the file from a newer backup")
             .last_resort(format!("continue with this file: rm {}", ShellWord::new(&reserve)));
@@ -636,7 +644,7 @@ impl Journal {
         };
         let directory = Directory::open(&self.path).map_err(|error| failed(&error))?;
         let last = match published::last_seq(&directory, &self.writer) {
-            Ok(last) => Some(last),
+            Ok(last) => Some(last.saturating_add(self.lacking)),
             Err(DirectoryError::File(_, error)) if error.kind() == io::ErrorKind::NotFound => {
                 Some(0)
             }

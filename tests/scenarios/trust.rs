@@ -182,6 +182,15 @@ fn records_of_this_server_that_have_gone_back<S: Site>() {
     }
     fixture.pki.write(OWN, whole);
     fixture.passes(&["live"], &[&live, B, A], &[]);
+    // What the server writes from now on does not bring the missing events back.
+    fixture.pki.write(OWN, earlier);
+    for _ in 0..2 {
+        fixture.takes(&["live"], &[&live, B, A], &["records-missing"]);
+    }
+    let outcome = fixture.refuses(&["live"], &[&live, B], &["records-missing"]);
+    says(&outcome, &[OWN, "has gone back to an earlier state"]);
+    fs::remove_file(fixture.site.path("records/hpkp-reserve")).expect("a reserve");
+    fixture.passes(&["live"], &[&live, B], &[]);
 }
 
 /// The backup was made before a change of the key, and an app has pinned the new key since.
