@@ -14,7 +14,7 @@ pub(crate) struct Heartbeat {
     pub(crate) writer: String,
     /// The number of the heartbeat, which only grows.
     pub(crate) number: u64,
-    /// When the heartbeat was written, in seconds since 1970 UTC, by the clock of the writer. Information only.
+    /// When the heartbeat was written, in seconds since 1970 UTC, by the clock of the writer.
     pub(crate) at: i64,
     /// How many events the writer's file has.
     pub(crate) events: u64,
@@ -31,3 +31,7 @@ pub(crate) struct Heartbeat {
 /// The most writers in [`Heartbeat::seen`]: with thousands of writers, all heartbeats together would be larger than
 /// the records.
 pub(crate) const MAX_SEEN: usize = 200;
+
+/// By how many seconds the clock of another machine may be behind: its pins count as held for a day longer than clients
+/// hold them.
+pub(crate) const MAX_BEHIND: i64 = 24 * 3_600;

@@ -15,7 +15,7 @@ use hpkp_core::published::{EventId, WriterName};
 use hpkp_server::file::if_there;
 use hpkp_server::published::{Directory, PEERS};
 
-use crate::heartbeat::{Heartbeat, MAX_SEEN};
+use crate::heartbeat::{Heartbeat, MAX_BEHIND, MAX_SEEN};
 use crate::memory::{Carried, Memory};
 use crate::peers::{Peers, PutError};
 use crate::records::{Newest, Records};
@@ -442,6 +442,7 @@ impl Pass<'_> {
             }
             match self.copy_has(writer, &beat.last) {
                 Some(last) => {
+                    self.compare_clock(writer, beat, all.get(writer));
                     all.insert(writer.clone(), Heard { number: beat.number, at: now, last });
                     if let Some(known) = self.memory.peers.get_mut(writer.as_str()) {
                         known.beat = beat.number;
@@ -463,6 +464,19 @@ impl Pass<'_> {
         if let Err(error) = written {
             let text = format!("{}: {}", path.display(), hpkp_cli::sync::os(&error));
             self.report.add(Code::PeerUnwritable, text);
+        }
+    }
+
+    /// Reports a writer whose clock is behind. A new heartbeat was written after this machine received the one before.
+    fn compare_clock(&mut self, writer: &WriterName, beat: &Heartbeat, before: Option<&Heard>) {
+        let behind = before.map_or(0, |before| before.at.saturating_sub(beat.at));
+        if behind > MAX_BEHIND {
+            let text = format!(
+                "its clock is at least {} hours behind the clock of this machine, so pins that it has published seem \
+                 to expire too early; set the clock",
+                behind / 3_600
+            );
+            self.report.writer(Code::PeerClock, writer, text);
         }
     }
 

@@ -26,6 +26,8 @@ pub(crate) enum Code {
     PeerDiverged,
     /// The store has a record or a heartbeat that is invalid.
     PeerDamaged,
+    /// The clock of another machine is behind that of this one.
+    PeerClock,
     /// The file with the received heartbeats cannot be read.
     HeardUnreadable,
     /// A copy cannot be written.
@@ -62,6 +64,7 @@ impl Code {
             Self::PeerWentBack => "peer-records-went-back",
             Self::PeerDiverged => "peer-records-diverged",
             Self::PeerDamaged => "peer-records-damaged",
+            Self::PeerClock => "peer-clock-behind",
             Self::HeardUnreadable => "heartbeats-unreadable",
             Self::PeerUnwritable => "peer-records-unwritable",
             Self::Signature(code) => code,

@@ -79,6 +79,7 @@ mod over {
         only_one_machine_has_a_lease
         a_lease_expires
         conflicting_changes_are_reported_at_the_next_sync
+        a_clock_that_is_behind_is_reported
     }
 }
 

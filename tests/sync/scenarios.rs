@@ -5,6 +5,8 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+use hpkp_tests::clock::{Clock, DAY};
+
 use crate::engine::Engine;
 use crate::machine::{Machine, Outcome};
 
@@ -446,4 +448,27 @@ pub fn conflicting_changes_are_reported_at_the_next_sync(engine: &mut dyn Engine
     fleet[1].deploy("www.example.com", 2, &[1, 2]);
     fleet[1].sync().fine();
     fleet[0].sync().fine();
+}
+
+pub fn a_clock_that_is_behind_is_reported(engine: &mut dyn Engine) {
+    let mut fleet = Machine::fleet(engine, 2);
+    let real = fleet[1].environment.clone();
+    for (ahead, is_reported) in
+        [(40 * DAY, false), (-DAY / 2, false), (-40 * DAY, true), (0, false)]
+    {
+        fleet.iter().for_each(|machine| drop(machine.sync().fine()));
+        let clock = Clock::ahead(fleet[1].at.path(), ahead);
+        fleet[1]
+            .environment
+            .extend(clock.environment().into_iter().map(|(name, value)| (name.to_owned(), value)));
+        fleet[1].add(1);
+        fleet[1].sync().fine();
+        fleet[1].environment.clone_from(&real);
+        let outcome = fleet[0].sync();
+        match is_reported {
+            true => outcome.found("peer-clock-behind"),
+            false => drop(outcome.fine()),
+        }
+        assert_eq!(fleet[0].copy_of("web-2"), fleet[1].records());
+    }
 }
