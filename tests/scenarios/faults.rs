@@ -194,9 +194,11 @@ fn httpd_continues_while_its_directory_is_unusable() {
     unreadable::<Httpd>();
 }
 
-/// The server does not send new pins while it cannot record them; it sends pins that are on record.
+/// The server does not send new pins while it cannot record them; it sends pins that are on record. `foreseen` are the
+/// findings of the test.
 fn unrecordable<S: Site>(
     pinned: &mut PinnedSite<S>,
+    foreseen: &[&str],
     done: impl Fn(&PinnedSite<S>),
     undone: impl Fn(&PinnedSite<S>),
 ) {
@@ -207,14 +209,14 @@ fn unrecordable<S: Site>(
     let log = pinned.site.log().len();
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
     let outcome = pinned.site.log().split_off(log);
-    assert_eq!(codes(&outcome), [NOT_RECORDED], "{outcome}");
+    assert_eq!(codes(&outcome), [foreseen, &[NOT_RECORDED]].concat(), "{outcome}");
     assert_eq!(pinned.asked(), WITHHELD);
     assert_eq!(pinned.snapshot(), before);
 
     pinned.publish(&[]);
     let log = pinned.site.log().len();
     assert_eq!(pinned.site.reload_tested(), Reload::Accepted);
-    assert_eq!(codes(&pinned.site.log()[log..]), [""; 0]);
+    assert_eq!(codes(&pinned.site.log()[log..]), foreseen);
     assert_eq!(pinned.asked(), SENT);
 
     undone(pinned);
@@ -237,7 +239,8 @@ fn read_only<S: Site>() {
         mode(&pinned.own(), 0o644);
         mode(&pinned.records(""), 0o755);
     };
-    unrecordable(&mut pinned, done, undone);
+    pinned.site.expect_in_log(&["hpkp: [records-not-writable]"]);
+    unrecordable(&mut pinned, &["records-not-writable"], done, undone);
     // The server sends no header either if it has never written a record.
     pinned.site.down();
     fs::remove_file(pinned.own()).expect("a file");
@@ -285,7 +288,7 @@ fn full_disk<S: Site>() {
         // Some of a line can still be written.
         limit_files(pinned, size + 100);
     };
-    unrecordable(&mut pinned, done, |pinned| limit_files(pinned, libc::RLIM_INFINITY));
+    unrecordable(&mut pinned, &[], done, |pinned| limit_files(pinned, libc::RLIM_INFINITY));
     // The stop is not on record: the pins still count as published.
     let before = pinned.snapshot();
     done(&pinned);

@@ -98,13 +98,13 @@ fn append_when(
 pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), DirectoryError> {
     let name = Directory::own(writer);
     let path = directory.path_text(&name);
-    let can_write = || {
-        sys::is_writable(&directory.file)
+    let can_write = |name: &str| {
+        sys::is_writable(&directory.file, name)
             .map_err(|error| DirectoryError::Write(path.clone(), error))
     };
     let mut file: File = match sys::open_at(&directory.file, &name) {
         Ok(file) => file.into(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return can_write(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return can_write("."),
         Err(error) => return Err(DirectoryError::File(path, error)),
     };
     let metadata = file.metadata().map_err(|error| DirectoryError::File(path.clone(), error))?;
@@ -112,7 +112,7 @@ pub fn can_append(directory: &Directory, writer: &WriterName) -> Result<(), Dire
         return Err(DirectoryError::NotOwn(path, what));
     }
     is_own(directory, &mut file, &path)?;
-    can_write()
+    can_write(&name)
 }
 
 /// The number of the last event in the file of `writer`; 0 if it has none.

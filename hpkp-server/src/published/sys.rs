@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Opens a directory, unless its path ends in a symbolic link.
@@ -150,12 +150,10 @@ fn claims(first: libc::off_t, claim: libc::off_t, count: libc::off_t) -> libc::f
     range
 }
 
-/// Fails if the file system is read-only.
-pub(super) fn is_writable(directory: &File) -> io::Result<()> {
-    match rustix::fs::fstatvfs(directory)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        true => Err(Errno::ROFS.into()),
-        false => Ok(()),
-    }
+/// Fails if this user may not write to a file of the directory, because the file system is read-only or the file is
+/// immutable, for example.
+pub(super) fn is_writable(directory: &File, name: &str) -> io::Result<()> {
+    Ok(rustix::fs::accessat(directory, name, Access::WRITE_OK, AtFlags::empty())?)
 }
 
 /// The names in a directory for which `is_wanted` is true, at most `limit`. Bytes that are not UTF-8 are replaced, so
