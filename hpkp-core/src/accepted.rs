@@ -118,6 +118,14 @@ pub fn stopped(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
     sealed(ended(&over, &Why::Stopped), state, writer, now)
 }
 
+/// The events that `writer` appends when its server stops and another one has taken over: what only the stopped server
+/// still published has ended.
+#[must_use]
+pub fn left(state: &State, writer: &WriterName, now: i64) -> Vec<Event> {
+    let left = current(state, writer).left;
+    sealed(ended(&left, &Why::Replaced), state, writer, now)
+}
+
 /// The reason why something does not fit into a record.
 #[must_use]
 pub fn too_large() -> String {

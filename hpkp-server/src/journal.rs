@@ -664,7 +664,8 @@ impl Journal {
         }
     }
 
-    /// Records that the server has stopped, unless a successor already runs and publishes the pins.
+    /// Records that the server has stopped. If a successor already runs and publishes the pins, only what the successor
+    /// has left to this server has ended.
     ///
     /// # Errors
     /// A log line if the end could not be written: the pins then count as still published.
@@ -674,7 +675,13 @@ impl Journal {
             published::claim(&directory, &self.writer, None)?;
             let state = self.read_own()?;
             let events = |state: &State| accepted::stopped(state, &self.writer, now());
-            self.append(&directory, &state, events, published::append_alone)
+            match self.append(&directory, &state, events, published::append_alone) {
+                Err(DirectoryError::Taken(..)) => {
+                    let left = |state: &State| accepted::left(state, &self.writer, now());
+                    self.append(&directory, &state, left, published::append)
+                }
+                appended => appended,
+            }
         });
         match stopped {
             Ok(()) | Err(DirectoryError::Taken(..)) => Ok(()),

@@ -8,7 +8,6 @@ use hpkp_core::pin::Pin;
 use hpkp_server::chosen::ChosenCertificates;
 use hpkp_server::failure::{self, LogLine};
 use hpkp_server::guard::{GuardedHost, Sight, Text};
-use hpkp_server::journal::Predecessor;
 use hpkp_server::openssl::OpenSsl;
 use hpkp_server::presented::{Origin, Presented};
 use hpkp_server::published;
@@ -77,7 +76,8 @@ pub(crate) unsafe extern "C" fn exit_master(cycle: *mut ngx_cycle_t) {
         // destroys the cycle's pool.
         let main = unsafe { ngx::http_main_conf::<MainConf>(cycle, own_module()).as_ref() };
         let Some(journal) = main.and_then(|main| main.journal.as_ref()) else { return };
-        if phase::predecessor() != Predecessor::None {
+        // If the new master of an upgrade ends first, the old one goes on with the pins.
+        if phase::is_successor() {
             return;
         }
         if let Err(text) = journal.stop() {

@@ -34,7 +34,7 @@ pub(crate) fn current() -> Option<Phase> {
 }
 
 /// Whether this master was started by another one, which still runs, to take its place (USR2).
-fn is_successor() -> bool {
+pub(crate) fn is_successor() -> bool {
     upgraded_from().is_some()
 }
 
