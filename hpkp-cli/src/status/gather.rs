@@ -472,7 +472,7 @@ fn next_step(store: &Store, host: &HostReport, records: &[&Record<Published>]) -
         None => one.until,
     });
     let at = at.max().map(Time);
-    let advice = advice::later(store, &records);
+    let advice = advice::later(store, records);
     match is_open {
         true => NextStep { kind: StepKind::EndRecords, at: None, advice },
         false => NextStep { kind: StepKind::ChangeKey, at, advice },
