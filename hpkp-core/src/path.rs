@@ -428,12 +428,10 @@ impl<'a> Graph<'a> {
         } else {
             ends_of_all(nodes.len(), |at| &nodes[at].issuers, |_| true)
         };
-        // Clients take no path with a certificate that has expired or is not valid yet (RFC 5280 section 6.1.3). If all
-        // paths have one, validity is ignored: it is not the task of pins to report an expired certificate. The leaf is
-        // on all paths, so its validity tells none apart.
-        for node in nodes.iter_mut().skip(1) {
-            let certificate = &node.certificate;
-            node.usable = (certificate.not_before()..=certificate.not_after()).contains(&now);
+        // Clients take no path with an expired certificate. If all paths have one, expiry is ignored: it is not the
+        // task of pins to report an expired certificate.
+        for node in &mut nodes {
+            node.usable = node.certificate.not_after() >= now;
         }
         mark_on_path(&mut nodes, &ends);
         if !nodes[0].on_path {

@@ -12,7 +12,6 @@ use hpkp_core::finding::Location;
 use hpkp_core::path::{Anchor, Anchors, Chain, Trust, VerifySignature};
 use hpkp_core::pem;
 use hpkp_core::policy::{PinSetting, PinSource, PolicySpec};
-use hpkp_tests::clock::{Clock, DAY};
 use hpkp_tests::pki::{CA_EXTENSIONS, P256, Pki, openssl, pki};
 use hpkp_tests::{output, site};
 
@@ -224,34 +223,6 @@ fn expired_certificates() {
     assert_eq!(codes(25, &["leaf"]), [""; 0]);
     assert_eq!(codes(25, &["one"]), ["partial-path-match", "root-only-match"]);
     assert_eq!(codes(400, &["middle"]), [""; 0]);
-}
-
-/// A cross-sign that is not valid yet is on no path either, also after the leaf has expired.
-#[test]
-fn a_certificate_that_is_not_valid_yet() {
-    let (dir, pki) = cross_signed();
-    let clock = Clock::ahead(dir.path(), 10 * DAY);
-    let mut command = Command::new("openssl");
-    command.envs(clock.environment()).args(["x509", "-req", "-days", "30", "-set_serial", "10"]);
-    for (option, file) in [
-        ("-in", "middle.csr"),
-        ("-extfile", "middle-two.ext"),
-        ("-CA", "two.pem"),
-        ("-CAkey", "two.key"),
-        ("-out", "middle-two.pem"),
-    ] {
-        command.arg(option).arg(pki.path(file));
-    }
-    hpkp_tests::succeed(&mut command);
-    let chain = ["leaf", "middle", "middle-two"];
-    let codes = |days: i64, pins: &[&str]| -> Vec<&'static str> {
-        let (verdict, _) = judge_after(days * 86_400, &pki, &chain, &["one", "two"], pins);
-        verdict.findings.iter().map(|finding| finding.code.as_str()).collect()
-    };
-    assert_eq!(codes(1, &["two"]), ["no-pin-in-chain"]);
-    assert_eq!(codes(1, &["one"]), ["root-only-match"]);
-    assert_eq!(codes(11, &["two"]), ["partial-path-match", "root-only-match"]);
-    assert_eq!(codes(25, &["one"]), ["no-pin-in-chain"]);
 }
 
 #[test]
