@@ -31,7 +31,3 @@ pub(crate) struct Heartbeat {
 /// The most writers in [`Heartbeat::seen`]: with thousands of writers, all heartbeats together would be larger than
 /// the records.
 pub(crate) const MAX_SEEN: usize = 200;
-
-/// By how many seconds the clock of another machine may be behind: its pins count as held for a day longer than clients
-/// hold them.
-pub(crate) const MAX_BEHIND: i64 = 24 * 3_600;

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hpkp_core::published::heard::{self, AllHeard, Heard};
+use hpkp_core::published::state::DRAINING;
 use hpkp_core::published::{EventId, WriterName};
 use hpkp_server::file::if_there;
 use hpkp_server::published::{Directory, PEERS};
 
-use crate::heartbeat::{Heartbeat, MAX_BEHIND, MAX_SEEN};
+use crate::heartbeat::{Heartbeat, MAX_SEEN};
 use crate::memory::{Carried, Memory};
 use crate::peers::{Peers, PutError};
 use crate::records::{Newest, Records};
@@ -467,10 +468,11 @@ impl Pass<'_> {
         }
     }
 
-    /// Reports a writer whose clock is behind. A new heartbeat was written after this machine received the one before.
+    /// Reports a writer whose clock is behind by more than its pins count as held after clients have forgotten them. A
+    /// new heartbeat was written after this machine received the one before.
     fn compare_clock(&mut self, writer: &WriterName, beat: &Heartbeat, before: Option<&Heard>) {
         let behind = before.map_or(0, |before| before.at.saturating_sub(beat.at));
-        if behind > MAX_BEHIND {
+        if behind > DRAINING {
             let text = format!(
                 "its clock is at least {} hours behind the clock of this machine, so pins that it has published seem \
                  to expire too early; set the clock",
